@@ -1,0 +1,184 @@
+"""Data sets: windows of real series with their channels, units, licence and an honest train / held-out split."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from e2crf_core.errors import LabError
+from e2crf_core.spectral import cumulative_energy
+
+
+def assets_dir() -> Path:
+    """Folder with the shipped data sets and checkpoints; the variable E2CRF_ASSETS overrides it."""
+    return Path(os.environ.get("E2CRF_ASSETS") or Path(__file__).resolve().parent.parent / "assets")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Windows `x` (S, N, M) in data units, and what is known of them.
+
+    `group` (S,) names what a window was cut from, `start` (S,) its position there. `split` (S,) is 0 for
+    training, 1 for held out, 2 for windows left out because they overlap both.
+    """
+
+    name: str
+    title: str
+    domain: str
+    x: np.ndarray
+    channels: tuple[str, ...]
+    units: tuple[str, ...]
+    group: np.ndarray
+    start: np.ndarray
+    split: np.ndarray
+    license: str
+    source: str
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """N, steps in a window."""
+        return self.x.shape[1]
+
+    @property
+    def train(self) -> np.ndarray:
+        """Indices of training windows."""
+        return np.flatnonzero(self.split == 0)
+
+    @property
+    def heldout(self) -> np.ndarray:
+        """Indices of held-out windows: none overlaps a training window."""
+        return np.flatnonzero(self.split == 1)
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """(M,) mean of the training windows."""
+        return self.x[self.train].mean((0, 1), dtype=np.float64).astype(np.float32)
+
+    @cached_property
+    def std(self) -> np.ndarray:
+        """(M,) standard deviation of the training windows, floored so that a constant channel divides safely."""
+        std = self.x[self.train].std((0, 1), dtype=np.float64).astype(np.float32)
+        return np.maximum(std, 1e-6).astype(np.float32)
+
+    def standardise(self, x: np.ndarray) -> np.ndarray:
+        """Data units -> zero mean and unit variance per channel."""
+        return ((x - self.mean) / self.std).astype(np.float32)
+
+    def unstandardise(self, x: np.ndarray) -> np.ndarray:
+        """Inverse of `standardise`."""
+        return (x * self.std + self.mean).astype(np.float32)
+
+    @cached_property
+    def localization(self) -> np.ndarray:
+        """(n, M) share of each channel's energy at frequencies up to k, over all windows."""
+        return cumulative_energy(self.x)
+
+
+def _positions(start: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Window starts as numbers (days for dates), and whether they are dates, i.e. shared between groups."""
+    if start.dtype.kind in "US":
+        return start.astype("datetime64[s]").astype(np.float64) / 86400.0, True
+    return start.astype(np.float64), False
+
+
+def block_split(group: np.ndarray, start: np.ndarray, span: float, share: float, blocks: int) -> np.ndarray:
+    """Split windows by contiguous stretches of time: (S,) codes 0 train, 1 held out, 2 left out.
+
+    `blocks` held-out stretches, evenly spread, cover `share` of the time of each group (of the common
+    calendar where starts are dates: two turbines on one day are not independent). A window of length `span`
+    is held out when it lies inside a stretch, left out when it only overlaps one. Groups too short for a
+    stretch to hold a whole window are used for training.
+    """
+    position, calendar = _positions(start)
+    split = np.zeros(len(start), dtype=np.uint8)
+    keys = np.zeros(len(start), dtype=int) if calendar else np.unique(group, return_inverse=True)[1]
+    for key in np.unique(keys):
+        index = np.flatnonzero(keys == key)
+        low, high = position[index].min(), position[index].max() + span
+        period = (high - low) / blocks
+        if period * share < span:
+            continue
+        for block in range(blocks):
+            # The stretch ends its period: the newest data are always held out.
+            end = low + (block + 1) * period
+            begin = end - share * period
+            first, last = position[index], position[index] + span
+            tolerance = 1e-9 * max(1.0, abs(end))
+            split[index[(first >= begin - tolerance) & (last <= end + tolerance)]] = 1
+            partly = (first < end - tolerance) & (last > begin + tolerance)
+            inside = (first >= begin - tolerance) & (last <= end + tolerance)
+            split[index[partly & ~inside]] = 2
+    return split
+
+
+def list_datasets() -> list[str]:
+    """Names of the shipped data sets."""
+    return sorted(p.stem for p in (assets_dir() / "data").glob("*.npz"))
+
+
+def _locate(name_or_path: str | Path) -> tuple[str, Path, Path]:
+    name = str(name_or_path)
+    if name in list_datasets():
+        folder = assets_dir() / "data"
+        return name, folder / f"{name}.npz", folder / f"{name}.json"
+    path = Path(name_or_path)
+    if path.is_dir() and (path / "dataset.npz").is_file():
+        return path.name, path / "dataset.npz", path / "card.json"
+    if path.is_file() and path.suffix == ".npz":
+        return path.stem, path, path.with_suffix(".json")
+    raise LabError(
+        f"unknown data set {name!r}: use one of {', '.join(list_datasets())}, or a folder made by 'data import'"
+    )
+
+
+def load_dataset(name_or_path: str | Path) -> Dataset:
+    """Load a shipped data set by name, or one from a folder written by the importer.
+
+    Raises LabError when there is none, or when the file does not have the expected arrays.
+    """
+    name, path, card_path = _locate(name_or_path)
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            stored = {key: z[key] for key in z.files}
+        card = json.loads(card_path.read_text()) if card_path.is_file() else {}
+    except (OSError, ValueError, json.JSONDecodeError) as fault:
+        raise LabError(f"data set {name!r} cannot be read from {path}: {fault}") from None
+    missing = {"X", "channels", "group", "start"} - stored.keys()
+    if missing or stored["X"].ndim != 3:
+        raise LabError(f"{path} is no data set: it lacks {sorted(missing) or 'X of shape (S, N, M)'}")
+    x = stored["X"].astype(np.float32)
+    if "scale" in stored:
+        x = (stored["X"] * stored["scale"] + stored["offset"]).astype(np.float32)
+    channels = tuple(str(c) for c in stored["channels"])
+    rule = card.get("split", {})
+    if "split" in stored:
+        split = stored["split"].astype(np.uint8)
+    else:
+        split = block_split(
+            stored["group"],
+            stored["start"],
+            span=float(rule.get("span", x.shape[1])),
+            share=float(rule.get("share", 0.2)),
+            blocks=int(rule.get("blocks", 5)),
+        )
+    return Dataset(
+        name=name,
+        title=str(card.get("title", name)),
+        domain=str(card.get("domain", "own data")),
+        x=x,
+        channels=channels,
+        units=tuple(card.get("units", ["" for _ in channels])),
+        group=stored["group"],
+        start=stored["start"],
+        split=split,
+        license=str(stored.get("license", card.get("license", "not stated"))),
+        source=str(stored.get("source", card.get("source", "not stated"))),
+        card=card,
+    )

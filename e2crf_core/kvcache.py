@@ -1,0 +1,65 @@
+"""E6: keys and values of every token at every layer, with valid flags. Made fresh for every run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class StaleRead(RuntimeError):
+    """A key or value was read that no forward of this run has written."""
+
+
+class KVCache:
+    """Keys and values (B, n, d) for L layers.
+
+    The buffers are overwritten in place: a sampler state owns its cache and hands it on to the next state.
+    """
+
+    def __init__(
+        self, layers: int, batch: int, tokens: int, width: int, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        shape = (layers, batch, tokens, width)
+        self.keys = torch.empty(shape, device=device, dtype=dtype)
+        self.values = torch.empty(shape, device=device, dtype=dtype)
+        self.valid = torch.zeros((layers, batch, tokens), device=device, dtype=torch.bool)
+        self._known_valid = [False] * layers
+
+    def write_samples(self, layer: int, rows: Tensor | None, k: Tensor, v: Tensor) -> None:
+        """Keep k, v (b, n, d) of all tokens of samples `rows` (b,) (None: all samples)."""
+        if rows is None:
+            self.keys[layer].copy_(k)
+            self.values[layer].copy_(v)
+            self.valid[layer].fill_(True)
+            self._known_valid[layer] = True
+            return
+        self.keys[layer].index_copy_(0, rows, k)
+        self.values[layer].index_copy_(0, rows, v)
+        self.valid[layer].index_fill_(0, rows, True)
+
+    def write_tokens(self, layer: int, sample: Tensor, token: Tensor, k: Tensor, v: Tensor) -> None:
+        """Keep k, v (T, d) of the tokens at (sample, token), each (T,)."""
+        row = sample * self.keys.shape[2] + token
+        self.keys[layer].view(-1, self.keys.shape[3]).index_copy_(0, row, k)
+        self.values[layer].view(-1, self.values.shape[3]).index_copy_(0, row, v)
+        self.valid[layer].view(-1).index_fill_(0, row, True)
+
+    def read(self, layer: int, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Keys and values (b, n, d) of samples `rows` (None: all). Raises StaleRead if one was never written."""
+        if not self._known_valid[layer]:
+            # Asked only until everything has been written once: the answer needs a device synchronisation.
+            valid = self.valid[layer] if rows is None else self.valid[layer][rows]
+            if not bool(valid.all()):
+                missing = int((~valid).sum())
+                raise StaleRead(f"layer {layer}: {missing} tokens were read before any forward wrote them")
+            self._known_valid[layer] = rows is None
+        if rows is None:
+            return self.keys[layer], self.values[layer]
+        return self.keys[layer][rows], self.values[layer][rows]
+
+    def clone(self) -> KVCache:
+        """An independent copy, for branching a run."""
+        twin = object.__new__(KVCache)
+        twin.keys, twin.values, twin.valid = self.keys.clone(), self.values.clone(), self.valid.clone()
+        twin._known_valid = list(self._known_valid)
+        return twin

@@ -1,0 +1,119 @@
+"""E3: the score model: a network wrapped in the closed-form (Wiener) denoiser of Gaussian data.
+
+Per token coordinate with mean mu and variance v over the training set, and c = z - a mu:
+D(z, t) = mu + c_skip c + c_out F(c_in c, t), so F = 0 is the exact denoiser of N(mu, diag v).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from e2crf_core.sde import VP, Schedule
+from e2crf_core.spectral import coordinate_mask, detokenise, tokenise
+
+VARIANCE_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Preconditioner:
+    """Coefficients of E3 at one time: tensors (n, 2M) and the floats a, s."""
+
+    a: float
+    s: float
+    c_in: Tensor
+    c_skip: Tensor
+    c_out: Tensor
+
+
+@dataclass(frozen=True)
+class ScoreModel:
+    """A trained network with all that is needed to sample series in data units from it.
+
+    `mu`, `v`, `mask` have shape (n, 2M); `mean`, `std` (M,) take standardised series back to data units.
+    Frozen, and used in inference only; `network` is any module that satisfies forward.TokenNetwork.
+    """
+
+    name: str
+    network: nn.Module
+    schedule: Schedule
+    length: int
+    channels: tuple[str, ...]
+    mu: Tensor
+    v: Tensor
+    mask: Tensor
+    mean: np.ndarray
+    std: np.ndarray
+    dataset: str
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Number of half-spectrum tokens."""
+        return self.mu.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.mu.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the model."""
+        return self.mu.dtype
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> ScoreModel:
+        """A copy on another device or in another precision."""
+        import copy
+        from dataclasses import replace
+
+        network = copy.deepcopy(self.network).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        moved = {name: getattr(self, name).to(device=device, dtype=dtype) for name in ("mu", "v")}
+        return replace(self, network=network, mask=self.mask.to(device=device), **moved)
+
+    def precondition(self, t: float) -> Preconditioner:
+        """E3 coefficients at time t."""
+        a, s = self.schedule.a(t), self.schedule.s(t)
+        return precondition(self.v, a, s)
+
+    def digest(self) -> str:
+        """SHA-256 over the weights and statistics: names what a policy was tuned for."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted({**self.network.state_dict(), "mu": self.mu, "v": self.v}.items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def series(self, tokens: np.ndarray) -> np.ndarray:
+        """Tokens (..., n, 2M) -> series (..., N, M) in data units, float32."""
+        return (detokenise(tokens, self.length) * self.std + self.mean).astype(np.float32)
+
+
+def precondition(v: Tensor, a: float, s: float) -> Preconditioner:
+    """E3 coefficients for token variances v (n, 2M) at noise scales a, s."""
+    total = a * a * v + s * s
+    root = total.rsqrt()
+    return Preconditioner(a=a, s=s, c_in=root, c_skip=a * v / total, c_out=s * v.sqrt() * root)
+
+
+def denoise(model: ScoreModel, z: Tensor, feature_output: Tensor, p: Preconditioner) -> Tensor:
+    """E3: D from the state z and the network's output F, both (B, n, 2M)."""
+    centred = z - p.a * model.mu
+    return (model.mu + p.c_skip * centred + p.c_out * feature_output) * model.mask
+
+
+def token_statistics(series: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """mu, v, mask (n, 2M) of standardised training series (S, N, M); v is floored relative to its largest entry."""
+    tokens = tokenise(series.astype(np.float64))
+    mask = coordinate_mask(series.shape[1], series.shape[2])
+    v = tokens.var(axis=0)
+    v = np.maximum(v, VARIANCE_FLOOR * v.max())
+    return (tokens.mean(axis=0) * mask), v, mask
+
+
+DEFAULT_SCHEDULE = VP()
