@@ -1,0 +1,8 @@
+"""E²-CRF Lab: `streamlit run app.py` serves the pages and the live stream beside them."""
+
+import streamlit as st
+from starlette.routing import WebSocketRoute
+
+from pages.ui.socket import LIVE_ROUTE, live_socket
+
+app = st.App("pages/main.py", routes=[WebSocketRoute(LIVE_ROUTE, live_socket)])

@@ -1,0 +1,1 @@
+"""Pages of the lab; `main.py` is the script that `app.py` serves."""

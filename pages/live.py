@@ -1,0 +1,244 @@
+"""The live page: start a sampler, watch its cache decide, turn it while it runs, read what it gained and cost."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from e2crf_core.checkpoints import list_checkpoints, read_card
+from e2crf_core.errors import LabError
+from e2crf_core.run import RunHandle, RunSpec
+from pages.ui.canvas import KEY, live_canvas, polled_feed
+from pages.ui.feed import hello, obey
+from pages.ui.policy_form import current_policy, policy_form, use_policy
+from pages.ui.reference import Reference, reference_for
+from pages.ui.registry import FINISHED, RUNS
+from pages.ui.results import results_card
+from pages.ui.socket import live_path
+
+STEPS, NUM, SEED, PACE = 500, 8, 0, 100.0
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def adopted_run() -> RunHandle | None:
+    """The run of this session, or after a reload the one that the address names."""
+    asked = st.session_state.get("run") or st.query_params.get("run")
+    handle = RUNS.get(asked)
+    if handle is None:
+        if asked:
+            st.session_state.pop("run", None)
+            st.query_params.pop("run", None)
+            st.info("The run in this address is no longer on the server. Press **Start** for a new one.")
+        return None
+    if st.session_state.get("run") != handle.id:
+        adopt(handle)
+    if st.query_params.get("run") != handle.id:
+        st.query_params["run"] = handle.id
+    handle.touch()
+    return handle
+
+
+def adopt(handle: RunHandle) -> None:
+    """Make `handle` this session's run, and its settings those of the widgets."""
+    spec = handle.spec
+    st.session_state.update(
+        run=handle.id,
+        policy=handle.policy,
+        pace=handle.pace,
+        checkpoint=spec.checkpoint,
+        steps=spec.steps,
+        num=spec.num,
+        seed=spec.seed,
+        device=spec.device,
+    )
+
+
+def settings(checkpoints: list[str]) -> None:
+    """Widgets of what a run is given at its start."""
+    for name, default in (
+        ("checkpoint", checkpoints[0]),
+        ("steps", STEPS),
+        ("num", NUM),
+        ("seed", SEED),
+        ("device", DEVICES[0]),
+        ("compare", True),
+    ):
+        st.session_state.setdefault(name, default)
+    st.selectbox(
+        "Checkpoint",
+        checkpoints,
+        key="checkpoint",
+        persist_state="session",
+        format_func=checkpoint_label,
+        help="A trained network and the data set it was trained on.",
+    )
+    left, right = st.columns(2)
+    left.number_input(
+        "Steps",
+        10,
+        2000,
+        step=50,
+        key="steps",
+        persist_state="session",
+        help="Network calls of an uncached run, from noise to series.",
+    )
+    right.number_input(
+        "Batch", 1, 256, key="num", persist_state="session", help="Series drawn at once. The panels show the first."
+    )
+    left.number_input(
+        "Seed",
+        0,
+        2**31 - 1,
+        key="seed",
+        persist_state="session",
+        help="The same seed gives the same noise, so runs can be compared.",
+    )
+    right.selectbox("Device", DEVICES, key="device", persist_state="session", help="auto: CUDA where there is one.")
+    st.toggle(
+        "Compare with no cache",
+        key="compare",
+        persist_state="session",
+        help="After the run, repeat it on the same noise without a cache, to measure time and quality.",
+    )
+
+
+def checkpoint_label(name: str) -> str:
+    """A checkpoint with the data set it was trained on."""
+    dataset = read_card(name)["dataset"]
+    return name if name == dataset else f"{name} ({dataset})"
+
+
+def start() -> None:
+    """Begin a run with what the widgets say; a run of this session that still goes on ends."""
+    old = RUNS.get(st.session_state.get("run"))
+    if old is not None and old.status not in FINISHED:
+        old.stop()
+    state = st.session_state
+    spec = RunSpec(
+        checkpoint=state.checkpoint,
+        steps=state.steps,
+        num=state.num,
+        seed=state.seed,
+        device=state.device,
+        policy=current_policy(),
+        pace=state.get("pace", PACE),
+        compare=state.compare,
+    )
+    try:
+        state["run"] = RUNS.start(spec).id
+    except LabError as fault:
+        state["start.fault"] = str(fault)
+
+
+def listener(handle: RunHandle | None) -> Callable[[str], Callable[[], None]]:
+    """Callbacks for what the canvas says."""
+
+    def on(name: str) -> Callable[[], None]:
+        def call() -> None:
+            said = getattr(st.session_state[KEY], name)
+            if not said:
+                return
+            try:
+                if name == "policy":
+                    if handle is not None and handle.status not in FINISHED:
+                        obey(handle, {"type": "policy", "changes": said["changes"]})
+                        use_policy(handle.policy, handle)
+                    else:
+                        use_policy(current_policy().replace(**said["changes"]), None)
+                elif name == "pace":
+                    st.session_state["pace"] = float(said["value"])
+                elif name == "feed":
+                    st.session_state["feed"] = "poll"
+                elif name == "control" and handle is not None:
+                    if said["type"] == "resync":
+                        st.session_state[f"cursor.{handle.id}"] = 0
+                    else:
+                        obey(handle, said)
+            except LabError as fault:
+                st.session_state["start.fault"] = str(fault)
+
+        return call
+
+    return on
+
+
+def view(handle: RunHandle | None, reference: Reference) -> None:
+    """The canvas, fed by the socket, or by polling where the browser found no socket."""
+    polled = st.session_state.get("feed") == "poll"
+    if handle is None:
+        state = st.session_state
+        packet = hello(
+            reference,
+            current_policy(),
+            steps=state.steps,
+            num=state.num,
+            pace=state.get("pace", PACE),
+        )
+    else:
+        base = st.get_option("server.baseUrlPath")
+        packet = hello(
+            reference,
+            handle.policy,
+            steps=handle.spec.steps,
+            num=handle.spec.num,
+            pace=handle.pace,
+            run=handle.id,
+            socket=None if polled else live_path(handle.id, base),
+        )
+    live_canvas(packet, listener(handle))
+    if polled and handle is not None:
+        polled_feed(handle, reference)
+
+
+def page() -> None:
+    """Lay the page out."""
+    checkpoints = list_checkpoints()
+    if not checkpoints:
+        st.title("Live", anchor=False)
+        st.warning(
+            "There is no trained network yet. Train one with "
+            "`python -m e2crf_core train --dataset ecg --out assets/checkpoints/ecg`, then reload this page."
+        )
+        return
+    handle = adopted_run()
+    with st.sidebar:
+        st.markdown("**Run**")
+        settings(checkpoints)
+    live = handle is not None and handle.status not in FINISHED
+    shown = handle.spec.checkpoint if handle is not None else st.session_state.checkpoint
+    reference = reference_for(read_card(shown)["dataset"])
+    with st.sidebar:
+        st.markdown("**Cache policy**", help="Acts at once on a running sampler.")
+        policy_form(handle, reference.frequencies)
+    with st.container(horizontal=True, vertical_alignment="center", key="head"):
+        st.button(
+            "Start again" if handle is not None else "Start",
+            type="primary",
+            icon=":material/restart_alt:" if handle is not None else ":material/play_arrow:",
+            on_click=start,
+            key="start",
+        )
+        st.markdown(advice(handle, live, reference))
+    fault = st.session_state.pop("start.fault", None)
+    if fault:
+        st.error(fault)
+    if handle is not None:
+        results_card(handle, reference)
+    view(handle, reference)
+
+
+def advice(handle: RunHandle | None, live: bool, reference: Reference) -> str:
+    """One sentence on what to do now."""
+    title = reference.dataset.title
+    if handle is None:
+        return (
+            f"Press **Start**: the network draws new series ({title}) out of noise, and you see which frequencies "
+            "it computes and which it reuses."
+        )
+    if live:
+        return "Drag a line with a handle, K or τ, and watch what is computed change from the next step on."
+    if handle.status == "done":
+        return "Change the policy and press **Start again**: the same seed gives the same noise, so runs compare."
+    return "This run ended early. Press **Start again** for a new one."
+
+
+page()

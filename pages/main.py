@@ -1,0 +1,25 @@
+"""The script behind every page: page set-up and navigation.
+
+It stands in `pages/` because a `pages` folder beside the main script would make Streamlit list the files a second
+time and answer the first deep link after a start with "Page not found".
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = str(Path(__file__).resolve().parents[1])
+if ROOT not in sys.path:
+    sys.path.insert(0, ROOT)
+
+import streamlit as st  # noqa: E402
+
+st.set_page_config(page_title="E²-CRF Lab", page_icon=":material/graphic_eq:", layout="wide")
+
+page = st.navigation(
+    [
+        st.Page("live.py", title="Live", icon=":material/play_circle:", default=True),
+        st.Page("method.py", title="Method", icon=":material/menu_book:", url_path="method"),
+    ],
+    position="top",
+)
+page.run()

@@ -1,0 +1,77 @@
+"""About the method: what is computed, the source that computes it, and what ships with the lab."""
+
+import inspect
+
+import pandas as pd
+import streamlit as st
+
+from e2crf_core import e2crf
+from e2crf_core.checkpoints import list_checkpoints, read_card
+from e2crf_core.data import list_datasets, load_dataset
+
+TAGS = {
+    "E1": ("Tokens", "A real series of N steps has N/2 + 1 frequencies that say everything; each is one token."),
+    "E2": ("Noise", "The forward process mixes data and white noise; its log signal-to-noise ratio is the clock."),
+    "E3": ("Preconditioning", "The network predicts only what a linear (Wiener) denoiser cannot."),
+    "E4": ("Event intensity r", "How much the network's last features changed since the step before."),
+    "E5": ("Events", "The rule that decides which frequencies are recomputed now: the trigger and its threshold."),
+    "E6": ("Selective forward", "Only those frequencies run; the others lend their stored keys and values."),
+    "E7": ("Error feedback", "A recompute shows the true error of reusing; it corrects features and threshold."),
+    "E8": ("Step", "One step of the reverse process, from the denoised estimate and fresh noise."),
+}
+
+
+@st.cache_data(show_spinner="Reading the data sets")
+def dataset_table() -> pd.DataFrame:
+    """One row for each shipped data set."""
+    rows = []
+    for name in list_datasets():
+        data = load_dataset(name)
+        windows, length, channels = data.x.shape
+        rows.append(
+            {
+                "name": name,
+                "what it is": data.title,
+                "domain": data.domain,
+                "windows": windows,
+                "steps N": length,
+                "channels": ", ".join(data.channels[:channels]),
+                "held out": len(data.heldout),
+                "license": data.license,
+                "source": data.source,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def page() -> None:
+    """Lay the page out."""
+    st.title("The method", anchor=False)
+    st.markdown(
+        "A diffusion model turns noise into a series in hundreds of small steps, and each step asks a large "
+        "network for advice. From one step to the next most of that advice hardly changes. **E²-CRF** keeps the "
+        "network's features for every frequency and computes anew only those that an *event* singles out, while "
+        "*error feedback* learns from each recompute how wrong the reused features had become. The letters below "
+        "are the same on the axes of the live page, in the code and in its docstrings."
+    )
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        for tag, (name, text) in TAGS.items():
+            st.markdown(f"**{tag} · {name}** — {text}")
+    with right:
+        st.markdown("##### The algorithm, as it runs in this process")
+        st.caption("`e2crf_core/e2crf.py`, read from the running program.")
+        st.code(inspect.getsource(e2crf), language="python", line_numbers=True, height=560)
+    st.subheader("Checkpoints", anchor=False)
+    names = list_checkpoints()
+    if not names:
+        st.info("No checkpoint ships with this copy. `python -m e2crf_core train` makes one.")
+    for name in names:
+        card = read_card(name)
+        with st.expander(f"{name} · trained on {card['dataset']}", icon=":material/neurology:"):
+            st.json(card, expanded=1)
+    st.subheader("Data sets", anchor=False)
+    st.dataframe(dataset_table(), hide_index=True)
+
+
+page()

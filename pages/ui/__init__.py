@@ -1,0 +1,1 @@
+"""What the pages share: run registry, live feed, canvas component, policy widgets, result cards."""

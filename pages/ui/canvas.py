@@ -1,0 +1,49 @@
+"""The live canvas as a Streamlit component, and the polling feed that stands in where no socket is served."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from e2crf_core.run import RunHandle
+from pages.ui.feed import picture
+from pages.ui.reference import Reference
+
+FRONT = Path(__file__).parent / "front"
+KEY = "lab"
+POLL_S = 0.2
+OVERLAP = 40
+"""Steps that two polled pictures share: Streamlit may drop one of two quick updates of a component's data."""
+
+
+def _text(*names: str) -> str:
+    return "\n".join((FRONT / name).read_text(encoding="utf-8") for name in names)
+
+
+_canvas = st.components.v2.component(
+    "e2crf_lab",
+    html=_text("live.html"),
+    css=_text("live.css"),
+    js=_text("plot.js", "store.js", "link.js", "live.js"),
+)
+# The script of an inline component is sent with every update, so what ticks is a component of three lines.
+_poll = st.components.v2.component("e2crf_poll", js=_text("poll.js"))
+
+
+def live_canvas(hello: bytes, on: Callable[[str], Callable[[], None]]) -> None:
+    """Mount the canvas. `on(name)` gives the callback of a message: policy, pace, control, feed, ended.
+
+    Values arrive in `st.session_state[KEY]` under the message's name.
+    """
+    names = ("policy", "pace", "control", "feed", "ended")
+    _canvas(key=KEY, data=hello, **{f"on_{name}_change": on(name) for name in names})
+
+
+@st.fragment(run_every=POLL_S)
+def polled_feed(handle: RunHandle, reference: Reference) -> None:
+    """Send what is new every `POLL_S`, with an overlap; counts as a viewer like an open socket does."""
+    handle.touch()
+    key = f"cursor.{handle.id}"
+    start = max(0, st.session_state.get(key, 0) - OVERLAP)
+    frame, st.session_state[key] = picture(handle, reference, start)
+    _poll(key="poll", data=frame)

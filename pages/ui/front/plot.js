@@ -1,0 +1,134 @@
+// Scales, axes and lines on a canvas that stays sharp at every device pixel ratio.
+
+const linear = (d0, d1, p0, p1) => {
+  const m = (p1 - p0) / (d1 - d0 || 1);
+  const f = (v) => p0 + (v - d0) * m;
+  f.invert = (p) => d0 + (p - p0) / m;
+  f.domain = [d0, d1];
+  return f;
+};
+
+const logarithmic = (d0, d1, p0, p1) => {
+  const inner = linear(Math.log10(d0), Math.log10(d1), p0, p1);
+  const f = (v) => inner(Math.log10(v > d0 ? v : d0));
+  f.invert = (p) => 10 ** inner.invert(p);
+  f.domain = [d0, d1];
+  return f;
+};
+
+const niceTicks = (lo, hi, wanted) => {
+  const rough = (hi - lo) / Math.max(1, wanted);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].map((f) => f * power).find((s) => s >= rough * 0.999);
+  const ticks = [];
+  for (let v = Math.ceil(lo / step) * step; v <= hi + step * 1e-6; v += step) ticks.push(Math.abs(v) < step * 1e-6 ? 0 : v);
+  return ticks;
+};
+
+const decades = (lo, hi, wanted) => {
+  const a = Math.ceil(Math.log10(lo) - 1e-9);
+  const b = Math.floor(Math.log10(hi) + 1e-9);
+  const stride = Math.max(1, Math.ceil((b - a + 1) / wanted));
+  const ticks = [];
+  for (let d = a; d <= b; d += stride) ticks.push(10 ** d);
+  return ticks;
+};
+
+const SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+const decadeText = (v) => {
+  const d = Math.round(Math.log10(v));
+  if (d >= -2 && d <= 3) return String(+v.toPrecision(3));
+  return "10" + (d < 0 ? "⁻" : "") + [...String(Math.abs(d))].map((c) => SUPERSCRIPT[+c]).join("");
+};
+
+const short = (v) => {
+  if (v === null || v === undefined || !Number.isFinite(v)) return "–";
+  const size = Math.abs(v);
+  if (size !== 0 && (size < 1e-3 || size >= 1e5)) return v.toExponential(1).replace("e", "·10^").replace("^+", "^");
+  return String(+v.toPrecision(3));
+};
+
+// Whole decades around positive values, never fewer than two.
+const decadeRange = (lo, hi) => {
+  let a = Math.floor(Math.log10(lo) + 1e-9);
+  let b = Math.ceil(Math.log10(hi) - 1e-9);
+  while (b - a < 2) { b += 1; if (b - a < 2) a -= 1; }
+  return [10 ** a, 10 ** b];
+};
+
+class Plot {
+  constructor(section) {
+    this.section = section;
+    this.box = section.querySelector(".plot");
+    this.canvas = section.querySelector("canvas");
+    this.ctx = this.canvas.getContext("2d");
+    this.fit();
+  }
+
+  // Layout is read only when a ResizeObserver says that it changed: reading it at every frame would force a reflow.
+  fit() {
+    const ratio = window.devicePixelRatio || 1;
+    this.ratio = ratio;
+    this.width = this.box.clientWidth;
+    this.height = this.box.clientHeight;
+    const w = Math.max(1, Math.round(this.width * ratio));
+    const h = Math.max(1, Math.round(this.height * ratio));
+    if (this.canvas.width !== w || this.canvas.height !== h) { this.canvas.width = w; this.canvas.height = h; }
+    this.left = 46; this.right = this.width - 10; this.top = 20; this.bottom = this.height - 32;
+  }
+
+  axes(theme, x, y) {
+    const c = this.ctx;
+    c.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    c.clearRect(0, 0, this.width, this.height);
+    c.font = `11px ${theme.font}`;
+    c.lineWidth = 1;
+    this.x = (x.log ? logarithmic : linear)(...x.domain, this.left, this.right);
+    this.y = (y.log ? logarithmic : linear)(...y.domain, this.bottom, this.top);
+    c.textBaseline = "middle"; c.textAlign = "right";
+    for (const v of y.log ? decades(...y.domain, 5) : niceTicks(...y.domain, 4)) {
+      const p = Math.round(this.y(v)) + 0.5;
+      c.strokeStyle = theme.grid; c.beginPath(); c.moveTo(this.left, p); c.lineTo(this.right, p); c.stroke();
+      c.fillStyle = theme.muted; c.fillText(y.log ? decadeText(v) : short(v), this.left - 6, p);
+    }
+    c.textBaseline = "top"; c.textAlign = "center";
+    for (const v of niceTicks(...x.domain, Math.max(3, Math.floor((this.right - this.left) / 90)))) {
+      const p = Math.round(this.x(v)) + 0.5;
+      c.strokeStyle = theme.axis; c.beginPath(); c.moveTo(p, this.bottom); c.lineTo(p, this.bottom + 4); c.stroke();
+      c.fillStyle = theme.muted; c.fillText(short(v), p, this.bottom + 6);
+    }
+    c.strokeStyle = theme.axis; c.beginPath(); c.moveTo(this.left + 0.5, this.top); c.lineTo(this.left + 0.5, this.bottom + 0.5);
+    c.lineTo(this.right, this.bottom + 0.5); c.stroke();
+    c.fillStyle = theme.text; c.textAlign = "left"; c.textBaseline = "top"; c.fillText(y.title, 4, 3);
+    c.textAlign = "right"; c.textBaseline = "bottom"; c.fillText(x.title, this.right, this.height);
+  }
+
+  clipped(draw) {
+    const c = this.ctx;
+    c.save(); c.beginPath(); c.rect(this.left, this.top, this.right - this.left, this.bottom - this.top + 1); c.clip();
+    draw(c); c.restore();
+  }
+
+  // A line through count values read as value(i), at x = start + i; values that are not positive break a log line.
+  line(count, value, color, { width = 1.6, start = 0, dash = [], alpha = 1 } = {}) {
+    this.clipped((c) => {
+      c.strokeStyle = color; c.lineWidth = width; c.globalAlpha = alpha; c.lineJoin = "round"; c.setLineDash(dash);
+      c.beginPath();
+      const stride = Math.max(1, Math.floor(count / (2 * Math.max(1, this.right - this.left))));
+      let pen = false;
+      for (let i = 0; i < count; i += stride) {
+        const v = value(i);
+        if (!Number.isFinite(v)) { pen = false; continue; }
+        const px = this.x(start + i), py = this.y(v);
+        if (pen) c.lineTo(px, py); else { c.moveTo(px, py); pen = true; }
+      }
+      c.stroke();
+    });
+  }
+
+  note(theme, text) {
+    const c = this.ctx;
+    c.fillStyle = theme.muted; c.textAlign = "center"; c.textBaseline = "middle";
+    c.fillText(text, (this.left + this.right) / 2, (this.top + this.bottom) / 2);
+  }
+}
