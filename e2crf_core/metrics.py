@@ -32,6 +32,8 @@ def check_pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     out = []
     for name, x in (("first", a), ("second", b)):
         x = np.asarray(x, dtype=np.float64)
+        if x.ndim == 3 and len(x) == 0:
+            raise LabError(f"the {name} set has no series: there is nothing to compare")
         if x.ndim != 3 or 0 in x.shape:
             raise LabError(
                 f"the {name} set has shape {x.shape}: series must be an array (samples, steps, channels)"
