@@ -56,6 +56,8 @@ class ScoreTransformer(nn.Module):
     layer, so that conditioning costs few parameters.
     """
 
+    per_step_modules = ("level", "modulation")
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config

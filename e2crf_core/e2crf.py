@@ -1,0 +1,104 @@
+"""The E²-CRF algorithm (arXiv:2604.22901): decide, recompute, feedback, step. Tags E3-E8 name the equations.
+
+All functions are pure in the state, but for the keys and values, which a state hands on to its successor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from e2crf_core.events import Reason
+from e2crf_core.feedback import first_cache, learn
+from e2crf_core.forward import plain_forward, selective_forward
+from e2crf_core.policy import CachePolicy
+from e2crf_core.selection import Selection
+from e2crf_core.state import Cache, Problem, SamplerState, StepInfo
+from e2crf_core.triggers import REFRESHING, event_score, threshold
+
+
+def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[Tensor, Tensor, Tensor]:
+    """E5. Reason codes and scores (b, n) and thresholds (b, 1) for this step, from what is known before it."""
+    n, cache, i = problem.model.n, state.cache, state.step
+    if cache is None:
+        every = torch.full((1, n), int(Reason.REFRESH), dtype=torch.uint8)
+        return every, torch.zeros(1, n, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    score, tau = event_score(policy, problem, state), threshold(policy, cache)
+    event = score > tau
+    reasons = event.to(torch.uint8) * int(Reason.EVENT)
+    if policy.trigger in ("always", "never"):
+        return torch.full_like(reasons, Reason.REFRESH if policy.trigger == "always" else 0), score, tau
+    if policy.probe_share:
+        probed = (problem.noise.uniform(i) < policy.probe_share) & (reasons == 0)
+        reasons = torch.where(probed, int(Reason.PROBE), reasons).to(torch.uint8)
+    reasons[:, : policy.k_low + 1] = int(Reason.LOW_BAND)
+    if policy.tau_safe:
+        calm = (cache.r < policy.tau_safe) & ~cache.rested
+        reasons = reasons * ~calm[:, None]
+    refresh = event.any(1, keepdim=True) if policy.trigger in REFRESHING else torch.zeros_like(tau, dtype=torch.bool)
+    if policy.refresh_every:
+        refresh = refresh | (i - cache.clock.refreshed >= policy.refresh_every)
+    if policy.tau_warn:
+        refresh = refresh | (cache.r > policy.tau_warn)[:, None]
+    return torch.where(refresh, int(Reason.REFRESH), reasons).to(torch.uint8), score, tau
+
+
+def recompute(policy: CachePolicy, problem: Problem, state: SamplerState, reasons: Tensor) -> tuple[Cache, int]:
+    """E6, then E7: run the chosen tokens, keep what they give, learn from how far the kept ones were off."""
+    model, i, cache = problem.model, state.step, state.cache
+    chosen = Selection.of(reasons > 0, len(state.z), state.z.device)
+    u = torch.addcmul(problem.u0[i], problem.c_in[i], state.z)
+    condition = model.network.condition(torch.tensor(problem.levels[i], device=u.device))
+    cache = cache or first_cache(problem, state)
+    if chosen.index is None:
+        fresh = plain_forward(model.network, u, condition, cache=cache.kv).flatten(0, 1)
+    elif chosen.whole is not None:
+        rows = chosen.whole
+        fresh = plain_forward(model.network, u[rows], condition, cache=cache.kv, rows=rows).flatten(0, 1)
+    else:
+        fresh = selective_forward(
+            model.network, chosen.take(u), condition, cache.kv, chosen.sample, chosen.token, chosen.counts
+        )
+    return learn(policy, problem, state, cache, chosen, reasons, u, fresh), chosen.rows
+
+
+def reused_output(policy: CachePolicy, problem: Problem, cache: Cache, step: int) -> Tensor:
+    """F (B, n, 2M) of all tokens now: as kept, or continued along its divided differences in log(a/s)."""
+    if policy.predictor == "hold" or cache.slope is None:
+        return cache.output
+    moved = (problem.levels[step] - cache.clock.level).to(cache.output)[..., None]
+    output = torch.addcmul(cache.output, cache.slope, moved)
+    if policy.predictor == "quadratic" and cache.curve is not None:
+        output = torch.addcmul(output, cache.curve, moved * (moved + cache.clock.gap.to(output)[..., None]))
+    return output
+
+
+def advance(problem: Problem, state: SamplerState, output: Tensor, cache: Cache | None) -> tuple[SamplerState, Tensor]:
+    """E3 and E8. Denoised tokens D from F, then the solver's row: the next state, and D."""
+    i, z, row = state.step, state.z, problem.plan.rows[state.step]
+    denoised = torch.addcmul(problem.d0[i], problem.c_skip[i], z).addcmul_(problem.c_out[i], output)
+    base = z if row.keep else state.base
+    after = torch.add(row.own * z, denoised, alpha=row.now)
+    if row.base and base is not None:
+        after.add_(base, alpha=row.base)
+    if row.before and state.before is not None:
+        after.add_(state.before, alpha=row.before)
+    if row.sigma:
+        after.add_(problem.noise.at(i), alpha=row.sigma)
+    return SamplerState(step=i + 1, z=after, before=denoised, base=base, cache=cache), denoised
+
+
+def step(problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[SamplerState, StepInfo]:
+    """One step of the cached sampler: decide (E5), recompute (E6, E7) if anything must be, advance (E3, E8)."""
+    reasons, score, tau = decide(policy, problem, state)
+    cache, rows = state.cache, 0
+    if bool(reasons.any()):
+        cache, rows = recompute(policy, problem, state, reasons)
+    assert cache is not None
+    if policy.tau_safe:
+        cache = replace(cache, rested=(reasons == 0).all(1).expand(len(state.z)))
+    output = reused_output(policy, problem, cache, state.step)
+    after, denoised = advance(problem, state, output, cache)
+    return after, StepInfo(reasons, score, tau, rows, denoised, policy)

@@ -1,0 +1,52 @@
+"""What one step of a cached sampler did, for people and pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+
+class Reason(IntEnum):
+    """Why a token was recomputed, or that it was not."""
+
+    REUSED = 0
+    LOW_BAND = 1
+    EVENT = 2
+    PROBE = 3
+    REFRESH = 4
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """One step, as seen at one watched sample (arrays without B) and over the whole batch.
+
+    `share` is the mean share of tokens recomputed in the batch, `tokens` their number; `flops` what the step
+    cost, `flops_full` what it costs without a cache; `seconds` its compute time. `tau` is the threshold in
+    force for `e` (n,), the event scores; `r` the event intensity (E4). `reasons` (n,) and `batch_reasons`
+    (B, n) hold Reason codes; `drift` (n,) is |c_in z - u|² since each token's last recompute, `age` (n,) the
+    steps since. `spectrum` (n, M) is |X_k| of the noisy state in standardised units; `x0` (N, M), the present
+    denoised estimate, and `series` (N, M), the noisy state, are in data units.
+    """
+
+    step: int
+    t: float
+    log_snr: float
+    policy_version: int
+    share: float
+    tokens: int
+    flops: int
+    flops_full: int
+    seconds: float
+    tau: float
+    r: float
+    r_mean: float
+    reasons: np.ndarray
+    batch_reasons: np.ndarray
+    e: np.ndarray
+    drift: np.ndarray
+    age: np.ndarray
+    spectrum: np.ndarray
+    x0: np.ndarray
+    series: np.ndarray

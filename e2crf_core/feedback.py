@@ -1,0 +1,183 @@
+"""E4 and E7: event intensity, and the two loops that learn from every recompute.
+
+A recompute of a reused token shows its true residual rho = C_fresh - C_kept. Loop (a) corrects reused features
+by it; loop (b) adapts the threshold until the measured residual meets the user's budget.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from e2crf_core.events import Reason
+from e2crf_core.kvcache import KVCache
+from e2crf_core.policy import CachePolicy
+from e2crf_core.selection import Selection
+from e2crf_core.state import Cache, Clock, Problem, SamplerState
+
+ETA = 1e-12
+RESIDUAL_MEMORY = 0.9
+ADAPT_EXPONENT = 0.5
+SCALE_LIMIT = 100.0
+
+
+def first_cache(problem: Problem, state: SamplerState) -> Cache:
+    """An empty cache: nothing in it may be read before the first step has recomputed every token."""
+    model, z = problem.model, state.z
+    batch, n, width = len(z), model.n, model.network.width
+    zeros = z.new_zeros(z.shape)
+    host = {"dtype": torch.float64}
+    clock = Clock(
+        level=torch.full((1, n), problem.levels[state.step], **host),  # type: ignore[arg-type]
+        gap=torch.zeros(1, n, **host),  # type: ignore[arg-type]
+        at=torch.full((1, n), state.step),
+        refreshed=torch.full((1, 1), state.step),
+    )
+    return Cache(
+        kv=KVCache(model.network.layers, batch, n, width, device=z.device, dtype=z.dtype),
+        feature=z.new_zeros(batch, n, width),
+        output=zeros,
+        slope=None,
+        curve=None,
+        u=zeros,
+        z=zeros,
+        gain=z.new_ones(batch, n),
+        clock=clock,
+        r=torch.full((batch,), torch.nan, **host),  # type: ignore[arg-type]
+        rate=torch.full((batch,), torch.inf, **host),  # type: ignore[arg-type]
+        scale=torch.ones(batch, **host),  # type: ignore[arg-type]
+        rested=torch.zeros(batch, dtype=torch.bool),
+        residual=None,
+    )
+
+
+def learn(
+    policy: CachePolicy,
+    problem: Problem,
+    state: SamplerState,
+    cache: Cache,
+    chosen: Selection,
+    reasons: Tensor,
+    u: Tensor,
+    fresh: Tensor,
+) -> Cache:
+    """The cache after a recompute that gave features `fresh` (T, d) of the chosen tokens; u (B, n, 2M) is the input."""
+    model, i = problem.model, state.step
+    level = problem.levels[i]
+    known = state.cache is not None
+    kept = chosen.take(cache.feature)
+    rho = fresh - kept
+    change = chosen.per_sample(rho.square().sum(-1))
+    touched = chosen.counts > 0
+
+    r = cache.r
+    if known:
+        measured = (change / (cache.feature.square().sum((1, 2)) + ETA)).cpu().double()
+        r = torch.where(touched, measured, r)
+    alpha = torch.clamp(r / 2, max=policy.alpha).nan_to_num(0.0)
+
+    feature_rows = fresh
+    if known and policy.correct and policy.trigger == "paper":
+        # Published: a probed token's kept feature moves towards the fresh one by the gain alpha only.
+        code = reasons.expand(len(state.z), model.n).to(fresh.device)
+        probed = chosen.take(code[..., None])[:, 0] == int(Reason.PROBE)
+        partly = kept + alpha.to(fresh)[chosen.sample, None] * rho
+        feature_rows = torch.where(probed[:, None], partly, fresh)
+    feature = chosen.put(cache.feature, feature_rows)
+    output_rows = model.network.head(feature_rows)
+
+    residual = cache.residual
+    whole = chosen.index is None
+    if known and policy.correct and policy.trigger != "paper":
+        residual = _band_residual(problem, chosen, rho, cache.residual)
+        if not whole:
+            reused = torch.ones_like(feature[..., :1]).flatten(0, 1)
+            reused = reused.index_fill_(0, chosen.index, 0.0).view(*feature.shape[:2], 1)  # type: ignore[arg-type]
+            feature = feature + reused * alpha.to(feature)[:, None, None] * residual[:, problem.bands]
+    corrected = residual is not None and not whole
+    output = model.network.head(feature) if corrected else chosen.put(cache.output, output_rows)
+
+    gain, rate, scale = cache.gain, cache.rate, cache.scale
+    slope, curve = cache.slope, cache.curve
+    if known:
+        delta = output_rows - chosen.take(cache.output)
+        if policy.trigger == "gain":
+            drift = (chosen.take(u) - chosen.take(cache.u)).square().sum(-1)
+            gain = chosen.put(gain[..., None], (delta.square().sum(-1) / (drift + ETA))[:, None])[..., 0]
+        if policy.trigger == "rate" or policy.adapt:
+            error = _influence_rms(problem, i, chosen, delta)
+            if policy.trigger == "rate":
+                moved = (level - cache.clock.level).abs().amax(1)
+                rate = torch.where(touched, error / (moved + ETA), rate)
+            if policy.adapt:
+                factor = (policy.error_budget / (error + ETA)).clamp(0.25, 4.0) ** ADAPT_EXPONENT
+                scale = torch.where(touched, (scale * factor).clamp(1 / SCALE_LIMIT, SCALE_LIMIT), scale)
+        if policy.predictor != "hold":
+            slope, curve = _differences(problem, i, cache, chosen, delta)
+    return Cache(
+        kv=cache.kv,
+        feature=feature,
+        output=output,
+        slope=slope,
+        curve=curve,
+        u=chosen.put(cache.u, chosen.take(u)),
+        z=chosen.put(cache.z, chosen.take(state.z)),
+        gain=gain,
+        clock=_tick(cache.clock, reasons, level, i, known),
+        r=r,
+        rate=rate,
+        scale=scale,
+        rested=cache.rested,
+        residual=residual,
+    )
+
+
+def _influence_rms(problem: Problem, step: int, chosen: Selection, delta: Tensor) -> Tensor:
+    """(B,) on the host: RMS change of F over a sample's recomputed tokens, weighted by their part in D (c_out²)."""
+    weight = problem.c_out[step].square()[chosen.token]
+    total = chosen.per_sample((weight * delta.square()).sum(-1))
+    return (total / (chosen.per_sample(weight.sum(-1)) + ETA)).sqrt().cpu().double()
+
+
+def _band_residual(problem: Problem, chosen: Selection, rho: Tensor, before: Tensor | None) -> Tensor:
+    """Running mean (B, bands, d) of the residuals of each band's recomputed tokens."""
+    bands = int(problem.bands.max()) + 1
+    slot = chosen.sample * bands + problem.bands[chosen.token]
+    count = rho.new_zeros(chosen.batch * bands).index_add_(0, slot, rho.new_ones(len(rho)))
+    total = rho.new_zeros(chosen.batch * bands, rho.shape[1]).index_add_(0, slot, rho)
+    mean = (total / count.clamp(min=1)[:, None]).view(chosen.batch, bands, -1)
+    if before is None:
+        return mean
+    fresh = (count > 0).view(chosen.batch, bands, 1)
+    return torch.where(fresh, RESIDUAL_MEMORY * before + (1 - RESIDUAL_MEMORY) * mean, before)
+
+
+def _differences(
+    problem: Problem, step: int, cache: Cache, chosen: Selection, delta: Tensor
+) -> tuple[Tensor, Tensor]:
+    """First and second divided differences of F in log(a/s) after a recompute (Newton form)."""
+    shape = cache.output.shape
+    moved = (problem.levels[step] - cache.clock.level).to(delta).expand(shape[:2])[..., None]
+    gap = cache.clock.gap.to(delta).expand(shape[:2])[..., None]
+    moved, gap = chosen.take(moved), chosen.take(gap)
+    old = cache.slope if cache.slope is not None else torch.zeros_like(cache.output)
+    slope_rows = delta / torch.where(moved.abs() > 0, moved, torch.inf)
+    curve_rows = (slope_rows - chosen.take(old)) / torch.where(gap.abs() > 0, moved + gap, torch.inf)
+    curve = cache.curve if cache.curve is not None else torch.zeros_like(cache.output)
+    return chosen.put(old, slope_rows), chosen.put(curve, curve_rows)
+
+
+def _tick(clock: Clock, reasons: Tensor, level: float, step: int, known: bool) -> Clock:
+    """The clock after recomputing where reasons are non-zero; it stays (1, n) while all samples agree."""
+    now = reasons > 0
+    every = now.all(1, keepdim=True)
+    gap = torch.where(now, level - clock.level if known else torch.zeros_like(clock.gap), clock.gap)
+    ticked = Clock(
+        level=torch.where(now, level, clock.level),
+        gap=gap,
+        at=torch.where(now, step, clock.at),
+        refreshed=torch.where(every, step, clock.refreshed),
+    )
+    if bool(every.all()) and bool((ticked.gap == ticked.gap[:1]).all()):
+        return Clock(ticked.level[:1], ticked.gap[:1], ticked.at[:1], ticked.refreshed[:1])
+    return ticked

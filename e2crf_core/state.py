@@ -1,0 +1,128 @@
+"""What a cached sampler carries from one step to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from e2crf_core.kvcache import KVCache
+from e2crf_core.model import ScoreModel
+from e2crf_core.noise import NoiseStream
+from e2crf_core.policy import CachePolicy
+from e2crf_core.solvers import Plan
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When each token was last recomputed, on the host: (b, n) with b = B, or 1 while all samples agree.
+
+    `level` is log(a/s) then, `gap` the log(a/s) between its last two recomputes, `at` the step; `refreshed`
+    (b, 1) is the step of the last recompute of all tokens.
+    """
+
+    level: Tensor
+    gap: Tensor
+    at: Tensor
+    refreshed: Tensor
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The cached side of a state. Small tensors are replaced, never changed; `kv` is handed on (see KVCache).
+
+    `feature` (B, n, d) is C (E4), `output` (B, n, 2M) F = head(C); `slope` and `curve` are F's divided
+    differences in log(a/s) over the last recomputes, for predictors. `u` and `z` (B, n, 2M) are network input
+    and state at each token's last recompute, `gain` (B, n) the measured |dF|²/d. On the host, per sample: `r`
+    event intensity, `rate` of F per log(a/s), `scale` of tau by adaptation, `rested` whether the last step was
+    skipped. `residual` (B, bands, d) is the running residual of each band.
+    """
+
+    kv: KVCache
+    feature: Tensor
+    output: Tensor
+    slope: Tensor | None
+    curve: Tensor | None
+    u: Tensor
+    z: Tensor
+    gain: Tensor
+    clock: Clock
+    r: Tensor
+    rate: Tensor
+    scale: Tensor
+    rested: Tensor
+    residual: Tensor | None
+
+
+@dataclass(frozen=True)
+class SamplerState:
+    """Everything between two steps: the noisy tokens z (B, n, 2M), past denoised ones, and the cache."""
+
+    step: int
+    z: Tensor
+    before: Tensor | None
+    base: Tensor | None
+    cache: Cache | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What does not change during a run: model, plan, noise, and per-call coefficient tables (steps, n, 2M).
+
+    The tables fold E3 into affine maps: u = c_in z + u0, D = c_skip z + c_out F + d0.
+    """
+
+    model: ScoreModel
+    plan: Plan
+    noise: NoiseStream
+    levels: tuple[float, ...]
+    c_in: Tensor
+    u0: Tensor
+    c_skip: Tensor
+    c_out: Tensor
+    d0: Tensor
+    bands: Tensor
+
+    @staticmethod
+    def make(model: ScoreModel, plan: Plan, noise: NoiseStream, bands: Tensor) -> Problem:
+        """Tables for every call of `plan`; `bands` (n,) names each token's frequency band."""
+        schedule = model.schedule
+        times = [row.t for row in plan.rows]
+        like = {"dtype": torch.float64, "device": model.device}
+        a = torch.tensor([schedule.a(t) for t in times], **like)[:, None, None]  # type: ignore[arg-type]
+        s = torch.tensor([schedule.s(t) for t in times], **like)[:, None, None]  # type: ignore[arg-type]
+        mu, v, mask = model.mu.double(), model.v.double(), model.mask.double()
+        total = a * a * v + s * s
+        c_in, c_skip, c_out = total.rsqrt(), a * v / total * mask, s * v.sqrt() * total.rsqrt() * mask
+        tables = {
+            "c_in": c_in,
+            "u0": -c_in * a * mu,
+            "c_skip": c_skip,
+            "c_out": c_out,
+            "d0": (mu * mask - c_skip * a * mu),
+        }
+        return Problem(
+            model=model,
+            plan=plan,
+            noise=noise,
+            levels=tuple(schedule.log_snr(t) for t in times),
+            bands=bands,
+            **{name: table.to(model.dtype) for name, table in tables.items()},
+        )
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What one step decided and cost. `reasons` (b, n) host Reason codes and `score` (b, n) host event scores,
+
+    b = 1 where all samples agree; `tau` (b, 1) is the threshold in force. `rows` counts recomputed tokens over
+    the batch, `denoised` is D (B, n, 2M) on the device.
+    """
+
+    reasons: Tensor
+    score: Tensor
+    tau: Tensor
+    rows: int
+    denoised: Tensor
+    policy: CachePolicy
