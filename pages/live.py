@@ -6,12 +6,12 @@ import streamlit as st
 
 from e2crf_core.checkpoints import list_checkpoints, read_card
 from e2crf_core.errors import LabError
-from e2crf_core.run import RunHandle, RunSpec
+from e2crf_core.run import FINISHED, RunHandle, RunSpec
 from pages.ui.canvas import KEY, live_canvas, polled_feed
 from pages.ui.feed import hello, obey
 from pages.ui.policy_form import current_policy, policy_form, use_policy
-from pages.ui.reference import Reference, reference_for
-from pages.ui.registry import FINISHED, RUNS
+from pages.ui.reference import Reference, reference_of
+from pages.ui.registry import RUNS
 from pages.ui.results import results_card
 from pages.ui.socket import live_path
 
@@ -205,7 +205,7 @@ def page() -> None:
         settings(checkpoints)
     live = handle is not None and handle.status not in FINISHED
     shown = handle.spec.checkpoint if handle is not None else st.session_state.checkpoint
-    reference = reference_for(read_card(shown)["dataset"])
+    reference = reference_of(shown)
     with st.sidebar:
         st.markdown("**Cache policy**", help="Acts at once on a running sampler.")
         policy_form(handle, reference.frequencies)

@@ -13,7 +13,10 @@ if ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
-st.set_page_config(page_title="E²-CRF Lab", page_icon=":material/graphic_eq:", layout="wide")
+st.set_page_config(
+    page_title="E²-CRF Lab", page_icon=":material/graphic_eq:", layout="wide", initial_sidebar_state=290
+)
+st.html(Path(__file__).parent / "ui" / "front" / "page.css")
 
 page = st.navigation(
     [

@@ -11,6 +11,7 @@ import numpy as np
 from e2crf_core.errors import LabError
 from e2crf_core.policy import CachePolicy
 from e2crf_core.run import RunHandle
+from e2crf_core.spectral import band_edges
 from pages.ui.packet import finite, pack
 from pages.ui.reference import Reference
 
@@ -22,22 +23,18 @@ PANEL_FIELDS = ("k_low", "tau", "tau_safe", "tau_warn")
 PACES = (0.0, 500.0, 200.0, 100.0, 50.0, 20.0, 5.0)
 
 
-def band_edges(n: int) -> tuple[int, ...]:
-    """First frequency of each display band: 0-3, then octaves, so that low and high frequencies are seen alike."""
-    return (0, *(4 << i for i in range(n.bit_length()) if 4 << i < n))
-
-
 @lru_cache(maxsize=64)
-def _widths(n: int) -> np.ndarray:
-    edges = band_edges(n)
-    return np.diff([*edges, n]).astype(np.float32)
+def display_bands(n: int) -> np.ndarray:
+    """(b+1,) edges of the frequency bands that the energy panel shows, as the core cuts them."""
+    return band_edges(n, bands=6)
 
 
 def band_energy(spectrum: np.ndarray) -> np.ndarray:
-    """Mean |X_k|² a frequency and channel in each display band: (steps, n, M) -> (steps, bands)."""
+    """Mean |X_k|² of a frequency and channel in each display band: (steps, n, M) -> (steps, bands)."""
     n, channels = spectrum.shape[1:]
+    edges = display_bands(n)
     power = np.einsum("knm,knm->kn", spectrum, spectrum)
-    return np.add.reduceat(power, band_edges(n), axis=1) / (_widths(n) * channels)
+    return np.add.reduceat(power, edges[:-1], axis=1) / (np.diff(edges).astype(np.float32) * channels)
 
 
 def _values(policy: CachePolicy) -> dict[str, Any]:
@@ -72,7 +69,7 @@ def hello(
         "channels": list(data.channels),
         "units": list(data.units),
         "columns": list(COLUMNS),
-        "edges": [*band_edges(reference.frequencies), reference.frequencies],
+        "edges": display_bands(reference.frequencies).tolist(),
         "paces": list(PACES),
         "pace": pace,
         "policy": _values(policy),

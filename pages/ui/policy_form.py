@@ -7,8 +7,7 @@ from typing import Any
 import streamlit as st
 
 from e2crf_core.policy import PRESETS, TRIGGER_HELP, CachePolicy, PolicyError
-from e2crf_core.run import RunHandle
-from pages.ui.registry import FINISHED
+from e2crf_core.run import FINISHED, RunHandle
 
 MAIN = ("trigger", "tau", "bands", "k_low", "refresh_every")
 CUSTOM = "custom"

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from e2crf_core.checkpoints import read_card
 from e2crf_core.data import Dataset, load_dataset
 
 FAN = 24
@@ -36,3 +37,8 @@ def reference_for(dataset: str) -> Reference:
     pool = data.train[:: max(1, len(data.train) // 512)]
     spectra = np.abs(np.fft.rfft(data.standardise(data.x[pool]), axis=1, norm="ortho"))
     return Reference(data, np.ascontiguousarray(data.x[rows]), np.median(spectra, axis=0).astype(np.float32))
+
+
+def reference_of(checkpoint: str) -> Reference:
+    """Reference of the data set that a checkpoint was trained on."""
+    return reference_for(read_card(checkpoint)["dataset"])

@@ -4,9 +4,14 @@ import threading
 from collections.abc import Callable
 
 from e2crf_core.errors import LabError
-from e2crf_core.run import RunHandle, RunSpec
+from e2crf_core.run import FINISHED, RunHandle, RunSpec
 
-FINISHED = frozenset({"done", "stopped", "failed"})
+ORPHAN_S = 10.0
+
+
+def watched_run(spec: RunSpec) -> RunHandle:
+    """A run that ends by itself when no page has looked at it for `ORPHAN_S`."""
+    return RunHandle(spec, orphan_s=ORPHAN_S)
 
 
 class RunRegistry:
@@ -17,7 +22,7 @@ class RunRegistry:
     """
 
     def __init__(
-        self, live_limit: int = 4, keep: int = 8, make: Callable[[RunSpec], RunHandle] = RunHandle
+        self, live_limit: int = 4, keep: int = 8, make: Callable[[RunSpec], RunHandle] = watched_run
     ) -> None:
         self._live_limit = live_limit
         self._keep = keep

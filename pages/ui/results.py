@@ -11,6 +11,7 @@ from e2crf_core.run import RunHandle, RunResult
 from pages.ui.reference import Reference
 
 FEW_SAMPLES = 64
+UNKNOWN = "–"
 HELP = {
     "tokens": "How many times fewer tokens (frequencies) the network computed than a run without a cache.",
     "flops": "How many times fewer arithmetic operations, counted, including what a cache does not save.",
@@ -23,71 +24,73 @@ HELP = {
 }
 
 
-def times(value: float | None) -> str:
+def times(speedup: float) -> str:
     """A speedup as people read it."""
-    if value is None:
-        return "not measured"
-    return f"{value:.2f}×" if value < 10 else f"{value:.1f}×"
+    return f"{speedup:.2f}×" if speedup < 10 else f"{speedup:.1f}×"
 
 
 def notes(result: RunResult) -> list[str]:
     """What must be said with the figures so that nobody reads too much into them."""
+    twin, count = result.comparison, len(result.samples)
+    if twin is None:
+        return ["Not compared with an uncached run, so wall clock and quality were not measured."]
     said = []
-    count = len(result.samples)
-    if result.speedup_wall is not None and result.speedup_wall < 1:
+    if twin.speedup_wall < 1:
         said.append(
-            f"**Slower than without a cache**: {result.seconds:.2f} s against {result.seconds_uncached:.2f} s. "
+            f"**Slower than without a cache**: {result.seconds:.2f} s against {twin.seconds_uncached:.2f} s. "
             "Deciding and book-keeping cost more here than the skipped tokens would have."
         )
-    if result.speedup_wall is not None and 0.9 < result.speedup_tokens < 1.1:
-        said.append("Nearly every token was computed, so there was nothing to gain; timing noise is all you see.")
-    if result.sliced_wasserstein is not None and count < FEW_SAMPLES:
+    if result.token_share > 0.95:
+        said.append("Nearly every token was computed, so there was nothing to gain: the rest is timing noise.")
+    if count < FEW_SAMPLES:
         said.append(
             f"With {count} sample{'s' if count > 1 else ''} the sliced Wasserstein distance is mostly noise: "
             f"compare settings with {FEW_SAMPLES} or more, or go by the relative L2."
         )
-    if result.relative_l2 is None:
-        said.append("The comparison was skipped, so wall clock and quality were not measured.")
     return said
 
 
 def results_card(handle: RunHandle, reference: Reference) -> None:
     """Draw the card of a finished run."""
     result = handle.result
-    if result is None:
+    if result is None or handle.status != "done":
         return
+    twin = result.comparison
     with st.container(border=True, key="results"):
-        st.subheader("What the cache did in this run", anchor=False)
+        st.markdown("##### What the cache did in this run")
         a, b, c, d, e = st.columns([1, 1, 1, 1, 1.6])
-        a.metric("Tokens", times(result.speedup_tokens), help=HELP["tokens"])
-        a.caption(f"{result.token_share:.1%} of all tokens computed")
-        b.metric("FLOPs", times(result.speedup_flops), help=HELP["flops"])
-        b.caption(f"{result.flop_share:.1%} of all operations done")
-        c.metric("Wall clock", times(result.speedup_wall), help=HELP["wall"])
-        if result.seconds_uncached is not None:
-            c.caption(f"{result.seconds:.2f} s against {result.seconds_uncached:.2f} s")
-        else:
-            c.caption(f"{result.seconds:.2f} s of computing")
-        l2 = result.relative_l2
-        d.metric("Relative L2", "not measured" if l2 is None else f"{l2:.3f}", help=HELP["l2"])
-        d.caption("to the uncached twin")
+        with a:
+            _figure("Tokens", times(result.speedup_tokens), "tokens", f"{result.token_share:.1%} computed")
+        with b:
+            _figure("FLOPs", times(result.speedup_flops), "flops", f"{result.flop_share:.1%} done")
+        with c:
+            seconds = f"{result.seconds:.2f} s"
+            if twin is None:
+                _figure("Wall clock", UNKNOWN, "wall", f"{seconds} of computing")
+            else:
+                against = f"{seconds} against {twin.seconds_uncached:.2f} s"
+                _figure("Wall clock", times(twin.speedup_wall), "wall", against)
+        with d:
+            _figure("Relative L2", UNKNOWN if twin is None else f"{twin.relative_l2:.3f}", "l2", "to the uncached twin")
         with e:
-            _distances(result)
+            if twin is None:
+                _figure("Sliced Wasserstein", UNKNOWN, "sw", "to held-out data")
+            else:
+                _figure(
+                    "Sliced Wasserstein to held-out data",
+                    f"{twin.sliced_wasserstein:.3f}",
+                    "sw",
+                    f"uncached {twin.sliced_wasserstein_uncached:.3f} · "
+                    f"real against real {twin.sliced_wasserstein_floor:.3f}",
+                )
         for note in notes(result):
             st.caption(f":material/info: {note}")
         _downloads(handle, reference)
 
 
-def _distances(result: RunResult) -> None:
-    if result.sliced_wasserstein is None:
-        st.metric("Sliced Wasserstein", "not measured", help=HELP["sw"])
-        return
-    st.metric("Sliced Wasserstein to held-out data", f"{result.sliced_wasserstein:.3f}", help=HELP["sw"])
-    uncached, floor = result.sliced_wasserstein_uncached, result.sliced_wasserstein_floor
-    parts = [] if uncached is None else [f"uncached {uncached:.3f}"]
-    if floor is not None:
-        parts.append(f"real against real {floor:.3f}")
-    st.caption(" · ".join(parts))
+def _figure(label: str, value: str, help: str, below: str) -> None:
+    st.metric(label, value, help=HELP[help])
+    st.caption(below)
 
 
 def _downloads(handle: RunHandle, reference: Reference) -> None:

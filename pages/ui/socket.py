@@ -17,7 +17,7 @@ from streamlit.web.server.server_util import is_url_from_allowed_origins
 from e2crf_core.errors import LabError
 from e2crf_core.run import RunHandle
 from pages.ui.feed import obey, picture
-from pages.ui.reference import reference_for
+from pages.ui.reference import reference_of
 from pages.ui.registry import RUNS
 
 LIVE_ROUTE = "/lab/live/{run}"
@@ -101,7 +101,7 @@ async def live_socket(websocket: WebSocket) -> None:
 
 
 async def _send(websocket: WebSocket, handle: RunHandle, view: _View) -> None:
-    reference = reference_for(handle.dataset)
+    reference = reference_of(handle.spec.checkpoint)
     seen: tuple[object, ...] = ()
     version = -1
     last = 0.0

@@ -183,9 +183,12 @@ class Lab {
   value(field) { return field in this.draft ? this.draft[field] : this.store.policy[field]; }
 
   bounds(field) {
-    const meta = this.store.hello.fields[field];
-    const whole = field === "k_low";
-    return [meta.low ?? 0, whole ? Math.min(meta.high ?? Infinity, this.store.hello.n - 1) : meta.high ?? Infinity, whole];
+    const { low, high } = this.store.hello.fields[field];
+    if (field === "k_low") return [low, Math.min(high, this.store.hello.n - 1), true];
+    // A warning must lie above the safe level, or be off: a handle stops before it would cross the other.
+    const warn = this.value("tau_warn");
+    if (field === "tau_safe" && warn > 0) return [low, warn * 0.99, false];
+    return [low, high, false];
   }
 
   grab(node, spec) {
@@ -193,7 +196,9 @@ class Lab {
       const plot = this.plots[spec.panel], box = plot.box.getBoundingClientRect();
       const at = spec.axis === "x" ? plot.x.invert(event.clientX - box.left) : plot.y.invert(event.clientY - box.top);
       const [a, b] = (spec.axis === "x" ? plot.x : plot.y).domain;
-      this.set(spec.field, spec.field === "k_low" ? at - 0.5 : Math.min(b, Math.max(a, at)));
+      // At the lower end of its axis a level r is off.
+      const off = spec.field.startsWith("tau_") && at <= a;
+      this.set(spec.field, spec.field === "k_low" ? at - 1 : off ? 0 : Math.min(b, Math.max(a, at)));
     };
     node.addEventListener("pointerdown", (event) => {
       event.preventDefault(); node.focus(); node.setPointerCapture(event.pointerId);
@@ -215,7 +220,8 @@ class Lab {
       if (event.key === "Home") this.set(spec.field, low);
       else if (event.key === "End") this.set(spec.field, high);
       else if (whole) this.set(spec.field, old + up * far);
-      else this.set(spec.field, (old > 0 ? old : 1e-4) * 1.1 ** (up * far));
+      else if (old > 0) this.set(spec.field, old * 1.1 ** (up * far));
+      else if (up > 0) this.set(spec.field, this.plots[spec.panel].y.domain[0]);
       clearTimeout(this.settle);
       this.settle = setTimeout(() => this.release(), 400);
     });
@@ -225,6 +231,7 @@ class Lab {
     const [low, high, whole] = this.bounds(field);
     let value = Math.min(high, Math.max(low, wanted));
     value = whole ? Math.round(value) : +value.toPrecision(3);
+    if (field === "tau_warn" && value > 0 && value <= this.value("tau_safe")) value = +(this.value("tau_safe") * 1.02).toPrecision(3);
     if (!Number.isFinite(value) || value === this.value(field)) return;
     this.draft[field] = value;
     this.pending[field] = value;
@@ -257,21 +264,24 @@ class Lab {
       node.hidden = !shown;
       if (!shown) continue;
       const value = this.value(field), scale = axis === "x" ? plot.x : plot.y;
-      const at = Math.min(scale.domain[1], Math.max(scale.domain[0], value + (field === "k_low" ? 0.5 : 0)));
+      const at = Math.min(scale.domain[1], Math.max(scale.domain[0], value + (field === "k_low" ? 1 : 0)));
       const p = scale(at);
       const name = { k_low: "K", tau: "τ", tau_safe: "τ safe", tau_warn: "τ warn" }[field];
-      const text = `${name} = ${short(value)}`;
+      const text = (field === "k_low" ? value < 0 : value === 0) ? `${name} off` : `${name} = ${short(value)}`;
       if (axis === "x") {
         node.style.left = `${p}px`; node.style.top = `${plot.top}px`; node.style.height = `${plot.bottom - plot.top}px`;
         node.classList.toggle("flip", p > plot.right - 70);
       } else {
-        node.style.top = `${p}px`; node.style.left = `${plot.left}px`; node.style.width = `${plot.right - plot.left}px`;
-        node.classList.toggle("flip", p < plot.top + 20 || field === "tau_safe");
+        // Two levels share the panel of r: each is taken hold of in its own half, or one would cover the other.
+        const wide = plot.right - plot.left, half = field === "tau_safe" || field === "tau_warn";
+        node.style.top = `${p}px`; node.style.width = `${half ? wide / 2 : wide}px`;
+        node.style.left = `${plot.left + (field === "tau_warn" ? wide / 2 : 0)}px`;
+        node.classList.toggle("flip", p < plot.top + 20);
       }
       const label = node.firstElementChild;
       if (label.textContent !== text) label.textContent = text;
       const [low, high] = this.bounds(field);
-      node.setAttribute("aria-valuemin", low); node.setAttribute("aria-valuemax", Number.isFinite(high) ? high : 1e9);
+      node.setAttribute("aria-valuemin", low); node.setAttribute("aria-valuemax", high);
       node.setAttribute("aria-valuenow", value); node.setAttribute("aria-valuetext", text);
     }
   }
@@ -299,9 +309,12 @@ class Lab {
     put("series", [["real series", t.faint], ["noisy state", t.noisy], ["denoised estimate", t.colors[1]]]);
     put("spectrum", [["real data, median", t.faint], ["noisy state", t.noisy], ["denoised estimate", t.colors[1]]]);
     put("map", [...[1, 2, 3, 4].map((i) => [REASONS[i], t.colors[i - 1], "box"]), ["reused", t.reused, "box"], ["policy changed", t.text, "dash"]]);
-    put("scores", [...[1, 2, 3, 4].map((i) => [REASONS[i], t.colors[i - 1], "box"]), ["reused", t.axis, "box"], ["τ in force", t.colors[1], "dash"]]);
+    put("scores", [["reused", t.axis, "box"], ["computed (colour: why)", t.colors[3], "box"], ["τ in force", t.colors[1], "dash"]]);
     put("intensity", [["this sample", t.colors[0]], ["mean of the batch", t.noisy]]);
-    put("energy", e.slice(0, -1).map((a, i) => [`k ${a}–${e[i + 1] - 1}`, this.bandColor(i)]));
+    put("energy", e.slice(0, -1).map((a, i) => {
+      const last = e[i + 1] - 1;
+      return [`${i ? "" : "k "}${a === last ? a : `${a}–${last}`}`, this.bandColor(i)];
+    }));
   }
 
   bandColor(i) { return this.theme.colors[[0, 5, 3, 4, 1, 2, 6, 8][i % 8]]; }
@@ -328,9 +341,9 @@ class Lab {
     let lo = Infinity, hi = 0;
     for (let k = 0; k < n; k++) { const v = real[k * M + m]; if (v > 1e-9) lo = Math.min(lo, v); hi = Math.max(hi, v); }
     plot.axes(t, { domain: [0, n], title: "frequency k (cycles a window)" },
-      { domain: decadeRange(Math.max(lo, hi * 1e-5, 1e-9) / 2, Math.max(hi, 4)), log: true, title: "|X_k| (standard deviations)" });
+      { domain: decadeRange(Math.max(lo, hi * 1e-5, 1e-9) / 2, Math.max(hi, 4)), log: true, title: "|Xₖ| (standard deviations)" });
     if (this.active("k_low")) plot.clipped((c) => {
-      c.fillStyle = t.colors[0]; c.globalAlpha = 0.12; c.fillRect(plot.left, plot.top, plot.x(this.value("k_low") + 0.5) - plot.left, plot.bottom - plot.top);
+      c.fillStyle = t.colors[0]; c.globalAlpha = 0.12; c.fillRect(plot.left, plot.top, plot.x(this.value("k_low") + 1) - plot.left, plot.bottom - plot.top);
     });
     plot.line(n, (k) => real[k * M + m], t.faint, { width: 2.5, start: 0.5 });
     if (!latest.x0) return;
@@ -413,7 +426,7 @@ class Lab {
     const from = Math.max(0, count - 40) * n, on = this.active("tau");
     const force = count ? this.store.cell("tau", count - 1) : NaN;
     const domain = this.span("scores", (see) => { for (let i = from; i < count * n; i++) see(scores[i]); }, on ? [this.value("tau"), force] : []);
-    plot.axes(t, { domain: [0, n], title: "frequency k" }, { domain, log: true, title: "e_k" });
+    plot.axes(t, { domain: [0, n], title: "frequency k" }, { domain, log: true, title: "eₖ" });
     if (!count) { plot.note(t, on || this.store.hello.run ? "drag τ: above the line is recomputed" : ""); return; }
     plot.clipped((c) => {
       const at = (count - 1) * n;
@@ -435,7 +448,12 @@ class Lab {
     const extra = ["tau_safe", "tau_warn"].filter((f) => this.active(f)).map((f) => this.value(f));
     const domain = this.span("intensity", (see) => { for (let i = 0; i < count; i++) { see(r(i)); see(mean(i)); } }, extra);
     plot.axes(t, { domain: [0, hello.steps], title: "step" }, { domain, log: true, title: "r = |C − C_prev|² / |C_prev|²" });
-    if (!count) { plot.note(t, ""); return; }
+        plot.clipped((c) => {
+      for (const { field, color } of HANDLES.filter((h) => h.panel === "intensity" && this.active(h.field) && this.value(h.field) > 0)) {
+        c.strokeStyle = t.colors[color]; c.lineWidth = 2; c.beginPath();
+        c.moveTo(plot.left, plot.y(this.value(field))); c.lineTo(plot.right, plot.y(this.value(field))); c.stroke();
+      }
+    });
     plot.line(count, mean, t.noisy, { width: 1, start: 0.5 });
     plot.line(count, r, t.colors[0], { width: 1.6, start: 0.5 });
   }
@@ -443,7 +461,7 @@ class Lab {
   drawEnergy() {
     const { hello, count, bands, bandCount } = this.store, plot = this.plots.energy, t = this.theme;
     const domain = this.span("energy", (see) => { for (let i = 0; i < count * bandCount; i++) see(bands[i]); }, []);
-    plot.axes(t, { domain: [0, hello.steps], title: "step" }, { domain, log: true, title: "mean |X_k|² (variances)" });
+    plot.axes(t, { domain: [0, hello.steps], title: "step" }, { domain, log: true, title: "mean |Xₖ|² (variances)" });
     if (!count) return;
     for (let b = 0; b < bandCount; b++) plot.line(count, (i) => { const v = bands[i * bandCount + b]; return v > 0 ? v : NaN; }, this.bandColor(b), { start: 0.5 });
   }
@@ -457,7 +475,7 @@ class Lab {
     pill.style.setProperty("--dot", this.theme[tone]);
     this.lab.dataset.status = status;
     const button = (act) => this.lab.querySelector(`[data-act="${act}"]`);
-    const live = LIVE.has(status) && !!this.link && !this.link.lost;
+    const live = LIVE.has(status) && !!this.link;
     button("pause").disabled = !live || status === "loading";
     const pauseText = status === "paused" ? "Resume" : "Pause";
     if (button("pause").textContent !== pauseText) button("pause").textContent = pauseText;

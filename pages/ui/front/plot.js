@@ -74,7 +74,7 @@ class Plot {
     const w = Math.max(1, Math.round(this.width * ratio));
     const h = Math.max(1, Math.round(this.height * ratio));
     if (this.canvas.width !== w || this.canvas.height !== h) { this.canvas.width = w; this.canvas.height = h; }
-    this.left = 46; this.right = this.width - 10; this.top = 20; this.bottom = this.height - 32;
+    this.left = 46; this.right = this.width - 10; this.top = 25; this.bottom = this.height - 32;
   }
 
   axes(theme, x, y) {
@@ -99,7 +99,7 @@ class Plot {
     }
     c.strokeStyle = theme.axis; c.beginPath(); c.moveTo(this.left + 0.5, this.top); c.lineTo(this.left + 0.5, this.bottom + 0.5);
     c.lineTo(this.right, this.bottom + 0.5); c.stroke();
-    c.fillStyle = theme.text; c.textAlign = "left"; c.textBaseline = "top"; c.fillText(y.title, 4, 3);
+    c.fillStyle = theme.text; c.textAlign = "left"; c.textBaseline = "top"; c.fillText(y.title, 4, 2);
     c.textAlign = "right"; c.textBaseline = "bottom"; c.fillText(x.title, this.right, this.height);
   }
 
