@@ -140,8 +140,8 @@ def discriminative_score(
     """Balanced accuracy less 1/2 of a classifier that tells samples (n, N, M) from real series (m, N, M).
 
     0: it cannot; 0.5: always right. By cross-validation in 4 folds, so each series is judged once, by a
-    network that did not see it. Signed: below 0 is chance (other tools print the absolute value). The interval
-    bootstraps the series, not the training. With `train`, the floor judges as many training series.
+    network that did not see it. Signed: below 0 is chance (other tools print the absolute value). The
+    interval bootstraps the series, not the training. With `train`, the floor judges as many training series.
     """
     samples, real = check_pair(samples, real)
     if min(len(samples), len(real)) < 2 * _FOLDS:
