@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -311,7 +311,7 @@ def cut_windows(table: Table, window: int, stride: int) -> Windows:
     if table.stamps is not None and len(kept):
         begin = table.stamps[kept]
         span = float((table.stamps[kept + window - 1] - begin).max() / 1e6 + step)
-        unit = "s" if (begin % 1_000_000 == 0).all() else "us"
+        unit: Literal["s", "us"] = "s" if (begin % 1_000_000 == 0).all() else "us"
         start = np.datetime_as_string(begin.astype("datetime64[us]"), unit=unit)
         return Windows(x, group, start, begin / 1e6, span, total - len(kept))
     offset = np.zeros(len(table.values), dtype=np.int64)
