@@ -19,6 +19,7 @@ from e2crf_core.data import assets_dir
 from e2crf_core.errors import LabError
 from e2crf_core.model import ScoreModel
 from e2crf_core.sde import SCHEDULES
+from e2crf_core.spectral import coordinate_mask
 from e2crf_core.transformer import NetworkConfig, ScoreTransformer
 
 SCHEMA = 1
@@ -51,7 +52,9 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise LabError(f"device {name!r} was asked for, but this machine has no CUDA device: use auto or cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise LabError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
+        raise LabError(
+            f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices"
+        )
     return device
 
 
@@ -121,8 +124,6 @@ def load_checkpoint(name_or_path: str | Path, device: str = "auto") -> ScoreMode
         options = dict(card["schedule"])
         schedule = SCHEDULES[options.pop("kind")](**options)
         n, channels = network.config.tokens, network.config.channels
-        from e2crf_core.spectral import coordinate_mask
-
         mask = torch.as_tensor(coordinate_mask(card["length"], channels), dtype=torch.float32)
         if tensors["mu"].shape != (n, 2 * channels) or mask.shape != (n, 2 * channels):
             raise ValueError(f"statistics have shape {tuple(tensors['mu'].shape)}, not {(n, 2 * channels)}")

@@ -37,7 +37,11 @@ def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[
     if policy.tau_safe:
         calm = (cache.r < policy.tau_safe) & ~cache.rested
         reasons = reasons * ~calm[:, None]
-    refresh = event.any(1, keepdim=True) if policy.trigger in REFRESHING else torch.zeros_like(tau, dtype=torch.bool)
+    refresh = (
+        event.any(1, keepdim=True)
+        if policy.trigger in REFRESHING
+        else torch.zeros_like(tau, dtype=torch.bool)
+    )
     if policy.refresh_every:
         refresh = refresh | (i - cache.clock.refreshed >= policy.refresh_every)
     if policy.tau_warn:
@@ -45,12 +49,14 @@ def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[
     return torch.where(refresh, int(Reason.REFRESH), reasons).to(torch.uint8), score, tau
 
 
-def recompute(policy: CachePolicy, problem: Problem, state: SamplerState, reasons: Tensor) -> tuple[Cache, int]:
+def recompute(
+    policy: CachePolicy, problem: Problem, state: SamplerState, reasons: Tensor
+) -> tuple[Cache, int]:
     """E6, then E7: run the chosen tokens, keep what they give, learn from how far the kept ones were off."""
     model, i, cache = problem.model, state.step, state.cache
     chosen = Selection.of(reasons > 0, len(state.z), state.z.device)
     u = torch.addcmul(problem.u0[i], problem.c_in[i], state.z)
-    condition = model.network.condition(torch.tensor(problem.levels[i], device=u.device))
+    condition = model.network.condition(torch.tensor(problem.levels[i], dtype=torch.float64, device=u.device))
     cache = cache or first_cache(problem, state)
     if chosen.index is None:
         fresh = plain_forward(model.network, u, condition, cache=cache.kv).flatten(0, 1)
@@ -75,7 +81,9 @@ def reused_output(policy: CachePolicy, problem: Problem, cache: Cache, step: int
     return output
 
 
-def advance(problem: Problem, state: SamplerState, output: Tensor, cache: Cache | None) -> tuple[SamplerState, Tensor]:
+def advance(
+    problem: Problem, state: SamplerState, output: Tensor, cache: Cache | None
+) -> tuple[SamplerState, Tensor]:
     """E3 and E8. Denoised tokens D from F, then the solver's row: the next state, and D."""
     i, z, row = state.step, state.z, problem.plan.rows[state.step]
     denoised = torch.addcmul(problem.d0[i], problem.c_skip[i], z).addcmul_(problem.c_out[i], output)

@@ -26,10 +26,10 @@ def first_cache(problem: Problem, state: SamplerState) -> Cache:
     model, z = problem.model, state.z
     batch, n, width = len(z), model.n, model.network.width
     zeros = z.new_zeros(z.shape)
-    host = {"dtype": torch.float64}
+    host = torch.float64
     clock = Clock(
-        level=torch.full((1, n), problem.levels[state.step], **host),  # type: ignore[arg-type]
-        gap=torch.zeros(1, n, **host),  # type: ignore[arg-type]
+        level=torch.full((1, n), problem.levels[state.step], dtype=host),
+        gap=torch.zeros(1, n, dtype=host),
         at=torch.full((1, n), state.step),
         refreshed=torch.full((1, 1), state.step),
     )
@@ -43,9 +43,9 @@ def first_cache(problem: Problem, state: SamplerState) -> Cache:
         z=zeros,
         gain=z.new_ones(batch, n),
         clock=clock,
-        r=torch.full((batch,), torch.nan, **host),  # type: ignore[arg-type]
-        rate=torch.full((batch,), torch.inf, **host),  # type: ignore[arg-type]
-        scale=torch.ones(batch, **host),  # type: ignore[arg-type]
+        r=torch.full((batch,), torch.nan, dtype=host),
+        rate=torch.full((batch,), torch.inf, dtype=host),
+        scale=torch.ones(batch, dtype=host),
         rested=torch.zeros(batch, dtype=torch.bool),
         residual=None,
     )
@@ -92,7 +92,9 @@ def learn(
         residual = _band_residual(problem, chosen, rho, cache.residual)
         if not whole:
             reused = torch.ones_like(feature[..., :1]).flatten(0, 1)
-            reused = reused.index_fill_(0, chosen.index, 0.0).view(*feature.shape[:2], 1)  # type: ignore[arg-type]
+            reused = reused.index_fill_(0, chosen.sample * model.n + chosen.token, 0.0).view(
+                *feature.shape[:2], 1
+            )
             feature = feature + reused * alpha.to(feature)[:, None, None] * residual[:, problem.bands]
     corrected = residual is not None and not whole
     output = model.network.head(feature) if corrected else chosen.put(cache.output, output_rows)

@@ -42,7 +42,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 
 def plain_forward(
-    network: TokenNetwork, u: Tensor, condition: Tensor, *, cache: KVCache | None = None, rows: Tensor | None = None
+    network: TokenNetwork,
+    u: Tensor,
+    condition: Tensor,
+    *,
+    cache: KVCache | None = None,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """All tokens: u (B, n, 2M) -> C (B, n, d). With a cache, keys and values of samples `rows` are kept in it."""
     h = network.embed(u, None)
@@ -55,7 +60,13 @@ def plain_forward(
 
 
 def selective_forward(
-    network: TokenNetwork, u: Tensor, condition: Tensor, cache: KVCache, sample: Tensor, token: Tensor, counts: Tensor
+    network: TokenNetwork,
+    u: Tensor,
+    condition: Tensor,
+    cache: KVCache,
+    sample: Tensor,
+    token: Tensor,
+    counts: Tensor,
 ) -> Tensor:
     """Chosen tokens only: rows u (T, 2M) at (sample, token) -> C (T, d), rows sorted by sample.
 

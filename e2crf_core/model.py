@@ -6,13 +6,14 @@ D(z, t) = mu + c_skip c + c_out F(c_in c, t), so F = 0 is the exact denoiser of 
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from e2crf_core.sde import VP, Schedule
 from e2crf_core.spectral import coordinate_mask, detokenise, tokenise
@@ -36,11 +37,11 @@ class ScoreModel:
     """A trained network with all that is needed to sample series in data units from it.
 
     `mu`, `v`, `mask` have shape (n, 2M); `mean`, `std` (M,) take standardised series back to data units.
-    Frozen, and used in inference only; `network` is any module that satisfies forward.TokenNetwork.
+    Frozen, and used in inference only; `network` is any torch module that satisfies forward.TokenNetwork.
     """
 
     name: str
-    network: nn.Module
+    network: Any
     schedule: Schedule
     length: int
     channels: tuple[str, ...]
@@ -69,12 +70,9 @@ class ScoreModel:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> ScoreModel:
         """A copy on another device or in another precision."""
-        import copy
-        from dataclasses import replace
-
         network = copy.deepcopy(self.network).to(device=device, dtype=dtype).eval().requires_grad_(False)
-        moved = {name: getattr(self, name).to(device=device, dtype=dtype) for name in ("mu", "v")}
-        return replace(self, network=network, mask=self.mask.to(device=device), **moved)
+        moved = {name: getattr(self, name).to(device=device, dtype=dtype) for name in ("mu", "v", "mask")}
+        return replace(self, network=network, **moved)
 
     def precondition(self, t: float) -> Preconditioner:
         """E3 coefficients at time t."""

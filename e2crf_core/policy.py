@@ -72,7 +72,9 @@ class CachePolicy:
 
     trigger: str = field(
         default="log_snr",
-        metadata=_meta("Trigger", "rule that decides what is recomputed", choices=TRIGGERS, triggers=TRIGGERS),
+        metadata=_meta(
+            "Trigger", "rule that decides what is recomputed", choices=TRIGGERS, triggers=TRIGGERS
+        ),
     )
     tau: float = field(
         default=0.2,
@@ -100,16 +102,24 @@ class CachePolicy:
     k_low: int = field(
         default=-1,
         metadata=_meta(
-            "Cutoff K", "tokens 0..K are recomputed at every step; -1 for none", -1, 4096, unit="frequency index"
+            "Cutoff K",
+            "tokens 0..K are recomputed at every step; -1 for none",
+            -1,
+            4096,
+            unit="frequency index",
         ),
     )
     refresh_every: int = field(
         default=0,
-        metadata=_meta("Refresh interval R", "refresh all tokens after R steps; 0 for never", 0, 2000, unit="steps"),
+        metadata=_meta(
+            "Refresh interval R", "refresh all tokens after R steps; 0 for never", 0, 2000, unit="steps"
+        ),
     )
     probe_share: float = field(
         default=0.0,
-        metadata=_meta("Random probes", "share of the tokens above K recomputed at random each step", 0.0, 1.0),
+        metadata=_meta(
+            "Random probes", "share of the tokens above K recomputed at random each step", 0.0, 1.0
+        ),
     )
     energy_weighting: bool = field(
         default=True,
@@ -123,15 +133,21 @@ class CachePolicy:
     )
     tau_safe: float = field(
         default=0.0,
-        metadata=_meta("Safe level tau_safe", "event intensity r below it buys one step without work; 0 is off", 0, 10),
+        metadata=_meta(
+            "Safe level tau_safe", "event intensity r below it buys one step without work; 0 is off", 0, 10
+        ),
     )
     tau_warn: float = field(
         default=0.0,
-        metadata=_meta("Warning level tau_warn", "event intensity r above it refreshes all tokens; 0 is off", 0, 10),
+        metadata=_meta(
+            "Warning level tau_warn", "event intensity r above it refreshes all tokens; 0 is off", 0, 10
+        ),
     )
     alpha: float = field(
         default=0.1,
-        metadata=_meta("Feedback gain alpha", "upper bound of min(alpha, r/2), the gain of error feedback", 0.0, 1.0),
+        metadata=_meta(
+            "Feedback gain alpha", "upper bound of min(alpha, r/2), the gain of error feedback", 0.0, 1.0
+        ),
     )
     correct: bool = field(
         default=False,
@@ -208,7 +224,7 @@ class CachePolicy:
         if schema != POLICY_SCHEMA:
             faults.append(f"schema {schema!r}: this version reads {POLICY_SCHEMA}")
         known = {f.name: f for f in fields(CachePolicy)}
-        values = {}
+        values: dict[str, Any] = {}
         for name, value in stored.items():
             if name not in known:
                 faults.append(f"unknown field {name!r} (known: {', '.join(known)})")
@@ -240,7 +256,9 @@ def _faults(name: str, value: Any, kind: Any, meta: Any) -> list[str]:
     if kind == "bool":
         return [] if isinstance(value, bool) else [f"{name}: true or false expected, not {value!r}"]
     if kind == "str":
-        return [] if value in meta["choices"] else [f"{name}: {value!r} is none of {', '.join(meta['choices'])}"]
+        return (
+            [] if value in meta["choices"] else [f"{name}: {value!r} is none of {', '.join(meta['choices'])}"]
+        )
     if not _is_number(value) or (kind == "int" and not isinstance(value, int)):
         return [f"{name}: a {'whole ' if kind == 'int' else ''}number expected, not {value!r}"]
     if not low <= value <= high:

@@ -17,11 +17,10 @@ from e2crf_core.data import load_dataset
 from e2crf_core.errors import LabError
 from e2crf_core.metrics import relative_l2, sliced_wasserstein_metric
 from e2crf_core.model import ScoreModel
-from e2crf_core.policy import CachePolicy
+from e2crf_core.policy import PRESETS, CachePolicy
 from e2crf_core.recorder import Recorder
-from e2crf_core.sampler import Sampler, check_request, observe, synchronise
+from e2crf_core.sampler import Sampler, check_request, observe, synchronise, warm_up
 from e2crf_core.solvers import make_plan
-from e2crf_core.state import SamplerState, StepInfo
 from e2crf_core.statistics import real_floor
 
 FINISHED = frozenset({"done", "stopped", "failed"})
@@ -40,7 +39,7 @@ class RunSpec:
     num: int
     seed: int
     device: str = "auto"
-    policy: CachePolicy = CachePolicy()
+    policy: CachePolicy = PRESETS["balanced"]
     watch: int = 0
     pace: float = 0.0
     compare: bool = True
@@ -102,6 +101,24 @@ class RunResult:
         return 1.0 / self.flop_share
 
 
+@dataclass(frozen=True)
+class Distance:
+    """Sliced Wasserstein (p = 2, time domain, standardised) to the held-out set, and the real-vs-real floor."""
+
+    value: float
+    floor: float
+    floor_sizes: tuple[int, int]
+
+
+def distance_to_heldout(samples: np.ndarray, model: ScoreModel) -> Distance:
+    """How far samples (num, N, M) in data units are from the held-out series of the model's data set."""
+    dataset = load_dataset(model.dataset)
+    metric = sliced_wasserstein_metric(directions=1000)
+    held = dataset.standardise(dataset.x[dataset.heldout])
+    floor = real_floor(held, len(samples), metric)
+    return Distance(metric(dataset.standardise(samples), held), floor.value, floor.sizes)
+
+
 def compare(
     samples: np.ndarray,
     samples_uncached: np.ndarray,
@@ -111,20 +128,17 @@ def compare(
     seconds_uncached: float,
 ) -> Comparison:
     """Speed and quality of cached against uncached samples (num, N, M) in data units, and the real-data floor."""
-    dataset = load_dataset(model.dataset)
-    metric = sliced_wasserstein_metric(directions=1000)
-    held = dataset.standardise(dataset.x[dataset.heldout])
-    cached, plain = dataset.standardise(samples), dataset.standardise(samples_uncached)
-    floor = real_floor(held, len(samples), metric)
+    cached, plain = distance_to_heldout(samples, model), distance_to_heldout(samples_uncached, model)
+    scaled = [(x - model.mean) / model.std for x in (samples, samples_uncached)]
     return Comparison(
         samples_uncached=samples_uncached,
         seconds_uncached=seconds_uncached,
         speedup_wall=seconds_uncached / seconds,
-        relative_l2=relative_l2(cached, plain),
-        sliced_wasserstein=metric(cached, held),
-        sliced_wasserstein_uncached=metric(plain, held),
-        sliced_wasserstein_floor=floor.value,
-        floor_sizes=floor.sizes,
+        relative_l2=relative_l2(*scaled),
+        sliced_wasserstein=cached.value,
+        sliced_wasserstein_uncached=plain.value,
+        sliced_wasserstein_floor=cached.floor,
+        floor_sizes=cached.floor_sizes,
     )
 
 
@@ -272,12 +286,10 @@ class RunHandle:
         self.model = self._load(spec.checkpoint, spec.device)
         make_plan(self.model.schedule, spec.steps, spec.solver, spec.grid)
         sampler = Sampler(self.model, spec.policy, steps=spec.steps, solver=spec.solver, grid=spec.grid)
-        recorder = Recorder(
-            spec.steps, self.model.n, self.model.length, len(self.model.channels), spec.num
-        )
+        recorder = Recorder(spec.steps, self.model.n, self.model.length, len(self.model.channels), spec.num)
         recorder.policies.append((0, *self._policy))
         problem, state = sampler.begin(spec.num, spec.seed)
-        warm_up(sampler, spec)
+        warm_up(sampler, spec.num, spec.seed)
         self.recorder = recorder
         # What is loaded by now stays: keep the collector from walking it while steps run.
         gc.freeze()
@@ -361,9 +373,3 @@ class RunHandle:
         while (left := due - time.perf_counter()) > 0 and self._pace and not self._stop:
             time.sleep(min(left, 0.05))
         return due
-
-
-def warm_up(sampler: Sampler, spec: RunSpec) -> tuple[SamplerState, StepInfo]:
-    """One step whose result is dropped, so that first-call costs do not count as the method's."""
-    problem, state = sampler.begin(spec.num, spec.seed)
-    return sampler.step(problem, state, spec.policy)

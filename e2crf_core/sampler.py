@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from e2crf_core.e2crf import advance, decide, step
+from e2crf_core.e2crf import advance, step
 from e2crf_core.errors import LabError
 from e2crf_core.events import StepEvent
 from e2crf_core.flops import network_flops, update_flops
@@ -82,7 +81,9 @@ class Sampler:
         z = (a * model.mu + spread * noise.initial()) * model.mask
         return problem, SamplerState(step=0, z=z, before=None, base=None, cache=None)
 
-    def step(self, problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[SamplerState, StepInfo]:
+    def step(
+        self, problem: Problem, state: SamplerState, policy: CachePolicy
+    ) -> tuple[SamplerState, StepInfo]:
         """One step, cached or plain as this sampler is set."""
         return step(problem, state, policy) if self.cached else plain_step(problem, state)
 
@@ -156,6 +157,14 @@ def check_request(num: int, seed: int) -> None:
         raise LabError(f"seed {seed}: must lie between 0 and 2**63 - 1")
 
 
+def warm_up(sampler: Sampler, num: int, seed: int) -> None:
+    """Run one step and drop it, so that first-call costs do not count as the method's."""
+    with torch.inference_mode():
+        problem, state = sampler.begin(num, seed)
+        sampler.step(problem, state, sampler.policy)
+    synchronise(sampler.model.device)
+
+
 def synchronise(device: torch.device) -> None:
     """Wait for the device, so that a clock read next means something."""
     if device.type == "cuda":
@@ -166,7 +175,7 @@ def plain_step(problem: Problem, state: SamplerState) -> tuple[SamplerState, Ste
     """A step of the uncached sampler: the whole network, nothing kept."""
     i, model = state.step, problem.model
     u = torch.addcmul(problem.u0[i], problem.c_in[i], state.z)
-    condition = model.network.condition(torch.tensor(problem.levels[i], device=u.device))
+    condition = model.network.condition(torch.tensor(problem.levels[i], dtype=torch.float64, device=u.device))
     output = model.network.head(plain_forward(model.network, u, condition))
     after, denoised = advance(problem, state, output, None)
     every = torch.full((1, model.n), 4, dtype=torch.uint8)
@@ -190,20 +199,21 @@ def observe(
     model, i = sampler.model, before.step
     batch, n = len(before.z), model.n
     cache = before.cache
-    at = min(watch, info.reasons.shape[0] - 1)
     reasons = info.reasons.expand(batch, n).numpy()
     z = before.z[watch].float().cpu().numpy()
     denoised = info.denoised[watch].float().cpu().numpy()
     if cache is None:
         drift, age = np.zeros(n, np.float32), np.zeros(n, np.int32)
     else:
-        one = replace(before, z=before.z[watch : watch + 1], cache=replace(cache, u=cache.u[watch : watch + 1]))
+        one = replace(
+            before, z=before.z[watch : watch + 1], cache=replace(cache, u=cache.u[watch : watch + 1])
+        )
         drift = input_drift(problem, one)[0].float().cpu().numpy()
         clock_at = cache.clock.at
         age = (i - clock_at[min(watch, len(clock_at) - 1)]).numpy().astype(np.int32)
     later = after.cache if after is not None else None
     r = later.r if later is not None else (cache.r if cache is not None else torch.full((batch,), torch.nan))
-    score = info.score[min(watch, len(info.score) - 1)].nan_to_num(posinf=np.finfo(np.float32).max)
+    score = info.score[min(watch, len(info.score) - 1)].nan_to_num(posinf=float(np.finfo(np.float32).max))
     clean = model.series(np.stack([denoised, z]))
     return StepEvent(
         step=i,

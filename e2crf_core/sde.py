@@ -15,7 +15,10 @@ class Schedule(Protocol):
     """What a sampler asks of a noise schedule. t in (0, 1]."""
 
     kind: ClassVar[str]
-    t_min: float
+
+    @property
+    def t_min(self) -> float:
+        """The end of sampling, just above t = 0."""
 
     def a(self, t: float) -> float:
         """Scale of the data at time t."""

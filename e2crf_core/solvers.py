@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from e2crf_core.errors import LabError
 from e2crf_core.sde import Schedule
@@ -70,7 +71,7 @@ GRIDS: dict[str, Callable[[Schedule, int], list[float]]] = {
 def euler_maruyama(schedule: Schedule, times: list[float]) -> list[Row]:
     """The reverse SDE by Euler-Maruyama, the paper's sampler."""
     rows = []
-    for t, after in zip(times, times[1:], strict=False):
+    for t, after in pairwise(times):
         h, g2, s2 = t - after, schedule.g2(t), schedule.s(t) ** 2
         own = 1.0 - h * schedule.f(t) - h * g2 / s2
         rows.append(Row(t, own, 0.0, h * g2 * schedule.a(t) / s2, 0.0, math.sqrt(g2 * h)))
@@ -80,7 +81,7 @@ def euler_maruyama(schedule: Schedule, times: list[float]) -> list[Row]:
 def ddim(schedule: Schedule, times: list[float], eta: float = 0.0) -> list[Row]:
     """DDIM (Song et al. 2021); eta = 0 is deterministic, eta = 1 the ancestral sampler."""
     rows = []
-    for t, after in zip(times, times[1:], strict=False):
+    for t, after in pairwise(times):
         a, s, a1, s1 = schedule.a(t), schedule.s(t), schedule.a(after), schedule.s(after)
         sigma = eta * s1 * math.sqrt(max(0.0, 1.0 - (a * s1 / (a1 * s)) ** 2))
         own = math.sqrt(s1 * s1 - sigma * sigma) / s
@@ -91,7 +92,7 @@ def ddim(schedule: Schedule, times: list[float], eta: float = 0.0) -> list[Row]:
 def _multistep(schedule: Schedule, times: list[float], stochastic: bool) -> list[Row]:
     rows = []
     previous = 0.0
-    for t, after in zip(times, times[1:], strict=False):
+    for t, after in pairwise(times):
         s, a1, s1 = schedule.s(t), schedule.a(after), schedule.s(after)
         h = schedule.log_snr(after) - schedule.log_snr(t)
         if stochastic:
@@ -118,7 +119,7 @@ def sde_dpm_solver_pp_2m(schedule: Schedule, times: list[float]) -> list[Row]:
 def heun(schedule: Schedule, times: list[float]) -> list[Row]:
     """Heun's method on the probability-flow ODE in x = z/a against s/a (Karras et al. 2022): two calls a step."""
     rows = []
-    for t, after in zip(times, times[1:], strict=False):
+    for t, after in pairwise(times):
         a, a1 = schedule.a(t), schedule.a(after)
         noise, noise1 = math.exp(-schedule.log_snr(t)), math.exp(-schedule.log_snr(after))
         ratio, half = noise1 / noise, 0.5 * (noise1 - noise)
@@ -158,7 +159,9 @@ def make_plan(schedule: Schedule, steps: int, solver: str = "euler_maruyama", gr
     # Heun spends two calls on each interval and one on the end.
     points = (steps - 1) // 2 + 1 if solver == "heun" else steps
     if solver == "heun" and steps % 2 == 0:
-        raise LabError(f"steps {steps}: heun makes two calls a step and one at the end, so it takes an odd number")
+        raise LabError(
+            f"steps {steps}: heun makes two calls a step and one at the end, so it takes an odd number"
+        )
     times = GRIDS[grid](schedule, points)
     rows = SOLVERS[solver](schedule, times)
     return Plan(solver, grid, (*rows, Row(times[-1], 0.0, 0.0, 1.0, 0.0, 0.0)))

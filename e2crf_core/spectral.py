@@ -54,7 +54,9 @@ def detokenise(tokens: np.ndarray, length: int) -> np.ndarray:
 def detokenise_torch(tokens: Tensor, length: int) -> Tensor:
     """E1, inverse, on the device of `tokens`: (..., n, 2M) -> (..., N, M)."""
     channels = tokens.shape[-1] // 2
-    scale = torch.as_tensor(np.sqrt(mirror_weights(length))[:, None], dtype=tokens.dtype, device=tokens.device)
+    scale = torch.as_tensor(
+        np.sqrt(mirror_weights(length))[:, None], dtype=tokens.dtype, device=tokens.device
+    )
     spectrum = torch.complex(tokens[..., :channels] / scale, tokens[..., channels:] / scale)
     return torch.fft.irfft(spectrum, n=length, dim=-2, norm="ortho")
 

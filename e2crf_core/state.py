@@ -89,9 +89,10 @@ class Problem:
         """Tables for every call of `plan`; `bands` (n,) names each token's frequency band."""
         schedule = model.schedule
         times = [row.t for row in plan.rows]
-        like = {"dtype": torch.float64, "device": model.device}
-        a = torch.tensor([schedule.a(t) for t in times], **like)[:, None, None]  # type: ignore[arg-type]
-        s = torch.tensor([schedule.s(t) for t in times], **like)[:, None, None]  # type: ignore[arg-type]
+        a, s = (
+            torch.tensor([scale(t) for t in times], dtype=torch.float64, device=model.device)[:, None, None]
+            for scale in (schedule.a, schedule.s)
+        )
         mu, v, mask = model.mu.double(), model.v.double(), model.mask.double()
         total = a * a * v + s * s
         c_in, c_skip, c_out = total.rsqrt(), a * v / total * mask, s * v.sqrt() * total.rsqrt() * mask

@@ -55,7 +55,9 @@ class TrainSpec:
         """Refuse settings that cannot train."""
         faults = []
         if self.steps < 0 or (self.steps == 0 and self.minutes <= 0):
-            faults.append(f"steps {self.steps} / minutes {self.minutes}: give a positive number of one of them")
+            faults.append(
+                f"steps {self.steps} / minutes {self.minutes}: give a positive number of one of them"
+            )
         if self.batch < 1:
             faults.append(f"batch {self.batch}: must be at least 1")
         if not 0 < self.learning_rate < 1:
@@ -96,7 +98,13 @@ def train_levels(generator: torch.Generator, count: int) -> Tensor:
 
 
 def batch_loss(
-    network: ScoreTransformer, z0: Tensor, v: Tensor, mask: Tensor, levels: Tensor, noise: Tensor, keep: int = 0
+    network: ScoreTransformer,
+    z0: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    levels: Tensor,
+    noise: Tensor,
+    keep: int = 0,
 ) -> Tensor:
     """Mean weighted squared error of F (E3) on centred clean tokens z0 (B, n, 2M).
 
@@ -198,7 +206,7 @@ class Trainer:
             group["lr"] = self._rate(self.step)
         self.optimiser.zero_grad(set_to_none=True)
         loss = self._loss(self.step)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip)
         self.optimiser.step()
         decay = min(self.spec.ema, (1 + self.step) / (10 + self.step))
@@ -211,10 +219,10 @@ class Trainer:
     def _steps_for(self, minutes: float) -> int:
         """Steps that fit in `minutes`, from a few timed ones whose effect is undone by a fresh start."""
         saved = {k: p.clone() for k, p in self.network.state_dict().items()}
-        self._loss(0).backward()  # type: ignore[no-untyped-call]
+        self._loss(0).backward()
         begin = time.perf_counter()
         for step in range(5):
-            self._loss(step).backward()  # type: ignore[no-untyped-call]
+            self._loss(step).backward()
         each = (time.perf_counter() - begin) / 5 * 1.1
         self.network.load_state_dict(saved)
         self.optimiser.zero_grad(set_to_none=True)

@@ -1,0 +1,31 @@
+"""A progress line with time left, for terminals and logs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+
+class ProgressLine:
+    """Writes `label 40% 3.1 s left` to a stream: in place on a terminal, a few lines otherwise."""
+
+    def __init__(self, label: str, stream: TextIO = sys.stderr) -> None:
+        self.label, self.stream = label, stream
+        self.begin = time.monotonic()
+        self.last = -1e9
+        self.interval = 0.2 if stream.isatty() else 5.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Report `done` of `total`."""
+        now = time.monotonic()
+        if now - self.last < self.interval and done < total:
+            return
+        self.last = now
+        left = (now - self.begin) / max(done, 1) * (total - done)
+        text = f"{self.label} {100 * done / total:3.0f}%  {done}/{total}  {left:.1f} s left"
+        if self.stream.isatty():
+            self.stream.write(f"\r{text:<72}" + ("\n" if done >= total else ""))
+        else:
+            self.stream.write(text + "\n")
+        self.stream.flush()

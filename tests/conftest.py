@@ -1,0 +1,50 @@
+"""Shared small models: the laws of the cache hold for any weights, so these are random and quick."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from e2crf_core.model import DEFAULT_SCHEDULE, ScoreModel, token_statistics
+from e2crf_core.transformer import NetworkConfig, ScoreTransformer
+
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+def make_model(
+    length: int = 24, channels: int = 2, *, dtype: torch.dtype = torch.float64, seed: int = 0
+) -> ScoreModel:
+    """A score model with random weights large enough that F matters, on statistics of a random walk."""
+    rng = np.random.default_rng(seed)
+    series = rng.standard_normal((64, length, channels)).cumsum(1)
+    series = (series - series.mean((0, 1))) / series.std((0, 1))
+    mu, v, mask = token_statistics(series)
+    torch.manual_seed(seed)
+    config = NetworkConfig(tokens=mu.shape[0], channels=channels, width=24, layers=3, heads=3, hidden=32)
+    network = ScoreTransformer(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    model = ScoreModel(
+        name="test",
+        network=network.eval().requires_grad_(False),
+        schedule=DEFAULT_SCHEDULE,
+        length=length,
+        channels=tuple(f"c{i}" for i in range(channels)),
+        mu=torch.as_tensor(mu),
+        v=torch.as_tensor(v),
+        mask=torch.as_tensor(mask, dtype=torch.float64),
+        mean=np.zeros(channels, np.float32),
+        std=np.ones(channels, np.float32),
+        dataset="none",
+    )
+    return model.to(dtype=dtype)
+
+
+@pytest.fixture(scope="session")
+def model() -> ScoreModel:
+    """A small float64 model."""
+    return make_model()

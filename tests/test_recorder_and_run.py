@@ -1,0 +1,152 @@
+"""Recorder cursors and the run handle: what a page relies on."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from e2crf_core import LabError
+from e2crf_core.policy import PRESETS, CachePolicy
+from e2crf_core.recorder import Recorder
+from e2crf_core.run import RunHandle, RunSpec
+from e2crf_core.sampler import Sampler
+from tests.conftest import make_model
+
+MODEL = make_model()
+
+
+def handle(**changes: object) -> RunHandle:
+    orphan = changes.pop("orphan_s", None)
+    settings = {"checkpoint": "test", "steps": 40, "num": 3, "seed": 7, "compare": False, "device": "cpu"}
+    spec = RunSpec(**{**settings, **changes})  # type: ignore[arg-type]
+    return RunHandle(spec, orphan_s=orphan, load=lambda name, device: MODEL)  # type: ignore[arg-type]
+
+
+def until(condition: object, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)
+
+
+def test_cursors_see_every_row_once_and_in_order() -> None:
+    recorder = Recorder(30, MODEL.n, MODEL.length, 2, 2)
+    events = list(Sampler(MODEL, PRESETS["fast"], steps=30).events(num=2))
+    seen: list[int] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        cursor = 0
+        while not stop.is_set() or cursor < recorder.count:
+            rows, cursor = recorder.since(cursor)
+            seen.extend(rows["step"].tolist())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for event in events:
+        recorder.append(event)
+    stop.set()
+    reader.join()
+    assert seen == list(range(30))
+    np.testing.assert_array_equal(recorder.column("reasons")[7], events[7].reasons)
+    with pytest.raises(ValueError, match="read-only"):
+        recorder.column("e")[0, 0] = 1.0
+
+
+def test_a_run_equals_the_sampler_and_records_every_step() -> None:
+    run = handle()
+    run.start()
+    assert run.wait(30) and run.status == "done" and run.error is None
+    made = Sampler(MODEL, PRESETS["balanced"], steps=40).sample(3, seed=7)
+    np.testing.assert_array_equal(run.result.samples, made.series)
+    assert run.recorder.count == 40
+    assert run.result.token_share == pytest.approx(made.token_share)
+    assert run.recorder.column("tokens").sum() == pytest.approx(made.token_share * 40 * 3 * MODEL.n)
+
+
+def test_single_steps_pause_resume() -> None:
+    run = handle()
+    run.step_once()
+    until(lambda: run.status == "paused" and run.recorder.count == 1)
+    run.step_once()
+    until(lambda: run.recorder.count == 2)
+    time.sleep(0.1)
+    assert run.recorder.count == 2
+    run.resume()
+    assert run.wait(30) and run.status == "done"
+    np.testing.assert_array_equal(
+        run.result.samples, Sampler(MODEL, PRESETS["balanced"], steps=40).sample(3, seed=7).series
+    )
+
+
+def test_a_live_policy_change_acts_at_the_next_step_and_is_recorded() -> None:
+    run = handle(policy=CachePolicy(trigger="never"))
+    for _ in range(5):
+        run.step_once()
+    until(lambda: run.status == "paused" and run.recorder.count == 5)
+    version = run.set_policy(PRESETS["exact"])
+    run.resume()
+    assert run.wait(30)
+    share = run.recorder.column("share")
+    assert share[0] == 1 and (share[1:5] == 0).all() and (share[5:] == 1).all()
+    assert (run.recorder.column("policy_version")[5:] == version).all()
+    assert run.recorder.policies[-1] == (5, version, PRESETS["exact"])
+
+
+def test_stop_keeps_what_was_recorded() -> None:
+    run = handle(steps=2000, pace=200.0)
+    run.start()
+    until(lambda: run.recorder is not None and run.recorder.count > 3)
+    run.stop()
+    assert run.wait(10) and run.status == "stopped" and run.result is None
+    assert 3 < run.recorder.count < 2000
+
+
+def test_a_run_without_viewers_ends_by_itself_also_while_paused() -> None:
+    for paused in (False, True):
+        run = handle(steps=2000, pace=50.0, orphan_s=0.3)
+        run.step_once() if paused else run.start()
+        assert run.wait(10) and run.status == "stopped"
+        assert "watching" in run.error
+    watched = handle(steps=2000, pace=50.0, orphan_s=0.3)
+    watched.start()
+    end = time.monotonic() + 0.9
+    while time.monotonic() < end:
+        watched.touch()
+        time.sleep(0.05)
+    assert watched.status == "running"
+    watched.stop()
+    assert watched.wait(10)
+
+
+def test_two_runs_do_not_disturb_each_other() -> None:
+    runs = [handle(seed=s, policy=PRESETS[p]) for s, p in ((7, "fast"), (8, "quality"))]
+    for run in runs:
+        run.start()
+    for run in runs:
+        assert run.wait(30)
+        alone = Sampler(MODEL, run.spec.policy, steps=40).sample(3, seed=run.spec.seed)
+        np.testing.assert_array_equal(run.result.samples, alone.series)
+
+
+def test_a_failing_load_is_reported_not_raised() -> None:
+    run = RunHandle(RunSpec("no-such-checkpoint", 40, 1, 0))
+    run.start()
+    assert run.wait(10) and run.status == "failed"
+    assert "no-such-checkpoint" in run.error
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num": 0}, {"num": 5000}, {"seed": -1}, {"watch": 3}, {"pace": -1.0}, {"pace": float("nan")}]
+)
+def test_specs_that_cannot_run_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(LabError, match=next(iter(wrong))):
+        handle(**wrong)
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 9, 2001])
+def test_steps_outside_the_samplers_range_fail_with_one_line(steps: int) -> None:
+    run = handle(steps=steps)
+    run.start()
+    assert run.wait(10) and run.status == "failed" and "steps" in run.error and "\n" not in run.error
