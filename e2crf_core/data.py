@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from e2crf_core.arrays import read_npz
 from e2crf_core.errors import LabError
 from e2crf_core.spectral import cumulative_energy
 
@@ -138,24 +139,49 @@ def _locate(name_or_path: str | Path) -> tuple[str, Path, Path]:
     )
 
 
+def _check(path: Path, stored: dict[str, np.ndarray], card: Any) -> None:
+    """Refuse arrays and cards that are not a data set of ours."""
+    missing = sorted({"X", "channels", "group", "start"} - stored.keys())
+    if missing:
+        raise LabError(f"{path} is no data set: it lacks {', '.join(missing)}: import it with 'data import'")
+    x = stored["X"]
+    if x.ndim != 3 or x.dtype.kind not in "iuf" or 0 in x.shape:
+        raise LabError(
+            f"{path} is no data set: X has shape {x.shape} and type {x.dtype}, not numbers (S, N, M)"
+        )
+    count, _, width = x.shape
+    sizes = {"channels": width, "group": count, "start": count}
+    sizes |= {
+        key: size for key, size in (("scale", width), ("offset", width), ("split", count)) if key in stored
+    }
+    for key, size in sizes.items():
+        if stored[key].shape != (size,):
+            raise LabError(f"{path} is no data set: {key} has shape {stored[key].shape}, X has {x.shape}")
+    if ("scale" in stored) != ("offset" in stored):
+        raise LabError(f"{path} is no data set: scale and offset belong together")
+    if not isinstance(card, dict) or len(card.get("units", [])) not in (0, width):
+        raise LabError(f"the card of {path} does not fit its {width} channels")
+
+
 def load_dataset(name_or_path: str | Path) -> Dataset:
     """Load a shipped data set by name, or one from a folder written by the importer.
 
     Raises LabError when there is none, or when the file does not have the expected arrays.
     """
     name, path, card_path = _locate(name_or_path)
+    stored = read_npz(path)
     try:
-        with np.load(path, allow_pickle=False) as z:
-            stored = {key: z[key] for key in z.files}
-        card = json.loads(card_path.read_text()) if card_path.is_file() else {}
-    except (OSError, ValueError, json.JSONDecodeError) as fault:
-        raise LabError(f"data set {name!r} cannot be read from {path}: {fault}") from None
-    missing = {"X", "channels", "group", "start"} - stored.keys()
-    if missing or stored["X"].ndim != 3:
-        raise LabError(f"{path} is no data set: it lacks {sorted(missing) or 'X of shape (S, N, M)'}")
+        card = json.loads(card_path.read_text(encoding="utf-8")) if card_path.is_file() else {}
+    except ValueError as fault:
+        raise LabError(f"the card {card_path} cannot be read: {fault}") from None
+    _check(path, stored, card)
     x = stored["X"].astype(np.float32)
     if "scale" in stored:
         x = (stored["X"] * stored["scale"] + stored["offset"]).astype(np.float32)
+    if not np.isfinite(x).all():
+        raise LabError(
+            f"{path} holds gaps or infinite values: import it with 'data import', which handles them"
+        )
     channels = tuple(str(c) for c in stored["channels"])
     rule = card.get("split", {})
     if "split" in stored:
@@ -174,7 +200,7 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
         domain=str(card.get("domain", "own data")),
         x=x,
         channels=channels,
-        units=tuple(card.get("units", ["" for _ in channels])),
+        units=tuple(str(u) for u in card.get("units") or ["" for _ in channels]),
         group=stored["group"],
         start=stored["start"],
         split=split,

@@ -124,12 +124,12 @@ class PeerNetwork(nn.Module):
     """The library's transformer in the pieces of forward.TokenNetwork: u = c_in z in, F of E3 out.
 
     The library predicts a score S(x, t); F = (s G / a)(u + G S / c_in) is what the Wiener denoiser of
-    unit-variance positions cannot predict. The stream carries [h, u, G] side by side, because both the first
-    layer (which needs x = G u / c_in) and the last (which turns S into F) depend on the time, and only `qkv`
-    and `finish` know it. F takes the place of the first M coordinates of C, so that a kept feature gives a kept output.
+    unit-variance positions cannot predict. Both ends of the network depend on the time, so `prepare` puts
+    [h_0, (s G / a) u, s G² / (a c_in)] side by side, and the stream carries the last two to where S is known.
+    F takes the place of the first M coordinates of C, so that a kept feature gives a kept output.
     """
 
-    per_step_modules = ("time",)
+    per_step_modules = ("time", "lift")
     position: Tensor
     frequencies: Tensor
     scale: Tensor
@@ -163,60 +163,60 @@ class PeerNetwork(nn.Module):
         """Width d of features, keys and values."""
         return self.config.width
 
+    @property
+    def prepare_flops(self) -> int:
+        """Operations of preparing one sample's input: the map of every position to the width."""
+        return 2 * self.config.length * self.config.channels * self.config.width
+
     def condition(self, log_snr: Tensor) -> Tensor:
-        """Noise levels of shape S -> (*S, d + 2): the time embedding, then a and s."""
-        schedule = self.schedule
-        level = log_snr.double()
-        total = torch.log1p(torch.exp(-2.0 * level))
-        slope = schedule.beta_max - schedule.beta_min
-        t = 2.0 * total / ((schedule.beta_min**2 + 2.0 * slope * total).sqrt() + schedule.beta_min)
-        a, s = torch.exp(-0.5 * total), (-torch.expm1(-total)).sqrt()
-        embedded = self.embed_time(t.to(self.position.dtype))
-        return torch.cat([embedded, torch.stack([a, s], dim=-1).to(embedded)], dim=-1)
+        """Nothing in the layers depends on the noise level."""
+        return log_snr
 
     def embed_time(self, t: Tensor) -> Tensor:
         """Times S in [0, 1] -> (*S, d): random Fourier features, then a linear map."""
         angle = t[..., None] * self.frequencies * 2 * np.pi
         return self.time(torch.cat([angle.sin(), angle.cos()], dim=-1))
 
-    def embed(self, u: Tensor, index: Tensor | None) -> Tensor:
-        """Inputs u (..., M) of tokens `index` (None: all, in order) -> the stream (..., d + M + 1)."""
-        position, scale = self.position, self.scale
-        if index is not None:
-            position, scale = position[index], scale[index]
-        shape = (*u.shape[:-1], -1)
-        return torch.cat([position.expand(shape), u, scale.expand(shape)], dim=-1)
+    def prepare(self, u: Tensor, log_snr: Tensor) -> Tensor:
+        """Inputs u (B, N, M) at noise levels () or (B,) -> the stream before the first layer (B, N, d + M + 1)."""
+        schedule = self.schedule
+        # E2 solved for t, as in sde.VP.t_at.
+        total = torch.log1p(torch.exp(-2.0 * log_snr.double()))
+        slope = schedule.beta_max - schedule.beta_min
+        t = 2.0 * total / ((schedule.beta_min**2 + 2.0 * slope * total).sqrt() + schedule.beta_min)
+        return self._prepare(u, t.to(u.dtype), *self._levels(total, u))
 
-    def _layer_input(self, layer: int, h: Tensor, condition: Tensor) -> Tensor:
-        x, u, scale = self._parts(h)
-        if layer:
-            return x
-        return self.lift(u * self._root(scale, condition)) + x + condition[..., : self.width]
+    def _levels(self, total: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """a and s (..., 1, 1) of an integrated noise rate."""
+        a, s = torch.exp(-0.5 * total), (-torch.expm1(-total)).sqrt()
+        return a.to(like)[..., None, None], s.to(like)[..., None, None]
 
-    def _parts(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        width = self.width
-        return h[..., :width], h[..., width:-1], h[..., -1:]
+    def _root(self, a: Tensor, s: Tensor) -> Tensor:
+        """G / c_in: the standard deviation of each position x at this noise level."""
+        return (a * a + (s * self.scale).square()).sqrt()
 
-    def _root(self, scale: Tensor, condition: Tensor) -> Tensor:
-        """G / c_in: the standard deviation of x at this noise level."""
-        a, s = condition[..., -2:-1], condition[..., -1:]
-        return (a * a + (s * scale).square()).sqrt()
+    def _prepare(self, u: Tensor, t: Tensor, a: Tensor, s: Tensor) -> Tensor:
+        root, factor = self._root(a, s), s * self.scale / a
+        h = self.lift(u * root) + self.position + self.embed_time(t)[..., None, :]
+        return torch.cat([h, factor * u, (factor * root).expand(*u.shape[:-1], 1)], dim=-1)
+
+    def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
+        """The prepared rows themselves: they hold their positions already."""
+        return prepared
 
     def qkv(self, layer: int, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Stream before a layer -> its queries, keys and values (..., d)."""
-        q, k, v = self.blocks[layer].qkv(self._layer_input(layer, h, condition)).chunk(3, dim=-1)  # type: ignore[operator]
+        q, k, v = self.blocks[layer].qkv(h[..., : self.width]).chunk(3, dim=-1)  # type: ignore[operator]
         return q, k, v
 
     def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor:
         """The rest of a layer after attention -> the next stream; after the last layer C (..., d)."""
-        block = self.blocks[layer]
-        x = block.norm1(self._layer_input(layer, h, condition) + block.out(attended))  # type: ignore[operator]
+        block, x, carried = self.blocks[layer], h[..., : self.width], h[..., self.width :]
+        x = block.norm1(x + block.out(attended))  # type: ignore[operator]
         x = block.norm2(x + block.down(nnf.relu(block.up(x))))  # type: ignore[operator]
-        _, u, scale = self._parts(h)
         if layer < self.layers - 1:
-            return torch.cat([x, u, scale.expand(*u.shape[:-1], 1)], dim=-1)
-        a, s = condition[..., -2:-1], condition[..., -1:]
-        output = s * scale / a * (u + self.unlift(x) * self._root(scale, condition))
+            return torch.cat([x, carried], dim=-1)
+        output = carried[..., :-1] + carried[..., -1:] * self.unlift(x)
         return torch.cat([output, x[..., output.shape[-1] :]], dim=-1)
 
     def head(self, feature: Tensor) -> Tensor:
@@ -226,17 +226,13 @@ class PeerNetwork(nn.Module):
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """The library's own output: score at x (B, N, M), its layout, for times t (B,)."""
         order = torch.as_tensor(frequency_order(self.config.length), device=x.device)
-        level = torch.tensor(
-            [self.schedule.log_snr(float(v)) for v in t], dtype=torch.float64, device=x.device
-        )
-        condition = self.condition(level)[:, None]
-        # The time embedding is taken from t itself: 30 W t magnifies the rounding of a detour over log(a/s).
-        condition = torch.cat([self.embed_time(t.to(x))[:, None], condition[..., -2:]], dim=-1)
-        root = self._root(self.scale, condition)
+        # Times are taken as they are: the embedding magnifies the rounding of a detour over log(a/s).
+        beta_min, beta_max = self.schedule.beta_min, self.schedule.beta_max
+        a, s = self._levels(t.double() * beta_min + 0.5 * t.double().square() * (beta_max - beta_min), x)
+        root = self._root(a, s)
         u = x[:, order] / root
-        output = self.head(plain_forward(self, u, condition))
-        a, s = condition[..., -2:-1], condition[..., -1:]
-        score = (output * a / (s * self.scale) - u) / root
+        prepared = self._prepare(u, t.to(x), a, s)
+        score = (self.head(plain_forward(self, prepared, t)) * a / (s * self.scale) - u) / root
         return torch.empty_like(score).index_copy_(1, order, score)
 
 
