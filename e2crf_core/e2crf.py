@@ -51,23 +51,25 @@ def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[
 
 def recompute(
     policy: CachePolicy, problem: Problem, state: SamplerState, reasons: Tensor
-) -> tuple[Cache, int]:
+) -> tuple[Cache, Selection]:
     """E6, then E7: run the chosen tokens, keep what they give, learn from how far the kept ones were off."""
     model, i, cache = problem.model, state.step, state.cache
     chosen = Selection.of(reasons > 0, len(state.z), state.z.device)
     u = torch.addcmul(problem.u0[i], problem.c_in[i], state.z)
-    condition = model.network.condition(torch.tensor(problem.levels[i], dtype=torch.float64, device=u.device))
+    level = torch.tensor(problem.levels[i], dtype=torch.float64, device=u.device)
     cache = cache or first_cache(problem, state)
-    if chosen.index is None:
-        fresh = plain_forward(model.network, u, condition, cache=cache.kv).flatten(0, 1)
-    elif chosen.whole is not None:
-        rows = chosen.whole
-        fresh = plain_forward(model.network, u[rows], condition, cache=cache.kv, rows=rows).flatten(0, 1)
+    present = u if chosen.present is None else u[chosen.present]
+    condition, prepared = model.network.condition(level), model.network.prepare(present, level)
+    if chosen.whole:
+        fresh = plain_forward(
+            model.network, prepared, condition, cache=cache.kv, rows=chosen.present
+        ).flatten(0, 1)
     else:
+        rows = chosen.take_present(prepared)
         fresh = selective_forward(
-            model.network, chosen.take(u), condition, cache.kv, chosen.sample, chosen.token, chosen.counts
+            model.network, rows, condition, cache.kv, chosen.sample, chosen.token, chosen.counts
         )
-    return learn(policy, problem, state, cache, chosen, reasons, u, fresh), chosen.rows
+    return learn(policy, problem, state, cache, chosen, reasons, u, fresh), chosen
 
 
 def reused_output(policy: CachePolicy, problem: Problem, cache: Cache, step: int) -> Tensor:
@@ -101,12 +103,13 @@ def advance(
 def step(problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[SamplerState, StepInfo]:
     """One step of the cached sampler: decide (E5), recompute (E6, E7) if anything must be, advance (E3, E8)."""
     reasons, score, tau = decide(policy, problem, state)
-    cache, rows = state.cache, 0
+    cache, rows, samples = state.cache, 0, 0
     if bool(reasons.any()):
-        cache, rows = recompute(policy, problem, state, reasons)
+        cache, chosen = recompute(policy, problem, state, reasons)
+        rows, samples = chosen.rows, chosen.samples
     assert cache is not None
     if policy.tau_safe:
         cache = replace(cache, rested=(reasons == 0).all(1).expand(len(state.z)))
     output = reused_output(policy, problem, cache, state.step)
     after, denoised = advance(problem, state, output, cache)
-    return after, StepInfo(reasons, score, tau, rows, denoised, policy)
+    return after, StepInfo(reasons, score, tau, rows, samples, denoised)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from e2crf_core.forward import TokenNetwork
 
 
-def network_flops(network: TokenNetwork, tokens: int, context: int) -> int:
-    """Floating-point operations of a forward that runs `tokens` rows, each attending to `context` keys.
+def network_flops(network: TokenNetwork, tokens: int, context: int, samples: int) -> int:
+    """Floating-point operations of forwards that run `tokens` rows, each attending to `context` keys.
 
     Matrix products only, two operations per multiply-add: linear maps (from the parameter shapes) and
-    attention. Conditioning is per step, not per token, and is left out on both sides of any ratio.
+    attention; `samples` counts how often a sample's inputs were prepared. Conditioning is per step, not per
+    token, and is left out on both sides of any ratio.
     """
-    return tokens * (token_weights(network) * 2 + 4 * network.layers * context * network.width)
+    each = token_weights(network) * 2 + 4 * network.layers * context * network.width
+    return tokens * each + samples * network.prepare_flops
 
 
 def token_weights(network: TokenNetwork) -> int:

@@ -18,10 +18,13 @@ from e2crf_core.kvcache import KVCache
 class TokenNetwork(Protocol):
     """What a token-wise score network must offer to be cached. Shapes: (..., d) rows of tokens.
 
+    `prepare` may look at the whole state, which is always known, and must be cheap beside the layers;
     `condition` depends on the noise level alone; `head` must not depend on it, so that a kept feature gives a
-    kept output. Each method treats rows independently: tokens meet in attention only.
+    kept output. All others treat rows independently: there tokens meet in attention only.
     """
 
+    @property
+    def prepare_flops(self) -> int: ...
     @property
     def layers(self) -> int: ...
     @property
@@ -29,7 +32,8 @@ class TokenNetwork(Protocol):
     @property
     def width(self) -> int: ...
     def condition(self, log_snr: Tensor) -> Tensor: ...
-    def embed(self, u: Tensor, index: Tensor | None) -> Tensor: ...
+    def prepare(self, u: Tensor, log_snr: Tensor) -> Tensor: ...
+    def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor: ...
     def qkv(self, layer: int, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
     def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor: ...
     def head(self, feature: Tensor) -> Tensor: ...
@@ -43,14 +47,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 def plain_forward(
     network: TokenNetwork,
-    u: Tensor,
+    prepared: Tensor,
     condition: Tensor,
     *,
     cache: KVCache | None = None,
     rows: Tensor | None = None,
 ) -> Tensor:
-    """All tokens: u (B, n, 2M) -> C (B, n, d). With a cache, keys and values of samples `rows` are kept in it."""
-    h = network.embed(u, None)
+    """All tokens: prepared inputs (B, n, ...) -> C (B, n, d). With a cache, keys and values of samples `rows` are kept in it."""
+    h = network.embed(prepared, None)
     for layer in range(network.layers):
         q, k, v = network.qkv(layer, h, condition)
         if cache is not None:
@@ -61,27 +65,27 @@ def plain_forward(
 
 def selective_forward(
     network: TokenNetwork,
-    u: Tensor,
+    prepared: Tensor,
     condition: Tensor,
     cache: KVCache,
     sample: Tensor,
     token: Tensor,
     counts: Tensor,
 ) -> Tensor:
-    """Chosen tokens only: rows u (T, 2M) at (sample, token) -> C (T, d), rows sorted by sample.
+    """Chosen tokens only: prepared rows (T, ...) at (sample, token) -> C (T, d), rows sorted by sample.
 
     `counts` (B,), on the host, says how many rows each sample has. Keys and values of the chosen tokens are
     replaced in `cache`; reading one that was never written raises (see KVCache).
     """
-    present = counts.nonzero()[:, 0].to(u.device)
+    present = counts.nonzero()[:, 0].to(prepared.device)
     length = int(counts.max())
     ragged = bool((counts[counts > 0] != length).any())
     every = len(present) == len(counts)
     if ragged:
-        slot = (torch.cumsum(counts, 0) - counts).to(u.device)
-        compact = torch.cumsum((counts > 0).long(), 0).to(u.device) - 1
-        place = compact[sample] * length + torch.arange(len(sample), device=u.device) - slot[sample]
-    h = network.embed(u, token)
+        slot = (torch.cumsum(counts, 0) - counts).to(prepared.device)
+        compact = torch.cumsum((counts > 0).long(), 0).to(prepared.device) - 1
+        place = compact[sample] * length + torch.arange(len(sample), device=prepared.device) - slot[sample]
+    h = network.embed(prepared, token)
     for layer in range(network.layers):
         q, k, v = network.qkv(layer, h, condition)
         cache.write_tokens(layer, sample, token, k, v)

@@ -293,7 +293,7 @@ class RunHandle:
         self.recorder = recorder
         # What is loaded by now stays: keep the collector from walking it while steps run.
         gc.freeze()
-        version, due, rows = 0, time.perf_counter(), 0
+        version, due, rows, prepared = 0, time.perf_counter(), 0, 0
         while state.step < spec.steps:
             if not self._may_step():
                 self.status = "stopped"
@@ -306,7 +306,7 @@ class RunHandle:
             synchronise(self.model.device)
             seconds = time.perf_counter() - begin
             recorder.append(observe(sampler, problem, state, info, seconds, self._watch, version, after))
-            state, rows = after, rows + info.rows
+            state, rows, prepared = after, rows + info.rows, prepared + info.samples
             self._done, self._step_seconds = state.step, self._step_seconds + seconds
             due = self._keep_pace(due)
         full = spec.num * self.model.n * spec.steps
@@ -314,7 +314,7 @@ class RunHandle:
             samples=self.model.series(state.z.cpu().numpy()),
             seconds=self._step_seconds,
             token_share=rows / full,
-            flop_share=sampler.flops(rows, spec.num) / sampler.flops(full, spec.num),
+            flop_share=sampler.flops(rows, prepared, spec.num) / sampler.full_flops(spec.num),
         )
         self.result = result
         if spec.compare and not self._skip:

@@ -100,7 +100,7 @@ class Sampler:
         Raises LabError for a bad `num` or `seed`, or when `cancelled` says so.
         """
         check_request(num, seed)
-        parts, rows, seconds = [], 0, 0.0
+        parts, rows, prepared, seconds = [], 0, 0, 0.0
         total = self.plan.steps * -(-num // self.batch)
         done = 0
         with torch.inference_mode():
@@ -112,6 +112,7 @@ class Sampler:
                         raise LabError("sampling was cancelled")
                     state, info = self.step(problem, state, self.policy)
                     rows += info.rows
+                    prepared += info.samples
                     done += 1
                     if progress is not None:
                         progress(done, total)
@@ -124,15 +125,23 @@ class Sampler:
             tokens=tokens,
             seconds=seconds,
             token_share=rows / full,
-            flop_share=self.flops(rows, num) / self.flops(full, num),
+            flop_share=self.flops(rows, prepared, num) / self.full_flops(num),
             steps=self.plan.steps,
         )
 
-    def flops(self, rows: int, num: int, steps: int | None = None) -> int:
-        """Operations of a run (or of `steps` steps) of `num` samples that recomputed `rows` tokens."""
+    def flops(self, rows: int, prepared: int, num: int, steps: int | None = None) -> int:
+        """Operations of a run (or of `steps` steps) of `num` samples.
+
+        It recomputed `rows` tokens in all, and prepared a sample's inputs `prepared` times.
+        """
         model = self.model
         update = update_flops(num, model.n, 2 * len(model.channels)) * (steps or self.plan.steps)
-        return network_flops(model.network, rows, model.n) + update
+        return network_flops(model.network, rows, model.n, prepared) + update
+
+    def full_flops(self, num: int, steps: int | None = None) -> int:
+        """Operations of the same run without a cache."""
+        calls = num * (steps or self.plan.steps)
+        return self.flops(calls * self.model.n, calls, num, steps)
 
     def events(self, num: int = 1, seed: int = 0, watch: int = 0) -> Iterator[StepEvent]:
         """Run one batch of `num` samples, yielding an event after every step (see StepEvent)."""
@@ -175,14 +184,14 @@ def plain_step(problem: Problem, state: SamplerState) -> tuple[SamplerState, Ste
     """A step of the uncached sampler: the whole network, nothing kept."""
     i, model = state.step, problem.model
     u = torch.addcmul(problem.u0[i], problem.c_in[i], state.z)
-    condition = model.network.condition(torch.tensor(problem.levels[i], dtype=torch.float64, device=u.device))
-    output = model.network.head(plain_forward(model.network, u, condition))
+    level = torch.tensor(problem.levels[i], dtype=torch.float64, device=u.device)
+    condition, prepared = model.network.condition(level), model.network.prepare(u, level)
+    output = model.network.head(plain_forward(model.network, prepared, condition))
     after, denoised = advance(problem, state, output, None)
     every = torch.full((1, model.n), 4, dtype=torch.uint8)
     nothing = torch.zeros(1, model.n, dtype=torch.float64)
-    return after, StepInfo(
-        every, nothing, nothing[:, :1], len(state.z) * model.n, denoised, CachePolicy.preset("exact")
-    )
+    batch = len(state.z)
+    return after, StepInfo(every, nothing, nothing[:, :1], batch * model.n, batch, denoised)
 
 
 def observe(
@@ -222,8 +231,8 @@ def observe(
         policy_version=version,
         share=info.rows / (batch * n),
         tokens=info.rows,
-        flops=sampler.flops(info.rows, batch, 1),
-        flops_full=sampler.flops(batch * n, batch, 1),
+        flops=sampler.flops(info.rows, info.samples, batch, 1),
+        flops_full=sampler.full_flops(batch, 1),
         seconds=seconds,
         tau=float(info.tau[min(watch, len(info.tau) - 1)]),
         r=float(r[watch]),

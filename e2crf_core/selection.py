@@ -12,8 +12,8 @@ from torch import Tensor
 class Selection:
     """Chosen tokens in order of sample, then token. `index` (T,) is None when every token of the batch is chosen.
 
-    `whole` (b,) lists samples that are chosen entirely while all others are not at all, else None; `sample`,
-    `token` (T,) and `index` live on the device, `counts` (B,) on the host.
+    `present` (b,) lists the samples with any chosen token, None when all have; `whole` says that these are
+    chosen entirely. `sample`, `token` (T,), `index` and `present` live on the device, `counts` (B,) on the host.
     """
 
     batch: int
@@ -22,7 +22,8 @@ class Selection:
     sample: Tensor
     token: Tensor
     counts: Tensor
-    whole: Tensor | None
+    present: Tensor | None
+    whole: bool
 
     @staticmethod
     def of(mask: Tensor, batch: int, device: torch.device) -> Selection:
@@ -32,9 +33,8 @@ class Selection:
         counts = mask.sum(1)
         flat = mask.reshape(-1).nonzero()[:, 0]
         sample, token = flat // tokens, flat % tokens
-        full = counts == tokens
+        full, some = counts == tokens, counts > 0
         every = bool(full.all())
-        whole = full.nonzero()[:, 0] if not every and bool((full | (counts == 0)).all()) else None
         return Selection(
             batch=batch,
             tokens=tokens,
@@ -42,13 +42,27 @@ class Selection:
             sample=sample.to(device),
             token=token.to(device),
             counts=counts,
-            whole=None if whole is None else whole.to(device),
+            present=None if bool(some.all()) else some.nonzero()[:, 0].to(device),
+            whole=bool((full == some).all()),
         )
 
     @property
     def rows(self) -> int:
         """Number T of chosen tokens."""
         return len(self.sample)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples with any chosen token."""
+        return self.batch if self.present is None else len(self.present)
+
+    def take_present(self, x: Tensor) -> Tensor:
+        """Rows (T, ...) from the present samples' (b, n, ...)."""
+        if self.present is None:
+            return self.take(x)
+        place = torch.zeros(self.batch, dtype=torch.long, device=x.device)
+        place[self.present] = torch.arange(len(self.present), device=x.device)
+        return x[place[self.sample], self.token]
 
     def take(self, x: Tensor) -> Tensor:
         """(B, n, ...) -> rows (T, ...)."""

@@ -51,6 +51,16 @@ def detokenise(tokens: np.ndarray, length: int) -> np.ndarray:
     return np.fft.irfft(spectrum, n=length, axis=-2, norm="ortho").astype(tokens.dtype, copy=False)
 
 
+def tokenise_torch(series: Tensor) -> Tensor:
+    """E1 on the device of `series`: (..., N, M) -> (..., n, 2M)."""
+    length = series.shape[-2]
+    scale = torch.as_tensor(
+        np.sqrt(mirror_weights(length))[:, None], dtype=series.dtype, device=series.device
+    )
+    spectrum = torch.fft.rfft(series, dim=-2, norm="ortho") * scale
+    return torch.cat([spectrum.real, spectrum.imag], dim=-1)
+
+
 def detokenise_torch(tokens: Tensor, length: int) -> Tensor:
     """E1, inverse, on the device of `tokens`: (..., n, 2M) -> (..., N, M)."""
     channels = tokens.shape[-1] // 2

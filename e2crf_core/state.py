@@ -10,7 +10,6 @@ from torch import Tensor
 from e2crf_core.kvcache import KVCache
 from e2crf_core.model import ScoreModel
 from e2crf_core.noise import NoiseStream
-from e2crf_core.policy import CachePolicy
 from e2crf_core.solvers import Plan
 
 
@@ -117,13 +116,13 @@ class Problem:
 class StepInfo:
     """What one step decided and cost. `reasons` (b, n) host Reason codes and `score` (b, n) host event scores,
 
-    b = 1 where all samples agree; `tau` (b, 1) is the threshold in force. `rows` counts recomputed tokens over
-    the batch, `denoised` is D (B, n, 2M) on the device.
+    b = 1 where all samples agree; `tau` (b, 1) is the threshold in force. `rows` counts recomputed tokens and
+    `samples` those samples that have any, `denoised` is D (B, n, 2M) on the device.
     """
 
     reasons: Tensor
     score: Tensor
     tau: Tensor
     rows: int
+    samples: int
     denoised: Tensor
-    policy: CachePolicy

@@ -121,10 +121,13 @@ def batch_loss(
     target = (z0 - (a * v / total) * z) / c_out
     weight = (c_out / c_out.amax((1, 2), keepdim=True)).square() * 0.9 + 0.1
     weight = weight * mask
+    u = root * z
     if keep:
-        root, z, target, weight = (x[:, :keep] for x in (root, z, target, weight))
-    condition = network.condition(levels)[:, None]
-    prediction = network.head(plain_forward(network, root * z, condition))
+        u = torch.where(torch.arange(u.shape[1])[:, None] < keep, u, 0.0)
+    prepared = network.prepare(u, levels)
+    if keep:
+        prepared, target, weight = (x[:, :keep] for x in (prepared, target, weight))
+    prediction = network.head(plain_forward(network, prepared, network.condition(levels)[:, None]))
     return (weight * (prediction.float() - target).square()).sum() / weight.sum()
 
 
@@ -148,13 +151,14 @@ class Trainer:
         torch.manual_seed(spec.seed)
         config = NetworkConfig(
             tokens=mu.shape[0],
+            length=dataset.length,
             channels=len(dataset.channels),
             width=spec.width,
             layers=spec.layers,
             heads=spec.heads,
             hidden=spec.hidden,
         )
-        self.network = ScoreTransformer(config)
+        self.network = ScoreTransformer(config, self.mu, self.v)
         self.average = {k: p.detach().clone() for k, p in self.network.state_dict().items()}
         self.best_weights = {k: p.clone() for k, p in self.average.items()}
         decay = [p for p in self.network.parameters() if p.dim() > 1]

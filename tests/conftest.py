@@ -23,8 +23,10 @@ def make_model(
     series = (series - series.mean((0, 1))) / series.std((0, 1))
     mu, v, mask = token_statistics(series)
     torch.manual_seed(seed)
-    config = NetworkConfig(tokens=mu.shape[0], channels=channels, width=24, layers=3, heads=3, hidden=32)
-    network = ScoreTransformer(config)
+    config = NetworkConfig(
+        tokens=mu.shape[0], length=length, channels=channels, width=24, layers=3, heads=3, hidden=32, stem=6
+    )
+    network = ScoreTransformer(config, torch.as_tensor(mu), torch.as_tensor(v))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.15 * torch.randn_like(parameter))

@@ -56,9 +56,9 @@ def test_shipped_checkpoint_exact_equals_uncached() -> None:
 
 
 def forward_parts(model: ScoreModel, batch: int) -> tuple[torch.Tensor, torch.Tensor, KVCache]:
-    u = torch.randn(batch, model.n, 2 * len(model.channels), dtype=model.dtype)
-    condition = model.network.condition(torch.tensor(0.3, dtype=model.dtype))
-    network = model.network
+    network, level = model.network, torch.tensor(0.3, dtype=model.dtype)
+    u = network.prepare(torch.randn(batch, model.n, 2 * len(model.channels), dtype=model.dtype), level)
+    condition = network.condition(level)
     cache = KVCache(
         network.layers, batch, model.n, network.width, device=torch.device("cpu"), dtype=model.dtype
     )
@@ -302,10 +302,13 @@ def test_predictors_are_exact_for_outputs_that_are_polynomials_of_log_snr(model:
     sampler = Sampler(model, policy, steps=60)
 
     class Parabola(torch.nn.Module):
-        layers, heads, width = 1, 1, 4
+        layers, heads, width, prepare_flops = 1, 1, 4, 0
 
         def condition(self, log_snr: torch.Tensor) -> torch.Tensor:
             return log_snr.double()
+
+        def prepare(self, u: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
+            return u
 
         def embed(self, u: torch.Tensor, index: torch.Tensor | None) -> torch.Tensor:
             return torch.ones(*u.shape[:-1], 4, dtype=torch.float64)
@@ -325,7 +328,7 @@ def test_predictors_are_exact_for_outputs_that_are_polynomials_of_log_snr(model:
     with torch.inference_mode():
         problem, state = Sampler(polynomial, policy, steps=60).begin(1, 0)
         for i in range(40):
-            state, info = step(problem, state, policy)
+            state, _ = step(problem, state, policy)
             level = problem.levels[i]
             if i >= 15:
                 now = reused_output(policy, problem, state.cache, i)

@@ -58,7 +58,7 @@ def test_localization_rises_to_one_and_ignores_an_offset() -> None:
     share = spectral.cumulative_energy(x)
     assert (np.diff(share, axis=0) >= 0).all()
     np.testing.assert_allclose(share[-1], 1.0)
-    np.testing.assert_allclose(spectral.cumulative_energy(x + [5.0, -3.0]), share, atol=1e-10)
+    np.testing.assert_allclose(spectral.cumulative_energy(x + np.array([5.0, -3.0])), share, atol=1e-10)
 
 
 def test_magnitudes_are_those_of_the_orthonormal_transform() -> None:
