@@ -8,7 +8,7 @@ from e2crf_core.checkpoints import list_checkpoints, read_card
 from e2crf_core.errors import LabError
 from e2crf_core.run import FINISHED, RunHandle, RunSpec
 from pages.ui.canvas import KEY, live_canvas, polled_feed
-from pages.ui.feed import hello, obey
+from pages.ui.feed import hello, obey, phase_of
 from pages.ui.policy_form import current_policy, policy_form, use_policy
 from pages.ui.reference import Reference, reference_of
 from pages.ui.registry import RUNS
@@ -33,6 +33,9 @@ def adopted_run() -> RunHandle | None:
         adopt(handle)
     if st.query_params.get("run") != handle.id:
         st.query_params["run"] = handle.id
+    if phase_of(handle) == "live":
+        # Another window, or a handle on the canvas, may have changed it.
+        st.session_state["policy"] = handle.policy
     handle.touch()
     return handle
 
@@ -82,7 +85,12 @@ def settings(checkpoints: list[str]) -> None:
         help="Network calls of an uncached run, from noise to series.",
     )
     right.number_input(
-        "Batch", 1, 256, key="num", persist_state="session", help="Series drawn at once. The panels show the first."
+        "Batch",
+        1,
+        256,
+        key="num",
+        persist_state="session",
+        help="Series drawn at once. The panels show the first.",
     )
     left.number_input(
         "Seed",
@@ -92,7 +100,9 @@ def settings(checkpoints: list[str]) -> None:
         persist_state="session",
         help="The same seed gives the same noise, so runs can be compared.",
     )
-    right.selectbox("Device", DEVICES, key="device", persist_state="session", help="auto: CUDA where there is one.")
+    right.selectbox(
+        "Device", DEVICES, key="device", persist_state="session", help="auto: CUDA where there is one."
+    )
     st.toggle(
         "Compare with no cache",
         key="compare",
@@ -139,7 +149,7 @@ def listener(handle: RunHandle | None) -> Callable[[str], Callable[[], None]]:
                 return
             try:
                 if name == "policy":
-                    if handle is not None and handle.status not in FINISHED:
+                    if handle is not None and phase_of(handle) == "live":
                         obey(handle, {"type": "policy", "changes": said["changes"]})
                         use_policy(handle.policy, handle)
                     else:
@@ -182,6 +192,7 @@ def view(handle: RunHandle | None, reference: Reference) -> None:
             num=handle.spec.num,
             pace=handle.pace,
             run=handle.id,
+            phase=phase_of(handle),
             socket=None if polled else live_path(handle.id, base),
         )
     live_canvas(packet, listener(handle))
@@ -203,7 +214,6 @@ def page() -> None:
     with st.sidebar:
         st.markdown("**Run**")
         settings(checkpoints)
-    live = handle is not None and handle.status not in FINISHED
     shown = handle.spec.checkpoint if handle is not None else st.session_state.checkpoint
     reference = reference_of(shown)
     with st.sidebar:
@@ -217,7 +227,7 @@ def page() -> None:
             on_click=start,
             key="start",
         )
-        st.markdown(advice(handle, live, reference))
+        st.markdown(advice(handle, reference))
     fault = st.session_state.pop("start.fault", None)
     if fault:
         st.error(fault)
@@ -226,7 +236,7 @@ def page() -> None:
     view(handle, reference)
 
 
-def advice(handle: RunHandle | None, live: bool, reference: Reference) -> str:
+def advice(handle: RunHandle | None, reference: Reference) -> str:
     """One sentence on what to do now."""
     title = reference.dataset.title
     if handle is None:
@@ -234,7 +244,10 @@ def advice(handle: RunHandle | None, live: bool, reference: Reference) -> str:
             f"Press **Start**: the network draws new series ({title}) out of noise, and you see which frequencies "
             "it computes and which it reuses."
         )
-    if live:
+    phase = phase_of(handle)
+    if phase == "comparing":
+        return "The run is done. Now the same noise without a cache, to measure what caching gained and what it cost."
+    if phase == "live":
         return "Drag a line with a handle, K or τ, and watch what is computed change from the next step on."
     if handle.status == "done":
         return "Change the policy and press **Start again**: the same seed gives the same noise, so runs compare."

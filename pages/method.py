@@ -10,13 +10,25 @@ from e2crf_core.checkpoints import list_checkpoints, read_card
 from e2crf_core.data import list_datasets, load_dataset
 
 TAGS = {
-    "E1": ("Tokens", "A real series of N steps has N/2 + 1 frequencies that say everything; each is one token."),
-    "E2": ("Noise", "The forward process mixes data and white noise; its log signal-to-noise ratio is the clock."),
+    "E1": (
+        "Tokens",
+        "A real series of N steps has N/2 + 1 frequencies that say everything; each is one token.",
+    ),
+    "E2": (
+        "Noise",
+        "The forward process mixes data and white noise; its log signal-to-noise ratio is the clock.",
+    ),
     "E3": ("Preconditioning", "The network predicts only what a linear (Wiener) denoiser cannot."),
     "E4": ("Event intensity r", "How much the network's last features changed since the step before."),
-    "E5": ("Events", "The rule that decides which frequencies are recomputed now: the trigger and its threshold."),
+    "E5": (
+        "Events",
+        "The rule that decides which frequencies are recomputed now: the trigger and its threshold.",
+    ),
     "E6": ("Selective forward", "Only those frequencies run; the others lend their stored keys and values."),
-    "E7": ("Error feedback", "A recompute shows the true error of reusing; it corrects features and threshold."),
+    "E7": (
+        "Error feedback",
+        "A recompute shows the true error of reusing; it corrects features and threshold.",
+    ),
     "E8": ("Step", "One step of the reverse process, from the denoised estimate and fresh noise."),
 }
 

@@ -31,12 +31,19 @@ _poll = st.components.v2.component("e2crf_poll", js=_text("poll.js"))
 
 
 def live_canvas(hello: bytes, on: Callable[[str], Callable[[], None]]) -> None:
-    """Mount the canvas. `on(name)` gives the callback of a message: policy, pace, control, feed, ended.
+    """Mount the canvas. `on(name)` gives the callback of a message: policy, pace, control, feed, phase.
 
     Values arrive in `st.session_state[KEY]` under the message's name.
     """
-    names = ("policy", "pace", "control", "feed", "ended")
-    _canvas(key=KEY, data=hello, **{f"on_{name}_change": on(name) for name in names})
+    _canvas(
+        key=KEY,
+        data=hello,
+        on_policy_change=on("policy"),
+        on_pace_change=on("pace"),
+        on_control_change=on("control"),
+        on_feed_change=on("feed"),
+        on_phase_change=on("phase"),
+    )
 
 
 @st.fragment(run_every=POLL_S)

@@ -10,23 +10,33 @@ import numpy as np
 
 from e2crf_core.errors import LabError
 from e2crf_core.policy import CachePolicy
-from e2crf_core.run import RunHandle
-from e2crf_core.spectral import band_edges
+from e2crf_core.run import FINISHED, RunHandle
 from pages.ui.packet import finite, pack
 from pages.ui.reference import Reference
 
 CHUNK = 512
 """Most steps in one packet: a late viewer of a long run catches up in several pictures, not in one long pause."""
 
-COLUMNS = ("share", "tau", "r", "r_mean", "seconds", "tokens", "flops", "flops_full", "log_snr", "policy_version")
+COLUMNS = (
+    "share",
+    "tau",
+    "r",
+    "r_mean",
+    "seconds",
+    "tokens",
+    "flops",
+    "flops_full",
+    "log_snr",
+    "policy_version",
+)
 PANEL_FIELDS = ("k_low", "tau", "tau_safe", "tau_warn")
 PACES = (0.0, 500.0, 200.0, 100.0, 50.0, 20.0, 5.0)
 
 
 @lru_cache(maxsize=64)
 def display_bands(n: int) -> np.ndarray:
-    """(b+1,) edges of the frequency bands that the energy panel shows, as the core cuts them."""
-    return band_edges(n, bands=6)
+    """(b+1,) edges of the bands in the energy panel: 0-3, then octaves, wide enough for a steady mean."""
+    return np.array([0, *(4 << i for i in range(n.bit_length()) if 4 << i < n), n])
 
 
 def band_energy(spectrum: np.ndarray) -> np.ndarray:
@@ -35,6 +45,13 @@ def band_energy(spectrum: np.ndarray) -> np.ndarray:
     edges = display_bands(n)
     power = np.einsum("knm,knm->kn", spectrum, spectrum)
     return np.add.reduceat(power, edges[:-1], axis=1) / (np.diff(edges).astype(np.float32) * channels)
+
+
+def phase_of(handle: RunHandle) -> str:
+    """live (the policy acts), comparing, or ended."""
+    if handle.status in FINISHED:
+        return "ended"
+    return "comparing" if handle.status == "comparing" else "live"
 
 
 def _values(policy: CachePolicy) -> dict[str, Any]:
@@ -49,17 +66,20 @@ def hello(
     num: int,
     pace: float,
     run: str | None = None,
+    phase: str = "live",
     socket: str | None = None,
 ) -> bytes:
     """The packet that opens a view: the shape of a run, its policy, and the reference to draw it against.
 
-    Without `run` the panels show the reference alone, for the run to come.
+    Without `run` the panels show the reference alone, for the run to come. `phase` is what the page around the
+    canvas was drawn for: the canvas asks for a rerun when the run has moved on.
     """
     data = reference.dataset
     meta = {f.name: f.metadata for f in fields(CachePolicy) if f.name in PANEL_FIELDS}
     header = {
         "kind": "hello",
         "run": run,
+        "phase": phase,
         "socket": socket,
         "steps": steps,
         "num": num,
@@ -136,7 +156,7 @@ def obey(handle: RunHandle, message: Mapping[str, Any]) -> None:
         if isinstance(pace, bool) or not isinstance(pace, int | float) or not 0 <= pace <= 1e6:
             raise LabError(f"pace must be a number of steps a second from 0 (unlimited) on, not {pace!r}")
         handle.set_pace(float(pace))
-    elif kind in _ACTIONS:
+    elif isinstance(kind, str) and kind in _ACTIONS:
         getattr(handle, _ACTIONS[kind])()
     else:
         raise LabError(f"unknown message type {kind!r}; known are policy, pace, {', '.join(_ACTIONS)}")

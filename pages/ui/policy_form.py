@@ -7,7 +7,8 @@ from typing import Any
 import streamlit as st
 
 from e2crf_core.policy import PRESETS, TRIGGER_HELP, CachePolicy, PolicyError
-from e2crf_core.run import FINISHED, RunHandle
+from e2crf_core.run import RunHandle
+from pages.ui.feed import phase_of
 
 MAIN = ("trigger", "tau", "bands", "k_low", "refresh_every")
 CUSTOM = "custom"
@@ -28,7 +29,7 @@ def current_policy() -> CachePolicy:
 def use_policy(policy: CachePolicy, handle: RunHandle | None) -> None:
     """Make `policy` the session's policy and put it in force in a run that still goes on."""
     st.session_state["policy"] = policy
-    if handle is not None and handle.status not in FINISHED and handle.policy != policy:
+    if handle is not None and phase_of(handle) == "live" and handle.policy != policy:
         handle.set_policy(policy)
 
 
@@ -106,7 +107,7 @@ def _widget(field: Field, policy: CachePolicy, handle: RunHandle | None, n: int)
         "help": meta["help"],
         "on_change": _changed,
         "args": (name, handle),
-        "disabled": not meta["live"] and handle is not None and handle.status not in FINISHED,
+        "disabled": not meta["live"] and handle is not None and phase_of(handle) == "live",
     }
     if name == "bands":
         st.session_state[key] = bands_text(policy.bands)
@@ -122,10 +123,13 @@ def _widget(field: Field, policy: CachePolicy, handle: RunHandle | None, n: int)
     elif field.type == "int":
         low, high = int(meta["low"]), int(meta["high"])
         st.session_state[key] = value
-        st.number_input(label, low, min(high, n - 1) if name == "k_low" and value < n else high, step=1, **common)
+        st.number_input(
+            label, low, min(high, n - 1) if name == "k_low" and value < n else high, step=1, **common
+        )
     elif meta["log"] or meta["high"] > 1:
         st.session_state[key] = float(value)
-        step = 10.0 ** math.floor(math.log10(field.default)) / 10 if field.default else 0.01
+        usual = getattr(CachePolicy(), name)
+        step = 10.0 ** math.floor(math.log10(usual)) / 10 if usual else 0.01
         st.number_input(label, float(meta["low"]), float(meta["high"]), step=step, format="%.3g", **common)
     else:
         st.session_state[key] = float(value)

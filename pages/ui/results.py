@@ -41,7 +41,9 @@ def notes(result: RunResult) -> list[str]:
             "Deciding and book-keeping cost more here than the skipped tokens would have."
         )
     if result.token_share > 0.95:
-        said.append("Nearly every token was computed, so there was nothing to gain: the rest is timing noise.")
+        said.append(
+            "Nearly every token was computed, so there was nothing to gain: the rest is timing noise."
+        )
     if count < FEW_SAMPLES:
         said.append(
             f"With {count} sample{'s' if count > 1 else ''} the sliced Wasserstein distance is mostly noise: "
@@ -71,7 +73,12 @@ def results_card(handle: RunHandle, reference: Reference) -> None:
                 against = f"{seconds} against {twin.seconds_uncached:.2f} s"
                 _figure("Wall clock", times(twin.speedup_wall), "wall", against)
         with d:
-            _figure("Relative L2", UNKNOWN if twin is None else f"{twin.relative_l2:.3f}", "l2", "to the uncached twin")
+            _figure(
+                "Relative L2",
+                UNKNOWN if twin is None else f"{twin.relative_l2:.3f}",
+                "l2",
+                "to the uncached twin",
+            )
         with e:
             if twin is None:
                 _figure("Sliced Wasserstein", UNKNOWN, "sw", "to held-out data")
@@ -115,9 +122,12 @@ def _downloads(handle: RunHandle, reference: Reference) -> None:
         return frame.to_csv(index=False, float_format="%.6g").encode()
 
     with st.container(horizontal=True):
+        st.download_button("Samples (npz)", npz, f"{name}.npz", on_click="ignore", icon=":material/download:")
         st.download_button(
-            "Samples (npz)", npz, f"{name}.npz", on_click="ignore", icon=":material/download:"
-        )
-        st.download_button(
-            "Samples (csv)", csv, f"{name}.csv", mime="text/csv", on_click="ignore", icon=":material/download:"
+            "Samples (csv)",
+            csv,
+            f"{name}.csv",
+            mime="text/csv",
+            on_click="ignore",
+            icon=":material/download:",
         )

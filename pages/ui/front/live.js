@@ -5,7 +5,7 @@ const STATUS = {
   ready: ["Ready", "muted"], loading: ["Loading", "warn"], running: ["Running", "good"], paused: ["Paused", "warn"],
   comparing: ["Comparing", "warn"], done: ["Done", "good"], stopped: ["Stopped", "muted"], failed: ["Failed", "bad"],
 };
-const LIVE = new Set(["loading", "running", "paused"]);
+const LIVE = new Set(["ready", "loading", "running", "paused"]);
 const ENDED = new Set(["done", "stopped", "failed"]);
 const HANDLES = [
   { field: "k_low", panel: "spectrum", axis: "x", color: 0 },
@@ -46,13 +46,13 @@ class Lab {
     this.el = (name) => this.lab.querySelector(`[data-el="${name}"]`);
     this.plots = {};
     for (const section of this.lab.querySelectorAll("[data-panel]")) this.plots[section.dataset.panel] = new Plot(section);
-    this.channel = 0; this.cursor = null; this.held = null; this.draft = {}; this.pending = {}; this.renders = 0; this.ended = null;
+    this.channel = 0; this.cursor = null; this.held = null; this.draft = {}; this.pending = {}; this.renders = 0; this.phase = "live";
     this.observer = new ResizeObserver(() => { for (const p of Object.values(this.plots)) p.fit(); this.picture = null; this.dirty(); });
     this.observer.observe(this.lab);
     for (const p of Object.values(this.plots)) this.observer.observe(p.box);
     this.tiles = {};
     for (const [key, label] of [["step", "Step"], ["share", "Tokens computed"], ["hits", "Hit rate (reused)"], ["flops", "FLOPs saved"],
-      ["ms", "Compute a step"], ["speed", "Speed"], ["left", "Time left"], ["version", "Policy version"]]) {
+      ["ms", "Compute a step"], ["speed", "Speed"], ["left", "Time left"], ["version", "Policy changes"]]) {
       const box = document.createElement("div");
       box.innerHTML = `<dt>${label}</dt><dd></dd>`;
       this.lab.querySelector(".tiles").append(box);
@@ -69,12 +69,12 @@ class Lab {
     this.lab.style.setProperty("--bad", this.theme.bad);
     const same = this.store && this.store.hello.run === hello.head.run && hello.head.run;
     if (same) {
-      this.store.hello.fields = hello.head.fields;
+      Object.assign(this.store.hello, { fields: hello.head.fields, phase: hello.head.phase });
     } else {
       if (this.link) this.link.close();
       this.link = null;
       this.store = new Store(hello);
-      this.ended = null; this.range = {}; this.draft = {}; this.cursor = null;
+      this.phase = "live"; this.range = {}; this.draft = {}; this.cursor = null;
       this.fault(null); this.note("");
       this.channel = Math.min(this.channel, hello.head.M - 1);
       this.options();
@@ -177,7 +177,8 @@ class Lab {
 
   active(field) {
     const triggers = this.store.hello.fields[field].triggers;
-    return !this.store.now || !ENDED.has(this.store.now.status) ? triggers.includes(this.store.policy.trigger) : false;
+    const { now, policy } = this.store;
+    return (!now || LIVE.has(now.status)) && triggers.includes(policy.trigger);
   }
 
   value(field) { return field in this.draft ? this.draft[field] : this.store.policy[field]; }
@@ -476,13 +477,13 @@ class Lab {
     this.lab.dataset.status = status;
     const button = (act) => this.lab.querySelector(`[data-act="${act}"]`);
     const live = LIVE.has(status) && !!this.link;
-    button("pause").disabled = !live || status === "loading";
+    button("pause").disabled = !live || !now || status === "loading";
     const pauseText = status === "paused" ? "Resume" : "Pause";
     if (button("pause").textContent !== pauseText) button("pause").textContent = pauseText;
-    button("step").disabled = !live || status === "loading";
+    button("step").disabled = !live || !now || status === "loading";
     button("stop").disabled = !live;
     button("skip_compare").hidden = status !== "comparing";
-    this.el("pace").disabled = ENDED.has(status);
+    this.el("pace").disabled = !LIVE.has(status);
     if (now && document.activeElement !== this.el("pace") && this.root.activeElement !== this.el("pace")) this.el("pace").value = String(now.pace);
     if (now && now.error) this.fault(now.error);
     const done = status === "comparing" ? now.progress : hello.steps ? count / hello.steps : 0;
@@ -511,9 +512,10 @@ class Lab {
     const left = status === "running" || status === "comparing" ? duration(now.eta ?? (speed ? (hello.steps - count) / speed : null)) : ["–", ""];
     tile("left", ...left);
     tile("version", hello.run ? store.version : "–");
-    if (ENDED.has(status) && this.ended !== hello.run && count >= 0) {
-      this.ended = hello.run;
-      this.trigger("ended", { run: hello.run, n: Math.random() });
+    const phase = !hello.run || LIVE.has(status) ? "live" : ENDED.has(status) ? "ended" : status;
+    if (phase !== "live" && phase !== hello.phase && phase !== this.phase) {
+      this.phase = phase;
+      this.trigger("phase", { phase, n: Math.random() });
     }
   }
 }

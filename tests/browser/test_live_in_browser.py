@@ -1,0 +1,162 @@
+"""The live page in a real browser: what a person does and sees, over the socket and without it."""
+
+import re
+import time
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+LAB = """() => {
+  const find = (root) => {
+    for (const node of root.querySelectorAll('*')) {
+      if (node.classList.contains('lab')) return node;
+      if (node.shadowRoot) { const found = find(node.shadowRoot); if (found) return found; }
+    }
+  };
+  return find(document);
+}"""
+
+
+def lab(page, name):
+    value = page.evaluate(f"() => ({LAB})()?.dataset.{name}")
+    return int(value) if name in ("steps", "renders") and value else value
+
+
+def wait(page, condition):
+    """Wait until a JavaScript condition on `lab.dataset` holds."""
+    page.wait_for_function(
+        f"() => {{ const d = ({LAB})()?.dataset; return d && ({condition}); }}", timeout=20_000
+    )
+
+
+def start(page, pace=None, steps=None):
+    page.get_by_role("button", name="Start", exact=True).wait_for()
+    wait(page, "+d.renders > 0")
+    if steps:
+        page.get_by_label("Steps", exact=True).fill(str(steps))
+        page.keyboard.press("Enter")
+    if pace:
+        page.get_by_label("Pace in steps a second").select_option(pace)
+    page.get_by_role("button", name="Start", exact=True).click()
+    wait(page, "+d.steps > 0")
+
+
+def decided(page):
+    """How many pixels of the decision map show a decision: all but the blank future."""
+    return page.evaluate(
+        f"""() => {{
+      const map = ({LAB})().querySelector('[data-panel="map"] canvas');
+      const at = (map.width * 0.05) | 0, row = (map.height / 2) | 0;
+      const data = map.getContext('2d').getImageData(at, row, map.width - at, 1).data;
+      let count = 0;
+      for (let i = 3; i < data.length; i += 4) count += data[i] > 250;
+      return count;
+    }}"""
+    )
+
+
+def tile(page, label):
+    return page.locator(".tiles div", has_text=label).locator("dd").inner_text()
+
+
+def drag(page, field, dy):
+    handle = page.locator(f'.handle.y[data-field="{field}"]').first
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for part in range(1, 6):
+        page.mouse.move(x, y + dy * part / 5)
+    return handle
+
+
+def test_start_makes_the_decision_map_grow_many_times_a_second(visit):
+    page = visit()
+    start(page)
+    before, renders, begin = decided(page), lab(page, "renders"), time.monotonic()
+    page.wait_for_timeout(1500)
+    assert decided(page) > before > 0
+    assert lab(page, "renders") - renders > 5
+    assert time.monotonic() - begin < 20
+
+
+def test_dragging_tau_acts_while_it_is_dragged_and_the_sidebar_follows(visit):
+    page = visit()
+    start(page, pace="20", steps=2000)
+    handle = drag(page, "tau", -40)
+    page.wait_for_function(
+        f"() => +({LAB})().querySelectorAll('.tiles dd')[7].textContent > 0"
+    )  # the server has a new policy although the button is still held
+    page.mouse.up()
+    shown = handle.get_attribute("aria-valuenow")
+    assert float(shown) > 0.18
+    field = page.get_by_role("spinbutton", name="Threshold tau")
+    page.wait_for_function(
+        "([el, v]) => Math.abs(el.value - v) < 1e-6 * v", arg=[field.element_handle(), float(shown)]
+    )
+    assert page.get_by_text("custom", exact=True).first.is_visible()
+    changes = int(tile(page, "Policy changes"))
+    handle.focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function(f"(n) => +({LAB})().querySelectorAll('.tiles dd')[7].textContent > n", arg=changes)
+    assert float(handle.get_attribute("aria-valuenow")) < float(shown)
+
+
+def test_controls_act_and_sessions_do_not_disturb_each_other(visit):
+    one, two = visit(), visit()
+    start(one, pace="50", steps=2000)
+    start(two, pace="50", steps=2000)
+    one.get_by_role("button", name="Pause", exact=True).click()
+    wait(one, "d.status === 'paused'")
+    held, going = lab(one, "steps"), lab(two, "steps")
+    wait(two, f"+d.steps > {going + 20}")
+    assert lab(one, "steps") <= held + 1 and lab(two, "status") == "running"
+    held = lab(one, "steps")
+    one.get_by_role("button", name="Step", exact=True).click()
+    wait(one, f"+d.steps === {held + 1}")
+    one.get_by_role("button", name="Resume", exact=True).click()
+    wait(one, f"+d.steps > {held + 5}")
+    one.get_by_role("button", name="Stop", exact=True).click()
+    wait(one, "d.status === 'stopped'")
+    assert lab(two, "status") == "running"
+
+
+def test_a_reload_adopts_the_run_and_closing_the_tab_stops_it(visit):
+    page = visit()
+    start(page, pace="50", steps=2000)
+    page.wait_for_url(re.compile(r"[?&]run="))
+    seen = lab(page, "steps")
+    page.reload()
+    wait(page, f"+d.steps > {seen}")
+    assert lab(page, "status") == "running"
+    query = "/?" + page.url.partition("?")[2]
+    page.close()
+    time.sleep(11.5)
+    again = visit(query)
+    wait(again, "d.status === 'stopped'")
+    assert again.get_by_text("nobody was watching").is_visible()
+
+
+def test_a_whole_run_ends_with_its_results(visit):
+    page = visit()
+    start(page, pace="0", steps=60)
+    wait(page, "d.status === 'done'")
+    page.get_by_text("What the cache did in this run").wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Samples (csv)").click()
+    assert download.value.suggested_filename.endswith(".csv")
+
+
+def test_where_no_socket_is_served_the_page_polls(visit):
+    page = visit(before=lambda page: page.route_web_socket(re.compile("/lab/live/"), lambda ws: ws.close()))
+    start(page, steps=300)
+    seen = lab(page, "steps")
+    wait(page, f"+d.steps > {seen + 30}")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    wait(page, "d.status === 'paused'")
+
+
+def test_a_deep_link_opens_its_page(visit):
+    page = visit("/method")
+    page.get_by_role("heading", name="The method").wait_for()

@@ -1,0 +1,225 @@
+"""Every page as a visitor's session sees it, without a browser: the canvas is fed by polling here."""
+
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from test_live_feed import decode
+from tiny import tiny_assets
+
+from e2crf_core.policy import PRESETS
+from e2crf_core.run import FINISHED
+from pages.ui import registry
+from pages.ui.canvas import OVERLAP
+
+MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory):
+    return tiny_assets(tmp_path_factory.mktemp("assets"))
+
+
+@pytest.fixture(autouse=True)
+def own_world(monkeypatch, assets):
+    """Small checkpoints, and no run left behind by a test."""
+    monkeypatch.setenv("E2CRF_ASSETS", str(assets))
+    yield
+    for run in registry.RUNS._runs.values():
+        run.stop()
+    for run in registry.RUNS._runs.values():
+        assert run.wait(5)
+    registry.RUNS._runs.clear()
+
+
+def opened(**query) -> AppTest:
+    at = AppTest.from_file(MAIN, default_timeout=20)
+    for name, value in query.items():
+        at.query_params[name] = value
+    return clean(at.run())
+
+
+def clean(at: AppTest) -> AppTest:
+    assert not at.exception, at.exception
+    return at
+
+
+def started(at: AppTest, steps=30, num=2, pace=0.0, compare=False):
+    at.session_state["pace"] = pace
+    at.number_input(key="steps").set_value(steps)
+    at.number_input(key="num").set_value(num)
+    at.toggle(key="compare").set_value(compare)
+    clean(at.button(key="start").click().run())
+    run = registry.RUNS.get(at.session_state["run"])
+    assert run is not None
+    return run
+
+
+def until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)
+
+
+def packets(at):
+    """Packets handed to the components of the page, by their kind."""
+    found = [decode(c.proto.bytes) for c in at.get("bidi_component")]
+    return {head["kind"]: (head, arrays) for head, arrays in found}
+
+
+def text(at):
+    return " ".join(
+        e.value for kind in ("markdown", "caption", "info", "error", "warning") for e in at.get(kind)
+    )
+
+
+def test_a_newcomer_is_told_to_press_start_and_sees_real_series():
+    at = opened()
+    assert "Press **Start**" in text(at)
+    head, arrays = packets(at)["hello"]
+    assert head["run"] is None and arrays["fan"].any()
+
+
+def test_start_with_all_defaults_runs_on_the_recommended_policy():
+    at = opened()
+    clean(at.button(key="start").click().run())
+    run = registry.RUNS.get(at.session_state["run"])
+    assert run.spec.policy == PRESETS["balanced"] and run.spec.pace > 0 and run.spec.compare
+    assert at.query_params["run"] == run.id
+    head, _ = packets(at)["hello"]
+    assert head["run"] == run.id and run.id in head["socket"]
+
+
+def test_each_trigger_and_preset_draws_its_widgets():
+    at = opened()
+    for preset in PRESETS:
+        clean(at.selectbox(key="preset").set_value(preset).run())
+        assert at.session_state["policy"] == PRESETS[preset]
+    for trigger in at.selectbox(key="policy.trigger").options:
+        clean(at.selectbox(key="policy.trigger").set_value(trigger).run())
+        assert at.session_state["policy"].trigger == trigger
+    assert at.selectbox(key="preset").value == "custom"
+
+
+def test_widgets_act_on_the_running_sampler_and_mirror_its_policy():
+    at = opened()
+    run = started(at, steps=2000, pace=20.0)
+    clean(at.number_input(key="policy.tau").set_value(0.33).run())
+    assert run.policy.tau == 0.33 and run.policy_version == 1
+    clean(at.selectbox(key="preset").set_value("fast").run())
+    assert run.policy == PRESETS["fast"]
+    run.set_policy(run.policy.replace(k_low=5))
+    clean(at.run())
+    assert at.number_input(key="policy.k_low").value == 5
+    assert at.selectbox(key="preset").value == "custom"
+
+
+def test_contradicting_fields_are_refused_with_a_reason():
+    at = opened()
+    clean(at.number_input(key="policy.tau_warn").set_value(0.2).run())
+    clean(at.number_input(key="policy.tau_safe").set_value(0.3).run())
+    assert "must exceed tau_safe" in text(at)
+    assert at.session_state["policy"].tau_safe == 0 and at.number_input(key="policy.tau_safe").value == 0
+
+
+def test_polled_pictures_overlap_and_reach_the_last_step():
+    at = opened()
+    at.session_state["feed"] = "poll"
+    run = started(at, steps=OVERLAP + 30)
+    assert packets(at)["hello"][0]["socket"] is None
+    until(lambda: run.status == "done")
+    clean(at.run())
+    head, _ = packets(at)["picture"]
+    assert head["from"] + head["count"] == OVERLAP + 30
+    clean(at.run())
+    again, _ = packets(at)["picture"]
+    assert again["from"] == 30 and again["count"] == OVERLAP
+
+
+def test_a_finished_run_shows_what_was_measured():
+    at = opened()
+    run = started(at, steps=30, num=2, compare=True)
+    until(lambda: run.status == "done")
+    clean(at.run())
+    labels = [m.label for m in at.metric]
+    assert labels[:4] == ["Tokens", "FLOPs", "Wall clock", "Relative L2"]
+    values = {m.label: m.value for m in at.metric}
+    assert values["Relative L2"] == f"{run.result.comparison.relative_l2:.3f}"
+    assert "mostly noise" in text(at)
+    assert len(at.get("download_button")) == 2
+
+
+def test_a_skipped_comparison_is_not_made_up():
+    at = opened()
+    run = started(at)
+    until(lambda: run.status == "done")
+    clean(at.run())
+    assert {m.label: m.value for m in at.metric}["Wall clock"] == "–"
+    assert "Not compared" in text(at)
+
+
+def test_a_reload_adopts_the_run_with_its_settings():
+    at = opened()
+    clean(at.selectbox(key="checkpoint").set_value("wind").run())
+    run = started(at, steps=1500, pace=20.0)
+    run.set_policy(PRESETS["paper"])
+    again = opened(run=run.id)
+    assert again.session_state["run"] == run.id and again.session_state["policy"] == PRESETS["paper"]
+    assert again.number_input(key="steps").value == 1500
+    assert again.selectbox(key="checkpoint").value == "wind"
+    assert run.status not in FINISHED
+
+
+def test_two_sessions_have_runs_of_their_own():
+    first, second = opened(), opened()
+    a, b = started(first, steps=2000, pace=20.0), started(second, steps=2000, pace=20.0)
+    clean(first.selectbox(key="preset").set_value("fast").run())
+    assert a.policy == PRESETS["fast"] and b.policy == PRESETS["balanced"]
+    clean(second.button(key="start").click().run())
+    until(lambda: b.status in FINISHED)
+    assert a.status not in FINISHED
+
+
+def test_an_unknown_run_in_the_address_is_explained():
+    at = opened(run="nobody-knows")
+    assert "no longer on the server" in text(at)
+    assert "run" not in at.query_params
+
+
+def test_a_full_server_says_so(monkeypatch):
+    monkeypatch.setattr(registry.RUNS, "_live_limit", 0)
+    at = opened()
+    clean(at.button(key="start").click().run())
+    assert "as many as it takes" in text(at)
+
+
+def test_a_run_that_fails_says_why(monkeypatch, assets):
+    at = opened()
+    at.session_state["device"] = "cpu"
+    weights = assets / "checkpoints" / "ecg" / "model.safetensors"
+    kept = weights.read_bytes()
+    try:
+        weights.write_bytes(b"damaged")
+        run = started(at)
+        until(lambda: run.status == "failed")
+    finally:
+        weights.write_bytes(kept)
+    at.session_state["feed"] = "poll"
+    clean(at.run())
+    assert "damaged" in packets(at)["picture"][0]["error"]
+
+
+def test_without_a_checkpoint_the_page_says_how_to_get_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("E2CRF_ASSETS", str(tmp_path))
+    at = opened()
+    assert "e2crf_core train" in text(at) and not at.button
+
+
+def test_method_page_shows_the_running_source_and_what_ships():
+    at = opened()
+    clean(at.switch_page("method.py").run())
+    assert "def decide(" in at.code[0].value
+    assert {"ecg", "wind"} <= set(at.dataframe[0].value["name"])
+    clean(at.switch_page("live.py").run())
