@@ -53,7 +53,10 @@ def plain_forward(
     cache: KVCache | None = None,
     rows: Tensor | None = None,
 ) -> Tensor:
-    """All tokens: prepared inputs (B, n, ...) -> C (B, n, d). With a cache, keys and values of samples `rows` are kept in it."""
+    """All tokens: prepared inputs (B, n, ...) -> C (B, n, d).
+
+    With a cache, keys and values are kept in it, of samples `rows` or of all.
+    """
     h = network.embed(prepared, None)
     for layer in range(network.layers):
         q, k, v = network.qkv(layer, h, condition)
