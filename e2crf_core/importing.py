@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -347,7 +348,7 @@ def parse_step(text: str, usual: float) -> float:
         seconds = float(text)
     except ValueError:
         try:
-            seconds = pd.Timedelta(text).total_seconds()
+            seconds = pd.Timedelta(re.sub("d$", "D", text)).total_seconds()
         except ValueError:
             seconds = 0.0
     if not np.isfinite(seconds) or seconds <= 0:
@@ -381,7 +382,7 @@ def split_windows(windows: Windows, *, calendar: bool) -> np.ndarray:
     return split
 
 
-def _write(out: Path, arrays: dict[str, np.ndarray], card: dict[str, Any]) -> None:
+def write_dataset(out: Path, arrays: dict[str, np.ndarray], card: dict[str, Any]) -> None:
     """Both files under temporary names first: a stop in between leaves no half data set."""
     if out.exists() and not out.is_dir():
         raise LabError(f"{out} is a file: name a folder with --out")
@@ -510,7 +511,7 @@ def import_file(
         "license": np.array(card["license"]),
         "source": np.array(card["source"]),
     }
-    _write(out, arrays, card)
+    write_dataset(out, arrays, card)
     return ImportReport(
         str(out), len(windows.x), counts["train"], counts["heldout"], names, gap_counts, windows.dropped,
         filled, tuple(notes),

@@ -1,0 +1,401 @@
+"""People come with their own files: each becomes a data set, or is refused in one line that says where and why."""
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from e2crf_core.arrays import read_npy, read_npz
+from e2crf_core.data import load_dataset
+from e2crf_core.errors import LabError
+from e2crf_core.importing import Table as Rows
+from e2crf_core.importing import cut_windows, fill_gaps, import_file, parse_step, resampled
+from e2crf_core.tables import preview, sniff
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def rates(rows=7000, columns=40, *, holes=0.002, seed=0):
+    """Exchange rates on business days, with holes."""
+    rng = np.random.default_rng(seed)
+    walk = np.exp(rng.normal(0, 0.01, (rows, columns)).cumsum(0)).round(5)
+    walk[rng.random(walk.shape) < holes] = np.nan
+    table = pd.DataFrame(walk, columns=[f"FX{i}" for i in range(columns)])
+    table.insert(0, "date", pd.bdate_range("1995-01-02", periods=rows).strftime("%Y-%m-%d"))
+    return table
+
+
+def refused(path, tmp_path, **options):
+    """The one line of a refusal, which must leave nothing behind."""
+    out = tmp_path / "refused"
+    with pytest.raises(LabError) as fault:
+        import_file(path, out=out, **{"window": 64, **options})
+    assert "\n" not in str(fault.value)
+    assert not out.exists()
+    return str(fault.value)
+
+
+# ---- the cases of the bar
+
+
+def test_forty_exchange_rates_over_7000_days_with_holes(tmp_path):
+    table = rates()
+    table.to_csv(tmp_path / "fx.csv", index=False)
+    report = import_file(
+        tmp_path / "fx.csv", window=64, stride=16, gaps="interpolate", max_gap=3, out=tmp_path / "fx"
+    )
+    data = load_dataset(tmp_path / "fx")
+    assert data.x.shape == (report.windows, 64, 40) == ((7000 - 64) // 16 + 1, 64, 40)
+    assert data.channels == tuple(table.columns[1:])
+    assert report.gaps == {name: int(table[name].isna().sum()) for name in data.channels}
+    assert report.filled == sum(report.gaps.values())
+    assert any("uneven" in note for note in report.notes), "weekends must be said, not hidden"
+    known = table.iloc[16:80, 1:].to_numpy()
+    seen = ~np.isnan(known)
+    np.testing.assert_allclose(data.x[1][seen], known[seen], rtol=1e-6)
+
+
+def test_holes_that_leave_no_window_are_refused_with_the_way_out(tmp_path):
+    table = rates(500, holes=0.01)
+    table.to_csv(tmp_path / "fx.csv", index=False)
+    gaps = table.iloc[:, 1:].isna().to_numpy()
+    row = int(np.argmax(gaps.any(1)))
+    message = refused(tmp_path / "fx.csv", tmp_path)
+    assert f"row {row + 2}, column '{table.columns[1 + int(np.argmax(gaps[row]))]}'" in message
+    assert "--gaps interpolate" in message
+
+
+@pytest.mark.parametrize("channels", [None, ["FX4", "FX5"]])
+def test_text_in_a_number_column_is_named_by_row_and_column(tmp_path, channels):
+    table = rates(600, 6).astype(object)
+    table.iloc[510, 5] = "abc"
+    table.to_csv(tmp_path / "text.csv", index=False)
+    message = refused(tmp_path / "text.csv", tmp_path, channels=channels)
+    assert "row 512, column 'FX4'" in message and "'abc'" in message
+
+
+def test_the_row_of_a_fault_counts_lines_of_the_file(tmp_path):
+    lines = ["# made by hand", "", "a;b", *["1,5;2,5"] * 40, "", "1,5;x", "1,5;2,5"]
+    (tmp_path / "odd.csv").write_text("\n".join(lines))
+    assert lines[44] == "1,5;x"
+    assert "row 45, column 'b'" in refused(tmp_path / "odd.csv", tmp_path, window=8)
+
+
+def test_three_rows_are_too_few(tmp_path):
+    rates(3).to_csv(tmp_path / "three.csv", index=False)
+    message = refused(tmp_path / "three.csv", tmp_path)
+    assert "rows 2 to 4" in message and "'FX0'" in message and "--window" in message
+
+
+def test_nothing_but_gaps_is_refused(tmp_path):
+    table = rates(100, 3)
+    table.iloc[:, 1:] = np.nan
+    table.to_csv(tmp_path / "nan.csv", index=False)
+    assert "rows 2 to 101" in refused(tmp_path / "nan.csv", tmp_path)
+    table["FX1"] = 1.0
+    table.to_csv(tmp_path / "nan.csv", index=False)
+    assert "column 'FX2'" in refused(tmp_path / "nan.csv", tmp_path, channels=["FX1", "FX2"])
+
+
+MEASURE = """
+import resource, sys
+from e2crf_core.importing import import_file
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+import_file(sys.argv[1], window=50, channels=["c0"], out=sys.argv[3])
+before = peak()
+import_file(sys.argv[2], window=50, channels=["c0"], out=sys.argv[4])
+print(peak() - before)
+"""
+
+
+def test_memory_does_not_grow_with_columns_that_are_not_wanted(tmp_path):
+    line = ",".join(f"{i}.25" for i in range(100)) + "\n"
+    header = ",".join(f"c{i}" for i in range(100)) + "\n"
+    for name, rows in (("small", 2_000), ("large", 120_000)):
+        (tmp_path / f"{name}.csv").write_text(header + line * rows)
+    size = (tmp_path / "large.csv").stat().st_size
+    files = [str(tmp_path / name) for name in ("small.csv", "large.csv", "a", "b")]
+    grown = subprocess.run(
+        [sys.executable, "-c", MEASURE, *files], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert size > 60e6
+    assert int(grown.stdout) < size / 2
+    assert load_dataset(tmp_path / "b").x.shape == (120_000 // 50, 50, 1)
+
+
+def test_more_windows_than_fit_in_memory_are_refused_with_a_stride(tmp_path):
+    np.save(tmp_path / "long.npy", np.zeros((200_000, 4), np.float32))
+    message = refused(tmp_path / "long.npy", tmp_path, window=2000, stride=1)
+    stride = int(message.split("--stride to ")[1].split()[0])
+    assert 200_000 / stride * 2000 * 4 * 4 < 700e6
+
+
+# ---- formats
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "decimal", "encoding"),
+    [
+        (",", ".", "utf-8"),
+        (";", ",", "latin-1"),
+        ("\t", ",", "utf-8-sig"),
+        ("|", ".", "utf-16"),
+        (";", ".", "utf-8"),
+    ],
+)
+def test_dialects_are_found(tmp_path, delimiter, decimal, encoding):
+    table = rates(300, 3, holes=0).rename(columns={"FX0": "größe"})
+    path = tmp_path / "d.csv"
+    path.write_bytes(table.to_csv(index=False, sep=delimiter, decimal=decimal).encode(encoding))
+    found = sniff(path)
+    assert (found.delimiter, found.decimal, found.names) == (delimiter, decimal, tuple(table.columns))
+    import_file(path, window=50, out=tmp_path / "d")
+    np.testing.assert_allclose(load_dataset(tmp_path / "d").x.reshape(-1, 3), table.iloc[:, 1:], rtol=1e-6)
+
+
+def test_a_file_without_header_loses_no_row(tmp_path):
+    values = np.arange(128.0).reshape(64, 2)
+    np.savetxt(tmp_path / "bare.csv", values, delimiter=",")
+    import_file(tmp_path / "bare.csv", window=8, out=tmp_path / "bare")
+    data = load_dataset(tmp_path / "bare")
+    assert data.channels == ("c1", "c2")
+    np.testing.assert_array_equal(data.x.reshape(-1, 2), values)
+
+
+def test_thousands_marks_are_not_read_as_decimals(tmp_path):
+    (tmp_path / "t.csv").write_text("a;b\n" + "1,5;2,5\n" * 30 + "1.234;2,5\n")
+    assert "row 32, column 'a': '1.234'" in refused(tmp_path / "t.csv", tmp_path, window=8)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "npz", "npy"])
+def test_every_format_gives_the_same_windows(tmp_path, form):
+    table = rates(320, 3, holes=0).drop(columns="date")
+    path = tmp_path / f"t.{form}"
+    if form == "csv":
+        table.to_csv(path, index=False)
+    elif form == "parquet":
+        table.to_parquet(path)
+    elif form == "npz":
+        np.savez(path, **{name: table[name].to_numpy() for name in table})
+    else:
+        np.save(path, table.to_numpy())
+    report = import_file(path, window=32, stride=16, out=tmp_path / "o")
+    data = load_dataset(tmp_path / "o")
+    expected = np.stack([table.to_numpy()[i : i + 32] for i in range(0, 320 - 31, 16)])
+    np.testing.assert_allclose(data.x, expected, rtol=1e-6)
+    assert report.windows == len(expected)
+
+
+def test_ready_windows_keep_their_shape_and_lose_those_with_gaps(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 32, 2))
+    x[7, 3, 1] = np.nan
+    np.save(tmp_path / "w.npy", x)
+    report = import_file(tmp_path / "w.npy", window=32, out=tmp_path / "w")
+    np.testing.assert_allclose(load_dataset(tmp_path / "w").x, np.delete(x, 7, axis=0), rtol=1e-6)
+    assert report.dropped == 1
+    assert "--window 32" in refused(tmp_path / "w.npy", tmp_path, window=16)
+
+
+# ---- groups, time, gaps
+
+
+def test_windows_never_span_groups_even_when_their_rows_are_mixed(tmp_path):
+    table = pd.DataFrame({"id": ["b", "a"] * 100, "v": [1000.0, 0.0] * 100})
+    table["v"] += np.repeat(np.arange(100), 2)
+    table.to_csv(tmp_path / "g.csv", index=False)
+    import_file(tmp_path / "g.csv", window=16, stride=8, group="id", out=tmp_path / "g")
+    data = load_dataset(tmp_path / "g")
+    for name, base in (("a", 0), ("b", 1000)):
+        x = data.x[data.group == name][..., 0]
+        assert len(x) == (100 - 16) // 8 + 1
+        np.testing.assert_array_equal(np.diff(x, axis=1), 1)
+        assert ((x >= base) & (x < base + 100)).all()
+
+
+def test_heldout_windows_of_an_import_overlap_no_training_window(tmp_path):
+    table = rates(1500, 2, holes=0)
+    table.to_csv(tmp_path / "fx.csv", index=False)
+    import_file(tmp_path / "fx.csv", window=40, stride=5, out=tmp_path / "fx")
+    data = load_dataset(tmp_path / "fx")
+    day = data.start.astype("datetime64[D]").astype(int)
+    distance = np.abs(day[data.heldout, None] - day[data.train])
+    assert len(data.heldout) > 20 and distance.min() >= 40 / 5 * 7 - 2
+    assert data.card["standardisation"]["mean"] == pytest.approx(data.mean.tolist(), rel=1e-5)
+
+
+def test_rows_out_of_order_are_sorted_by_time(tmp_path):
+    table = rates(400, 2, holes=0)
+    table.sample(frac=1, random_state=0).to_csv(tmp_path / "mixed.csv", index=False)
+    import_file(tmp_path / "mixed.csv", window=40, out=tmp_path / "m")
+    np.testing.assert_allclose(load_dataset(tmp_path / "m").x.reshape(-1, 2), table.iloc[:, 1:], rtol=1e-6)
+
+
+def test_equal_time_stamps_ask_for_a_group(tmp_path):
+    table = pd.concat([rates(100, 2, holes=0)] * 2)
+    table.to_csv(tmp_path / "twice.csv", index=False)
+    assert "--group" in refused(tmp_path / "twice.csv", tmp_path, window=16)
+
+
+def test_uneven_stamps_are_resampled_by_means_on_an_even_grid(tmp_path):
+    stamps = pd.date_range("2024-01-01", periods=600, freq="60s")
+    jitter = np.random.default_rng(0).integers(0, 29, 600)
+    value = np.arange(600.0)
+    table = pd.DataFrame({"time": stamps + pd.to_timedelta(jitter, unit="s"), "v": value})
+    table.to_csv(tmp_path / "u.csv", index=False)
+    assert preview(tmp_path / "u.csv").uneven > 0.5
+    import_file(tmp_path / "u.csv", window=10, resample="5min", out=tmp_path / "u")
+    data = load_dataset(tmp_path / "u")
+    np.testing.assert_allclose(data.x.ravel(), value.reshape(-1, 5).mean(1))
+    assert data.start[0] == "2024-01-01T00:00:00" and data.start[1] == "2024-01-01T00:50:00"
+
+
+def test_no_window_runs_over_an_outage(tmp_path):
+    stamps = pd.date_range("2024-01-01", periods=200, freq="h").to_series()
+    stamps.iloc[100:] += pd.Timedelta("3D")
+    pd.DataFrame({"time": stamps, "v": np.arange(200.0)}).to_csv(tmp_path / "o.csv", index=False)
+    report = import_file(tmp_path / "o.csv", window=16, stride=8, out=tmp_path / "o")
+    x = load_dataset(tmp_path / "o").x[..., 0]
+    assert report.dropped > 0
+    assert not ((x[:, 0] < 100) & (x[:, -1] >= 100)).any()
+
+
+def test_gaps_are_filled_up_to_the_limit_and_not_beyond():
+    x = np.arange(12.0, dtype=np.float32)[:, None].repeat(2, axis=1)
+    holed = x.copy()
+    holed[0, 0] = holed[3:5, 0] = holed[7:10, 0] = holed[11, 1] = np.nan
+    filled, count = fill_gaps(holed, 2)
+    assert count == 2
+    np.testing.assert_array_equal(filled[3:5], x[3:5])
+    assert np.isnan(filled[[0, 7, 8, 9], 0]).all() and np.isnan(filled[11, 1])
+    assert fill_gaps(holed, 3)[1] == 5
+
+
+def test_windows_over_gaps_are_dropped_and_the_others_kept():
+    values = np.arange(100, dtype=np.float32)[:, None]
+    values[50] = np.nan
+    windows = cut_windows(Rows(values, np.zeros(100, np.int32), ("all",), None), window=10, stride=10)
+    assert windows.dropped == 1 and windows.start.tolist() == [0, 10, 20, 30, 40, 60, 70, 80, 90]
+    assert np.isfinite(windows.x).all()
+
+
+def test_an_empty_bin_is_a_gap_and_not_a_number():
+    stamps = np.array([0, 1, 5, 6], dtype=np.int64) * 1_000_000
+    table = resampled(Rows(np.ones((4, 1), np.float32), np.zeros(4, np.int32), ("all",), stamps), 2.0)
+    np.testing.assert_array_equal(np.isnan(table.values[:, 0]), [False, True, False, False])
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10min", 600), ("1d", 86400), ("2.5", 2.5), ("auto", 7)])
+def test_steps_are_understood(text, seconds):
+    assert parse_step(text, 7.0) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1h", "0", "nan", "inf"])
+def test_steps_that_are_none_are_refused(text):
+    with pytest.raises(LabError, match="10min"):
+        parse_step(text, 1.0)
+
+
+# ---- preview
+
+
+def test_preview_says_what_is_there(tmp_path):
+    table = rates(500, 3, holes=0.01).astype(object)
+    table["note"] = "fine"
+    table.iloc[250, 2] = "oops"
+    table.to_csv(tmp_path / "p.csv", index=False, sep=";")
+    seen = preview(tmp_path / "p.csv")
+    assert (seen.delimiter, seen.n_rows, seen.first_row, seen.time, seen.step) == (";", 500, 2, "date", 86400)
+    kinds = {column.name: column.kind for column in seen.columns}
+    assert kinds == {"date": "time", "FX0": "number", "FX1": "number", "FX2": "number", "note": "text"}
+    faulty = next(column for column in seen.columns if column.name == "FX1")
+    assert (faulty.texts, faulty.first_text) == (1, 252)
+    assert seen.columns[1].gaps == int(table["FX0"].isna().sum())
+    assert seen.rows[0][0] == "1995-01-02" and len(seen.rows) == 8
+
+
+# ---- files that mean harm, and bad requests
+
+
+def test_pickled_arrays_are_not_loaded(tmp_path):
+    np.save(tmp_path / "o.npy", np.array([{"a": 1}], dtype=object))
+    np.savez(tmp_path / "o.npz", a=np.array([{"a": 1}], dtype=object))
+    for name in ("o.npy", "o.npz"):
+        assert "objects" in refused(tmp_path / name, tmp_path)
+
+
+def test_a_zip_bomb_is_refused_before_it_is_inflated(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", bytes(30_000_000))
+    with pytest.raises(LabError, match="30 MB"):
+        read_npz(tmp_path / "bomb.npz", limit=10_000_000)
+
+
+def test_a_header_that_promises_more_than_the_file_holds_is_refused(tmp_path):
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": "<f8", "fortran_order": False, "shape": (10**7, 8)}
+    )
+    (tmp_path / "liar.npy").write_bytes(stream.getvalue() + bytes(100))
+    with pytest.raises(LabError, match="forged"):
+        read_npy(tmp_path / "liar.npy")
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "empty"),
+        (b"a,b\n", "no rows"),
+        (b"a,b\n1,2\n1,2,3\n4,5\n", "row 3 has 3 cells"),
+        (b"\x00\x01\x02" * 50, "binary"),
+        (b"a,b\nx,y\nz,w\n", "column 'a' holds text"),
+        (b"a,b\n1,2\n3,inf\n", "row 3, column 'b': 'inf'"),
+        (b"a,b\n1,2\n3,1e60\n", "row 3, column 'b': '1e60'"),
+    ],
+)
+def test_broken_tables_are_refused_where_they_break(tmp_path, content, word):
+    (tmp_path / "x.csv").write_bytes(content)
+    assert word in refused(tmp_path / "x.csv", tmp_path, window=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"channels": ["FX9"]}, "'FX9'"),
+        ({"channels": ["FX0", "FX0"]}, "twice"),
+        ({"group": "nobody"}, "'nobody'"),
+        ({"time": "FX0"}, "FX0"),
+        ({"window": 1}, "--window 1"),
+        ({"stride": 0}, "--stride 0"),
+        ({"gaps": "ignore"}, "drop or interpolate"),
+        ({"max_gap": 0}, "--max-gap 0"),
+        ({"resample": "soon"}, "--resample"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(tmp_path, options, word):
+    rates(100, 2).to_csv(tmp_path / "fx.csv", index=False)
+    assert word in refused(tmp_path / "fx.csv", tmp_path, **options)
+
+
+def test_a_folder_with_other_files_is_not_written_to(tmp_path):
+    rates(200, 2, holes=0).to_csv(tmp_path / "fx.csv", index=False)
+    out = tmp_path / "precious"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(LabError, match="other files"):
+        import_file(tmp_path / "fx.csv", window=20, out=out)
+    assert [p.name for p in out.iterdir()] == ["thesis.txt"]
+
+
+def test_an_import_replaces_an_import_and_leaves_two_files(tmp_path):
+    rates(200, 2, holes=0).to_csv(tmp_path / "fx.csv", index=False)
+    for window in (20, 10):
+        import_file(tmp_path / "fx.csv", window=window, out=tmp_path / "fx")
+        assert sorted(p.name for p in (tmp_path / "fx").iterdir()) == ["card.json", "dataset.npz"]
+        assert load_dataset(tmp_path / "fx").length == window
+        assert json.loads((tmp_path / "fx" / "card.json").read_text())["window"] == window
