@@ -56,6 +56,26 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--compare", action="store_true", help="also run uncached on the same noise")
     sample.set_defaults(command=_sample)
 
+    evaluation = commands.add_parser(
+        "eval", help="measure a table of solvers and policies against one another; resumable"
+    )
+    evaluation.add_argument("--checkpoint", default="ecg", help="name of a shipped checkpoint, or a folder")
+    evaluation.add_argument(
+        "--configs", type=Path, required=True, help="JSON list of name, solver, grid, steps, policy"
+    )
+    evaluation.add_argument("--num", type=int, default=1000, help="samples of each run")
+    evaluation.add_argument(
+        "--repeats", type=int, default=5, help="runs of each row, with seeds of their own"
+    )
+    evaluation.add_argument("--seed", type=int, default=0, help="seed of the first repeat")
+    evaluation.add_argument("--batch", type=int, default=64, help="samples run together")
+    evaluation.add_argument("--directions", type=int, default=1000, help="projections of sliced Wasserstein")
+    evaluation.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    evaluation.add_argument(
+        "--out", type=Path, required=True, help="folder of the report; goes on with what it holds"
+    )
+    evaluation.set_defaults(command=_eval)
+
     info = commands.add_parser("info", help="list checkpoints, data sets, presets and devices")
     info.add_argument("--json", action="store_true")
     info.set_defaults(command=_info)
@@ -142,6 +162,12 @@ def _sample(arguments: argparse.Namespace) -> None:
 
     replace_file(arguments.out, write)
     print(json.dumps(report))
+
+
+def _eval(arguments: argparse.Namespace) -> None:
+    from e2crf_core.evaluation import run_eval
+
+    run_eval(arguments)
 
 
 def _info(arguments: argparse.Namespace) -> None:

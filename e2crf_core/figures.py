@@ -1,0 +1,260 @@
+"""Plotly figures of measured results. The only module of the core that knows a plotting library.
+
+Every function takes plain values and returns a figure without a theme of its own, so that pages may style it.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#7F3C8D",
+    "#666666",
+    "#A6761D",
+    "#1B2733",
+)
+"""Told apart also by people who do not see all colours (after Okabe and Ito)."""
+SYMBOLS = (
+    "circle",
+    "square",
+    "diamond",
+    "triangle-up",
+    "cross",
+    "x",
+    "star",
+    "hexagon",
+    "pentagon",
+    "bowtie",
+)
+
+Band = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measured setting: cost `x`, quality `y` with its interval, and the `group` it is drawn with."""
+
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
+    group: str
+    front: bool = False
+    note: str = ""
+
+
+def _label(text: str) -> str:
+    """Chart labels are read as markup."""
+    return html.escape(text)
+
+
+def _layout(figure: go.Figure, height: int = 460) -> go.Figure:
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 80, "r": 20, "t": 20, "b": 60},
+        legend={"orientation": "h", "y": -0.2},
+        hoverlabel={"align": "left"},
+    )
+    figure.update_xaxes(showgrid=True, gridcolor="rgba(128,128,128,.2)", zeroline=False, automargin=True)
+    figure.update_yaxes(showgrid=True, gridcolor="rgba(128,128,128,.2)", zeroline=False, automargin=True)
+    return figure
+
+
+def _floor(figure: go.Figure, floor: Band | None, vertical: bool) -> None:
+    """The distance between real sets: a band from low to high with a line at the mean."""
+    if floor is None:
+        return
+    low, mean, high = floor
+    band, line = (figure.add_vrect, figure.add_vline) if vertical else (figure.add_hrect, figure.add_hline)
+    names = ("x0", "x1", "x") if vertical else ("y0", "y1", "y")
+    band(**{names[0]: low, names[1]: high}, fillcolor="rgba(128,128,128,.18)", line_width=0, layer="below")
+    line(
+        **{names[2]: mean},
+        line={"color": "#888", "dash": "dot", "width": 1},
+        annotation_text="real data",
+        annotation_font_color="#888",
+    )
+
+
+def pareto_chart(
+    points: Sequence[Point],
+    *,
+    x_title: str,
+    y_title: str,
+    floor: Band | None = None,
+    reference: str | None = None,
+) -> go.Figure:
+    """Cost (log axis) against quality with intervals, the front as a stepped line, and the real-data floor."""
+    figure = go.Figure()
+    _floor(figure, floor, vertical=False)
+    front = sorted((p for p in points if p.front), key=lambda p: p.x)
+    figure.add_trace(
+        go.Scatter(
+            x=[p.x for p in front],
+            y=[p.y for p in front],
+            mode="lines",
+            line={"shape": "hv", "color": "#999", "width": 1.5},
+            name="best so far",
+            hoverinfo="skip",
+        )
+    )
+    groups = list(dict.fromkeys(p.group for p in points))
+    for index, group in enumerate(groups):
+        mine = [p for p in points if p.group == group]
+        figure.add_trace(
+            go.Scatter(
+                x=[p.x for p in mine],
+                y=[p.y for p in mine],
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [p.high - p.y for p in mine],
+                    "arrayminus": [p.y - p.low for p in mine],
+                    "thickness": 1,
+                    "width": 3,
+                },
+                mode="markers+text" if len(points) <= 14 else "markers",
+                text=[_label(p.name) for p in mine],
+                textposition="top center",
+                textfont={"size": 10},
+                customdata=[[_label(p.name), p.low, p.high, _label(p.note)] for p in mine],
+                hovertemplate="<b>%{customdata[0]}</b><br>%{x:.3g}<br>%{y:.4f}"
+                " (%{customdata[1]:.4f} to %{customdata[2]:.4f})<br>%{customdata[3]}<extra></extra>",
+                marker={
+                    "color": COLOURS[index % len(COLOURS)],
+                    "symbol": SYMBOLS[index % len(SYMBOLS)],
+                    "size": [15 if p.name == reference else 10 for p in mine],
+                    "line": {"width": [2 if p.front else 0 for p in mine], "color": "#1b2733"},
+                },
+                name=_label(group),
+            )
+        )
+    figure.update_xaxes(type="log", title=x_title)
+    figure.update_yaxes(title=y_title)
+    return _layout(figure, 520)
+
+
+def interval_chart(
+    points: Sequence[Point],
+    *,
+    title: str,
+    floor: Band | None = None,
+    repeats: Sequence[Sequence[float]] | None = None,
+) -> go.Figure:
+    """Quality of every row with its interval, best on top, and a dot for each repeat."""
+    order = sorted(range(len(points)), key=lambda i: -points[i].y)
+    names = [_label(points[i].name) for i in order]
+    figure = go.Figure()
+    _floor(figure, floor, vertical=True)
+    figure.add_trace(
+        go.Scatter(
+            x=[points[i].y for i in order],
+            y=names,
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [points[i].high - points[i].y for i in order],
+                "arrayminus": [points[i].y - points[i].low for i in order],
+                "thickness": 1.5,
+            },
+            mode="markers",
+            marker={"size": 9, "color": COLOURS[0]},
+            name="mean and 95% interval",
+        )
+    )
+    if repeats is not None:
+        figure.add_trace(
+            go.Scatter(
+                x=[value for i in order for value in repeats[i]],
+                y=[_label(points[i].name) for i in order for _ in repeats[i]],
+                mode="markers",
+                marker={"size": 5, "color": COLOURS[1], "opacity": 0.6},
+                name="single seeds",
+            )
+        )
+    figure.update_xaxes(title=title)
+    return _layout(figure, 160 + 26 * len(points))
+
+
+def order_chart(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> go.Figure:
+    """A matrix of (better, worse) pairs: filled where the row is surely better than the column."""
+    place = {name: i for i, name in enumerate(names)}
+    filled = [[0] * len(names) for _ in names]
+    for better, worse in pairs:
+        filled[place[better]][place[worse]] = 1
+    # Long names would leave no room for the matrix; a row's number stands for it on the other axis.
+    rows = [f"{i + 1}. {_label(name)}" for i, name in enumerate(names)]
+    figure = go.Figure(
+        go.Heatmap(
+            z=filled,
+            x=[str(i + 1) for i in range(len(names))],
+            y=rows,
+            colorscale=[[0, "rgba(128,128,128,.08)"], [1, COLOURS[2]]],
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            xgap=1,
+            ygap=1,
+            hovertemplate="%{y} better than %{x}: %{z}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(type="category")
+    return _layout(figure, 160 + 22 * len(names))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Settings of one family, from cheap to costly."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    notes: tuple[str, ...]
+
+
+def curves_chart(curves: Sequence[Curve], *, x_title: str, y_title: str, log_y: bool = True) -> go.Figure:
+    """Cost against error of families of settings, both axes logarithmic unless told otherwise."""
+    figure = go.Figure()
+    for index, curve in enumerate(curves):
+        figure.add_trace(
+            go.Scatter(
+                x=curve.x,
+                y=curve.y,
+                mode="lines+markers",
+                name=_label(curve.name),
+                customdata=[_label(note) for note in curve.notes],
+                hovertemplate="<b>%{fullData.name}</b> %{customdata}<br>%{x:.3g}, %{y:.4g}<extra></extra>",
+                line={
+                    "color": COLOURS[index % len(COLOURS)],
+                    "dash": ("solid", "dash", "dot")[index // len(COLOURS) % 3],
+                },
+                marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
+            )
+        )
+    figure.update_xaxes(type="log", title=x_title)
+    figure.update_yaxes(type="log" if log_y else "linear", title=y_title)
+    return _layout(figure, 520)
+
+
+def plotly_script() -> str:
+    """The library that drawn figures need, to be put once into a page that must work without a network."""
+    return str(get_plotlyjs())
+
+
+def as_html(figure: go.Figure) -> str:
+    """A figure as an element for a page that already holds `plotly_script`."""
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}))
