@@ -13,10 +13,12 @@ if ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
+FRONT = Path(__file__).parent / "ui" / "front"
+# An icon of our own: Streamlit would fetch a named one from the network.
 st.set_page_config(
-    page_title="E²-CRF Lab", page_icon=":material/graphic_eq:", layout="wide", initial_sidebar_state=290
+    page_title="E²-CRF Lab", page_icon=str(FRONT / "icon.svg"), layout="wide", initial_sidebar_state=290
 )
-st.html(Path(__file__).parent / "ui" / "front" / "page.css")
+st.html(FRONT / "page.css")
 
 page = st.navigation(
     [

@@ -62,7 +62,10 @@ def tile(page, label):
 
 def drag(page, field, dy):
     handle = page.locator(f'.handle.y[data-field="{field}"]').first
-    box = handle.bounding_box()
+    box, last = handle.bounding_box(), None
+    while box != last:  # axes settle in the first pictures
+        page.wait_for_timeout(300)
+        box, last = handle.bounding_box(), box
     x, y = box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()

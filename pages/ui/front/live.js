@@ -90,6 +90,7 @@ class Lab {
       }
     }
     this.picture = null;
+    this.shown = (this.shown || 0) + 1;
     this.handles();
     this.legends();
     this.dirty();
@@ -295,7 +296,13 @@ class Lab {
 
   draw() {
     if (!this.lab.isConnected || !this.plots.map.width) return;
-    this.drawSeries(); this.drawSpectrum(); this.drawMap(); this.drawScores(); this.drawIntensity(); this.drawEnergy();
+    this.drawSeries(); this.drawSpectrum(); this.drawMap(); this.drawScores();
+    // Long curves that grow by a pixel: ten times a second is as good, and leaves the processor to the sampler.
+    const time = performance.now();
+    if (this.held || this.store.now?.status !== "running" || time - (this.slow || 0) > 90) {
+      this.slow = time;
+      this.drawIntensity(); this.drawEnergy();
+    }
     this.seat(); this.drawBar();
     this.lab.dataset.renders = ++this.renders;
     this.lab.dataset.steps = this.store.count;
@@ -329,9 +336,11 @@ class Lab {
       this.fanRange = [this.store, m, lo - pad, hi + pad];
     }
     const unit = hello.units[m];
-    plot.axes(t, { domain: [0, N - 1], title: "time (samples of the window)" },
-      { domain: this.fanRange.slice(2), title: `${hello.channels[m]}${unit ? ` (${unit})` : ""}` });
-    for (let f = 0; f * N * M < fan.length; f++) plot.line(N, (i) => fan[(f * N + i) * M + m], t.faint, { width: 1, alpha: 0.55 });
+    plot.layer(`${this.shown} ${m}`, () => {
+      plot.axes(t, { domain: [0, N - 1], title: "time (samples of the window)" },
+        { domain: this.fanRange.slice(2), title: `${hello.channels[m]}${unit ? ` (${unit})` : ""}` });
+      for (let f = 0; f * N * M < fan.length; f++) plot.line(N, (i) => fan[(f * N + i) * M + m], t.faint, { width: 1, alpha: 0.55 });
+    });
     if (!latest.x0) return;
     plot.line(N, (i) => latest.series[i * M + m], t.noisy, { width: 1 });
     plot.line(N, (i) => latest.x0[i * M + m], t.colors[1], { width: 2.2 });

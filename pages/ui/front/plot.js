@@ -74,7 +74,7 @@ class Plot {
     const w = Math.max(1, Math.round(this.width * ratio));
     const h = Math.max(1, Math.round(this.height * ratio));
     if (this.canvas.width !== w || this.canvas.height !== h) { this.canvas.width = w; this.canvas.height = h; }
-    this.left = 46; this.right = this.width - 10; this.top = 25; this.bottom = this.height - 32;
+    this.left = 46; this.right = this.width - 16; this.top = 25; this.bottom = this.height - 32;
   }
 
   axes(theme, x, y) {
@@ -92,7 +92,7 @@ class Plot {
       c.fillStyle = theme.muted; c.fillText(y.log ? decadeText(v) : short(v), this.left - 6, p);
     }
     c.textBaseline = "top"; c.textAlign = "center";
-    for (const v of niceTicks(...x.domain, Math.max(3, Math.floor((this.right - this.left) / 90)))) {
+    for (const v of niceTicks(...x.domain, Math.max(3, Math.floor((this.right - this.left) / 70)))) {
       const p = Math.round(this.x(v)) + 0.5;
       c.strokeStyle = theme.axis; c.beginPath(); c.moveTo(p, this.bottom); c.lineTo(p, this.bottom + 4); c.stroke();
       c.fillStyle = theme.muted; c.fillText(short(v), p, this.bottom + 6);
@@ -107,6 +107,24 @@ class Plot {
     const c = this.ctx;
     c.save(); c.beginPath(); c.rect(this.left, this.top, this.right - this.left, this.bottom - this.top + 1); c.clip();
     draw(c); c.restore();
+  }
+
+  // What does not change from one picture to the next is drawn once, and copied until `key` changes.
+  layer(key, draw) {
+    const wanted = `${key} ${this.canvas.width} ${this.canvas.height}`;
+    if (this.layerKey !== wanted) {
+      draw();
+      this.sheet = document.createElement("canvas");
+      this.sheet.width = this.canvas.width; this.sheet.height = this.canvas.height;
+      this.sheet.getContext("2d").drawImage(this.canvas, 0, 0);
+      this.layerKey = wanted;
+      return;
+    }
+    const c = this.ctx;
+    c.setTransform(1, 0, 0, 1, 0, 0);
+    c.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    c.drawImage(this.sheet, 0, 0);
+    c.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
   }
 
   // A line through count values read as value(i), at x = start + i; values that are not positive break a log line.
