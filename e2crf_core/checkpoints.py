@@ -83,7 +83,8 @@ def save_checkpoint(model: ScoreModel, folder: Path, dtype: torch.dtype = torch.
     replace_file(folder / "card.json", lambda path: path.write_text(json.dumps(card, indent=1) + "\n"))
 
 
-def _folder(name_or_path: str | Path) -> Path:
+def checkpoint_folder(name_or_path: str | Path) -> Path:
+    """The folder of a shipped checkpoint, or the path itself. Raises LabError when there is no checkpoint."""
     name = str(name_or_path)
     if name in list_checkpoints():
         return assets_dir() / "checkpoints" / name
@@ -97,7 +98,7 @@ def _folder(name_or_path: str | Path) -> Path:
 
 def read_card(name_or_path: str | Path) -> dict[str, Any]:
     """The model card of a checkpoint, without loading its weights."""
-    path = _folder(name_or_path) / "card.json"
+    path = checkpoint_folder(name_or_path) / "card.json"
     try:
         card = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as fault:
@@ -110,9 +111,14 @@ def read_card(name_or_path: str | Path) -> dict[str, Any]:
 
 def load_checkpoint(name_or_path: str | Path, device: str = "auto") -> ScoreModel:
     """Load a shipped checkpoint by name, or one from a folder. Raises LabError with one clear line."""
-    folder = _folder(name_or_path)
+    folder = checkpoint_folder(name_or_path)
     card = read_card(name_or_path)
     target = choose_device(device)
+    if card.get("kind") == "fourierdiffusion":
+        # Imported late: the peer module builds on this one.
+        from e2crf_core.peer import load_fourierdiffusion
+
+        return load_fourierdiffusion(folder, str(target))
     path = folder / "model.safetensors"
     try:
         with safe_open(str(path), framework="pt") as stored:

@@ -1,0 +1,107 @@
+"""`train` and `card`: make a checkpoint, and measure it the way every model card is measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from e2crf_core.errors import LabError
+
+
+def add(commands: Any) -> None:
+    """Register the commands."""
+    train = commands.add_parser("train", help="train a score model; resumes what OUT holds")
+    train.add_argument(
+        "--data", required=True, help="name of a data set, or a folder that 'data import' wrote"
+    )
+    train.add_argument("--preset", default="compact", help="compact or paper")
+    train.add_argument("--minutes", type=float, default=20.0, help="time to spend; sets the number of steps")
+    train.add_argument("--steps", type=int, default=0, help="number of steps, instead of --minutes")
+    train.add_argument("--batch", type=int, default=64)
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument(
+        "--patience", type=int, default=0, help="stop after so many reports without gain; 0: never"
+    )
+    train.add_argument(
+        "--truncation", type=float, default=0.0, help="share of batches with a random bandwidth"
+    )
+    train.add_argument("--threads", type=int, default=0, help="processor threads; 0 leaves them as they are")
+    train.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    train.set_defaults(command=_train)
+    card = commands.add_parser("card", help="measure a checkpoint on held-out data and state it in its card")
+    card.add_argument("--checkpoint", required=True)
+    card.add_argument("--seed", type=int, default=0)
+    card.set_defaults(command=_card)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from e2crf_core.data import load_dataset
+    from e2crf_core.training import TRAIN_PRESETS, Trainer, TrainSpec
+
+    if arguments.preset not in TRAIN_PRESETS:
+        raise LabError(f"unknown preset {arguments.preset!r}: use {' or '.join(TRAIN_PRESETS)}")
+    if arguments.threads > 0:
+        torch.set_num_threads(arguments.threads)
+    names = ("minutes", "steps", "batch", "seed", "patience", "truncation")
+    options = {name: getattr(arguments, name) for name in names}
+    spec = TrainSpec(data=arguments.data, **TRAIN_PRESETS[arguments.preset], **options)
+    trainer = Trainer(spec, load_dataset(arguments.data), arguments.out)
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        for event in trainer.run(cancelled=lambda: stopping):
+            print(
+                f"step {event.step}/{event.steps}  loss {event.loss:.4f}  held-out {event.heldout:.4f}"
+                f"  best {event.best:.4f}  {event.seconds_left / 60:.1f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if not trainer.history:
+        raise LabError("training was stopped before its first report: nothing was saved")
+    trainer.save()
+    if stopping:
+        print("stopped: the best weights so far were kept; the same command resumes", file=sys.stderr)
+    report = measure_card(arguments.out, arguments.seed)
+    print(
+        json.dumps({"out": str(arguments.out), "steps": trainer.step, "heldout_loss": trainer.best, **report})
+    )
+
+
+def _card(arguments: argparse.Namespace) -> None:
+    print(json.dumps(measure_card(arguments.checkpoint, arguments.seed)))
+
+
+def measure_card(checkpoint: str | Path, seed: int) -> dict[str, Any]:
+    """Run the held-out protocol and write it into the checkpoint's card; returns the main figures."""
+    from e2crf_core.checkpoints import checkpoint_folder, load_checkpoint, read_card, replace_file
+    from e2crf_core.data import load_dataset
+    from e2crf_core.progress import ProgressLine
+    from e2crf_core.quality_card import heldout_protocol
+
+    model = load_checkpoint(checkpoint)
+    dataset = load_dataset(model.dataset)
+    measured = heldout_protocol(model, dataset, seed=seed, progress=ProgressLine("measuring"))
+    measured["command"] = f"python -m e2crf_core card --checkpoint {checkpoint} --seed {seed}"
+    folder = checkpoint_folder(checkpoint)
+    card = {**read_card(folder), "measured": measured}
+    replace_file(folder / "card.json", lambda path: path.write_text(json.dumps(card, indent=1) + "\n"))
+    distance = measured["figures"]["sliced_wasserstein_time"]
+    return {
+        "sliced_wasserstein": distance["value"],
+        "sliced_wasserstein_floor": distance["floor"],
+        "ratio": distance["ratio"],
+        "size": measured["size"],
+    }
