@@ -72,7 +72,7 @@ def settings(checkpoints: list[str]) -> None:
         key="checkpoint",
         persist_state="session",
         format_func=checkpoint_label,
-        help="A trained network and the data set it was trained on.",
+        help="A trained network; it draws series like those of the data set it was trained on.",
     )
     left, right = st.columns(2)
     left.number_input(
@@ -241,8 +241,8 @@ def advice(handle: RunHandle | None, reference: Reference) -> str:
     title = reference.dataset.title
     if handle is None:
         return (
-            f"Press **Start**: the network draws new series ({title}) out of noise, and you see which frequencies "
-            "it computes and which it reuses."
+            f"Press **Start**: a network draws new series like those of *{title}* out of noise, and you see which "
+            "frequencies it computes and which it reuses."
         )
     phase = phase_of(handle)
     if phase == "comparing":

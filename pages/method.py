@@ -1,13 +1,13 @@
 """About the method: what is computed, the source that computes it, and what ships with the lab."""
 
 import inspect
+from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from e2crf_core import e2crf
 from e2crf_core.checkpoints import list_checkpoints, read_card
-from e2crf_core.data import list_datasets, load_dataset
+from e2crf_core.data import Dataset, list_datasets, load_dataset
 
 TAGS = {
     "E1": (
@@ -34,26 +34,45 @@ TAGS = {
 
 
 @st.cache_data(show_spinner="Reading the data sets")
-def dataset_table() -> pd.DataFrame:
-    """One row for each shipped data set."""
-    rows = []
-    for name in list_datasets():
-        data = load_dataset(name)
-        windows, length, channels = data.x.shape
-        rows.append(
-            {
-                "name": name,
-                "what it is": data.title,
-                "domain": data.domain,
-                "windows": windows,
-                "steps N": length,
-                "channels": ", ".join(data.channels[:channels]),
-                "held out": len(data.heldout),
-                "license": data.license,
-                "source": data.source,
-            }
-        )
-    return pd.DataFrame(rows)
+def dataset_facts() -> list[tuple[str, dict[str, str]]]:
+    """Title and facts of each shipped data set."""
+    return [(name, facts(load_dataset(name))) for name in list_datasets()]
+
+
+def facts(data: Dataset) -> dict[str, str]:
+    """What people ask of a data set first, in words."""
+    windows, length, _ = data.x.shape
+    card = data.card
+    units = [
+        f"{name} ({unit})" if unit else name for name, unit in zip(data.channels, data.units, strict=True)
+    ]
+    said = {
+        "title": data.title,
+        "About": card.get("about", ""),
+        "Size": f"{windows} windows of {length} steps; {len(data.train)} to train, {len(data.heldout)} held out",
+        "Channels": ", ".join(units),
+        "Sampling": card.get("sampling", {}).get("text", ""),
+        "Split": card.get("split", {}).get("text", ""),
+        "Origin": card.get("origin", data.source),
+        "License": data.license,
+        "Attribution": " ".join(card.get("attribution", [])),
+    }
+    return {key: value for key, value in said.items() if value}
+
+
+def checkpoint_facts(card: dict[str, Any]) -> dict[str, str]:
+    """The figures of a model card that are plain numbers or words, nested ones by their path."""
+    found: dict[str, str] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix} {key}".strip(), inner)
+        elif isinstance(value, str | int | float):
+            found[prefix.replace("_", " ")] = f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    walk("", card)
+    return found
 
 
 def page() -> None:
@@ -66,24 +85,29 @@ def page() -> None:
         "*error feedback* learns from each recompute how wrong the reused features had become. The letters below "
         "are the same on the axes of the live page, in the code and in its docstrings."
     )
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns([1, 2], gap="large")
     with left:
         for tag, (name, text) in TAGS.items():
             st.markdown(f"**{tag} · {name}** — {text}")
     with right:
         st.markdown("##### The algorithm, as it runs in this process")
         st.caption("`e2crf_core/e2crf.py`, read from the running program.")
-        st.code(inspect.getsource(e2crf), language="python", line_numbers=True, height=560)
+        with st.container(key="source"):
+            st.code(inspect.getsource(e2crf), language="python", line_numbers=True, height=600)
     st.subheader("Checkpoints", anchor=False)
     names = list_checkpoints()
     if not names:
         st.info("No checkpoint ships with this copy. `python -m e2crf_core train` makes one.")
     for name in names:
         card = read_card(name)
-        with st.expander(f"{name} · trained on {card['dataset']}", icon=":material/neurology:"):
-            st.json(card, expanded=1)
+        with st.expander(f"**{name}**, trained on {card['dataset']}", icon=":material/neurology:"):
+            st.table(checkpoint_facts(card), border="horizontal")
     st.subheader("Data sets", anchor=False)
-    st.dataframe(dataset_table(), hide_index=True)
+    for name, said in dataset_facts():
+        title = said.pop("title")
+        with st.expander(f"**{name}**: {title}", icon=":material/dataset:"):
+            for key, value in said.items():
+                st.markdown(f"**{key}.** {value}")
 
 
 page()

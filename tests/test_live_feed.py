@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket as sockets
-import struct
 import threading
 import time
 from secrets import token_hex
@@ -28,23 +27,10 @@ from pages.ui.policy_form import bands_text, read_bands
 from pages.ui.reference import reference_for
 from pages.ui.registry import ORPHAN_S, RunRegistry, watched_run
 from pages.ui.results import notes
+from tests.packets import decode
 
 REFERENCE = reference_for("wind")
 N, M = REFERENCE.dataset.x.shape[1:]
-
-
-def decode(packet: bytes):
-    """What the browser does: header and arrays of a packet."""
-    assert packet[:4] == b"E2P1"
-    (length,) = struct.unpack_from("<I", packet, 4)
-    head = json.loads(packet[8 : 8 + length])
-    arrays = {}
-    for name, kind, shape, offset in head["arrays"]:
-        start = 8 + length + offset
-        assert start % 8 == 0
-        dtype = np.dtype({"u1": "u1", "f4": "<f4"}[kind])
-        arrays[name] = np.frombuffer(packet, dtype, int(np.prod(shape)), start).reshape(shape)
-    return head, arrays
 
 
 class Run:
@@ -184,6 +170,22 @@ def test_hello_describes_the_panels():
     assert arrays["fan"].shape[1:] == (N, M) and arrays["real"].shape == (N // 2 + 1, M)
     assert head["policy"]["tau"] == CachePolicy().tau
     assert "paper" in head["fields"]["tau"]["triggers"] and "fixed" not in head["fields"]["tau"]["triggers"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "length", "title", "step"),
+    [
+        (0.008, 187, "time (s)", 0.008),
+        (60, 90, "time (min)", 1),
+        (600, 144, "time (h)", 1 / 6),
+        (86400, 252, "time (days)", 1),
+        (None, 10, "time (steps of the window)", 1),
+    ],
+)
+def test_time_axis_has_the_unit_people_would_choose(seconds, length, title, step):
+    data = SimpleNamespace(card={"sampling": {"seconds": seconds}}, length=length)
+    axis = feed.time_axis(data)
+    assert axis["title"] == title and axis["step"] == pytest.approx(step)
 
 
 # ---- messages

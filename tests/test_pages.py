@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_live_feed import decode
-from tiny import tiny_assets
 
 from e2crf_core.policy import PRESETS
 from e2crf_core.run import FINISHED
 from pages.ui import registry
 from pages.ui.canvas import OVERLAP
+from tests.packets import decode
+from tests.tiny import tiny_assets
 
 MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
 
@@ -221,5 +221,8 @@ def test_method_page_shows_the_running_source_and_what_ships():
     at = opened()
     clean(at.switch_page("method.py").run())
     assert "def decide(" in at.code[0].value
-    assert {"ecg", "wind"} <= set(at.dataframe[0].value["name"])
+    titles = " ".join(e.label for e in at.expander)
+    for name in ("ecg", "wind", "stocks", "household"):
+        assert f"**{name}**" in titles
+    assert "Contains information from the MIT-BIH Arrhythmia Database" in text(at)
     clean(at.switch_page("live.py").run())

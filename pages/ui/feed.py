@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from e2crf_core.data import Dataset
 from e2crf_core.errors import LabError
 from e2crf_core.policy import CachePolicy
 from e2crf_core.run import FINISHED, RunHandle
@@ -45,6 +46,19 @@ def band_energy(spectrum: np.ndarray) -> np.ndarray:
     edges = display_bands(n)
     power = np.einsum("knm,knm->kn", spectrum, spectrum)
     return np.add.reduceat(power, edges[:-1], axis=1) / (np.diff(edges).astype(np.float32) * channels)
+
+
+def time_axis(data: Dataset) -> dict[str, Any]:
+    """Title of the time axis and the length of one step on it, in the unit in which a window is easiest to read."""
+    seconds = data.card.get("sampling", {}).get("seconds")
+    if not seconds:
+        return {"title": "time (steps of the window)", "step": 1.0}
+    span = seconds * data.length
+    unit, size = next((name, size) for name, size, most in _TIME_UNITS if span <= most * size)
+    return {"title": f"time ({unit})", "step": seconds / size}
+
+
+_TIME_UNITS = (("s", 1.0, 120), ("min", 60.0, 120), ("h", 3600.0, 72), ("days", 86400.0, float("inf")))
 
 
 def phase_of(handle: RunHandle) -> str:
@@ -86,6 +100,7 @@ def hello(
         "n": reference.frequencies,
         "N": data.x.shape[1],
         "M": data.x.shape[2],
+        "time": time_axis(data),
         "channels": list(data.channels),
         "units": list(data.units),
         "columns": list(COLUMNS),

@@ -10,7 +10,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tiny import tiny_assets
+
+from tests.tiny import tiny_assets
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -337,13 +337,13 @@ class Lab {
     }
     const unit = hello.units[m];
     plot.layer(`${this.shown} ${m}`, () => {
-      plot.axes(t, { domain: [0, N - 1], title: "time (samples of the window)" },
+      plot.axes(t, { domain: [0, (N - 1) * hello.time.step], title: hello.time.title },
         { domain: this.fanRange.slice(2), title: `${hello.channels[m]}${unit ? ` (${unit})` : ""}` });
-      for (let f = 0; f * N * M < fan.length; f++) plot.line(N, (i) => fan[(f * N + i) * M + m], t.faint, { width: 1, alpha: 0.55 });
+      for (let f = 0; f * N * M < fan.length; f++) plot.line(N, (i) => fan[(f * N + i) * M + m], t.faint, { width: 1, alpha: 0.55, step: hello.time.step });
     });
     if (!latest.x0) return;
-    plot.line(N, (i) => latest.series[i * M + m], t.noisy, { width: 1 });
-    plot.line(N, (i) => latest.x0[i * M + m], t.colors[1], { width: 2.2 });
+    plot.line(N, (i) => latest.series[i * M + m], t.noisy, { width: 1, step: hello.time.step });
+    plot.line(N, (i) => latest.x0[i * M + m], t.colors[1], { width: 2.2, step: hello.time.step });
   }
 
   drawSpectrum() {
@@ -394,7 +394,8 @@ class Lab {
     c.strokeStyle = t.text; c.setLineDash([2, 3]);
     for (let s = 1; s < count; s++) if (this.store.cell("policy_version", s) !== this.store.cell("policy_version", s - 1)) {
       const x = Math.round(plot.x(s)) + 0.5;
-      c.beginPath(); c.moveTo(x, plot.top - 6); c.lineTo(x, plot.bottom); c.stroke();
+      c.beginPath(); c.moveTo(x, plot.top); c.lineTo(x, plot.bottom); c.stroke();
+      c.fillStyle = t.text; c.beginPath(); c.moveTo(x - 4, plot.top - 7); c.lineTo(x + 4, plot.top - 7); c.lineTo(x, plot.top - 1); c.fill();
     }
     c.setLineDash([]);
     const merged = steps > columns ? Math.ceil(steps / columns) : 1;

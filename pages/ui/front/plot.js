@@ -127,17 +127,17 @@ class Plot {
     c.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
   }
 
-  // A line through count values read as value(i), at x = start + i; values that are not positive break a log line.
-  line(count, value, color, { width = 1.6, start = 0, dash = [], alpha = 1 } = {}) {
+  // A line through count values read as value(i), at x = start + i * step; values that are not positive break a log line.
+  line(count, value, color, { width = 1.6, start = 0, step = 1, alpha = 1 } = {}) {
     this.clipped((c) => {
-      c.strokeStyle = color; c.lineWidth = width; c.globalAlpha = alpha; c.lineJoin = "round"; c.setLineDash(dash);
+      c.strokeStyle = color; c.lineWidth = width; c.globalAlpha = alpha; c.lineJoin = "round";
       c.beginPath();
       const stride = Math.max(1, Math.floor(count / (2 * Math.max(1, this.right - this.left))));
       let pen = false;
       for (let i = 0; i < count; i += stride) {
         const v = value(i);
         if (!Number.isFinite(v)) { pen = false; continue; }
-        const px = this.x(start + i), py = this.y(v);
+        const px = this.x(start + i * step), py = this.y(v);
         if (pen) c.lineTo(px, py); else { c.moveTo(px, py); pen = true; }
       }
       c.stroke();
