@@ -365,6 +365,10 @@ def _span_text(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
+def _window_text(window: int, step: float) -> str:
+    return f"{window} rows" + (f" ({_span_text(window * step)})" if step else "")
+
+
 def split_windows(windows: Windows, *, calendar: bool) -> np.ndarray:
     """(S,) codes 0 train, 1 held out, 2 left out, with as many held-out stretches as the data allow."""
     # Series of one calendar share their weather or their market: they are split at the same moments.
@@ -488,14 +492,13 @@ def import_file(
         "source": path.name,
         "license": "not stated",
         "units": ["" for _ in names],
-        "window": window,
-        "stride": stride,
-        "sampling": _span_text(step) if step else "one row",
+        "window": {"text": _window_text(window, step), "steps": window, "stride": stride},
+        "sampling": {"text": _span_text(step) if step else "one row", "seconds": step or None},
         "group": group,
         "time": clock.name if clock else None,
         "gaps": {"how": gaps, "max_gap": max_gap if gaps == "interpolate" else None, "by_channel": gap_counts,
                  "filled_cells": filled, "dropped_windows": windows.dropped},
-        "split": {"rule": "contiguous stretches of time are held out; windows on the border are left out",
+        "split": {"text": "contiguous stretches of time are held out; windows on the border are left out",
                   **counts},
         "standardisation": {"mean": mean.tolist(), "std": std.tolist()},
         "notes": notes,

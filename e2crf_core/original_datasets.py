@@ -252,7 +252,7 @@ def import_original(name: str, folder: str | Path, out: str | Path) -> Original:
         "domain": domain,
         "source": source,
         "license": "that of the local files",
-        "window": data.x.shape[1],
+        "window": {"text": f"{data.x.shape[1]} steps", "steps": data.x.shape[1], "stride": data.x.shape[1]},
         "split": {
             "text": "the test file" if name == "ecg" else "10% of the members at random, seed 42",
             "train": int((data.split == 0).sum()),

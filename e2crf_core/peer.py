@@ -26,6 +26,7 @@ from torch.nn import functional as nnf
 
 from e2crf_core.arrays import read_npz
 from e2crf_core.checkpoints import SCHEMA, choose_device, replace_file
+from e2crf_core.data import load_dataset
 from e2crf_core.errors import LabError
 from e2crf_core.forward import plain_forward
 from e2crf_core.model import ScoreModel
@@ -429,6 +430,14 @@ def import_fourierdiffusion(
             raise LabError(f"{stats.name}: {key!r} must be floats of shape {shape}, found {found}")
         if not np.isfinite(arrays[key]).all() or (key == "std" and (arrays[key] < 0).any()):
             raise LabError(f"{stats.name}: {key!r} has negative or infinite entries")
+    channels = tuple(f"c{i + 1}" for i in range(shape[1]))
+    if dataset:
+        data = load_dataset(dataset)
+        if data.x.shape[1:] != shape:
+            raise LabError(
+                f"--dataset {dataset}: its windows are {data.x.shape[1:]}, the model makes {shape}"
+            )
+        channels = data.channels
     tensors = {f"network.{k}": p.contiguous() for k, p in network.state_dict().items()}
     tensors |= {k: torch.as_tensor(arrays[k], dtype=torch.float32) for k in ("mean", "std")}
     config = network.config
@@ -439,7 +448,7 @@ def import_fourierdiffusion(
         "network": dict(vars(config)),
         "schedule": {"kind": "vp", **vars(network.schedule)},
         "length": config.length,
-        "channels": [f"c{i + 1}" for i in range(config.channels)],
+        "channels": list(channels),
         "dataset": dataset,
         "parameters": sum(p.numel() for p in network.parameters()),
     }

@@ -398,4 +398,4 @@ def test_an_import_replaces_an_import_and_leaves_two_files(tmp_path):
         import_file(tmp_path / "fx.csv", window=window, out=tmp_path / "fx")
         assert sorted(p.name for p in (tmp_path / "fx").iterdir()) == ["card.json", "dataset.npz"]
         assert load_dataset(tmp_path / "fx").length == window
-        assert json.loads((tmp_path / "fx" / "card.json").read_text())["window"] == window
+        assert json.loads((tmp_path / "fx" / "card.json").read_text())["window"]["steps"] == window

@@ -141,6 +141,7 @@ def test_some_tokens_alone_are_recomputed_as_in_a_full_pass(model):
 def test_the_card_says_what_the_model_is(folder, model):
     card = json.loads((folder / "card.json").read_text())
     assert (card["schema"], card["kind"], card["dataset"]) == (SCHEMA, "fourierdiffusion", "wind")
+    assert model.channels == ("P_avg", "Ws_avg", "Ba_avg", "Ot_avg")
     assert card["network"]["layers"] == 2 and card["network"]["heads"] == 12
     assert model.n == 144 and model.v.shape == (144, 4)
     assert (model.v[0] == 1).all() and model.v[1].allclose(torch.tensor(2.0))
@@ -291,6 +292,13 @@ def test_a_standardisation_that_does_not_fit_is_refused(tmp_path, stats, word):
     np.savez(tmp_path / "stats.npz", **stats)
     with pytest.raises(LabError, match=word):
         import_fourierdiffusion(CHECKPOINT, tmp_path / "stats.npz", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dataset", ["ecg", "nowhere"])
+def test_a_data_set_that_does_not_fit_is_refused(tmp_path, dataset):
+    with pytest.raises(LabError, match=dataset):
+        import_fourierdiffusion(CHECKPOINT, STATS, tmp_path / "out", dataset=dataset)
     assert not (tmp_path / "out").exists()
 
 
