@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from e2crf_core.commands import data, info, peer, sample, train
+from e2crf_core.commands import data, evaluate, info, peer, sample, train
 from e2crf_core.errors import LabError
 
 
@@ -40,6 +40,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m e2crf_core", description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
-    for module in (sample, info, train, data, peer):
+    for module in (sample, info, train, evaluate, data, peer):
         module.add(commands)
     return parser

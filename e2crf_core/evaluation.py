@@ -8,7 +8,6 @@ that slows down does not favour any of them.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -23,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from e2crf_core.checkpoints import load_checkpoint, replace_file
-from e2crf_core.data import Dataset, load_dataset
+from e2crf_core.checkpoints import replace_file
+from e2crf_core.data import Dataset
 from e2crf_core.errors import LabError
 from e2crf_core.metrics import Metric, relative_l2, standard_metrics
 from e2crf_core.model import ScoreModel
@@ -575,26 +574,3 @@ def evaluate(task: Task, out: Path, *, quiet: bool = False) -> Evaluation:
     evaluation = summarise(task, out, _silent if quiet else ProgressLine("measuring"))
     write_results(evaluation, out)
     return evaluation
-
-
-def run_eval(arguments: argparse.Namespace) -> None:
-    """The command `eval` (see cli.py for its options): run, write the results, print the reading."""
-    configs = load_configs(arguments.configs)
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise LabError(f"--out {arguments.out} is a file: name a folder")
-    model = load_checkpoint(arguments.checkpoint, arguments.device)
-    task = Task(
-        model=model,
-        dataset=load_dataset(model.dataset),
-        configs=configs,
-        num=arguments.num,
-        repeats=arguments.repeats,
-        seed=arguments.seed,
-        batch=arguments.batch,
-        directions=arguments.directions,
-    )
-    from e2crf_core.report import reading
-
-    evaluation = evaluate(task, arguments.out)
-    print("\n".join(reading(evaluation)))
-    print(f"written: {arguments.out / 'report.html'}, results.json, results.csv")

@@ -1,0 +1,54 @@
+"""`eval`: measure a table of solvers and policies against one another; resumable."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from e2crf_core.errors import LabError
+
+
+def add(commands: Any) -> None:
+    """Register the command."""
+    parser = commands.add_parser("eval", help="measure a table of solvers and policies; goes on after a kill")
+    parser.add_argument("--checkpoint", default="ecg", help="name of a shipped checkpoint, or a folder")
+    parser.add_argument(
+        "--configs", type=Path, required=True, help="JSON list of name, solver, grid, steps, policy"
+    )
+    parser.add_argument("--num", type=int, default=1000, help="samples of each run")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each row, with seeds of their own")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first repeat")
+    parser.add_argument("--batch", type=int, default=64, help="samples run together")
+    parser.add_argument("--directions", type=int, default=1000, help="projections of sliced Wasserstein")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the report; goes on with what it holds"
+    )
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run what is missing, write the results, print the reading."""
+    from e2crf_core.checkpoints import load_checkpoint
+    from e2crf_core.data import load_dataset
+    from e2crf_core.evaluation import Task, evaluate, load_configs
+    from e2crf_core.report import reading
+
+    configs = load_configs(arguments.configs)
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise LabError(f"--out {arguments.out} is a file: name a folder")
+    model = load_checkpoint(arguments.checkpoint, arguments.device)
+    task = Task(
+        model=model,
+        dataset=load_dataset(model.dataset),
+        configs=configs,
+        num=arguments.num,
+        repeats=arguments.repeats,
+        seed=arguments.seed,
+        batch=arguments.batch,
+        directions=arguments.directions,
+    )
+    evaluation = evaluate(task, arguments.out)
+    print("\n".join(reading(evaluation)))
+    print(f"written: {arguments.out / 'report.html'}, results.json, results.csv")

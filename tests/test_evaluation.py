@@ -1,0 +1,343 @@
+"""Evaluation: what it refuses, that it goes on after a kill, and that it claims no more than it measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from e2crf_core import evaluation as ev
+from e2crf_core.checkpoints import load_checkpoint
+from e2crf_core.cli import main
+from e2crf_core.data import load_dataset
+from e2crf_core.errors import LabError
+from e2crf_core.policy import CachePolicy
+from e2crf_core.report import evaluation_report, reading, to_csv, to_json
+from e2crf_core.sampler import Sampler
+from e2crf_core.statistics import Floor
+from tests.tiny import tiny_assets
+
+TABLE = [
+    {"name": "EM", "solver": "euler_maruyama", "grid": "linear", "steps": 12, "policy": None},
+    {"name": "EM exact", "solver": "euler_maruyama", "grid": "linear", "steps": 12, "policy": "exact"},
+    {
+        "name": "EM <b>every 4",
+        "solver": "euler_maruyama",
+        "grid": "linear",
+        "steps": 12,
+        "policy": {"trigger": "fixed", "refresh_every": 4},
+    },
+    {"name": "DPM++", "solver": "dpmpp_2m", "grid": "log_snr", "steps": 4, "policy": None},
+]
+
+
+def configs() -> tuple[ev.Config, ...]:
+    return ev.parse_configs(json.dumps(TABLE))
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_assets(tmp_path_factory.mktemp("tiny") / "assets", ("ecg",))
+
+
+@pytest.fixture(scope="module")
+def task(assets: Path) -> ev.Task:
+    model = load_checkpoint(assets / "checkpoints" / "ecg", "cpu")
+    return ev.Task(model, load_dataset("ecg"), configs(), 8, 3, directions=50)
+
+
+@pytest.fixture(scope="module")
+def finished(task: ev.Task, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ev.Evaluation]:
+    out = tmp_path_factory.mktemp("evaluation") / "out"
+    return out, ev.evaluate(task, out, quiet=True)
+
+
+class TestConfigurations:
+    def test_every_fault_is_listed(self) -> None:
+        table = [
+            {**TABLE[0], "solver": "rk4", "stepz": 3},
+            {**TABLE[0], "policy": {"trigger": "log_snr", "tau": -1, "colour": "red"}},
+            {**TABLE[0], "name": "a", "steps": 12.5},
+            {**TABLE[0], "name": "b", "policy": "quick"},
+            {"name": "c", "solver": "heun", "grid": "linear", "steps": 10, "policy": None},
+            {"name": "", "solver": ["x"], "grid": "linear", "steps": 10},
+            7,
+            TABLE[3],
+            TABLE[3],
+        ]
+        with pytest.raises(ev.ConfigError) as caught:
+            ev.parse_configs(json.dumps(table), "table.json")
+        text = "\n".join(caught.value.faults)
+        for expected in (
+            "entry 1: unknown key 'stepz'",
+            "entry 1: unknown solver 'rk4'",
+            "entry 2: policy: tau",
+            "entry 2: policy: unknown field 'colour'",
+            "entry 3: solver and grid must be texts, and steps a whole number",
+            "entry 4: policy 'quick' is no preset",
+            "entry 5: steps 10: heun",
+            "entry 6: lacks 'policy'",
+            "entry 6: name ''",
+            "entry 7: an object is expected",
+            "entry 9: the name 'DPM++' is used twice",
+        ):
+            assert expected in text
+        assert "table.json" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("text", ["", "{}", "[]", "[" * 100000, '{"name": 1}'])
+    def test_what_is_no_table_is_refused(self, text: str) -> None:
+        with pytest.raises(ev.ConfigError):
+            ev.parse_configs(text)
+
+    def test_presets_objects_and_null_are_policies(self) -> None:
+        plain, exact, fixed, _ = configs()
+        assert plain.policy is None
+        assert exact.policy == CachePolicy.preset("exact")
+        assert fixed.policy == CachePolicy(trigger="fixed", refresh_every=4)
+
+    @pytest.mark.parametrize("change", [{"num": 1}, {"num": 0}, {"repeats": 0}, {"batch": 0}, {"seed": -1}])
+    def test_tasks_that_cannot_be_are_refused_at_once(self, task: ev.Task, change: dict[str, int]) -> None:
+        numbers = {"num": 8, "repeats": 1, "seed": 0, "batch": 8, **change}
+        with pytest.raises(LabError):
+            ev.Task(task.model, task.dataset, task.configs, **numbers)
+
+
+class TestRuns:
+    def test_rows_share_their_noise(self, finished: tuple[Path, ev.Evaluation]) -> None:
+        """A cache that recomputes everything gives the samples of its uncached twin, in every repeat."""
+        exact, held = finished[1].row("EM exact"), finished[1].row("EM <b>every 4")
+        assert exact.relative_l2 is not None and held.relative_l2 is not None
+        assert max(exact.relative_l2.values) < 1e-5
+        assert min(held.relative_l2.values) > 1e-3
+        assert exact.quality.values == pytest.approx(finished[1].row("EM").quality.values, rel=1e-5)
+        assert len(set(exact.quality.values)) == 3
+
+    def test_costs_are_counted(self, finished: tuple[Path, ev.Evaluation]) -> None:
+        plain, held, solver = (finished[1].row(name) for name in ("EM", "EM <b>every 4", "DPM++"))
+        assert held.token_share == pytest.approx(1 / 4)
+        assert plain.token_share == solver.token_share == 1
+        assert solver.flops == pytest.approx(plain.flops / 3)
+        assert plain.flops / 4 < held.flops < plain.flops / 3.5
+        assert solver.speedup_twin is None and held.speedup_twin is not None
+        assert finished[1].reference == "EM"
+
+    def test_it_goes_on_after_a_kill(
+        self,
+        task: ev.Task,
+        finished: tuple[Path, ev.Evaluation],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        calls, sample = [], Sampler.sample
+
+        def killed_at_the_sixth(self: Sampler, *args: object, **options: object) -> object:
+            calls.append(1)
+            if len(calls) == 6:
+                raise KeyboardInterrupt
+            return sample(self, *args, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Sampler, "sample", killed_at_the_sixth)
+        out = tmp_path / "out"
+        with pytest.raises(KeyboardInterrupt):
+            ev.evaluate(task, out, quiet=True)
+        assert len(list((out / "shards").iterdir())) == 5
+        resumed = ev.evaluate(task, out, quiet=True)
+        assert len(calls) == 6 + 12 - 5
+        for row in resumed.rows:
+            same = finished[1].row(row.config.name)
+            assert {name: figure.values for name, figure in row.metrics.items()} == {
+                name: figure.values for name, figure in same.metrics.items()
+            }
+        assert any("more than one process" in line for line in reading(resumed)) == any(
+            row.sessions > 1 for row in resumed.rows
+        )
+
+    def test_repeats_may_be_added_but_nothing_else_changed(
+        self, task: ev.Task, finished: tuple[Path, ev.Evaluation]
+    ) -> None:
+        out, before = finished
+        ev.claim(out, ev.Task(task.model, task.dataset, task.configs, 8, 5))
+        for other in (
+            ev.Task(task.model, task.dataset, task.configs[1:], 8, 3),
+            ev.Task(task.model, task.dataset, task.configs, 9, 3),
+            ev.Task(task.model, task.dataset, task.configs, 8, 3, seed=1),
+            ev.Task(replace(task.model, mu=task.model.mu + 1), task.dataset, task.configs, 8, 3),
+        ):
+            with pytest.raises(LabError, match="differs in"):
+                ev.claim(out, other)
+        assert before.repeats == 3
+
+    def test_a_folder_of_something_else_is_left_alone(self, task: ev.Task, tmp_path: Path) -> None:
+        (tmp_path / "thesis.tex").write_text("x")
+        with pytest.raises(LabError, match="not empty"):
+            ev.claim(tmp_path, task)
+        assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+    def test_a_damaged_shard_is_named(self, task: ev.Task, tmp_path: Path) -> None:
+        ev.run_shards(task, tmp_path / "out")
+        shard = tmp_path / "out" / "shards" / "001-r000.npz"
+        shard.write_bytes(shard.read_bytes()[:200])
+        with pytest.raises(LabError, match=r"001-r000\.npz is damaged"):
+            ev.summarise(task, tmp_path / "out")
+
+    def test_few_seeds_are_said_to_be_few(self, task: ev.Task, tmp_path: Path) -> None:
+        one = ev.evaluate(
+            ev.Task(task.model, task.dataset, task.configs[:1], 8, 1, directions=20),
+            tmp_path / "o",
+            quiet=True,
+        )
+        assert one.interval == "bootstrap"
+        assert one.rows[0].quality.low < one.rows[0].quality.value < one.rows[0].quality.high
+        assert any("bootstrap" in line for line in reading(one))
+
+
+class TestReport:
+    def test_is_one_page_that_asks_nothing_of_a_network(self, finished: tuple[Path, ev.Evaluation]) -> None:
+        page = (finished[0] / "report.html").read_text()
+        markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+        assert not re.search(r"(src|href)\s*=|@import|url\(", markup)
+        assert not re.search(r"<script[^>]+src=", page)
+        assert page.count("Plotly.newPlot(") >= 4
+        assert "plotly.js v" in page
+
+    def test_names_cannot_smuggle_markup(self, finished: tuple[Path, ev.Evaluation]) -> None:
+        page = evaluation_report(finished[1])
+        assert "<b>every 4" not in page
+        assert "EM &lt;b&gt;every 4" in page
+
+    def test_json_and_csv_say_the_same(self, finished: tuple[Path, ev.Evaluation]) -> None:
+        stored = json.loads((finished[0] / "results.json").read_text())
+        assert [row["config"]["name"] for row in stored["rows"]] == [entry["name"] for entry in TABLE]
+        lines = (finished[0] / "results.csv").read_text().splitlines()
+        assert len(lines) == 1 + len(TABLE)
+        column = lines[0].split(",").index(ev.PRIMARY)
+        assert float(lines[1].split(",")[column]) == stored["rows"][0]["metrics"][ev.PRIMARY]["value"]
+        assert to_csv(finished[1]).splitlines() == lines
+        assert json.loads(json.dumps(to_json(finished[1]))) == stored
+
+
+def made_up(*rows: tuple[str, bool, float, float, float]) -> ev.Evaluation:
+    """An evaluation of rows (name, cached, seconds, quality, half width)."""
+
+    def row(name: str, cached: bool, seconds: float, value: float, half: float) -> ev.Row:
+        config = ev.Config(name, "ddim", "linear", 10, CachePolicy() if cached else None)
+        timing, base = ev.Timing(seconds, seconds, seconds), rows[0][2]
+        quality = ev.Estimate(value, value - half, value + half, (value,) * 3)
+        speedup = ev.Timing(base / seconds, base / seconds, base / seconds)
+        return ev.Row(config, timing, 1.0, 1.0, seconds * 1e9, {ev.PRIMARY: quality}, speedup, None, None, 1)
+
+    return ev.Evaluation(
+        checkpoint="c",
+        dataset="d",
+        digest="0" * 64,
+        num=10,
+        repeats=3,
+        seed=0,
+        batch=10,
+        heldout=20,
+        machine={},
+        reference=rows[0][0],
+        interval="seeds",
+        titles={ev.PRIMARY: "Sliced Wasserstein (time)"},
+        units={ev.PRIMARY: "std"},
+        floors={ev.PRIMARY: Floor(0.1, 0.09, 0.11, (10, 20), 20)},
+        rows=tuple(row(*r) for r in rows),
+    )
+
+
+class TestWhatIsClaimed:
+    def test_only_pairs_with_separate_intervals_are_ordered(self) -> None:
+        e = made_up(("a", False, 9, 0.20, 0.02), ("b", True, 3, 0.23, 0.02), ("c", True, 1, 0.30, 0.02))
+        assert e.pairs() == [("a", "c"), ("b", "c")]
+
+    def test_the_front_holds_what_nothing_beats(self) -> None:
+        e = made_up(
+            ("a", False, 9, 0.20, 0.01),
+            ("b", True, 3, 0.25, 0.01),
+            ("beaten", True, 4, 0.26, 0.01),
+            ("c", True, 1, 0.30, 0.01),
+            ("twin of c", True, 1, 0.30, 0.01),
+        )
+        assert e.front(lambda row: row.seconds.median) == {"a", "b", "c", "twin of c"}
+
+    def test_caching_is_told_off_where_a_solver_is_faster(self) -> None:
+        e = made_up(("a", False, 9, 0.20, 0.02), ("b", False, 1, 0.21, 0.02), ("c", True, 2, 0.20, 0.02))
+        text = " ".join(reading(e))
+        assert "Caching does not pay here" in text
+        assert "2.00 times slower than the best solver alone" in text
+
+    def test_caching_is_praised_where_it_wins_at_equal_quality_only(self) -> None:
+        fast_but_bad = ("d", True, 0.1, 0.40, 0.02)
+        e = made_up(
+            ("a", False, 9, 0.20, 0.02), ("b", False, 3, 0.21, 0.02), ("c", True, 2, 0.2, 0.02), fast_but_bad
+        )
+        text = " ".join(reading(e))
+        assert "1.50 times faster than the best solver alone" in text
+        assert "does not pay" not in text
+        assert "is c:" in text
+
+    def test_no_row_good_enough_is_said(self) -> None:
+        e = made_up(("a", False, 9, 0.20, 0.02), ("c", True, 2, 0.3, 0.02))
+        assert "No row with E²-CRF is as good as the reference." in reading(e)
+
+    def test_other_seeds_agree_on_the_order_of_pairs_told_apart(
+        self, task: ev.Task, finished: tuple[Path, ev.Evaluation], tmp_path: Path
+    ) -> None:
+        again = ev.evaluate(
+            ev.Task(task.model, task.dataset, task.configs, 8, 3, seed=100, directions=50),
+            tmp_path / "out",
+            quiet=True,
+        )
+        both = {frozenset(pair): pair for pair in finished[1].pairs()}
+        for pair in again.pairs():
+            assert both.get(frozenset(pair), pair) == pair
+
+
+class TestCommand:
+    def test_runs_and_writes(
+        self,
+        assets: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setenv("E2CRF_ASSETS", str(assets))
+        table = tmp_path / "table.json"
+        table.write_text(json.dumps(TABLE[2:]))
+        options = ["eval", "--checkpoint", "ecg", "--configs", str(table), "--out", str(tmp_path / "report")]
+        small = ["--num", "4", "--repeats", "1", "--directions", "10", "--device", "cpu"]
+        assert main([*options, *small]) == 0
+        assert {"results.json", "results.csv", "report.html"} <= {
+            p.name for p in (tmp_path / "report").iterdir()
+        }
+        assert "The reference is DPM++" in capsys.readouterr().out
+        table.write_text(json.dumps(TABLE[1:]))
+        assert main([*options, *small]) == 2
+        error = capsys.readouterr().err.splitlines()
+        assert error[-1].startswith("error: ") and "differs in configs" in error[-1]
+
+    @pytest.mark.parametrize("content", [b"[1]", b"\xff\xfe", None])
+    def test_bad_files_give_one_line(
+        self, content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        table = tmp_path / "table.json"
+        if content is not None:
+            table.write_bytes(content)
+        assert main(["eval", "--configs", str(table), "--out", str(tmp_path / "o")]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_blocks_join_windows_that_overlap() -> None:
+    data = load_dataset("ecg")
+    blocks = ev.heldout_blocks(data)
+    start, group = data.start[data.heldout], data.group[data.heldout]
+    assert len(blocks) == len(data.heldout)
+    for label in np.unique(blocks)[:20]:
+        members = np.flatnonzero(blocks == label)
+        assert len(set(group[members])) == 1
+        assert np.all(np.diff(np.sort(start[members])) < data.length)
