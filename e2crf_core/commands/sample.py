@@ -110,9 +110,3 @@ def run(arguments: argparse.Namespace) -> None:
 
     replace_file(arguments.out, write)
     print(json.dumps(report))
-
-
-def _eval(arguments: argparse.Namespace) -> None:
-    from e2crf_core.evaluation import run_eval
-
-    run_eval(arguments)
