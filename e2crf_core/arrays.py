@@ -14,13 +14,20 @@ from e2crf_core.errors import LabError
 LIMIT_BYTES = 1 << 30
 
 
+def reason(fault: BaseException) -> str:
+    """A foreign error's message as part of one line."""
+    return " ".join(str(fault).split())[:160] or type(fault).__name__
+
+
 def _header(stream: IO[bytes], label: str) -> tuple[tuple[int, ...], np.dtype]:
     try:
         version = npy_format.read_magic(stream)
         reader = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, _, dtype = reader(stream)
-    except (ValueError, EOFError, SyntaxError) as fault:
-        raise LabError(f"{label} is not a NumPy array: {str(fault).splitlines()[0]}") from None
+    except Exception as fault:  # the parser of a damaged header raises whatever it stumbles over
+        raise LabError(f"{label} is not a NumPy array: {reason(fault)}") from None
+    if any(extent < 0 for extent in shape):
+        raise LabError(f"{label} states shape {shape}: no extent can be negative")
     if dtype.hasobject:
         raise LabError(
             f"{label} holds Python objects, which only unpickling could read: save plain numbers instead"
@@ -85,4 +92,4 @@ def read_npz(path: str | Path, *, limit: int = LIMIT_BYTES) -> dict[str, np.ndar
         EOFError,
         NotImplementedError,
     ) as fault:
-        raise LabError(f"{path.name} cannot be read as NPZ: {str(fault).splitlines()[0]}") from None
+        raise LabError(f"{path.name} cannot be read as NPZ: {reason(fault)}") from None

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from e2crf_core.arrays import read_npz
+from e2crf_core.arrays import read_npz, reason
 from e2crf_core.checkpoints import SCHEMA, choose_device, replace_file
 from e2crf_core.data import load_dataset
 from e2crf_core.errors import LabError
@@ -284,9 +284,7 @@ def _scan(name: str, program: bytes) -> None:
             elif isinstance(argument, str):
                 strings.append(argument)
     except (ValueError, IndexError, UnicodeDecodeError) as fault:
-        raise LabError(
-            f"{name} is no checkpoint: its pickle is broken ({str(fault).splitlines()[0]})"
-        ) from None
+        raise LabError(f"{name} is no checkpoint: its pickle is broken ({reason(fault)})") from None
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -301,14 +299,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     size = path.stat().st_size
     if size > LIMIT_BYTES:
         raise LabError(f"{path.name} takes {size / 1e6:.0f} MB: at most {LIMIT_BYTES / 1e6:.0f} MB are read")
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as stream:
-            if stream.read(1) == b"\x80":
-                stream.seek(0)
-                _scan(path.name, stream.read())
+    data = path.read_bytes()
+    if not data.startswith(b"PK"):
+        if data.startswith(b"\x80"):
+            _scan(path.name, data)
         raise LabError(f"{path.name} is no checkpoint of PyTorch 1.6 or later: it is not a ZIP archive")
     try:
-        data = path.read_bytes()
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -324,7 +320,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except LabError:
         raise
     except Exception as fault:  # the loader's own errors are of many classes
-        raise LabError(f"{path.name} cannot be read: {' '.join(str(fault).split())[:160]}") from None
+        raise LabError(f"{path.name} cannot be read: {reason(fault)}") from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
         raise LabError(f"{path.name} is no Lightning checkpoint: it lacks state_dict or hyper_parameters")
     return checkpoint
@@ -402,9 +398,7 @@ def convert(name: str, checkpoint: dict[str, Any]) -> PeerNetwork:
         network = PeerNetwork(config)
         network.load_state_dict(ours)
     except (RuntimeError, ValueError) as fault:
-        raise LabError(
-            f"{name}: weights do not fit their sizes: {' '.join(str(fault).split())[:160]}"
-        ) from None
+        raise LabError(f"{name}: weights do not fit their sizes: {reason(fault)}") from None
     if not all(torch.isfinite(p).all() for p in ours.values()):
         raise LabError(f"{name}: a weight is not finite")
     return network.eval().requires_grad_(False)
@@ -491,7 +485,7 @@ def load_fourierdiffusion(folder: str | Path, device: str = "cpu") -> PeerModel:
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as fault:
         if isinstance(fault, LabError):
             raise
-        raise LabError(f"checkpoint {folder} is damaged: {' '.join(str(fault).split())[:160]}") from None
+        raise LabError(f"checkpoint {folder} is damaged: {reason(fault)}") from None
     target = choose_device(device)
     return model if target.type == "cpu" else model.to(target)  # type: ignore[return-value]
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from e2crf_core.arrays import read_npy, read_npz
+from e2crf_core.arrays import read_npy, read_npz, reason
 from e2crf_core.errors import LabError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".npy", ".npz")
@@ -249,7 +249,7 @@ class CsvSource:
                     )
         except csv.Error as broken:
             raise LabError(f"{self.path.name}: {broken}: correct the quotes of the file") from None
-        raise LabError(f"{self.path.name} cannot be read as a table: {str(fault).splitlines()[0]}") from None
+        raise LabError(f"{self.path.name} cannot be read as a table: {reason(fault)}") from None
 
     def row(self, record: int) -> int:
         """Line number of a record: counted only when a message needs it, because it reads the file again."""
@@ -266,7 +266,7 @@ class ParquetSource:
         try:
             self._file = pq.ParquetFile(path)
         except (pa.ArrowInvalid, OSError) as fault:
-            raise LabError(f"{path.name} cannot be read as Parquet: {str(fault).splitlines()[0]}") from None
+            raise LabError(f"{path.name} cannot be read as Parquet: {reason(fault)}") from None
         self.names = tuple(self._file.schema_arrow.names)
 
     def batches(self, wanted: Sequence[str]) -> Iterator[list[pa.Array]]:
@@ -275,7 +275,7 @@ class ParquetSource:
             for batch in self._file.iter_batches(1 << 16, columns=list(wanted)):
                 yield [batch.column(batch.schema.get_field_index(name)) for name in wanted]
         except (pa.ArrowInvalid, OSError) as fault:
-            raise LabError(f"{self.path.name} is damaged: {str(fault).splitlines()[0]}") from None
+            raise LabError(f"{self.path.name} is damaged: {reason(fault)}") from None
 
     def row(self, record: int) -> int:
         """Records counted from 1."""
@@ -356,6 +356,14 @@ def _without_gaps(array: pa.Array) -> pa.Array:
     return pc.if_else(gap, pa.scalar(None, pa.string()), text)
 
 
+def _cell(array: pa.Array, index: int) -> str:
+    """What a cell says, for a message."""
+    try:
+        return str(array[index].as_py())
+    except (OverflowError, ValueError):
+        return "out of range"
+
+
 def _doubles(array: pa.Array, decimal: str) -> np.ndarray:
     """A column block as float64, NaN where there is a gap. Raises BadCell at text."""
     if pa.types.is_dictionary(array.type):
@@ -368,15 +376,16 @@ def _doubles(array: pa.Array, decimal: str) -> np.ndarray:
             pointed = pc.fill_null(pc.match_substring(array, "."), False)
             if pc.any(pointed).as_py():
                 index = pc.index(pointed, True).as_py()
-                raise BadCell(index, original[index].as_py())
+                raise BadCell(index, _cell(original, index))
             array = pc.replace_substring(array, ",", ".")
     try:
         return pc.cast(array, pa.float64()).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        cells = array.to_pylist()
-        faulty = (i for i, cell in enumerate(cells) if cell is not None and not re.match(_NUMBER, str(cell)))
+        faulty = (
+            i for i in range(len(array)) if array[i].is_valid and not re.match(_NUMBER, _cell(array, i))
+        )
         index = next(faulty, 0)
-        raise BadCell(index, str(original[index].as_py())) from None
+        raise BadCell(index, _cell(original, index)) from None
 
 
 def numbers(array: pa.Array, decimal: str = ".") -> np.ndarray:
@@ -387,7 +396,7 @@ def numbers(array: pa.Array, decimal: str = ".") -> np.ndarray:
     infinite = np.isinf(narrow)
     if infinite.any():
         index = int(np.flatnonzero(infinite)[0])
-        raise BadCell(index, str(array[index].as_py()))
+        raise BadCell(index, _cell(array, index))
     return narrow
 
 
@@ -426,7 +435,7 @@ def times(array: pa.Array, layout: str, decimal: str = ".") -> np.ndarray:
         micro = _micro(stamps)
     if bad.any():
         index = int(np.flatnonzero(bad)[0])
-        raise BadCell(index, str(array[index].as_py()))
+        raise BadCell(index, _cell(array, index))
     return micro
 
 
@@ -490,7 +499,7 @@ def find_clock(source: Source, name: str | None = None) -> Clock | None:
         uneven = float((np.abs(steps - step) > 0.01 * step).mean()) if len(steps) else 0.0
         return Clock(column, layout, step, uneven)
     if name is not None:
-        cell = head[source.names.index(name)][0].as_py()
+        cell = _cell(head[source.names.index(name)], 0)
         raise LabError(
             f"{source.path.name}: row {source.row(0)}, column {name!r}: {cell!r} is not a time stamp"
         )
@@ -581,7 +590,7 @@ def preview(path: str | Path, *, rows: int = 8) -> Preview:
     clock = find_clock(source)
     whole = survey(source, clock)
     head_batch = next(source.batches(source.names), [])
-    cells = [["" if c is None else str(c) for c in a.slice(0, rows).to_pylist()] for a in head_batch]
+    cells = [[_cell(a, i) if a[i].is_valid else "" for i in range(min(rows, len(a)))] for a in head_batch]
     dialect = source.dialect if isinstance(source, CsvSource) else None
     return Preview(
         path=str(path),
