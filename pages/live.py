@@ -7,7 +7,7 @@ import streamlit as st
 from e2crf_core.checkpoints import list_checkpoints, read_card
 from e2crf_core.errors import LabError
 from e2crf_core.run import FINISHED, RunHandle, RunSpec
-from pages.ui.canvas import KEY, live_canvas, polled_feed
+from pages.ui.canvas import KEY, live_canvas, polled_feed, whole_feed
 from pages.ui.feed import hello, obey, phase_of
 from pages.ui.policy_form import current_policy, policy_form, use_policy
 from pages.ui.reference import Reference, reference_of
@@ -197,7 +197,7 @@ def view(handle: RunHandle | None, reference: Reference) -> None:
         )
     live_canvas(packet, listener(handle))
     if polled and handle is not None:
-        polled_feed(handle, reference)
+        (whole_feed if handle.status in FINISHED else polled_feed)(handle, reference)
 
 
 def page() -> None:

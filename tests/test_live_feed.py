@@ -128,13 +128,12 @@ def test_picture_carries_the_newest_series_and_the_table_by_name():
     np.testing.assert_array_equal(tokens, [4, 5, 6, 7, 8])
 
 
-def test_late_viewer_catches_up_in_bounded_pictures(monkeypatch):
-    monkeypatch.setattr(feed, "CHUNK", 10)
+def test_late_viewer_catches_up_in_bounded_pictures():
     run = Run()
     run.write(25)
     sizes, cursor, behind = [], 0, True
     while behind:
-        frame, cursor = feed.picture(run, REFERENCE, cursor)
+        frame, cursor = feed.picture(run, REFERENCE, cursor, limit=10)
         head, _ = decode(frame)
         sizes.append(head["count"])
         behind = head["behind"]
@@ -285,8 +284,8 @@ def run(monkeypatch):
     return run
 
 
-def open_socket(server, run_id, query="", origin=None):
-    path = socket.live_path(run_id)
+def open_socket(server, run_id, query="", origin=None, base=""):
+    path = socket.live_path(run_id, base)
     return connect(f"ws://{server}{path}{query}", origin=origin or f"http://{server}", close_timeout=1)
 
 
@@ -320,6 +319,12 @@ def test_socket_streams_new_steps_and_counts_as_a_viewer(server, run):
         assert (head["from"], head["count"]) == (5, 3) and "policy" not in head
         np.testing.assert_array_equal(arrays["reasons"], run.recorder.column("reasons")[5:])
     assert run.touched
+
+
+def test_socket_is_found_under_a_base_path(server, run):
+    run.write(1)
+    with open_socket(server, run.id, base="/some/base/") as ws:
+        assert frame(ws)[0]["count"] == 1
 
 
 def test_socket_goes_on_where_the_viewer_stands_and_resyncs_on_demand(server, run):

@@ -124,18 +124,28 @@ def test_contradicting_fields_are_refused_with_a_reason():
     assert at.session_state["policy"].tau_safe == 0 and at.number_input(key="policy.tau_safe").value == 0
 
 
-def test_polled_pictures_overlap_and_reach_the_last_step():
+def test_polled_pictures_overlap_until_the_end_and_then_come_whole():
     at = opened()
     at.session_state["feed"] = "poll"
-    run = started(at, steps=OVERLAP + 30)
+    steps = OVERLAP + 30
+    run = started(at, steps=steps, compare=True, pace=500.0)
     assert packets(at)["hello"][0]["socket"] is None
+    until(lambda: run.recorder is not None and run.recorder.count > OVERLAP)
+    clean(at.run())
+    run.pause()
+    until(lambda: run.status == "paused")
+    clean(at.run())
+    first, _ = packets(at)["picture"]
+    clean(at.run())
+    again, _ = packets(at)["picture"]
+    held = run.recorder.count
+    assert first["from"] + first["count"] == held
+    assert (again["from"], again["count"]) == (held - OVERLAP, OVERLAP)
+    run.resume()
     until(lambda: run.status == "done")
     clean(at.run())
     head, _ = packets(at)["picture"]
-    assert head["from"] + head["count"] == OVERLAP + 30
-    clean(at.run())
-    again, _ = packets(at)["picture"]
-    assert again["from"] == 30 and again["count"] == OVERLAP
+    assert (head["from"], head["count"], head["behind"]) == (0, steps, 0)
 
 
 def test_a_finished_run_shows_what_was_measured():

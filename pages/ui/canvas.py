@@ -54,3 +54,9 @@ def polled_feed(handle: RunHandle, reference: Reference) -> None:
     start = max(0, st.session_state.get(key, 0) - OVERLAP)
     frame, st.session_state[key] = picture(handle, reference, start)
     _poll(key="poll", data=frame)
+
+
+def whole_feed(handle: RunHandle, reference: Reference) -> None:
+    """Send all of a run that has ended, once: nothing will follow."""
+    frame, _ = picture(handle, reference, 0, limit=handle.spec.steps)
+    _poll(key="poll", data=frame)

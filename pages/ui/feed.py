@@ -16,7 +16,7 @@ from pages.ui.packet import finite, pack
 from pages.ui.reference import Reference
 
 CHUNK = 512
-"""Most steps in one packet: a late viewer of a long run catches up in several pictures, not in one long pause."""
+"""Most steps in one streamed packet: a late viewer of a long run catches up in pieces, not in one long pause."""
 
 COLUMNS = (
     "share",
@@ -117,16 +117,21 @@ def hello(
 
 
 def picture(
-    handle: RunHandle, reference: Reference, start: int, with_policy: bool = True
+    handle: RunHandle,
+    reference: Reference,
+    start: int,
+    *,
+    with_policy: bool = True,
+    limit: int = CHUNK,
 ) -> tuple[bytes, int]:
-    """Everything published since step `start`, and the step to go on from.
+    """What was published since step `start`, `limit` steps at most, and the step to go on from.
 
     Per-step columns come for all new steps, series and spectra only for the newest one.
     """
     recorder = handle.recorder
     count = recorder.count if recorder is not None else 0
     start = min(max(0, start), count)
-    stop = min(count, start + CHUNK)
+    stop = min(count, start + limit)
     header: dict[str, Any] = {
         "kind": "picture",
         "run": handle.id,

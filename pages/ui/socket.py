@@ -20,7 +20,7 @@ from pages.ui.feed import obey, picture
 from pages.ui.reference import reference_of
 from pages.ui.registry import RUNS
 
-LIVE_ROUTE = "/lab/live/{run}"
+LIVE_ROUTE = "/{base:path}lab/live/{run}"
 FRAME_S = 1 / 30
 IDLE_S = 1.0
 IN_FLIGHT = 3
@@ -34,8 +34,8 @@ _viewers: Counter[str] = Counter()
 
 
 def live_path(run_id: str, base: str = "") -> str:
-    """Address path of a run's socket under Streamlit's base path."""
-    return f"/{base.strip('/')}{LIVE_ROUTE}".replace("//", "/").replace("{run}", run_id)
+    """Address path of a run's socket; `base` is the path that Streamlit is served under, if any."""
+    return "/" + "/".join(filter(None, (base.strip("/"), "lab/live", run_id)))
 
 
 def origin_allowed(origin: str | None, host: str | None) -> bool:
@@ -114,7 +114,9 @@ async def _send(websocket: WebSocket, handle: RunHandle, view: _View) -> None:
         mark = (handle.status, handle.policy_version, handle.pace, handle.error)
         news = count != view.cursor or mark != seen or now - last > IDLE_S
         if news and view.sent - view.shown < IN_FLIGHT:
-            frame, view.cursor = picture(handle, reference, view.cursor, handle.policy_version != version)
+            frame, view.cursor = picture(
+                handle, reference, view.cursor, with_policy=handle.policy_version != version
+            )
             seen, version, last = mark, handle.policy_version, now
             view.sent += 1
             await websocket.send_bytes(frame)

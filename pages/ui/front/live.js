@@ -80,7 +80,12 @@ class Lab {
       this.options();
       if (hello.head.run) {
         this.link = new Link(hello.head.run, hello.head.socket, {
-          onPacket: (packet) => { const ok = this.store.take(packet); this.dirty(); return ok; },
+          onPacket: (packet) => {
+            const ok = this.store.take(packet);
+            if (packet.head.policy) this.fault(null);
+            this.dirty();
+            return ok;
+          },
           onFault: (text) => this.fault(text),
           onGone: (text) => { this.note(text); },
           onPoll: () => this.trigger("feed", "poll"),
