@@ -58,15 +58,18 @@ class Dataset:
         return np.flatnonzero(self.split == 1)
 
     @cached_property
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        return moments(self.x, self.train)
+
+    @cached_property
     def mean(self) -> np.ndarray:
         """(M,) mean of the training windows."""
-        return self.x[self.train].mean((0, 1), dtype=np.float64).astype(np.float32)
+        return self._moments[0].astype(np.float32)
 
     @cached_property
     def std(self) -> np.ndarray:
         """(M,) standard deviation of the training windows, floored so that a constant channel divides safely."""
-        std = self.x[self.train].std((0, 1), dtype=np.float64).astype(np.float32)
-        return np.maximum(std, 1e-6).astype(np.float32)
+        return np.maximum(self._moments[1], 1e-6).astype(np.float32)
 
     def standardise(self, x: np.ndarray) -> np.ndarray:
         """Data units -> zero mean and unit variance per channel."""
@@ -80,6 +83,18 @@ class Dataset:
     def localization(self) -> np.ndarray:
         """(n, M) share of each channel's energy at frequencies up to k, over all windows."""
         return cumulative_energy(self.x)
+
+
+def moments(x: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (M,) in float64 of the windows `index` of x (S, N, M), block by block.
+
+    An imported data set may fill a large part of the memory: no copy of it is made.
+    """
+    blocks = np.array_split(index, max(1, len(index) // 512))
+    count = max(1, len(index) * x.shape[1])
+    mean = sum(x[block].sum((0, 1), dtype=np.float64) for block in blocks) / count
+    square = sum(np.square(x[block] - mean).sum((0, 1)) for block in blocks) / count
+    return np.asarray(mean), np.sqrt(square)
 
 
 def _positions(start: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -175,7 +190,7 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     except ValueError as fault:
         raise LabError(f"the card {card_path} cannot be read: {fault}") from None
     _check(path, stored, card)
-    x = stored["X"].astype(np.float32)
+    x = stored["X"].astype(np.float32, copy=False)
     if "scale" in stored:
         x = (stored["X"] * stored["scale"] + stored["offset"]).astype(np.float32)
     if not np.isfinite(x).all():

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.lib.stride_tricks import sliding_window_view
 
-from e2crf_core.data import block_split
+from e2crf_core.data import block_split, moments
 from e2crf_core.errors import LabError
 from e2crf_core.tables import BadCell, Clock, Source, find_clock, numbers, open_source, survey, times
 
@@ -29,7 +29,7 @@ GAP_CHOICES = ("drop", "interpolate")
 # A window may not run over a hole in time: business days and months pass, an outage does not.
 JUMP = 5.0
 TABLE_BYTES = 500_000_000
-WINDOW_BYTES = 600_000_000
+WINDOW_BYTES = 500_000_000
 HELDOUT_SHARE = 0.2
 
 
@@ -199,6 +199,8 @@ def _refusal(
 
 
 def _sorted(table: Table) -> Table:
+    if table.stamps is None and len(table.groups) == 1:
+        return table
     keys = (table.codes,) if table.stamps is None else (table.stamps, table.codes)
     grows = np.diff(table.codes) >= 0
     if table.stamps is not None:
@@ -212,6 +214,8 @@ def _sorted(table: Table) -> Table:
 
 def group_slices(codes: np.ndarray) -> list[slice]:
     """Runs of equal codes in a sorted array."""
+    if not len(codes) or codes[0] == codes[-1]:
+        return [slice(0, len(codes))]
     edges = np.flatnonzero(np.diff(codes)) + 1
     bounds = [0, *edges.tolist(), len(codes)]
     return [slice(a, b) for a, b in pairwise(bounds) if b > a]
@@ -287,7 +291,7 @@ def cut_windows(table: Table, window: int, stride: int) -> Windows:
         total += len(starts)
         if not len(starts):
             continue
-        broken = np.concatenate([[0], np.cumsum(bad[part])])
+        broken = np.concatenate([[0], np.cumsum(bad[part], dtype=np.int32)], dtype=np.int32)
         local = starts - part.start
         good = broken[local + window] == broken[local]
         if table.stamps is not None and window > 1:
@@ -315,10 +319,9 @@ def cut_windows(table: Table, window: int, stride: int) -> Windows:
         unit: Literal["s", "us"] = "s" if (begin % 1_000_000 == 0).all() else "us"
         start = np.datetime_as_string(begin.astype("datetime64[us]"), unit=unit)
         return Windows(x, group, start, begin / 1e6, span, total - len(kept))
-    offset = np.zeros(len(table.values), dtype=np.int64)
-    for part in parts:
-        offset[part] = np.arange(part.stop - part.start)
-    return Windows(x, group, offset[kept], offset[kept].astype(float), float(window), total - len(kept))
+    first = np.array([part.start for part in parts])
+    offset = kept - first[np.searchsorted(first, kept, side="right") - 1]
+    return Windows(x, group, offset, offset.astype(float), float(window), total - len(kept))
 
 
 def usual_step(table: Table) -> float:
@@ -476,8 +479,7 @@ def import_file(
         everything = np.full(len(place), "all")
         windows = replace(windows, group=everything, start=place, place=place.astype(float), span=1.0)
     split = split_windows(windows, calendar=table.stamps is not None)
-    train = windows.x[split == 0]
-    mean, std = train.mean((0, 1), dtype=np.float64), train.std((0, 1), dtype=np.float64)
+    mean, std = moments(windows.x, np.flatnonzero(split == 0))
     flat = [name for name, s in zip(names, std, strict=True) if s <= 1e-6]
     if flat:
         notes.append(f"constant in the training windows: {_quoted(flat)}")

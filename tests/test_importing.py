@@ -133,7 +133,7 @@ def test_more_windows_than_fit_in_memory_are_refused_with_a_stride(tmp_path):
     np.save(tmp_path / "long.npy", np.zeros((200_000, 4), np.float32))
     message = refused(tmp_path / "long.npy", tmp_path, window=2000, stride=1)
     stride = int(message.split("--stride to ")[1].split()[0])
-    assert 200_000 / stride * 2000 * 4 * 4 < 700e6
+    assert 200_000 / stride * 2000 * 4 * 4 < 600e6
 
 
 # ---- formats
