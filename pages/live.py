@@ -200,6 +200,19 @@ def view(handle: RunHandle | None, reference: Reference) -> None:
         (whole_feed if handle.status in FINISHED else polled_feed)(handle, reference)
 
 
+GUIDE = """
+- **Sample in time**: the noisy series (thin) and what the network now takes it for (thick), before real ones (faint).
+- **Spectrum**: how strong each frequency is. Frequencies up to the cutoff **K**, the shaded part, are computed anew
+  at every step.
+- **Decisions**: a column for each step, a row for each frequency. Grey is reused; a colour says why it was computed.
+  Move the pointer over it, or focus it and use the arrow keys, to read single decisions.
+- **Event score eₖ**: what the trigger makes of each frequency at this step. Above the threshold **τ** it is computed.
+- **Event intensity r**: how much the network's features changed since the step before. Below **τ safe** a step may
+  pass without any work, above **τ warn** everything is computed.
+- **Band energy**: noise has the same energy at all frequencies; watch the series' own spectrum come out of it.
+"""
+
+
 def page() -> None:
     """Lay the page out."""
     checkpoints = list_checkpoints()
@@ -234,6 +247,8 @@ def page() -> None:
     if handle is not None:
         results_card(handle, reference)
     view(handle, reference)
+    with st.expander("How to read the panels", icon=":material/help:"):
+        st.markdown(GUIDE)
 
 
 def advice(handle: RunHandle | None, reference: Reference) -> str:

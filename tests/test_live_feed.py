@@ -403,5 +403,6 @@ def test_notes_are_honest():
     assert "Not compared" in notes(result())[0]
     assert "Slower than without a cache" in notes(result(twin=twin(0.9)))[0]
     assert "mostly noise" in notes(result(num=8, twin=twin(3)))[0]
-    assert "nothing to gain" in notes(result(twin=twin(1.0), share=1.0))[0]
+    assert "nothing to gain" in notes(result(twin=twin(1.1), share=1.0))[0]
+    assert "Slower" in (slower := notes(result(twin=twin(0.7), share=1.0))[0]) and "nothing to gain" in slower
     assert notes(result(twin=twin(3))) == []

@@ -35,12 +35,16 @@ def notes(result: RunResult) -> list[str]:
     if twin is None:
         return ["Not compared with an uncached run, so wall clock and quality were not measured."]
     said = []
+    idle = result.token_share > 0.95
     if twin.speedup_wall < 1:
-        said.append(
-            f"**Slower than without a cache**: {result.seconds:.2f} s against {twin.seconds_uncached:.2f} s. "
-            "Deciding and book-keeping cost more here than the skipped tokens would have."
+        reason = (
+            "Nearly every token was computed, so there was nothing to gain."
+            if idle
+            else "Deciding and book-keeping cost more here than the skipped tokens would have."
         )
-    if result.token_share > 0.95:
+        seconds = f"{result.seconds:.2f} s against {twin.seconds_uncached:.2f} s"
+        said.append(f"**Slower than without a cache**: {seconds}. {reason}")
+    elif idle:
         said.append(
             "Nearly every token was computed, so there was nothing to gain: the rest is timing noise."
         )

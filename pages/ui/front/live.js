@@ -15,6 +15,17 @@ const HANDLES = [
   { field: "tau_warn", panel: "intensity", axis: "y", color: 1 },
 ];
 
+const TILES = [
+  ["step", "Step", "Steps taken, from noise to series"],
+  ["share", "Tokens computed", "Share of all frequencies, of all samples, that the network computed so far"],
+  ["hits", "Hit rate (reused)", "Share that was taken from the cache instead"],
+  ["flops", "FLOPs saved", "Arithmetic operations left out, against a run without a cache"],
+  ["ms", "Compute per step", "Mean of the last 50 steps; waiting for the pace is not counted"],
+  ["speed", "Speed", "Steps a second over the last two seconds, pace and all"],
+  ["left", "Time left", "In the present phase, at the speed so far"],
+  ["version", "Policy changes", "How often the policy was changed during this run"],
+];
+
 const rgb = (text) => {
   const c = document.createElement("canvas").getContext("2d");
   c.fillStyle = text; c.fillRect(0, 0, 1, 1);
@@ -51,10 +62,10 @@ class Lab {
     this.observer.observe(this.lab);
     for (const p of Object.values(this.plots)) this.observer.observe(p.box);
     this.tiles = {};
-    for (const [key, label] of [["step", "Step"], ["share", "Tokens computed"], ["hits", "Hit rate (reused)"], ["flops", "FLOPs saved"],
-      ["ms", "Compute a step"], ["speed", "Speed"], ["left", "Time left"], ["version", "Policy changes"]]) {
+    for (const [key, label, help] of TILES) {
       const box = document.createElement("div");
       box.innerHTML = `<dt>${label}</dt><dd></dd>`;
+      box.title = help;
       this.lab.querySelector(".tiles").append(box);
       this.tiles[key] = box.querySelector("dd");
     }
@@ -284,6 +295,7 @@ class Lab {
         node.style.top = `${p}px`; node.style.width = `${half ? wide / 2 : wide}px`;
         node.style.left = `${plot.left + (field === "tau_warn" ? wide / 2 : 0)}px`;
         node.classList.toggle("flip", p < plot.top + 20);
+        node.classList.toggle("drawn", half && value > 0);
       }
       const label = node.firstElementChild;
       if (label.textContent !== text) label.textContent = text;
@@ -395,7 +407,8 @@ class Lab {
     const c = plot.ctx;
     c.imageSmoothingEnabled = false;
     if (count) c.drawImage(pic.sheet, plot.left + 1, plot.top, plot.right - plot.left - 1, plot.bottom - plot.top);
-    else plot.note(t, this.store.hello.run ? "waiting for the first step" : "Each column is one step, each row one frequency: coloured where the network computes, grey where it reuses.");
+    else if (ENDED.has(this.store.now?.status)) plot.note(t, "no step was taken");
+    else plot.note(t, hello.run ? "waiting for the first step" : "Each column is one step, each row one frequency: coloured where the network computes, grey where it reuses.");
     c.strokeStyle = t.text; c.setLineDash([2, 3]);
     for (let s = 1; s < count; s++) if (this.store.cell("policy_version", s) !== this.store.cell("policy_version", s - 1)) {
       const x = Math.round(plot.x(s)) + 0.5;

@@ -147,6 +147,6 @@ class Plot {
   note(theme, text) {
     const c = this.ctx;
     c.fillStyle = theme.muted; c.textAlign = "center"; c.textBaseline = "middle";
-    c.fillText(text, (this.left + this.right) / 2, (this.top + this.bottom) / 2);
+    c.fillText(text, (this.left + this.right) / 2, this.top + (this.bottom - this.top) * 0.3);
   }
 }
