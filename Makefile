@@ -38,3 +38,11 @@ format: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) artifacts
+
+# The published tables on our data, beside the published figures: benchmarks/results/paper_tables_*.md
+.PHONY: paper-tables paper-tables-quick
+paper-tables: $(VENV)/.app
+	$(BIN)/python -m benchmarks.paper_tables
+
+paper-tables-quick: $(VENV)/.app
+	$(BIN)/python -m benchmarks.paper_tables --quick
