@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from e2crf_core.data import assets_dir
 from e2crf_core.errors import LabError
-from e2crf_core.model import ScoreModel
+from e2crf_core.model import Profile, ScoreModel
 from e2crf_core.sde import SCHEDULES
 from e2crf_core.spectral import coordinate_mask
 from e2crf_core.transformer import NetworkConfig, ScoreTransformer
@@ -78,6 +78,7 @@ def save_checkpoint(model: ScoreModel, folder: Path, dtype: torch.dtype = torch.
         "length": model.length,
         "channels": list(model.channels),
         "dataset": model.dataset,
+        "profile": asdict(model.profile),
     }
     replace_file(folder / "model.safetensors", lambda path: save_file(tensors, str(path)))
     replace_file(folder / "card.json", lambda path: path.write_text(json.dumps(card, indent=1) + "\n"))
@@ -109,6 +110,21 @@ def read_card(name_or_path: str | Path) -> dict[str, Any]:
     return card
 
 
+def read_profile(card: dict[str, Any]) -> Profile:
+    """The profile in a model card; the even one where it has none. Raises ValueError for a bad one."""
+    stored = card.get("profile") or {"levels": (), "weights": ()}
+    levels, weights = (np.asarray(stored[key], dtype=np.float64) for key in ("levels", "weights"))
+    fits = levels.ndim == 1 and levels.shape == weights.shape
+    if (
+        not fits
+        or not np.isfinite([*levels, *weights]).all()
+        or (np.diff(levels) <= 0).any()
+        or (weights <= 0).any()
+    ):
+        raise ValueError("profile: increasing levels and as many positive weights expected")
+    return Profile(tuple(levels.tolist()), tuple(weights.tolist()))
+
+
 def load_checkpoint(name_or_path: str | Path, device: str = "auto") -> ScoreModel:
     """Load a shipped checkpoint by name, or one from a folder. Raises LabError with one clear line."""
     folder = checkpoint_folder(name_or_path)
@@ -127,6 +143,7 @@ def load_checkpoint(name_or_path: str | Path, device: str = "auto") -> ScoreMode
         network.load_state_dict(
             {k.removeprefix("network."): p for k, p in tensors.items() if k.startswith("network.")}
         )
+        profile = read_profile(card)
         options = dict(card["schedule"])
         schedule = SCHEDULES[options.pop("kind")](**options)
         n, channels = network.config.tokens, network.config.channels
@@ -150,6 +167,7 @@ def load_checkpoint(name_or_path: str | Path, device: str = "auto") -> ScoreMode
         mean=tensors["mean"].numpy().astype(np.float32),
         std=tensors["std"].numpy().astype(np.float32),
         dataset=card["dataset"],
+        profile=profile,
         meta=card,
     )
     return model if target.type == "cpu" else model.to(target)

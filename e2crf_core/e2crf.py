@@ -14,6 +14,7 @@ from e2crf_core.events import Reason
 from e2crf_core.feedback import first_cache, learn
 from e2crf_core.forward import plain_forward, selective_forward
 from e2crf_core.policy import CachePolicy
+from e2crf_core.predictors import reused_output
 from e2crf_core.selection import Selection
 from e2crf_core.state import Cache, Problem, SamplerState, StepInfo
 from e2crf_core.triggers import REFRESHING, event_score, threshold
@@ -70,17 +71,6 @@ def recompute(
             model.network, rows, condition, cache.kv, chosen.sample, chosen.token, chosen.counts
         )
     return learn(policy, problem, state, cache, chosen, reasons, u, fresh), chosen
-
-
-def reused_output(policy: CachePolicy, problem: Problem, cache: Cache, step: int) -> Tensor:
-    """F (B, n, 2M) of all tokens now: as kept, or continued along its divided differences in log(a/s)."""
-    if policy.predictor == "hold" or cache.slope is None:
-        return cache.output
-    moved = (problem.levels[step] - cache.clock.level).to(cache.output)[..., None]
-    output = torch.addcmul(cache.output, cache.slope, moved)
-    if policy.predictor == "quadratic" and cache.curve is not None:
-        output = torch.addcmul(output, cache.curve, moved * (moved + cache.clock.gap.to(output)[..., None]))
-    return output
 
 
 def advance(

@@ -12,6 +12,7 @@ from torch import Tensor
 from e2crf_core.events import Reason
 from e2crf_core.kvcache import KVCache
 from e2crf_core.policy import CachePolicy
+from e2crf_core.predictors import reused_output
 from e2crf_core.selection import Selection
 from e2crf_core.state import Cache, Clock, Problem, SamplerState
 
@@ -107,10 +108,14 @@ def learn(
             drift = (chosen.take(u) - chosen.take(cache.u)).square().sum(-1)
             gain = chosen.put(gain[..., None], (delta.square().sum(-1) / (drift + ETA))[:, None])[..., 0]
         if policy.trigger == "rate" or policy.adapt:
-            error = _influence_rms(problem, i, chosen, delta)
+            reused = reused_output(policy, problem, cache, i)
+            error = _denoised_error(problem, i, chosen, output_rows - chosen.take(reused))
             if policy.trigger == "rate":
-                moved = (level - cache.clock.level).abs().amax(1)
-                rate = torch.where(touched, error / (moved + ETA), rate)
+                # Along a noisy path F moves like a random walk, so its change is stated per root of the clock.
+                moved = (problem.clocks[policy.clock][i] - problem.clocks[policy.clock][cache.clock.at]).amax(
+                    1
+                )
+                rate = torch.where(touched, error / (moved.sqrt() + ETA), rate)
             if policy.adapt:
                 factor = (policy.error_budget / (error + ETA)).clamp(0.25, 4.0) ** ADAPT_EXPONENT
                 scale = torch.where(touched, (scale * factor).clamp(1 / SCALE_LIMIT, SCALE_LIMIT), scale)
@@ -134,11 +139,14 @@ def learn(
     )
 
 
-def _influence_rms(problem: Problem, step: int, chosen: Selection, delta: Tensor) -> Tensor:
-    """(B,) on the host: RMS change of F over a sample's recomputed tokens, weighted by their part in D (c_out²)."""
-    weight = problem.c_out[step].square()[chosen.token]
-    total = chosen.per_sample((weight * delta.square()).sum(-1))
-    return (total / (chosen.per_sample(weight.sum(-1)) + ETA)).sqrt().cpu().double()
+def _denoised_error(problem: Problem, step: int, chosen: Selection, delta: Tensor) -> Tensor:
+    """(B,) on the host: RMS error of D (E3) that an error `delta` of F made, relative to the data's own scale.
+
+    This peaks where a sample makes up its mind: before, F hardly changes; after, c_out is small.
+    """
+    error = (problem.c_out[step].square()[chosen.token] * delta.square()).sum(-1)
+    scale = (problem.model.v * problem.model.mask).sum()
+    return (chosen.per_sample(error) / scale).sqrt().cpu().double()
 
 
 def _band_residual(problem: Problem, chosen: Selection, rho: Tensor, before: Tensor | None) -> Tensor:

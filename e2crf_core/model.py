@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from e2crf_core.sde import VP, Schedule
-from e2crf_core.spectral import coordinate_mask, detokenise, tokenise
+from e2crf_core.spectral import coordinate_mask, detokenise, magnitudes, tokenise
 
 VARIANCE_FLOOR = 1e-6
 
@@ -30,6 +31,26 @@ class Preconditioner:
     c_in: Tensor
     c_skip: Tensor
     c_out: Tensor
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How fast a model's denoised output changes at each log(a/s): weights of mean 1, measured by calibration.
+
+    Without points all levels weigh the same.
+    """
+
+    levels: tuple[float, ...] = ()
+    weights: tuple[float, ...] = ()
+
+    def clock(self, levels: Sequence[float]) -> np.ndarray:
+        """(steps,) float64 the integral of the weight over log(a/s) up to each of `levels`."""
+        if not self.levels:
+            return np.asarray(levels, dtype=np.float64)
+        grid = np.linspace(min(*levels, self.levels[0]), max(*levels, self.levels[-1]), 2001)
+        weight = np.interp(grid, self.levels, self.weights)
+        middle = 0.5 * (weight[1:] + weight[:-1]) * np.diff(grid)
+        return np.interp(levels, grid, np.concatenate([[0.0], np.cumsum(middle)]))
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,7 @@ class ScoreModel:
     mean: np.ndarray
     std: np.ndarray
     dataset: str
+    profile: Profile = Profile()
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -86,6 +108,10 @@ class ScoreModel:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def magnitudes(self, tokens: np.ndarray) -> np.ndarray:
+        """|X_k| (..., n, M) of tokens (..., n, 2M), in standardised units."""
+        return magnitudes(tokens, self.length)
 
     def series(self, tokens: np.ndarray) -> np.ndarray:
         """Tokens (..., n, 2M) -> series (..., N, M) in data units, float32."""

@@ -17,6 +17,7 @@ POLICY_SCHEMA = 1
 TRIGGERS = ("paper", "gain", "log_snr", "bands", "rate", "fixed", "always", "never")
 DECIDING = TRIGGERS[:6]
 PREDICTORS = ("hold", "linear", "quadratic")
+CLOCKS = ("log_snr", "profile")
 
 TRIGGER_HELP = {
     "paper": "published rule: drift of a token against tau_0 / (eps + |X|²), refresh every R, warnings on r",
@@ -99,6 +100,16 @@ class CachePolicy:
             triggers=("bands",),
         ),
     )
+    clock: str = field(
+        default="log_snr",
+        metadata=_meta(
+            "Clock",
+            "what intervals are measured on: log(a/s), or log(a/s) stretched where this checkpoint's output"
+            " was measured to change fast",
+            choices=CLOCKS,
+            triggers=("log_snr", "bands", "rate"),
+        ),
+    )
     k_low: int = field(
         default=-1,
         metadata=_meta(
@@ -165,7 +176,8 @@ class CachePolicy:
         default=0.1,
         metadata=_meta(
             "Error budget",
-            "relative change of features at a recompute that adaptation aims for",
+            "error of the denoised estimate found at a recompute, relative to the data's scale,"
+            " that adaptation aims for",
             1e-4,
             10.0,
             log=True,

@@ -62,17 +62,18 @@ class Comparison:
     """A cached run beside its uncached twin on the same noise. Distances are in standardised units.
 
     `seconds` are sums of step times, each measured after a warm-up call; pauses, pacing and recording count on
-    neither side. `floor` is the distance between real held-out sets of `floor_sizes` series.
+    neither side. The floor is the distance between real held-out sets of `floor_sizes` series. Distances are None
+    for a model without a data set.
     """
 
     samples_uncached: np.ndarray
     seconds_uncached: float
     speedup_wall: float
     relative_l2: float
-    sliced_wasserstein: float
-    sliced_wasserstein_uncached: float
-    sliced_wasserstein_floor: float
-    floor_sizes: tuple[int, int]
+    sliced_wasserstein: float | None
+    sliced_wasserstein_uncached: float | None
+    sliced_wasserstein_floor: float | None
+    floor_sizes: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,13 @@ class Distance:
     floor_sizes: tuple[int, int]
 
 
-def distance_to_heldout(samples: np.ndarray, model: ScoreModel) -> Distance:
-    """How far samples (num, N, M) in data units are from the held-out series of the model's data set."""
+def distance_to_heldout(samples: np.ndarray, model: ScoreModel) -> Distance | None:
+    """How far samples (num, N, M) in data units are from the held-out series of the model's data set.
+
+    None for a model that does not say what data it was trained on.
+    """
+    if not model.dataset:
+        return None
     dataset = load_dataset(model.dataset)
     metric = sliced_wasserstein_metric(directions=1000)
     held = dataset.standardise(dataset.x[dataset.heldout])
@@ -135,10 +141,10 @@ def compare(
         seconds_uncached=seconds_uncached,
         speedup_wall=seconds_uncached / seconds,
         relative_l2=relative_l2(*scaled),
-        sliced_wasserstein=cached.value,
-        sliced_wasserstein_uncached=plain.value,
-        sliced_wasserstein_floor=cached.floor,
-        floor_sizes=cached.floor_sizes,
+        sliced_wasserstein=cached.value if cached else None,
+        sliced_wasserstein_uncached=plain.value if plain else None,
+        sliced_wasserstein_floor=cached.floor if cached else None,
+        floor_sizes=cached.floor_sizes if cached else None,
     )
 
 

@@ -18,7 +18,7 @@ from e2crf_core.model import ScoreModel
 from e2crf_core.noise import NoiseStream
 from e2crf_core.policy import CachePolicy
 from e2crf_core.solvers import make_plan
-from e2crf_core.spectral import band_edges, magnitudes
+from e2crf_core.spectral import band_edges
 from e2crf_core.state import Problem, SamplerState, StepInfo
 from e2crf_core.triggers import input_drift
 
@@ -242,7 +242,7 @@ def observe(
         e=score.numpy().astype(np.float32),
         drift=drift,
         age=age,
-        spectrum=magnitudes(z, model.length).astype(np.float32),
+        spectrum=model.magnitudes(z).astype(np.float32),
         x0=clean[0],
         series=clean[1],
     )

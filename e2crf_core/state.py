@@ -69,13 +69,15 @@ class SamplerState:
 class Problem:
     """What does not change during a run: model, plan, noise, and per-call coefficient tables (steps, n, 2M).
 
-    The tables fold E3 into affine maps: u = c_in z + u0, D = c_skip z + c_out F + d0.
+    The tables fold E3 into affine maps: u = c_in z + u0, D = c_skip z + c_out F + d0. `clocks` (steps,) on the
+    host are what triggers measure intervals on: log(a/s), and log(a/s) stretched by the model's profile.
     """
 
     model: ScoreModel
     plan: Plan
     noise: NoiseStream
     levels: tuple[float, ...]
+    clocks: dict[str, Tensor]
     c_in: Tensor
     u0: Tensor
     c_skip: Tensor
@@ -88,6 +90,7 @@ class Problem:
         """Tables for every call of `plan`; `bands` (n,) names each token's frequency band."""
         schedule = model.schedule
         times = [row.t for row in plan.rows]
+        levels = tuple(schedule.log_snr(t) for t in times)
         a, s = (
             torch.tensor([scale(t) for t in times], dtype=torch.float64, device=model.device)[:, None, None]
             for scale in (schedule.a, schedule.s)
@@ -106,7 +109,11 @@ class Problem:
             model=model,
             plan=plan,
             noise=noise,
-            levels=tuple(schedule.log_snr(t) for t in times),
+            levels=levels,
+            clocks={
+                "log_snr": torch.tensor(levels, dtype=torch.float64),
+                "profile": torch.as_tensor(model.profile.clock(levels)),
+            },
             bands=bands,
             **{name: table.to(model.dtype) for name, table in tables.items()},
         )

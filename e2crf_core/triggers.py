@@ -20,14 +20,15 @@ def event_score(policy: CachePolicy, problem: Problem, state: SamplerState) -> T
     """(b, n) on the host, in the units of `threshold`."""
     cache = state.cache
     assert cache is not None
-    moved = (problem.levels[state.step] - cache.clock.level).abs()
+    ticks = problem.clocks[policy.clock]
+    moved = ticks[state.step] - ticks[cache.clock.at]
     match policy.trigger:
         case "log_snr":
             return moved
         case "bands":
             return moved / band_intervals(policy, moved.shape[1])
         case "rate":
-            return cache.rate[:, None] * moved
+            return cache.rate[:, None] * moved.sqrt()
         case "fixed":
             return (state.step - cache.clock.at).double()
         case "paper":

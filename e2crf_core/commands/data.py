@@ -15,6 +15,9 @@ def add(commands: Any) -> None:
     """Register the commands."""
     parser = commands.add_parser("data", help="import data sets from your own files")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
+    look = actions.add_parser("preview", help="say how a file would be read: columns, gaps, time stamps")
+    look.add_argument("file", type=Path)
+    look.set_defaults(command=_preview)
     own = actions.add_parser("import", help="cut a CSV, Parquet, NPY or NPZ file into windows")
     own.add_argument("file", type=Path)
     own.add_argument("--window", type=int, required=True, help="steps in a window")
@@ -33,6 +36,12 @@ def add(commands: Any) -> None:
     original.add_argument("folder", type=Path)
     original.add_argument("--out", type=Path, required=True, help="folder to write")
     original.set_defaults(command=_original)
+
+
+def _preview(arguments: argparse.Namespace) -> None:
+    from e2crf_core.tables import preview
+
+    print(json.dumps(asdict(preview(arguments.file)), default=str))
 
 
 def _import(arguments: argparse.Namespace) -> None:

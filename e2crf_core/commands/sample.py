@@ -102,7 +102,8 @@ def run(arguments: argparse.Namespace) -> None:
         report |= {name: getattr(both, name) for name in names}
     else:
         distance = distance_to_heldout(made.series, model)
-        report |= {"sliced_wasserstein": distance.value, "sliced_wasserstein_floor": distance.floor}
+        report["sliced_wasserstein"] = distance.value if distance else None
+        report["sliced_wasserstein_floor"] = distance.floor if distance else None
 
     def write(path: Path) -> None:
         with path.open("wb") as file:

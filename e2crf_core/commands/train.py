@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ def _card(arguments: argparse.Namespace) -> None:
 
 
 def measure_card(checkpoint: str | Path, seed: int) -> dict[str, Any]:
-    """Run the held-out protocol and write it into the checkpoint's card; returns the main figures."""
+    """Calibrate the profile, run the held-out protocol, write both into the card; returns the main figures."""
+    from e2crf_core.calibration import calibrate
     from e2crf_core.checkpoints import checkpoint_folder, load_checkpoint, read_card, replace_file
     from e2crf_core.data import load_dataset
     from e2crf_core.progress import ProgressLine
@@ -96,7 +98,7 @@ def measure_card(checkpoint: str | Path, seed: int) -> dict[str, Any]:
     measured = heldout_protocol(model, dataset, seed=seed, progress=ProgressLine("measuring"))
     measured["command"] = f"python -m e2crf_core card --checkpoint {checkpoint} --seed {seed}"
     folder = checkpoint_folder(checkpoint)
-    card = {**read_card(folder), "measured": measured}
+    card = {**read_card(folder), "profile": asdict(calibrate(model)), "measured": measured}
     replace_file(folder / "card.json", lambda path: path.write_text(json.dumps(card, indent=1) + "\n"))
     distance = measured["figures"]["sliced_wasserstein_time"]
     return {
