@@ -1,4 +1,7 @@
-"""The command line: every command ends with exit code 0 and its result, or 2 and one line that says why not."""
+"""The command line: every command ends with exit code 0 and its result, or 2 and one line that says why not.
+
+A command that is a gate (`check`) ends with 1 when what it guards has failed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from e2crf_core.commands import data, evaluate, info, peer, sample, train
+from e2crf_core.commands import data, evaluate, info, peer, sample, train, tune
 from e2crf_core.errors import LabError
 
 
@@ -22,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
         arguments = _parser().parse_args(argv)
-        command: Callable[[argparse.Namespace], None] = arguments.command
-        command(arguments)
+        command: Callable[[argparse.Namespace], int | None] = arguments.command
+        return command(arguments) or 0
     except LabError as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2
@@ -33,13 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m e2crf_core", description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
-    for module in (sample, info, train, evaluate, data, peer):
+    for module in (sample, info, train, evaluate, tune, data, peer):
         module.add(commands)
     return parser

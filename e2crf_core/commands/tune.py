@@ -1,0 +1,175 @@
+"""`tune`: search solver, steps and policy for the best trade of speed and quality."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from e2crf_core.errors import LabError
+
+
+def add(commands: Any) -> None:
+    """Register the command."""
+    tune = commands.add_parser("tune", help="search for the best policies; the same command resumes")
+    tune.add_argument("--checkpoint", default="ecg", help="name of a shipped checkpoint, or a folder")
+    tune.add_argument("--minutes", type=float, default=15.0, help="budget over all sessions")
+    tune.add_argument("--trials", type=int, help="end after so many trials of this session, too")
+    tune.add_argument("--out", type=Path, required=True, help="folder of the study")
+    tune.add_argument("--num", type=int, default=64, help="samples of a finished trial")
+    tune.add_argument("--batch", type=int, default=16, help="samples run together; also the first look")
+    tune.add_argument("--seed", type=int, default=0)
+    tune.add_argument(
+        "--quality", default="sliced_wasserstein", help="or relative_l2, for one solver and steps"
+    )
+    tune.add_argument("--cost", default="seconds", help="or flops")
+    tune.add_argument("--solvers", help="separated by commas; default: four that compete")
+    tune.add_argument("--grids", help="separated by commas; default: linear,log_snr")
+    tune.add_argument("--steps", default="10:1000", help="LOW:HIGH, or one number")
+    tune.add_argument("--triggers", help="separated by commas, 'none' for no cache; default: all")
+    tune.add_argument("--fields", help="policy fields to search, separated by commas, or 'all'")
+    tune.add_argument(
+        "--reference-steps", type=int, help="of the uncached run; default: what the budget allows"
+    )
+    tune.add_argument("--latency-ms", type=float, help="choose the best point within so many ms a sample")
+    tune.add_argument(
+        "--quality-budget",
+        type=float,
+        help="choose the fastest point at most so much worse: share of the distance, or relative L2",
+    )
+    tune.add_argument("--storage", help="journal:FILE or a database URL; default: SQLite in the folder")
+    tune.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    tune.add_argument("--ray", metavar="ADDRESS", help="measure trials on a Ray cluster; 'local' starts one")
+    tune.add_argument("--workers", type=int, default=1, help="trials proposed and measured at once")
+    tune.set_defaults(command=run)
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Inside, Ctrl-C only sets what is yielded; a second one interrupts as usual."""
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield lambda: stopping
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    return default if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _range(text: str) -> tuple[int, int]:
+    low, _, high = text.partition(":")
+    try:
+        return int(low), int(high or low)
+    except ValueError:
+        raise LabError(f"--steps {text!r}: a number or LOW:HIGH is expected") from None
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Search, choose, warn; write study.json and policy.json, print the reading and one JSON line last."""
+    from e2crf_core.checkpoints import load_checkpoint, replace_file
+    from e2crf_core.data import load_dataset
+    from e2crf_core.tuning import Local, Study, StudySpec
+    from e2crf_core.tuning_advice import advise, pick, summary
+    from e2crf_core.tuning_space import SEARCHABLE, SearchSpace, measure_ranges
+
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise LabError(f"--out {arguments.out} is a file: name a folder")
+    spec = StudySpec(
+        num=arguments.num,
+        batch=arguments.batch,
+        seed=arguments.seed,
+        quality=arguments.quality,
+        cost=arguments.cost,
+        width=arguments.workers,
+    )
+    model = load_checkpoint(arguments.checkpoint, arguments.device)
+    default = SearchSpace(model.n)
+    space = SearchSpace(
+        model.n,
+        triggers=_names(arguments.triggers, default.triggers),
+        fields=SEARCHABLE if arguments.fields == "all" else _names(arguments.fields, default.fields),
+        solvers=_names(arguments.solvers, default.solvers),
+        grids=_names(arguments.grids, default.grids),
+        steps=_range(arguments.steps),
+        ranges=measure_ranges(model),
+    )
+    executor: Any = Local()
+    if arguments.ray:
+        from e2crf_core.cluster import RayExecutor, connect
+
+        connect(arguments.ray, arguments.workers)
+        executor = RayExecutor()
+    study = Study(
+        model,
+        load_dataset(model.dataset),
+        arguments.out,
+        spec,
+        space=space,
+        minutes=arguments.minutes,
+        reference_steps=arguments.reference_steps,
+        storage=arguments.storage,
+        executor=executor,
+    )
+    if study.points:
+        print(f"resuming: {len(study.points)} trials, {study.spent / 60:.1f} min spent", file=sys.stderr)
+    with interruptible() as stopped:
+        for point in study.run(stopped, arguments.trials):
+            last = point.last
+            end = "" if point.complete else f", beaten by {point.beaten_by} on {last.num} samples"
+            print(
+                f"{study.spent / 60:5.1f}/{arguments.minutes:g} min  trial {point.number}:"
+                f" {1e3 * last.seconds:.3g} ms, quality {last.quality:.4g}{end}  ({point.setting.describe()})",
+                file=sys.stderr,
+                flush=True,
+            )
+        if study.reference is None:
+            raise LabError("the study ended before its reference was measured: give it more minutes")
+        choice = pick(
+            [study.reference, *study.points],
+            study.reference,
+            cost=spec.cost,
+            quality=spec.quality,
+            latency=arguments.latency_ms / 1e3 if arguments.latency_ms is not None else None,
+            budget=arguments.quality_budget,
+        )
+        inert, told = advise(study, choice.point)
+    report = summary(study, choice, inert, told)
+    replace_file(arguments.out / "study.json", lambda p: p.write_text(json.dumps(report) + "\n"))
+    setting = choice.point.setting
+    if setting.policy is not None:
+        text = setting.policy.to_json()
+        replace_file(arguments.out / "policy.json", lambda p: p.write_text(text + "\n"))
+    print(choice.why)
+    for warning in told:
+        print(f"warning ({warning.kind}): {warning.text}")
+    for name, shares in report["importance"].items():
+        print(f"{name} depends most on " + ", ".join(f"{k} {v:.0%}" for k, v in list(shares.items())[:4]))
+    print(
+        json.dumps(
+            {
+                "out": str(arguments.out),
+                "trials": len(study.points),
+                "front": len(report["front"]),
+                "chosen": choice.point.number,
+                "within": choice.within,
+                "setting": setting.to_json(),
+                "seconds_per_sample": choice.point.last.seconds,
+                "quality": choice.point.last.quality,
+                "stopped": stopped(),
+            }
+        )
+    )
