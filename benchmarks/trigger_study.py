@@ -1,0 +1,350 @@
+"""All triggers with all predictors, and experimental rules, on the same axes: work against what the cache did.
+
+Every data set gets one evaluation (300 Euler-Maruyama steps; `--quick`: 100) whose shards are kept, so a stopped
+study goes on. The sharpest axis is the relative L2 to the uncached twin on the same noise; sliced Wasserstein and
+wall clock stand beside it. Families are compared at equal shares of recomputed tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import rules
+from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, replace_file
+from e2crf_core.data import load_dataset
+from e2crf_core.errors import LabError
+from e2crf_core.evaluation import PRIMARY, Config, Evaluation, Row, Task, run_shards, summarise
+from e2crf_core.figures import Curve, as_html, curves_chart, plotly_script
+from e2crf_core.model import ScoreModel
+from e2crf_core.policy import PREDICTORS, CachePolicy
+from e2crf_core.progress import ProgressLine
+from e2crf_core.sampler import Sampler
+from e2crf_core.spectral import band_edges
+
+HERE = Path(__file__).resolve().parent
+SHARES = (0.03, 0.05, 0.08, 0.12, 0.2)
+
+
+@dataclass(frozen=True)
+class RuleConfig(Config):
+    """A row whose events are decided by an experimental rule (see rules.py)."""
+
+    rule: str = ""
+    setting: tuple[float, ...] = ()
+
+    def sampler(self, model: ScoreModel, batch: int) -> Sampler:
+        """A sampler that follows the rule."""
+        assert self.policy is not None
+        options = {"steps": self.steps, "solver": self.solver, "grid": self.grid, "batch": batch}
+        return rules.RuleSampler(model, self._rule(model), self.policy, **options)
+
+    def describe(self) -> dict[str, Any]:
+        """With the rule."""
+        return {**super().describe(), "rule": self.rule, "setting": list(self.setting)}
+
+    def _rule(self, model: ScoreModel) -> rules.Rule:
+        n, (tau, *more) = model.n, self.setting
+        steps, bands = (0, n), tuple(int(edge) for edge in band_edges(n))
+        measured = _pilot(model, self.plan)
+        flat = rules.Pilot(measured.levels, np.ones_like(measured.rate))
+        power = 0.5 if self.policy is None or self.policy.predictor == "hold" else 1 / 3
+        schedule = rules.Calibrated(measured, tau, steps, power)
+        match self.rule:
+            case "pilot":
+                return schedule
+            case "pilot bands":
+                return rules.Calibrated(measured, tau, bands, power)
+            case "closed form":
+                return rules.Calibrated(flat, tau, steps)
+            case "online":
+                return rules.OnlineRate(tau, steps)
+            case "online bands":
+                return rules.OnlineRate(tau, bands)
+            case "subset":
+                return rules.Subset(schedule, more[0])
+            case "top share":
+                return rules.TopShare(schedule, more[0])
+            case "top share, coupled":
+                return rules.TopShare(schedule, more[0], _coupling(model))
+            case "drift":
+                return rules.CoupledDrift(tau)
+            case "drift, coupled":
+                return rules.CoupledDrift(tau, _coupling(model))
+        raise LabError(f"unknown rule {self.rule!r}")
+
+
+# One pilot and one coupling matrix per checkpoint and plan: a model is frozen, so its identity will do as a key.
+@lru_cache(maxsize=8)
+def _pilot_of(key: int, plan: tuple[str, str, int]) -> rules.Pilot:
+    solver, grid, steps = plan
+    return rules.pilot(_MODELS[key], steps=steps, solver=solver, grid=grid)
+
+
+@lru_cache(maxsize=8)
+def _coupling_of(key: int) -> torch.Tensor:
+    levels = (-2.0, -1.0, 0.0, 1.0)
+    return torch.stack([rules.coupling(_MODELS[key], level, num=4, probes=1) for level in levels]).mean(0)
+
+
+_MODELS: dict[int, ScoreModel] = {}
+
+
+def _pilot(model: ScoreModel, plan: tuple[str, str, int]) -> rules.Pilot:
+    _MODELS[id(model)] = model
+    return _pilot_of(id(model), plan)
+
+
+def _coupling(model: ScoreModel) -> torch.Tensor:
+    _MODELS[id(model)] = model
+    return _coupling_of(id(model))
+
+
+def core_policies(tokens: int, steps: int) -> dict[str, list[CachePolicy]]:
+    """Settings of every trigger of the core, from much work to little."""
+    low, r = max(1, tokens // 8), max(1, steps // 300)
+    return {
+        "log_snr": [CachePolicy(trigger="log_snr", tau=tau) for tau in (0.12, 0.25, 0.5, 1.0)],
+        "fixed": [CachePolicy(trigger="fixed", refresh_every=k * r) for k in (5, 9, 18, 36)],
+        "bands": [
+            CachePolicy(trigger="bands", bands=((low, tau), (100_000, 4 * tau)))
+            for tau in (0.06, 0.12, 0.25, 0.5)
+        ],
+        "rate": [CachePolicy(trigger="rate", tau=tau) for tau in (0.03, 0.1, 0.3, 1.0)],
+        "gain": [CachePolicy(trigger="gain", tau=tau) for tau in (1e-3, 1e-2, 1e-1, 1.0)],
+        "paper": [
+            CachePolicy(
+                trigger="paper",
+                tau=tau,
+                k_low=1,
+                refresh_every=max(2, steps // 7),
+                probe_share=0.01,
+                correct=True,
+            )
+            for tau in (0.01, 0.1, 1.0, 10.0)
+        ],
+    }
+
+
+EXPERIMENTS: tuple[tuple[str, str, tuple[tuple[float, ...], ...]], ...] = (
+    ("pilot", "hold", ((0.2,), (0.4,), (0.7,), (1.1,))),
+    ("pilot", "linear", ((0.2,), (0.4,), (0.7,), (1.1,))),
+    ("pilot bands", "linear", ((0.2,), (0.4,), (0.7,), (1.1,))),
+    ("closed form", "hold", ((0.2,), (0.4,), (0.7,), (1.1,))),
+    ("closed form", "linear", ((0.2,), (0.4,), (0.7,), (1.1,))),
+    ("online", "linear", ((0.08,), (0.15,), (0.3,))),
+    ("online bands", "linear", ((0.08,), (0.15,), (0.3,))),
+    ("subset", "linear", ((0.15, 0.05), (0.3, 0.05), (0.6, 0.05))),
+    ("top share", "linear", ((0.1, 0.5), (0.2, 0.5), (0.4, 0.5))),
+    ("top share, coupled", "linear", ((0.1, 0.5), (0.2, 0.5), (0.4, 0.5))),
+    ("drift", "hold", ((0.01,), (0.03,), (0.1,))),
+    ("drift, coupled", "hold", ((0.03,), (0.1,), (0.3,))),
+)
+
+
+def study_configs(model: ScoreModel, steps: int, quick: bool) -> tuple[Config, ...]:
+    """The uncached twin, every core setting with every predictor, every experiment."""
+    base = Config("no cache", "euler_maruyama", "linear", steps, None)
+    rows: list[Config] = [base]
+    every = slice(1, None, 2) if quick else slice(None)
+    for trigger, policies in core_policies(model.n, steps).items():
+        for predictor in PREDICTORS:
+            for place, policy in list(enumerate(policies))[every]:
+                name = f"{trigger}, {predictor} {place + 1}"
+                rows.append(replace(base, name=name, policy=policy.replace(predictor=predictor)))
+    for rule, predictor, settings in EXPERIMENTS:
+        for place, setting in list(enumerate(settings))[every]:
+            name = f"({rule}), {predictor} {place + 1}"
+            policy = CachePolicy(predictor=predictor)
+            rows.append(RuleConfig(name, base.solver, base.grid, steps, policy, rule, setting))
+    return tuple(rows)
+
+
+def families(e: Evaluation) -> dict[str, list[Row]]:
+    """Rows by trigger and predictor, from little work to much."""
+    found: dict[str, list[Row]] = {}
+    for row in e.rows:
+        if row.config.policy is not None:
+            found.setdefault(row.config.name.rsplit(" ", 1)[0], []).append(row)
+    return {name: sorted(rows, key=lambda row: row.token_share) for name, rows in found.items()}
+
+
+def at_shares(rows: list[Row]) -> list[float | None]:
+    """Relative L2 at `SHARES`, between the settings measured (log-log); None beyond them."""
+    x = np.log([row.token_share for row in rows])
+    y = np.log([max(row.relative_l2.value, 1e-9) for row in rows if row.relative_l2 is not None])
+    return [
+        float(np.exp(np.interp(np.log(share), x, y))) if x[0] <= np.log(share) <= x[-1] else None
+        for share in SHARES
+    ]
+
+
+def localization(dataset: str) -> dict[str, float]:
+    """Share of tokens that hold 90% of the energy (mean over channels), and of energy in the lowest tenth."""
+    share = load_dataset(dataset).localization
+    n = len(share)
+    return {
+        "tokens_for_90": float((np.argmax(share >= 0.9, axis=0) + 1).mean() / n),
+        "energy_in_tenth": float(share[max(0, n // 10 - 1)].mean()),
+    }
+
+
+def page(evaluations: dict[str, Evaluation], quick: bool) -> str:
+    """The study as a Markdown page."""
+    parts = [
+        f"# Trigger study{' (quick form: not for conclusions)' if quick else ''}\n",
+        "Relative L2 to the uncached twin on the same noise, at equal shares of recomputed tokens, interpolated between"
+        " measured settings (log-log); an empty cell lies outside the settings measured. Rules in brackets are"
+        " experiments of `benchmarks/rules.py`, all others are the core's. Lower is better; bold is the best of"
+        " the column.\n",
+    ]
+    for name, e in evaluations.items():
+        steps = e.row("no cache").config.steps
+        where = localization(e.dataset)
+        floor, plain = e.floors[PRIMARY], e.row("no cache").quality
+        parts.append(
+            f"## {name}\n\n{steps} Euler-Maruyama steps, {e.repeats} repeats of {e.num} samples. 90% of the energy"
+            f" lies in {100 * where['tokens_for_90']:.0f}% of the tokens; the lowest tenth holds"
+            f" {100 * where['energy_in_tenth']:.0f}%. Sliced Wasserstein without a cache {plain.value:.4f}"
+            f" ({plain.low:.4f} to {plain.high:.4f}), real data {floor.value:.4f}.\n"
+        )
+        table = {family: at_shares(rows) for family, rows in families(e).items()}
+        best = [
+            min((v[i] for v in table.values() if v[i] is not None), default=None) for i in range(len(SHARES))
+        ]
+        order = sorted(
+            table,
+            key=lambda f: np.mean([v / b for v, b in zip(table[f], best, strict=True) if v and b] or [99]),
+        )
+        lines = [
+            "| trigger, predictor | "
+            + " | ".join(f"{100 * s:g}%" for s in SHARES)
+            + " | SW change at the last setting |",
+            "|" + " --- |" * (len(SHARES) + 2),
+        ]
+        for family in order:
+            cells = [
+                "" if v is None else f"**{v:.3f}**" if v == b else f"{v:.3f}"
+                for v, b in zip(table[family], best, strict=True)
+            ]
+            cheap = families(e)[family][0]
+            change = 100 * (cheap.quality.value / plain.value - 1)
+            star = "" if cheap.quality.overlaps(plain) else " *"
+            cells.append(f"{change:+.1f}%{star} at {100 * cheap.token_share:.1f}% of tokens")
+            lines.append("| " + " | ".join([family, *cells]) + " |")
+        parts.append("\n".join(lines) + "\n")
+    parts.append("A star: the 95% intervals over seeds of cached and uncached do not overlap.\n")
+    return "\n".join(parts)
+
+
+def figures(evaluations: dict[str, Evaluation]) -> str:
+    """The curves as one self-contained HTML page: work, operations and wall clock against relative L2."""
+    parts = []
+    axes = (
+        ("share of tokens recomputed", lambda row: row.token_share),
+        ("operations of one sample, GFLOP", lambda row: row.flops / 1e9),
+        ("wall clock, s", lambda row: row.seconds.median),
+    )
+    for name, e in evaluations.items():
+        parts.append(f"<h2>{name}</h2>")
+        for title, cost in axes:
+            curves = [
+                Curve(
+                    family,
+                    tuple(cost(row) for row in rows),
+                    tuple(row.relative_l2.value for row in rows if row.relative_l2 is not None),
+                    tuple(row.config.name for row in rows),
+                )
+                for family, rows in families(e).items()
+            ]
+            parts.append(
+                as_html(curves_chart(curves, x_title=title, y_title="relative L2 to the uncached twin"))
+            )
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Trigger study</title>"
+        "<style>body{font:15px system-ui,sans-serif;max-width:1180px;margin:2em auto}</style>"
+        f"<script>{plotly_script()}</script></head><body><h1>Trigger study</h1>{''.join(parts)}</body></html>\n"
+    )
+
+
+def compact(e: Evaluation) -> dict[str, Any]:
+    """What pages need of a study: one record for each setting."""
+    return {
+        "dataset": e.dataset,
+        "num": e.num,
+        "repeats": e.repeats,
+        "steps": e.row("no cache").config.steps,
+        "machine": e.machine,
+        "floor": e.floors[PRIMARY].value,
+        "localization": localization(e.dataset),
+        "rows": [
+            {
+                "name": row.config.name,
+                "family": row.config.name.rsplit(" ", 1)[0],
+                "token_share": row.token_share,
+                "flops": row.flops,
+                "seconds": row.seconds.median,
+                "relative_l2": None if row.relative_l2 is None else row.relative_l2.value,
+                "sliced_wasserstein": [row.quality.value, row.quality.low, row.quality.high],
+                "config": row.config.describe(),
+            }
+            for row in e.rows
+        ],
+    }
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--checkpoints", nargs="*", help="names or folders; by default all that are shipped")
+    parser.add_argument(
+        "--quick", action="store_true", help="100 steps, 8 samples, half of the settings, one repeat"
+    )
+    parser.add_argument("--num", type=int, help="samples of each run (32; quick: 8)")
+    parser.add_argument("--repeats", type=int, help="3; quick: 1")
+    parser.add_argument("--steps", type=int, help="Euler-Maruyama steps (300; quick: 100)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--work", type=Path, default=Path("artifacts/trigger_study"), help="where shards are kept"
+    )
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    evaluations: dict[str, Evaluation] = {}
+    try:
+        for name in arguments.checkpoints or list_checkpoints():
+            model = load_checkpoint(name, arguments.device)
+            steps = arguments.steps or (100 if quick else 300)
+            task = Task(
+                model=model,
+                dataset=load_dataset(model.dataset),
+                configs=study_configs(model, steps, quick),
+                num=arguments.num or (8 if quick else 32),
+                repeats=arguments.repeats or (1 if quick else 3),
+                directions=300,
+            )
+            folder = arguments.work / f"{model.name}-{'quick' if quick else 'full'}"
+            run_shards(task, folder, ProgressLine(f"{model.name} (ms)"))
+            evaluations[model.name] = summarise(task, folder, ProgressLine("measuring"))
+    except LabError as fault:
+        raise SystemExit(f"error: {fault}") from None
+    if not evaluations:
+        raise SystemExit("error: no checkpoint is shipped: name one with --checkpoints")
+    stem = arguments.results / f"trigger_study{'_quick' if quick else ''}"
+    stored = {name: compact(e) for name, e in evaluations.items()}
+    replace_file(stem.with_suffix(".json"), lambda p: p.write_text(json.dumps(stored, indent=1) + "\n"))
+    replace_file(stem.with_suffix(".md"), lambda p: p.write_text(page(evaluations, quick)))
+    # The page with curves weighs megabytes, most of it the plotting library: it stays with the shards.
+    replace_file(arguments.work / f"{stem.name}.html", lambda p: p.write_text(figures(evaluations)))
+    print(f"written: {stem}.md, .json and {arguments.work / stem.name}.html")
+
+
+if __name__ == "__main__":
+    main()
