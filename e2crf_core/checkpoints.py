@@ -21,6 +21,7 @@ from e2crf_core.model import Profile, ScoreModel
 from e2crf_core.sde import SCHEDULES
 from e2crf_core.spectral import coordinate_mask
 from e2crf_core.transformer import NetworkConfig, ScoreTransformer
+from e2crf_core.userfiles import user_folder, user_names
 
 SCHEMA = 1
 
@@ -58,9 +59,15 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def list_checkpoints() -> list[str]:
-    """Names of the shipped checkpoints."""
+def shipped_checkpoints() -> list[str]:
+    """Names of the checkpoints that ship with the lab."""
     return sorted(p.parent.name for p in (assets_dir() / "checkpoints").glob("*/model.safetensors"))
+
+
+def list_checkpoints() -> list[str]:
+    """Names of all checkpoints: the shipped ones, then those of the user's own folder. A shipped name wins."""
+    shipped = shipped_checkpoints()
+    return shipped + [name for name in user_names("checkpoints", "model.safetensors") if name not in shipped]
 
 
 def save_checkpoint(model: ScoreModel, folder: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -85,14 +92,16 @@ def save_checkpoint(model: ScoreModel, folder: Path, dtype: torch.dtype = torch.
 
 
 def checkpoint_folder(name_or_path: str | Path) -> Path:
-    """The folder of a shipped checkpoint, or the path itself. Raises LabError when there is no checkpoint."""
+    """The folder of a checkpoint by name, or the path itself. Raises LabError when there is no checkpoint."""
     name = str(name_or_path)
-    if name in list_checkpoints():
+    if name in shipped_checkpoints():
         return assets_dir() / "checkpoints" / name
+    if name in list_checkpoints():
+        return user_folder("checkpoints", name)
     if (Path(name_or_path) / "model.safetensors").is_file():
         return Path(name_or_path)
     raise LabError(
-        f"unknown checkpoint {name!r}: use one of {', '.join(list_checkpoints()) or '(none shipped)'},"
+        f"unknown checkpoint {name!r}: use one of {', '.join(list_checkpoints()) or '(there is none)'},"
         " or a folder that 'train' wrote"
     )
 
@@ -126,7 +135,7 @@ def read_profile(card: dict[str, Any]) -> Profile:
 
 
 def load_checkpoint(name_or_path: str | Path, device: str = "auto") -> ScoreModel:
-    """Load a shipped checkpoint by name, or one from a folder. Raises LabError with one clear line."""
+    """Load a checkpoint by name, or from a folder. Raises LabError with one clear line."""
     folder = checkpoint_folder(name_or_path)
     card = read_card(name_or_path)
     target = choose_device(device)

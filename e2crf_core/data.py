@@ -14,6 +14,7 @@ import numpy as np
 from e2crf_core.arrays import read_npz
 from e2crf_core.errors import LabError
 from e2crf_core.spectral import cumulative_energy
+from e2crf_core.userfiles import user_folder, user_names
 
 
 def assets_dir() -> Path:
@@ -134,17 +135,24 @@ def block_split(group: np.ndarray, start: np.ndarray, span: float, share: float,
     return split
 
 
-def list_datasets() -> list[str]:
-    """Names of the shipped data sets."""
+def shipped_datasets() -> list[str]:
+    """Names of the data sets that ship with the lab."""
     return sorted(p.stem for p in (assets_dir() / "data").glob("*.npz"))
+
+
+def list_datasets() -> list[str]:
+    """Names of all data sets: the shipped ones, then those of the user's own folder. A shipped name wins."""
+    shipped = shipped_datasets()
+    return shipped + [name for name in user_names("data", "dataset.npz") if name not in shipped]
 
 
 def _locate(name_or_path: str | Path) -> tuple[str, Path, Path]:
     name = str(name_or_path)
-    if name in list_datasets():
+    if name in shipped_datasets():
         folder = assets_dir() / "data"
         return name, folder / f"{name}.npz", folder / f"{name}.json"
-    path = Path(name_or_path)
+    own = name in list_datasets()
+    path = user_folder("data", name) if own else Path(name_or_path)
     if path.is_dir() and (path / "dataset.npz").is_file():
         return path.name, path / "dataset.npz", path / "card.json"
     if path.is_file() and path.suffix == ".npz":
@@ -179,7 +187,7 @@ def _check(path: Path, stored: dict[str, np.ndarray], card: Any) -> None:
 
 
 def load_dataset(name_or_path: str | Path) -> Dataset:
-    """Load a shipped data set by name, or one from a folder written by the importer.
+    """Load a data set by name, shipped or the user's own, or one from a folder written by the importer.
 
     Raises LabError when there is none, or when the file does not have the expected arrays.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -44,6 +45,14 @@ def make_model(
         dataset="none",
     )
     return model.to(dtype=dtype)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test sees, or writes to, what the person who runs them has imported and trained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("E2CRF_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,66 @@
+"""What people import and train is found by its name, and no name leads out of their folder."""
+
+import shutil
+
+import pytest
+
+from e2crf_core.checkpoints import checkpoint_folder, list_checkpoints, load_checkpoint, read_card
+from e2crf_core.data import list_datasets, load_dataset
+from e2crf_core.errors import LabError
+from e2crf_core.importing import import_file
+from e2crf_core.userfiles import check_name, free_name, user_folder
+from tests.tiny import tiny_assets
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("E2CRF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def imported(tmp_path, name):
+    file = tmp_path / "numbers.csv"
+    file.write_text("a,b\n" + "".join(f"{i % 7},{i % 5}\n" for i in range(200)))
+    import_file(file, window=10, out=user_folder("data", name))
+
+
+def test_an_imported_set_is_listed_after_the_shipped_ones_and_loads_by_name(tmp_path):
+    shipped = list_datasets()
+    imported(tmp_path, "mine")
+    assert list_datasets() == [*shipped, "mine"]
+    assert load_dataset("mine").x.shape[1:] == (10, 2)
+
+
+def test_a_shipped_name_wins(tmp_path):
+    imported(tmp_path, "ecg")
+    assert list_datasets().count("ecg") == 1 and load_dataset("ecg").length == 187
+
+
+def test_a_trained_checkpoint_is_found_by_name_beside_the_shipped_ones(tmp_path, monkeypatch, home):
+    assets = tiny_assets(tmp_path / "assets", datasets=("ecg",))
+    monkeypatch.setenv("E2CRF_ASSETS", str(assets))
+    shutil.copytree(assets / "checkpoints" / "ecg", home / "checkpoints" / "my-ecg")
+    assert list_checkpoints() == ["ecg", "my-ecg"]
+    assert checkpoint_folder("my-ecg") == home / "checkpoints" / "my-ecg"
+    assert read_card("my-ecg")["dataset"] == "ecg" and load_checkpoint("my-ecg").name == "my-ecg"
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "/etc", "a\\b", ".hidden", "ä", "x" * 49, "a\n"]
+)
+def test_names_that_could_lead_elsewhere_are_refused(name):
+    with pytest.raises(LabError, match="cannot be used"):
+        user_folder("data", name)
+
+
+def test_folders_with_other_names_are_not_listed(home):
+    (home / "data" / "not ours").mkdir(parents=True)
+    (home / "data" / "not ours" / "dataset.npz").touch()
+    assert "not ours" not in list_datasets()
+
+
+@pytest.mark.parametrize("wanted", ["Prices 2024.csv", "../../etc", "", "ÄÖÜ", "a" * 99, "--x--"])
+def test_a_free_name_is_always_safe_and_new(wanted):
+    first = check_name(free_name(wanted, []))
+    second = check_name(free_name(wanted, [first]))
+    assert second != first and check_name(free_name(wanted, [first, second])) not in (first, second)
