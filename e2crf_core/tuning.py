@@ -26,11 +26,12 @@ from optuna.trial import TrialState
 
 from e2crf_core.checkpoints import replace_file
 from e2crf_core.data import Dataset
+from e2crf_core.drawing import Cancel, Cut, Part, draw
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation import heldout_blocks, machine
 from e2crf_core.metrics import relative_l2, sliced_wasserstein_metric
 from e2crf_core.model import ScoreModel
-from e2crf_core.sampler import Sampler, check_request, synchronise, warm_up
+from e2crf_core.sampler import check_request, synchronise, warm_up
 from e2crf_core.statistics import centred_interval, real_floor, resample_picks
 from e2crf_core.tuning_space import SearchSpace, Setting, measure_ranges, starting_points
 
@@ -43,12 +44,6 @@ GROWTH = 4
 # A finished trial must be this much cheaper before its quality may end another: timings are not exact.
 CHEAPER = 0.95
 CUT = "cut short"
-
-Cancel = Callable[[], bool]
-
-
-class Cut(Exception):
-    """A trial was cancelled, or the budget ended, before it had finished."""
 
 
 @dataclass(frozen=True)
@@ -211,33 +206,6 @@ class Bench:
             return relative_l2(scaled, twin), each
         metric = sliced_wasserstein_metric(directions=spec.directions)
         return metric(scaled, self.held), metric.values(scaled, self.held, picks)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One batch: series (b, N, M) in data units, its compute time and recomputed rows."""
-
-    series: np.ndarray
-    seconds: float
-    rows: int
-    prepared: int
-
-
-def draw(sampler: Sampler, num: int, seed: int, first: int = 0, cancelled: Cancel = lambda: False) -> Part:
-    """One batch of `num` samples numbered from `first`. Raises Cut when `cancelled` says so."""
-    rows = prepared = 0
-    begin = time.perf_counter()
-    with torch.inference_mode():
-        problem, state = sampler.begin(num, seed, first)
-        for _ in range(sampler.plan.steps):
-            if cancelled():
-                raise Cut
-            state, info = sampler.step(problem, state, sampler.policy)
-            rows, prepared = rows + info.rows, prepared + info.samples
-        tokens = state.z.cpu().numpy()
-    synchronise(sampler.model.device)
-    seconds = time.perf_counter() - begin
-    return Part(sampler.model.series(tokens), seconds, rows, prepared)
 
 
 def measure(

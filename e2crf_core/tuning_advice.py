@@ -14,11 +14,12 @@ import optuna
 import torch
 from optuna.trial import TrialState
 
+from e2crf_core.drawing import Cancel
 from e2crf_core.errors import LabError
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import CachePolicy, PolicyError
 from e2crf_core.sampler import synchronise, warm_up
-from e2crf_core.tuning import Bench, Cancel, Point, Rung, Study, measure, pareto_front
+from e2crf_core.tuning import Bench, Point, Rung, Study, measure, pareto_front
 from e2crf_core.tuning_space import FIELDS, NEEDS, OFF, SEARCHABLE, Setting
 
 CLIFF_SHARE = {"sliced_wasserstein": 0.1, "relative_l2": 1.0}

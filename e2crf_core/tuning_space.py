@@ -25,7 +25,7 @@ NONE = "none"
 
 FIELDS = {f.name: f for f in fields(CachePolicy)}
 SEARCHABLE = tuple(name for name in FIELDS if name != "trigger")
-MAIN_FIELDS = ("tau", "bands", "refresh_every", "k_low", "predictor", "adapt", "error_budget")
+MAIN_FIELDS = ("tau", "bands", "clock", "refresh_every", "k_low", "predictor", "adapt", "error_budget")
 LAST_BAND = 100_000
 
 # What a field's value stands for when it switches the feature off, and the range searched when it is on.

@@ -1,0 +1,206 @@
+"""A policy card: three lines run it, a gate guards it, and no damaged card gets through."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from e2crf_core import LabError, Sampler, load_policy
+from e2crf_core.checkpoints import load_checkpoint, save_checkpoint
+from e2crf_core.cli import main
+from e2crf_core.policy import PRESETS, CachePolicy
+from e2crf_core.policy_card import (
+    Interval,
+    PolicyCard,
+    check_card,
+    judge,
+    make_card,
+    save_card,
+    to_html,
+    usage,
+    valid_range,
+)
+from tests.conftest import make_model
+from tests.tiny import tiny_assets
+
+POLICY = CachePolicy(trigger="log_snr", tau=0.4)
+SETTINGS: dict[str, Any] = {"steps": 40, "solver": "ddim", "grid": "linear", "batch": 4, "num": 8}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / "small"
+    save_checkpoint(make_model(dtype=torch.float32), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(checkpoint: Path) -> PolicyCard:
+    """A card whose wall clock range no machine can leave: what is tested is not this machine's speed."""
+    card = make_card(str(checkpoint), load_checkpoint(checkpoint, "cpu"), POLICY, **SETTINGS)
+    return replace(card, valid=replace(card.valid, speedup_wall_min=0.0))
+
+
+def test_a_card_round_trips_and_its_three_lines_run(
+    made: PolicyCard, checkpoint: Path, tmp_path: Path
+) -> None:
+    save_card(made, tmp_path)
+    path = str(tmp_path / "card.json")
+    card = load_policy(path)
+    assert card == made and card.policy == POLICY
+    assert CachePolicy.from_json((tmp_path / "policy.json").read_text()) == POLICY
+    code = usage(path)
+    assert len(code.strip().splitlines()) == 1 + 3
+    names: dict[str, Any] = {}
+    exec(code, names)
+    model = load_checkpoint(checkpoint, "cpu")
+    expected = Sampler(model, POLICY, steps=40, solver="ddim", grid="linear", batch=4).sample(16, 0)
+    np.testing.assert_array_equal(names["series"], expected.series)
+
+
+def test_the_gate_passes_on_the_card_just_made_and_fails_on_another_threshold(made: PolicyCard) -> None:
+    assert check_card(made, "cpu").passed
+    loose = check_card(replace(made, policy=POLICY.replace(tau=10 * POLICY.tau)), "cpu")
+    assert not loose.passed and "relative L2" in loose.reasons[0]
+    tight = check_card(replace(made, policy=POLICY.replace(tau=POLICY.tau / 10)), "cpu")
+    assert not tight.passed and "operations" in tight.reasons[0]
+
+
+def test_each_bound_has_a_verdict_of_its_own(made: PolicyCard) -> None:
+    m = made.measured
+    assert judge(made, m, "cpu").passed
+    slow = replace(m, speedup_wall=Interval(0.5, 0.4, 0.6))
+    strict = replace(made, valid=replace(made.valid, speedup_wall_min=0.9))
+    assert "0.5 times as fast" in judge(strict, slow, "cpu").reasons[0]
+    elsewhere = judge(strict, slow, "cuda")
+    assert elsewhere.passed and "cuda" in elsewhere.notes[-1]
+    drifted = replace(m, sliced_wasserstein_change=Interval(0.5, 0.4, 0.6))
+    bounded = replace(made, valid=replace(made.valid, sliced_wasserstein_change_max=0.1))
+    assert "+0.5" in judge(bounded, drifted, "cpu").reasons[0]
+    broken = replace(m, relative_l2=Interval(float("nan"), 0, 0))
+    assert not judge(made, broken, "cpu").passed
+
+
+def test_a_range_holds_its_own_measurement(made: PolicyCard) -> None:
+    valid = valid_range(made.measured)
+    assert judge(replace(made, valid=valid), made.measured, "cpu").passed
+    exact = replace(made.measured, relative_l2=Interval(0.0, 0.0, 0.0))
+    assert judge(replace(made, valid=valid_range(exact)), exact, "cpu").passed
+
+
+def test_other_weights_fail_the_gate(made: PolicyCard, tmp_path: Path) -> None:
+    save_checkpoint(make_model(dtype=torch.float32, seed=3), tmp_path / "other")
+    verdict = check_card(replace(made, checkpoint=str(tmp_path / "other")), "cpu")
+    assert not verdict.passed and "digest" in verdict.reasons[0]
+
+
+def test_the_page_tells_everything_and_cannot_be_injected(made: PolicyCard) -> None:
+    page = to_html(replace(made, dataset="<script>alert(1)</script>"))
+    assert "<script" not in page and made.digest[:16] in page and "load_policy" in page
+    for text in ("log_snr", "0.4", "ddim", "Relative L2 at most", "check --card"):
+        assert text in page
+
+
+def damage(text: str, **changes: Any) -> str:
+    return json.dumps({**json.loads(text), **changes})
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"kind": "recipe"}, "no policy card"),
+        ({"schema": 9}, "schema"),
+        ({"steps": "many"}, "steps"),
+        ({"steps": True}, "steps"),
+        ({"batch": 0}, "batch"),
+        ({"digest": None}, "digest"),
+        ({"policy": {"schema": 1, "tau": -1}}, "tau"),
+        ({"policy": []}, "policy"),
+        ({"valid": {}}, "relative_l2_max"),
+        ({"valid": []}, "policy card"),
+        ({"measured": None}, "policy card"),
+        ({"versions": 3}, "policy card"),
+        ({"machine": 3}, "policy card"),
+    ],
+)
+def test_a_damaged_card_is_refused_in_one_line(made: PolicyCard, change: dict[str, Any], word: str) -> None:
+    with pytest.raises(LabError, match=word) as caught:
+        PolicyCard.from_json(damage(made.to_json(), **change))
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_cards_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "big.json").write_bytes(b" " * 1_000_001)
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
+    (tmp_path / "text.json").write_text("[1,")
+    for name, word in (("big", "1 MB"), ("binary", "UTF-8"), ("text", "JSON"), ("absent", "cannot be read")):
+        with pytest.raises(LabError, match=word):
+            load_policy(tmp_path / f"{name}.json")
+
+
+def test_from_a_search_to_a_gate_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """tune, deploy what it chose, check it (0), check it with ten times the threshold (1), check nonsense (2)."""
+    monkeypatch.setenv("E2CRF_ASSETS", str(tiny_assets(tmp_path / "assets", ("ecg",))))
+    study, out = tmp_path / "study", tmp_path / "deployed"
+    search = [
+        "tune",
+        "--checkpoint",
+        "ecg",
+        "--out",
+        str(study),
+        "--num",
+        "4",
+        "--batch",
+        "2",
+        "--cost",
+        "flops",
+    ]
+    search += ["--solvers", "ddim", "--steps", "40", "--grids", "linear", "--triggers", "log_snr"]
+    search += ["--trials", "3", "--minutes", "5", "--device", "cpu"]
+    assert main(search) == 0
+    report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert report["trials"] == 3 and (study / "study.json").is_file()
+    deploy = [
+        "deploy",
+        "--checkpoint",
+        "ecg",
+        "--num",
+        "4",
+        "--batch",
+        "2",
+        "--device",
+        "cpu",
+        "--out",
+        str(out),
+    ]
+    if report["setting"]["policy"] is None:
+        assert main([*deploy, "--study", str(study)]) == 2
+        assert "no cache" in capsys.readouterr().err
+    else:
+        assert main([*deploy, "--study", str(study)]) == 0
+        assert load_policy(out / "card.json").policy.tau == report["setting"]["policy"]["tau"]
+    fresh = ["--policy", "balanced", "--solver", "ddim", "--steps", "60"]
+    assert main([*deploy, *fresh]) == 0
+    card = json.loads((out / "card.json").read_text())
+    assert card["checkpoint"] == "ecg" and card["measured"]["sliced_wasserstein"]["value"] > 0
+    card["valid"]["speedup_wall_min"] = 0.0
+    (out / "card.json").write_text(json.dumps(card))
+    check = ["check", "--device", "cpu", "--card"]
+    capsys.readouterr()
+    assert main([*check, str(out / "card.json")]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"] is True
+    card["policy"] |= {"tau": 10 * PRESETS["balanced"].tau}
+    (out / "loose.json").write_text(json.dumps(card))
+    assert main([*check, str(out / "loose.json")]) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed")]
+    assert len(told) == 1 and "quality" in told[0]
+    assert main([*check, str(out / "absent.json")]) == 2
+    assert main([*deploy, "--study", str(tmp_path / "nothing")]) == 2
