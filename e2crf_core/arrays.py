@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -56,6 +57,15 @@ def read_npy(path: str | Path, *, limit: int = LIMIT_BYTES) -> np.ndarray:
         shape, dtype = _header(stream, path.name)
         _check_size(shape, dtype, path.stat().st_size - stream.tell(), limit, path.name)
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def parse_npy(body: bytes, label: str) -> np.ndarray:
+    """The array in the bytes of an NPY file. Raises LabError for objects, forged headers and cut-off data."""
+    stream = io.BytesIO(body)
+    shape, dtype = _header(stream, label)
+    _check_size(shape, dtype, len(body) - stream.tell(), LIMIT_BYTES, label)
+    stream.seek(0)
+    return np.load(stream, allow_pickle=False)
 
 
 def read_npz(path: str | Path, *, limit: int = LIMIT_BYTES) -> dict[str, np.ndarray]:

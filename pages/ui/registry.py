@@ -1,12 +1,16 @@
 """Process-wide table of runs: every session and every socket finds a run by its unguessable id."""
 
+import logging
 import threading
 from collections.abc import Callable
 
+from e2crf_core.archive import RunStore, of_handle
 from e2crf_core.errors import LabError
 from e2crf_core.run import FINISHED, RunHandle, RunSpec
 
 ORPHAN_S = 10.0
+STORE = RunStore()
+"""The archives of this user's runs."""
 
 
 def watched_run(spec: RunSpec) -> RunHandle:
@@ -14,19 +18,35 @@ def watched_run(spec: RunSpec) -> RunHandle:
     return RunHandle(spec, orphan_s=ORPHAN_S)
 
 
+def autosave(run: RunHandle) -> None:
+    """Keep the record of a run that has ended. Wanting disk space must not take a run from those who watch it."""
+    if run.status == "failed" or run.recorder is None or not run.recorder.count:
+        return
+    try:
+        STORE.add(of_handle(run))
+    except (OSError, LabError) as fault:
+        logging.getLogger(__name__).warning("run %s was not saved: %s", run.spec.checkpoint, fault)
+
+
 class RunRegistry:
     """At most `live_limit` unfinished runs and the `keep` youngest finished ones.
 
     A run ends by itself when nobody watches it, so the limit is a bound on what several visitors can start at
-    once, not a queue. Safe to call from any thread.
+    once, not a queue. `ended` is called with each run that has ended, on a thread of its own. Safe to call from
+    any thread.
     """
 
     def __init__(
-        self, live_limit: int = 4, keep: int = 8, make: Callable[[RunSpec], RunHandle] = watched_run
+        self,
+        live_limit: int = 4,
+        keep: int = 8,
+        make: Callable[[RunSpec], RunHandle] = watched_run,
+        ended: Callable[[RunHandle], None] | None = None,
     ) -> None:
         self._live_limit = live_limit
         self._keep = keep
         self._make = make
+        self._on_end = ended
         self._runs: dict[str, RunHandle] = {}
         self._lock = threading.Lock()
 
@@ -46,7 +66,14 @@ class RunRegistry:
                 del self._runs[key]
         run.touch()
         run.start()
+        if self._on_end is not None:
+            threading.Thread(target=self._wait, args=(run, self._on_end), daemon=True).start()
         return run
+
+    @staticmethod
+    def _wait(run: RunHandle, then: Callable[[RunHandle], None]) -> None:
+        run.wait()
+        then(run)
 
     def get(self, run_id: str | None) -> RunHandle | None:
         """The run with that id, or None when it is unknown or was cleaned up."""
@@ -54,4 +81,4 @@ class RunRegistry:
             return self._runs.get(run_id) if run_id else None
 
 
-RUNS = RunRegistry()
+RUNS = RunRegistry(ended=autosave)
