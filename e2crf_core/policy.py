@@ -296,9 +296,9 @@ def _band_faults(value: Any, low: float, high: float) -> list[str]:
 
 PRESETS: dict[str, CachePolicy] = {
     "exact": CachePolicy(trigger="always"),
-    "quality": CachePolicy(trigger="log_snr", tau=0.05),
-    "balanced": CachePolicy(trigger="log_snr", tau=0.18),
-    "fast": CachePolicy(trigger="log_snr", tau=0.45),
+    "quality": CachePolicy(trigger="log_snr", tau=0.06, clock="profile", predictor="linear"),
+    "balanced": CachePolicy(trigger="log_snr", tau=0.18, clock="profile", predictor="linear"),
+    "fast": CachePolicy(trigger="log_snr", tau=0.4, clock="profile", predictor="linear"),
     "paper": CachePolicy(
         trigger="paper",
         tau=0.01,
