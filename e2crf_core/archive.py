@@ -26,13 +26,13 @@ from e2crf_core.arrays import parse_npy, reason
 from e2crf_core.checkpoints import load_checkpoint, replace_file
 from e2crf_core.errors import LabError
 from e2crf_core.events import StepEvent
-from e2crf_core.home import home_dir
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import CachePolicy
 from e2crf_core.recorder import Recorder
 from e2crf_core.run import FINISHED, Comparison, RunHandle, RunResult, RunSpec
 from e2crf_core.sampler import Sampler, observe
 from e2crf_core.solvers import MAX_STEPS
+from e2crf_core.userfiles import user_dir
 
 SCHEMA = 1
 KIND = "e2crf-run"
@@ -254,7 +254,7 @@ def differences(old: Recorder, new: Recorder) -> list[str]:
 
 
 class RunStore:
-    """A folder of archives. Without `folder` it is `runs` in `home_dir()`, looked up at each use."""
+    """A folder of archives. Without `folder` it is `runs` in `user_dir()`, looked up at each use."""
 
     def __init__(self, folder: Path | None = None, autosaved: int = AUTOSAVED) -> None:
         self._folder = folder
@@ -263,7 +263,7 @@ class RunStore:
     @property
     def folder(self) -> Path:
         """Where the archives are."""
-        return self._folder or home_dir() / "runs"
+        return self._folder or user_dir() / "runs"
 
     def path(self, name: str) -> Path:
         """The file of a run. Raises LabError for a name that could lead elsewhere."""

@@ -11,10 +11,10 @@ import pytest
 from e2crf_core import archive as archives
 from e2crf_core.archive import RunStore, differences, events, load, of_handle, rerun, save
 from e2crf_core.errors import LabError
-from e2crf_core.home import home_dir
 from e2crf_core.policy import PRESETS, CachePolicy
 from e2crf_core.recorder import Recorder
 from e2crf_core.run import RunHandle, RunSpec
+from e2crf_core.userfiles import user_dir
 from tests.conftest import make_model
 
 MODEL = replace(make_model(), dataset="")
@@ -240,6 +240,6 @@ def test_an_archive_from_elsewhere_is_taken_in_under_a_name_of_its_own(run, save
 
 def test_home_can_be_moved(monkeypatch, tmp_path):
     monkeypatch.setenv("E2CRF_HOME", str(tmp_path / "there"))
-    assert home_dir() == tmp_path / "there" and RunStore().folder == tmp_path / "there" / "runs"
+    assert user_dir() == tmp_path / "there" and RunStore().folder == tmp_path / "there" / "runs"
     monkeypatch.delenv("E2CRF_HOME")
-    assert home_dir().name == ".e2crf-lab"
+    assert user_dir().name == ".e2crf-lab"
