@@ -84,15 +84,12 @@ def pilot(model: ScoreModel, *, steps: int, solver: str, grid: str, num: int = 1
 def effect(problem: Problem) -> np.ndarray:
     """(steps, n) how strongly an error of F_k, held for a unit of log(a/s), moves the finished sample.
 
-    An error of D moves x = z/a by as much per log(a/s) under the probability flow, twice that under the reverse
-    SDE; what remains of the way shrinks it, for Gaussian data by (v / (v + s²/a²)) to the power 1/2 or 1. So a
-    token matters most while its own signal emerges from the noise.
+    An error c_out dF of D moves x = z/a by as much per log(a/s) under the probability flow, and what remains of the
+    way shrinks it, for Gaussian data by sqrt(v / (v + s²/a²)) = c_out a/s. So a token matters most while its own
+    signal emerges from the noise: the effect is sqrt(v) / (q + 1/q) with q = s / (a sqrt(v)).
     """
-    stochastic = any(row.sigma for row in problem.plan.rows)
-    noise = np.exp(-2 * np.array(problem.levels))[:, None]
-    c_out2 = problem.c_out.double().square().mean(-1).cpu().numpy()
-    wiener = c_out2 / noise
-    return np.sqrt(c_out2) * (2 * wiener if stochastic else np.sqrt(wiener))
+    ratio = np.exp(np.array(problem.levels))[:, None]
+    return problem.c_out.double().square().mean(-1).cpu().numpy() * ratio
 
 
 @dataclass

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 
 from benchmarks import rules
+from e2crf_core.calibration import calibrate
 from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, replace_file
 from e2crf_core.data import load_dataset
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation import PRIMARY, Config, Evaluation, Row, Task, run_shards, summarise
 from e2crf_core.figures import Curve, as_html, curves_chart, plotly_script
 from e2crf_core.model import ScoreModel
-from e2crf_core.policy import PREDICTORS, CachePolicy
+from e2crf_core.policy import CLOCKS, PREDICTORS, CachePolicy
 from e2crf_core.progress import ProgressLine
 from e2crf_core.sampler import Sampler
 from e2crf_core.spectral import band_edges
@@ -110,26 +111,25 @@ def _coupling(model: ScoreModel) -> torch.Tensor:
 def core_policies(tokens: int, steps: int) -> dict[str, list[CachePolicy]]:
     """Settings of every trigger of the core, from much work to little."""
     low, r = max(1, tokens // 8), max(1, steps // 300)
-    return {
-        "log_snr": [CachePolicy(trigger="log_snr", tau=tau) for tau in (0.12, 0.25, 0.5, 1.0)],
+    taus = (0.12, 0.25, 0.5, 1.0)
+    found: dict[str, list[CachePolicy]] = {}
+    for clock in CLOCKS:
+        at = "" if clock == CLOCKS[0] else f" on {clock}"
+        found[f"log_snr{at}"] = [CachePolicy(trigger="log_snr", tau=tau, clock=clock) for tau in taus]
+        found[f"bands{at}"] = [
+            CachePolicy(trigger="bands", bands=((low, tau / 2), (100_000, 2 * tau)), clock=clock)
+            for tau in taus
+        ]
+        found[f"rate{at}"] = [
+            CachePolicy(trigger="rate", tau=tau, clock=clock) for tau in (0.01, 0.02, 0.05, 0.1)
+        ]
+    paper = CachePolicy(
+        trigger="paper", k_low=1, refresh_every=max(2, steps // 7), probe_share=0.01, correct=True
+    )
+    return found | {
         "fixed": [CachePolicy(trigger="fixed", refresh_every=k * r) for k in (5, 9, 18, 36)],
-        "bands": [
-            CachePolicy(trigger="bands", bands=((low, tau), (100_000, 4 * tau)))
-            for tau in (0.06, 0.12, 0.25, 0.5)
-        ],
-        "rate": [CachePolicy(trigger="rate", tau=tau) for tau in (0.03, 0.1, 0.3, 1.0)],
-        "gain": [CachePolicy(trigger="gain", tau=tau) for tau in (1e-3, 1e-2, 1e-1, 1.0)],
-        "paper": [
-            CachePolicy(
-                trigger="paper",
-                tau=tau,
-                k_low=1,
-                refresh_every=max(2, steps // 7),
-                probe_share=0.01,
-                correct=True,
-            )
-            for tau in (0.01, 0.1, 1.0, 10.0)
-        ],
+        "gain": [CachePolicy(trigger="gain", tau=tau) for tau in (1e-4, 1e-3, 1e-2, 1e-1)],
+        "paper": [paper.replace(tau=tau) for tau in (0.01, 0.3, 10.0, 300.0)],
     }
 
 
@@ -139,8 +139,8 @@ EXPERIMENTS: tuple[tuple[str, str, tuple[tuple[float, ...], ...]], ...] = (
     ("pilot bands", "linear", ((0.2,), (0.4,), (0.7,), (1.1,))),
     ("closed form", "hold", ((0.2,), (0.4,), (0.7,), (1.1,))),
     ("closed form", "linear", ((0.2,), (0.4,), (0.7,), (1.1,))),
-    ("online", "linear", ((0.08,), (0.15,), (0.3,))),
-    ("online bands", "linear", ((0.08,), (0.15,), (0.3,))),
+    ("online", "linear", ((0.15,), (0.3,), (0.5,))),
+    ("online bands", "linear", ((0.15,), (0.3,), (0.5,))),
     ("subset", "linear", ((0.15, 0.05), (0.3, 0.05), (0.6, 0.05))),
     ("top share", "linear", ((0.1, 0.5), (0.2, 0.5), (0.4, 0.5))),
     ("top share, coupled", "linear", ((0.1, 0.5), (0.2, 0.5), (0.4, 0.5))),
@@ -321,6 +321,8 @@ def main() -> None:
     try:
         for name in arguments.checkpoints or list_checkpoints():
             model = load_checkpoint(name, arguments.device)
+            if not model.profile.levels:
+                model = replace(model, profile=calibrate(model))
             steps = arguments.steps or (100 if quick else 300)
             task = Task(
                 model=model,

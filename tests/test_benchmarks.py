@@ -1,0 +1,78 @@
+"""The benchmark scripts keep working: their tables can be read, and experimental rules obey the laws of a cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import paper_tables, rules, trigger_study
+from e2crf_core.evaluation import load_configs
+from e2crf_core.model import ScoreModel
+from e2crf_core.policy import CachePolicy
+from e2crf_core.sampler import Sampler
+
+CONFIGS = sorted((Path(paper_tables.__file__).parent / "configs").glob("*.json"))
+PLAN = {"steps": 60, "solver": "euler_maruyama", "grid": "linear"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_tables_can_be_read_and_have_a_reference(path: Path) -> None:
+    configs = load_configs(path)
+    assert any(config.policy is None for config in configs)
+
+
+def test_published_rows_are_rows_of_ours() -> None:
+    for name in ("ablation", "sensitivity"):
+        ours = {config.name for config in paper_tables.table(name)}
+        assert set(paper_tables.PUBLISHED[name]) <= ours
+
+
+def test_the_quick_form_scales_steps_and_refreshes_alike() -> None:
+    for row in paper_tables.table("ablation", "sensitivity"):
+        quick = paper_tables.scaled(row, 0.1)
+        if row.solver != "euler_maruyama":
+            assert quick == row
+            continue
+        assert quick.steps == row.steps // 10
+        if row.policy is not None and row.policy.refresh_every >= 100:
+            assert quick.policy is not None
+            assert quick.policy.refresh_every == row.policy.refresh_every // 10
+
+
+def test_a_rule_that_chooses_everything_is_the_uncached_sampler(model: ScoreModel) -> None:
+    every = rules.RuleSampler(
+        model, lambda problem, state: torch.ones(1, model.n, dtype=torch.bool), CachePolicy(), **PLAN
+    )
+    plain = Sampler(model, cached=False, **PLAN)
+    np.testing.assert_allclose(every.sample(2).tokens, plain.sample(2).tokens, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("rule", "predictor", "settings"), trigger_study.EXPERIMENTS, ids=lambda x: str(x)[:24]
+)
+def test_rules_save_work_and_do_not_mix_samples(
+    model: ScoreModel, rule: str, predictor: str, settings: tuple[tuple[float, ...], ...]
+) -> None:
+    row = trigger_study.RuleConfig(
+        "row", "euler_maruyama", "linear", 60, CachePolicy(predictor=predictor), rule, settings[-1]
+    )
+    together = row.sampler(model, 3).sample(3)
+    assert 1 / 60 <= together.token_share < 0.8
+    alone = row.sampler(model, 1).sample(3)
+    np.testing.assert_allclose(together.tokens, alone.tokens, atol=1e-9)
+    assert json.dumps(row.describe()) != json.dumps(
+        trigger_study.RuleConfig(**{**vars(row), "rule": "x"}).describe()
+    )
+
+
+def test_the_effect_of_a_token_peaks_where_its_signal_emerges(model: ScoreModel) -> None:
+    with torch.inference_mode():
+        problem, _ = Sampler(model, steps=400, solver="ddim", grid="log_snr").begin(1, 0)
+    peak = np.array(problem.levels)[rules.effect(problem).argmax(0)]
+    emerges = -0.5 * np.log(model.v.mean(-1).numpy())
+    inside = np.abs(emerges) < 3
+    np.testing.assert_allclose(peak[inside], emerges[inside], atol=0.35)
