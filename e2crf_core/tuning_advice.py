@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -26,6 +27,8 @@ CLIFF_SHARE = {"sliced_wasserstein": 0.1, "relative_l2": 1.0}
 """Share of the quality by which it may change within 20% of the threshold before that is called a cliff."""
 VISIBLE = 0.05
 """The relative change of quality that samples should be enough to see."""
+NEAR = 0.02
+"""Points that cannot be told from the best count as equal to it only if they also measured so near."""
 FEWEST_TRIALS = 12
 
 
@@ -68,7 +71,7 @@ def pick(
     `budget` is how much worse the quality may be: as a share of the reference's sliced Wasserstein distance, or
     the largest relative L2. With latency alone, the best quality in time; of points that cannot be told from it
     the cheapest. With a quality budget, the cheapest point that meets it with the upper end of its interval.
-    With neither, the cheapest point that is not certainly worse than the uncached reference.
+    With neither, the cheapest point that measured near the uncached reference and is not certainly worse.
     """
     complete = [point for point in points if point.complete]
     if not complete:
@@ -106,12 +109,12 @@ def pick(
         return Choice(point, why, True)
     if latency is not None:
         best = min(in_time, key=lambda p: p.last.quality)
-        alike = [p for p in in_time if p.last.change(best.last)[1] <= 0]
+        alike = [p for p in in_time if _alike(p, best, NEAR)]
         point = min(alike, key=lambda p: p.last.cost(cost))
         why = (
-            f"Of {len(in_time)} points that take {1e3 * latency:.3g} ms a sample or less, {len(alike)} cannot be"
-            f" told from the best in quality; the cheapest of them is {point.setting.describe()}:"
-            f" {_quality(point, reference, quality)} at {_ms(point)}."
+            f"Of {len(in_time)} points that take {1e3 * latency:.3g} ms a sample or less, {len(alike)} are within"
+            f" {100 * NEAR:.0f}% of the best quality and cannot be told from it; the cheapest of them is"
+            f" {point.setting.describe()}: {_quality(point, reference, quality)} at {_ms(point)}."
         )
         return Choice(point, why, True)
     if quality == "relative_l2":
@@ -121,16 +124,16 @@ def pick(
             f" time. That is {point.setting.describe()}: {_quality(point, reference, quality)} at {_ms(point)}."
         )
         return Choice(point, why, True)
-    able = [p for p in complete if p.last.change(reference.last)[1] <= 0] or [
-        min(complete, key=lambda p: p.last.change(reference.last)[1])
+    able = [p for p in complete if _alike(p, reference, VISIBLE)] or [
+        min(complete, key=lambda p: p.last.quality)
     ]
     point = min(able, key=lambda p: p.last.cost(cost))
     why = (
-        f"No budget was given: of {len(able)} points that are not certainly worse than the uncached reference"
-        f" ({_ms(reference)}), the cheapest is {point.setting.describe()}:"
-        f" {_quality(point, reference, quality)} at {_ms(point)}."
+        f"No budget was given: of {len(able)} points that measured at most {100 * VISIBLE:.0f}% worse than the"
+        f" uncached reference ({_ms(reference)}) and are not certainly worse, the cheapest is"
+        f" {point.setting.describe()}: {_quality(point, reference, quality)} at {_ms(point)}."
     )
-    return Choice(point, why, point.last.change(reference.last)[1] <= 0)
+    return Choice(point, why, _alike(point, reference, VISIBLE))
 
 
 def _knee(front: Sequence[Point], cost: str) -> Point:
@@ -141,6 +144,12 @@ def _knee(front: Sequence[Point], cost: str) -> Point:
         return front[0]
     x, y = (x - x[0]) / (x[-1] - x[0]), (y - y[-1]) / (y[0] - y[-1])
     return front[int(np.argmin(x + y))]
+
+
+def _alike(point: Point, other: Point, share: float) -> bool:
+    """Whether a point is not certainly worse than another, nor measured worse by more than a share of it."""
+    value, low, _ = point.last.change(other.last)
+    return low <= 0 and value <= share * other.last.quality
 
 
 def _excess(point: Point, reference: Point, quality: str) -> float:
@@ -178,11 +187,13 @@ def dominating(points: Sequence[Point], other: Point, cost: str) -> list[Point]:
 def importance(study: optuna.Study) -> dict[str, dict[str, float]]:
     """How much each searched knob decides cost and quality (shares that sum to 1), most important first.
 
-    PED-ANOVA of the finished trials, conditional knobs included; empty while there are fewer than
-    FEWEST_TRIALS.
+    PED-ANOVA of the finished trials. Knobs that fewer than FEWEST_TRIALS of them have, such as those of a
+    trigger that was hardly tried, are left out: nothing could be told of them.
     """
     trials = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
-    if len(trials) < FEWEST_TRIALS:
+    counts = Counter(name for t in trials for name, d in t.distributions.items() if not d.single())
+    known = [name for name, count in counts.items() if count >= FEWEST_TRIALS]
+    if not known:
         return {}
     told: dict[str, dict[str, float]] = {}
     for index, name in enumerate(("cost", "quality")):
@@ -192,7 +203,7 @@ def importance(study: optuna.Study) -> dict[str, dict[str, float]]:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = optuna.importance.get_param_importances(study, target=target)
+            found = optuna.importance.get_param_importances(study, params=known, target=target)
         told[name] = dict(sorted(found.items(), key=lambda item: -item[1]))
     return told
 

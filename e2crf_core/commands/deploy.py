@@ -28,6 +28,14 @@ def add(commands: Any) -> None:
     check.add_argument("--card", type=Path, required=True)
     check.add_argument("--device", default="auto", help="auto, cpu or cuda")
     check.set_defaults(command=_check)
+    export = commands.add_parser(
+        "export", help="write network and run table for programs without this package"
+    )
+    _add_setting(export)
+    export.add_argument("--card", type=Path, help="export what a policy card states")
+    export.add_argument("--format", default="torch", help="torch, onnx, or both separated by a comma")
+    export.add_argument("--out", type=Path, required=True, help="folder to write")
+    export.set_defaults(command=_export)
 
 
 def _add_setting(parser: Any) -> None:
@@ -134,3 +142,26 @@ def _check(arguments: argparse.Namespace) -> int:
         )
     )
     return 0
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from e2crf_core.checkpoints import load_checkpoint
+    from e2crf_core.commands.sample import load_policy_argument
+    from e2crf_core.export import check_exportable, export_policy
+    from e2crf_core.policy_card import load_policy
+
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise LabError(f"--out {arguments.out} is a file: name a folder")
+    formats = tuple(part.strip() for part in arguments.format.split(","))
+    plan: dict[str, Any] = {name: getattr(arguments, name) for name in ("steps", "solver", "grid")}
+    if arguments.card is not None:
+        card = load_policy(arguments.card)
+        check_exportable(card.policy)
+        model, policy = card.model("cpu"), card.policy
+        plan = {name: getattr(card, name) for name in plan}
+    else:
+        policy = load_policy_argument(arguments.policy)
+        check_exportable(policy)
+        model = load_checkpoint(arguments.checkpoint, "cpu")
+    report = export_policy(model, policy, arguments.out, formats=formats, **plan)
+    print(json.dumps({"out": str(arguments.out), **report}))

@@ -1,0 +1,111 @@
+"""Exports: a run without decisions equals the eager one, and what needs decisions is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from e2crf_core import LabError, Sampler
+from e2crf_core.checkpoints import save_checkpoint
+from e2crf_core.cli import main
+from e2crf_core.export import ExportedSampler, check_exportable, export_policy, mixing_table
+from e2crf_core.policy import PRESETS, CachePolicy
+from tests.conftest import make_model
+
+MODEL = make_model(dtype=torch.float32)
+ONNX = all(importlib.util.find_spec(m) for m in ("onnx", "onnxscript", "onnxruntime"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "plan"),
+    [
+        (CachePolicy(trigger="log_snr", tau=0.6, predictor="quadratic", correct=True), {"steps": 24}),
+        (
+            CachePolicy(trigger="fixed", refresh_every=3, predictor="linear"),
+            {"steps": 21, "solver": "heun", "grid": "log_snr"},
+        ),
+        (CachePolicy(trigger="log_snr", tau=0.9, refresh_every=7), {"steps": 30, "solver": "sde_dpmpp_2m"}),
+    ],
+)
+def test_an_exported_run_equals_the_eager_one(
+    tmp_path: Path, policy: CachePolicy, plan: dict[str, Any]
+) -> None:
+    report = export_policy(MODEL, policy, tmp_path, **plan)
+    assert report["calls"] < plan["steps"] and report["differences"]["torch"]["network"] < 1e-5
+    sampler = Sampler(MODEL, policy, **plan)
+    for num in (1, 4):
+        np.testing.assert_allclose(
+            ExportedSampler(tmp_path).sample(num, 5), sampler.sample(num, 5).series, atol=2e-4
+        )
+
+
+@pytest.mark.skipif(not ONNX, reason="onnx, onnxscript and onnxruntime are optional")
+def test_the_same_run_under_onnx(tmp_path: Path) -> None:
+    policy = CachePolicy(trigger="fixed", refresh_every=2)
+    report = export_policy(MODEL, policy, tmp_path, steps=12, formats=("torch", "onnx"))
+    assert max(report["differences"]["onnx"].values()) < 1e-3
+    a, b = (ExportedSampler(tmp_path, runtime).sample(2, 1) for runtime in ("torch", "onnx"))
+    np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_the_table_says_when_the_network_is_called_and_how_outputs_are_mixed() -> None:
+    held = Sampler(MODEL, CachePolicy(trigger="fixed", refresh_every=4), steps=10)
+    called, mix = mixing_table(held)
+    assert called.tolist() == [i % 4 == 0 for i in range(10)]
+    np.testing.assert_array_equal(mix, np.tile([1.0, 0.0, 0.0], (10, 1)))
+    linear = Sampler(MODEL, CachePolicy(trigger="fixed", refresh_every=4, predictor="linear"), steps=10)
+    _, mix = mixing_table(linear)
+    np.testing.assert_allclose(mix.sum(1), 1.0)
+    assert mix[5, 0] > 1 and mix[5, 1] < 0
+    every, _ = mixing_table(Sampler(MODEL, PRESETS["exact"], steps=10))
+    assert every.all()
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        PRESETS["paper"],
+        CachePolicy(trigger="gain"),
+        CachePolicy(trigger="bands"),
+        CachePolicy(adapt=True),
+        CachePolicy(probe_share=0.1),
+        CachePolicy(k_low=3),
+        CachePolicy(tau_warn=0.5),
+    ],
+)
+def test_a_policy_that_decides_on_the_data_is_refused(policy: CachePolicy) -> None:
+    with pytest.raises(LabError, match="cannot be exported"):
+        check_exportable(policy)
+
+
+def test_wrong_requests_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="format"):
+        export_policy(MODEL, PRESETS["fast"], tmp_path, steps=12, formats=("tflite",))
+    with pytest.raises(LabError, match="no export"):
+        ExportedSampler(tmp_path / "nothing")
+
+
+def test_the_command_exports_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(MODEL, tmp_path / "model")
+    command = [
+        "export",
+        "--checkpoint",
+        str(tmp_path / "model"),
+        "--steps",
+        "12",
+        "--out",
+        str(tmp_path / "x"),
+    ]
+    assert main([*command, "--policy", "fast"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["steps"] == 12 and (tmp_path / "x" / "network.pt2").is_file()
+    with pytest.raises(LabError, match="format onnx"):
+        ExportedSampler(tmp_path / "x", "onnx")
+    assert main([*command, "--policy", "paper"]) == 2
+    assert "cannot be exported" in capsys.readouterr().err
