@@ -130,7 +130,7 @@ def learn(
         u=chosen.put(cache.u, chosen.take(u)),
         z=chosen.put(cache.z, chosen.take(state.z)),
         gain=gain,
-        clock=_tick(cache.clock, reasons, level, i, known),
+        clock=tick(cache.clock, reasons, level, i, known),
         r=r,
         rate=rate,
         scale=scale,
@@ -177,7 +177,7 @@ def _differences(
     return chosen.put(old, slope_rows), chosen.put(curve, curve_rows)
 
 
-def _tick(clock: Clock, reasons: Tensor, level: float, step: int, known: bool) -> Clock:
+def tick(clock: Clock, reasons: Tensor, level: float, step: int, known: bool) -> Clock:
     """The clock after recomputing where reasons are non-zero; it stays (1, n) while all samples agree."""
     now = reasons > 0
     every = now.all(1, keepdim=True)
