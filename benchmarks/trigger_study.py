@@ -333,7 +333,7 @@ def main() -> None:
                 directions=300,
             )
             folder = arguments.work / f"{model.name}-{'quick' if quick else 'full'}"
-            run_shards(task, folder, ProgressLine(f"{model.name} (ms)"))
+            run_shards(task, folder, ProgressLine(f"{model.name}, seconds"))
             evaluations[model.name] = summarise(task, folder, ProgressLine("measuring"))
     except LabError as fault:
         raise SystemExit(f"error: {fault}") from None

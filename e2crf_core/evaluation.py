@@ -294,7 +294,7 @@ def _silent(done: int, total: int) -> None:
 
 
 def run_shards(task: Task, out: Path, report: Report = _silent) -> None:
-    """Run what is missing in `out`. `report(done, total)` counts estimated milliseconds of this call."""
+    """Run what is missing in `out`. `report(done, total)` counts estimated seconds of this call."""
     claim(out, task)
     order = list(range(len(task.configs)))
     missing = [
@@ -336,7 +336,7 @@ def run_shards(task: Task, out: Path, report: Report = _silent) -> None:
 
 def _progress(report: Report, spent: float, one: float, ahead: float) -> Report:
     """Steps of one run, of `one` second(s), as a part of all `ahead`."""
-    return lambda done, total: report(int(1e3 * (spent + one * done / total)), int(1e3 * (spent + ahead)) + 1)
+    return lambda done, total: report(int(spent + one * done / total), int(spent + ahead) + 1)
 
 
 def _expected(task: Task, cost: dict[int, float], work: Sequence[tuple[int, int]]) -> float:
@@ -570,7 +570,7 @@ def evaluate(task: Task, out: Path, *, quiet: bool = False) -> Evaluation:
     """Run what is missing, measure everything, write the results. Progress goes to stderr unless `quiet`."""
     from e2crf_core.report import write_results
 
-    run_shards(task, out, _silent if quiet else ProgressLine(f"evaluating {task.model.name} (ms)"))
+    run_shards(task, out, _silent if quiet else ProgressLine(f"evaluating {task.model.name}, seconds"))
     evaluation = summarise(task, out, _silent if quiet else ProgressLine("measuring"))
     write_results(evaluation, out)
     return evaluation
