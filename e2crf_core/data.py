@@ -162,6 +162,11 @@ def _locate(name_or_path: str | Path) -> tuple[str, Path, Path]:
     )
 
 
+def dataset_file(name_or_path: str | Path) -> Path:
+    """The file that holds a data set's arrays. Raises LabError when there is none."""
+    return _locate(name_or_path)[1]
+
+
 def _check(path: Path, stored: dict[str, np.ndarray], card: Any) -> None:
     """Refuse arrays and cards that are not a data set of ours."""
     missing = sorted({"X", "channels", "group", "start"} - stored.keys())

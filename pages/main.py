@@ -23,6 +23,9 @@ st.html(FRONT / "page.css")
 page = st.navigation(
     [
         st.Page("live.py", title="Live", icon=":material/play_circle:", default=True),
+        st.Page("data.py", title="Data", icon=":material/dataset:", url_path="data"),
+        st.Page("models.py", title="Models", icon=":material/neurology:", url_path="models"),
+        st.Page("training.py", title="Training", icon=":material/model_training:", url_path="training"),
         st.Page("method.py", title="Method", icon=":material/menu_book:", url_path="method"),
     ],
     position="top",

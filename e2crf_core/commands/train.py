@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,13 @@ def _card(arguments: argparse.Namespace) -> None:
     print(json.dumps(measure_card(arguments.checkpoint, arguments.seed)))
 
 
-def measure_card(checkpoint: str | Path, seed: int) -> dict[str, Any]:
-    """Calibrate the profile, run the held-out protocol, write both into the card; returns the main figures."""
+def measure_card(
+    checkpoint: str | Path, seed: int = 0, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Calibrate the profile, run the held-out protocol, write both into the card; returns the main figures.
+
+    `progress` gets (done, total) of the protocol; without it a line on stderr says so.
+    """
     from e2crf_core.calibration import calibrate
     from e2crf_core.checkpoints import checkpoint_folder, load_checkpoint, read_card, replace_file
     from e2crf_core.data import load_dataset
@@ -95,7 +101,7 @@ def measure_card(checkpoint: str | Path, seed: int) -> dict[str, Any]:
 
     model = load_checkpoint(checkpoint)
     dataset = load_dataset(model.dataset)
-    measured = heldout_protocol(model, dataset, seed=seed, progress=ProgressLine("measuring"))
+    measured = heldout_protocol(model, dataset, seed=seed, progress=progress or ProgressLine("measuring"))
     measured["command"] = f"python -m e2crf_core card --checkpoint {checkpoint} --seed {seed}"
     folder = checkpoint_folder(checkpoint)
     card = {**read_card(folder), "profile": asdict(calibrate(model)), "measured": measured}

@@ -1,0 +1,187 @@
+"""Trainings of this server: started, found again, stopped and resumed by name. Knows nothing of Streamlit.
+
+What a training is stands in files of its checkpoint's folder, so that a reload, another visitor and a server that
+was started anew all see the same; only whether its process is alive is known here.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from e2crf_core.checkpoints import list_checkpoints, replace_file
+from e2crf_core.data import load_dataset
+from e2crf_core.errors import LabError
+from e2crf_core.training import TrainSpec
+from e2crf_core.userfiles import user_folder, user_names
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNNING = ("starting", "preparing", "training", "measuring")
+JOB = "training/job.json"
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What is known of a training now. `status`: one of RUNNING, or done, stopped, failed, interrupted."""
+
+    name: str
+    status: str
+    spec: TrainSpec
+    error: str = ""
+    note: str = ""
+    step: int = 0
+    steps: int = 0
+    seconds_left: float | None = None
+    measured: float = 0.0
+    history: tuple[dict[str, float], ...] = field(default=())
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is at work."""
+        return self.status in RUNNING
+
+    @property
+    def resumable(self) -> bool:
+        """Whether steps are left that a resume would take."""
+        return not self.running and (not self.steps or self.step < self.steps)
+
+    @property
+    def saved(self) -> bool:
+        """Whether its checkpoint can be used."""
+        return self.name in list_checkpoints()
+
+
+def threads() -> int:
+    """Processor threads of a training: one core is left to the pages."""
+    return max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1))
+
+
+def series_drawn(name: str) -> dict[int, np.ndarray]:
+    """What a training drew at some of its steps, always out of the same noise: step -> (S, N, M), data units."""
+    path = user_folder("checkpoints", name) / "training" / "previews.npz"
+    try:
+        with np.load(path) as stored:
+            return dict(zip(stored["steps"].tolist(), stored["series"], strict=True))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return {}
+
+
+class TrainingJobs:
+    """At most `limit` trainings at once. Safe to call from any thread."""
+
+    def __init__(self, limit: int = 1) -> None:
+        self._limit = limit
+        self._processes: dict[Path, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """All trainings of the user's folder, the youngest first."""
+
+        def age(name: str) -> float:
+            return (user_folder("checkpoints", name) / JOB).stat().st_mtime
+
+        found = [n for n in user_names("checkpoints", "training") if self._job(n) is not None]
+        return sorted(found, key=age, reverse=True)
+
+    def start(self, name: str, spec: TrainSpec) -> None:
+        """Begin a training whose checkpoint will be called `name`. Raises LabError when it cannot begin."""
+        folder = user_folder("checkpoints", name)
+        if name in list_checkpoints() or folder.exists():
+            raise LabError(f"there is a checkpoint {name!r} already: choose another name")
+        load_dataset(spec.data)
+        with self._lock:
+            self._room()
+            job = {"spec": asdict(spec), "threads": threads()}
+            replace_file(folder / JOB, lambda path: path.write_text(json.dumps(job)))
+            self._launch(folder)
+
+    def resume(self, name: str) -> None:
+        """Go on where a stopped or interrupted training was left. Raises LabError when there is nothing to do."""
+        folder = user_folder("checkpoints", name)
+        state = self.state(name)
+        if state is None or not state.resumable:
+            raise LabError(f"there is no training {name!r} with steps left")
+        with self._lock:
+            self._room()
+            (folder / "training" / "stop").unlink(missing_ok=True)
+            (folder / "training" / "progress.json").unlink(missing_ok=True)
+            self._launch(folder)
+
+    def stop(self, name: str) -> None:
+        """Ask a training to end and to keep its best weights."""
+        if self._alive(user_folder("checkpoints", name)):
+            (user_folder("checkpoints", name) / "training" / "stop").touch()
+
+    def state(self, name: str) -> JobState | None:
+        """What is known of a training, or None when there is none of that name."""
+        job = self._job(name)
+        if job is None:
+            return None
+        # Asked first: a worker that ends in between has written its last word by then.
+        alive = self._alive(user_folder("checkpoints", name))
+        said = self._read(name, "progress.json") or {"status": "starting"}
+        status = str(said["status"])
+        if status in RUNNING and not alive:
+            status = "interrupted"
+        known = {
+            k: said[k] for k in ("error", "note", "step", "steps", "seconds_left", "measured") if k in said
+        }
+        return JobState(
+            name, status, TrainSpec(**job["spec"]), history=tuple(said.get("history", ())), **known
+        )
+
+    def running(self) -> str | None:
+        """Name of a training that is at work."""
+        with self._lock:
+            return next((f.name for f in self._processes if self._alive(f)), None)
+
+    def close(self, seconds: float = 20) -> None:
+        """End all trainings and wait for them."""
+        for folder in list(self._processes):
+            self.stop(folder.name)
+        for process in self._processes.values():
+            process.wait(seconds)
+
+    def _alive(self, folder: Path) -> bool:
+        process = self._processes.get(folder)
+        return process is not None and process.poll() is None
+
+    def _room(self) -> None:
+        busy = [folder.name for folder in self._processes if self._alive(folder)]
+        if len(busy) >= self._limit:
+            raise LabError(f"{busy[0]!r} is being trained: stop it, or wait until it is done")
+
+    def _launch(self, folder: Path) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "pages.ui.training_worker",
+            str(folder),
+            "--parent",
+            str(os.getpid()),
+        ]
+        with open(folder / "training" / "log.txt", "ab") as log:
+            self._processes[folder] = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def _job(self, name: str) -> dict[str, Any] | None:
+        return self._read(name, "job.json")
+
+    def _read(self, name: str, file: str) -> dict[str, Any] | None:
+        try:
+            text = (user_folder("checkpoints", name) / "training" / file).read_text()
+            return dict(json.loads(text))
+        except (OSError, ValueError):
+            return None
+
+
+JOBS = TrainingJobs()
