@@ -332,6 +332,8 @@ def run_shards(task: Task, out: Path, report: Report = _silent) -> None:
         _write_shard(_shard_path(out, index, repeat), shard)
         cost[index] = made.seconds
         spent += made.seconds
+    if missing:
+        report(int(spent) + 1, int(spent) + 1)
 
 
 def _progress(report: Report, spent: float, one: float, ahead: float) -> Report:
