@@ -298,7 +298,7 @@ PRESETS: dict[str, CachePolicy] = {
     "exact": CachePolicy(trigger="always"),
     "quality": CachePolicy(trigger="log_snr", tau=0.06, clock="profile", predictor="linear"),
     "balanced": CachePolicy(trigger="log_snr", tau=0.18, clock="profile", predictor="linear"),
-    "fast": CachePolicy(trigger="log_snr", tau=0.4, clock="profile", predictor="linear"),
+    "fast": CachePolicy(trigger="log_snr", tau=0.45, clock="profile", predictor="linear"),
     "paper": CachePolicy(
         trigger="paper",
         tau=0.01,
