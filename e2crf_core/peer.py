@@ -262,6 +262,12 @@ class PeerModel(ScoreModel):
         """|x| (..., N, M) of each token: here a real or an imaginary part."""
         return np.abs(tokens) / np.sqrt(self.v.cpu().numpy())
 
+    def series_magnitudes(self, series: np.ndarray) -> np.ndarray:
+        """|x| (..., N, M) of each token of series (..., N, M) in data units, as `magnitudes` has it."""
+        scale = np.where(self.position_std > 0, self.position_std, 1.0)
+        positions = (to_positions(series) - self.position_mean) / scale
+        return np.abs(positions[..., frequency_order(self.length), :])
+
 
 def _refuse(name: str, what: str) -> LabError:
     return LabError(

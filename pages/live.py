@@ -55,10 +55,21 @@ def adopt(handle: RunHandle) -> None:
     )
 
 
+def choose_checkpoint(checkpoints: list[str]) -> None:
+    """A link that names a checkpoint begins anew with it; one that was removed is chosen no longer."""
+    asked = st.query_params.get("checkpoint")
+    if asked is not None:
+        st.query_params.pop("checkpoint")
+        if asked in checkpoints:
+            st.session_state.pop("run", None)
+            st.session_state["checkpoint"] = asked
+    if st.session_state.get("checkpoint") not in checkpoints:
+        st.session_state["checkpoint"] = checkpoints[0]
+
+
 def settings(checkpoints: list[str]) -> None:
     """Widgets of what a run is given at its start."""
     for name, default in (
-        ("checkpoint", checkpoints[0]),
         ("steps", STEPS),
         ("num", NUM),
         ("seed", SEED),
@@ -223,12 +234,17 @@ def page() -> None:
             "`python -m e2crf_core train --dataset ecg --out assets/checkpoints/ecg`, then reload this page."
         )
         return
+    choose_checkpoint(checkpoints)
     handle = adopted_run()
     with st.sidebar:
         st.markdown("**Run**")
         settings(checkpoints)
     shown = handle.spec.checkpoint if handle is not None else st.session_state.checkpoint
-    reference = reference_of(shown)
+    try:
+        reference = reference_of(shown)
+    except LabError as unknown:
+        st.error(str(unknown))
+        return
     with st.sidebar:
         st.markdown("**Cache policy**", help="Acts at once on a running sampler.")
         policy_form(handle, reference.frequencies)

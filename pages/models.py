@@ -185,14 +185,14 @@ def quality_panel(name: str, card: dict[str, Any]) -> None:
     rows = [
         (
             f["title"],
+            f"{f['ratio']:.2f}×",
             f"{f['value']:.4g} ({f['low']:.4g} to {f['high']:.4g})",
             f"{f['floor']:.4g} ({f['floor_low']:.4g} to {f['floor_high']:.4g})",
-            f"{f['ratio']:.2f}×",
         )
         for f in measured["figures"].values()
     ]
     st.dataframe(
-        pd.DataFrame(rows, columns=["distance", "generated (95%)", "real floor (95%)", "ratio"]),
+        pd.DataFrame(rows, columns=["distance", "over floor", "generated (95%)", "real floor (95%)"]),
         hide_index=True,
         alt="Distances of the held-out protocol with intervals and floors",
     )

@@ -13,7 +13,7 @@ from e2crf_core.training import TRAIN_PRESETS, TrainSpec
 from e2crf_core.userfiles import check_name, free_name
 from pages.ui import library
 from pages.ui.address import note, recall
-from pages.ui.charts import history_chart, series_grid
+from pages.ui.charts import history_chart, stages_chart
 from pages.ui.feed import time_axis
 from pages.ui.own import remove_button
 from pages.ui.theme import palette
@@ -21,7 +21,7 @@ from pages.ui.training_job import JOBS, JobState, series_drawn
 
 NEW = "new"
 TICK_S = 1.0
-STAGES = 3
+STAGES = 4
 PATIENCE = 12
 PRESETS = {
     "compact": "Compact: 0.5 million weights, for a laptop",
@@ -260,19 +260,11 @@ def learning(name: str, data_name: str) -> None:
     colours, time = palette(), time_axis(data)
     rows = [("Real, held out", data.x[real, :, channel], colours[7])]
     rows += [(f"Step {step:,}", drawn[step][:, :, channel], colours[0]) for step in shown]
-    for place, row in enumerate(rows):
-        st.plotly_chart(
-            series_grid(
-                [row],
-                step=time["step"],
-                x_title=time["title"] if place == len(rows) - 1 else "",
-                y_title=data.units[channel],
-                columns=count,
-                height=150 if place == len(rows) - 1 else 118,
-            ),
-            key=f"learning.{name}.{place}",
-            alt=f"{row[0]}: {count} series of {data.channels[channel]}",
-        )
+    st.plotly_chart(
+        stages_chart(rows, step=time["step"], x_title=time["title"], y_title=data.units[channel]),
+        key=f"learning.{name}",
+        alt=f"Real series, and series drawn at steps {', '.join(map(str, shown))}",
+    )
 
 
 def forget(name: str) -> None:

@@ -89,6 +89,53 @@ def series_grid(
     return _quiet(figure, height, legend=False)
 
 
+def stages_chart(
+    rows: Sequence[tuple[str, np.ndarray, str]], *, step: float, x_title: str, y_title: str
+) -> go.Figure:
+    """Rows of small plots on one scale: (title, (S, N), colour), a column for each series."""
+    columns = max(len(series) for _, series, _ in rows)
+    figure = make_subplots(
+        rows=len(rows),
+        cols=columns,
+        shared_xaxes="all",
+        shared_yaxes="all",
+        horizontal_spacing=0.01,
+        vertical_spacing=0.22 / len(rows),
+    )
+    for row, (title, series, colour) in enumerate(rows, 1):
+        for column, line in enumerate(series, 1):
+            figure.add_trace(
+                go.Scatter(
+                    x=np.arange(len(line)) * step,
+                    y=line,
+                    mode="lines",
+                    line={"color": colour, "width": 1.4},
+                    name=title,
+                    hovertemplate="%{x:.4g}: %{y:.4g}<extra>%{fullData.name}</extra>",
+                ),
+                row=row,
+                col=column,
+            )
+        first = (row - 1) * columns + 1
+        figure.add_annotation(
+            text=f"<b>{title}</b>",
+            font={"color": colour, "size": 13},
+            xref=f"x{first if first > 1 else ''} domain",
+            yref=f"y{first if first > 1 else ''} domain",
+            x=0,
+            y=1,
+            xanchor="left",
+            yanchor="bottom",
+            showarrow=False,
+        )
+    figure.update_xaxes(showticklabels=False, showgrid=False, ticks="", nticks=4)
+    figure.update_yaxes(showticklabels=False, ticks="", nticks=4)
+    figure.update_xaxes(showticklabels=True, title=x_title, title_standoff=14, row=len(rows), col=1)
+    for row in range(1, len(rows) + 1):
+        figure.update_yaxes(showticklabels=True, title=y_title, row=row, col=1)
+    return _quiet(figure, 90 + 100 * len(rows), legend=False)
+
+
 def localization_chart(
     share: np.ndarray, channels: Sequence[str], colours: Sequence[str], *, height: int = 420
 ) -> go.Figure:
@@ -171,7 +218,7 @@ def profile_chart(
         )
     )
     figure.add_hline(y=1, line={"color": MUTED, "dash": "dot", "width": 1})
-    figure.update_xaxes(title="log signal-to-noise ratio log(a/s): noise to the left, data to the right")
+    figure.update_xaxes(title="log signal-to-noise ratio log(a/s)")
     figure.update_yaxes(title="change (mean 1)", rangemode="tozero")
     return _quiet(figure, height, legend=False)
 
@@ -182,7 +229,7 @@ def protocol_chart(figures: Mapping[str, Mapping[str, Any]], colour: str) -> go.
     names = [str(f["title"]) for f in rows]
     figure = go.Figure()
     for label, key, mark, shade, width in (
-        ("real against real", "floor", "line-ns-open", MUTED, 9),
+        ("real against real", "floor", "square", MUTED, 9),
         ("generated against real", "value", "circle", colour, 2),
     ):
         middle = [f[key] / f["floor"] for f in rows]
@@ -208,6 +255,6 @@ def protocol_chart(figures: Mapping[str, Mapping[str, Any]], colour: str) -> go.
             )
         )
     figure.add_vline(x=1, line={"color": MUTED, "dash": "dot", "width": 1})
-    figure.update_xaxes(title="distance over its floor (1 = as near as real series are to each other)")
+    figure.update_xaxes(title="distance over its floor (1: like real data)")
     figure.update_yaxes(showgrid=False)
     return _quiet(figure, 120 + 34 * len(rows))
