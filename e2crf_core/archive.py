@@ -438,7 +438,7 @@ def _assemble(manifest: dict[str, Any], array: Callable[[str], np.ndarray], labe
     shape = manifest["shape"]
     count = _whole(shape["count"], 1, steps, f"{label}: count")
     n, length, channels = (_whole(shape[key], 1, 1 << 16, f"{label}: {key}") for key in ("n", "N", "M"))
-    if n != length // 2 + 1 or steps * (n * (13 + 4 * channels) + 8 * length * channels) > LIMIT_BYTES:
+    if n > 2 * length or steps * (n * (13 + 4 * channels) + 8 * length * channels) > LIMIT_BYTES:
         raise LabError(f"{label}: n = {n}, N = {length}, M = {channels} do not go together or are too many")
     recorder = Recorder(steps, n, length, channels, spec.num)
     columns = {}

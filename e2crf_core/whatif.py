@@ -22,7 +22,7 @@ from e2crf_core.model import ScoreModel
 from e2crf_core.noise import NoiseStream
 from e2crf_core.policy import CachePolicy
 from e2crf_core.sampler import Sampler
-from e2crf_core.spectral import tokenise
+from e2crf_core.spectral import token_count, tokenise
 from e2crf_core.state import Problem, SamplerState
 from e2crf_core.triggers import influence
 
@@ -79,6 +79,10 @@ def trace(archive: Archive, model: ScoreModel) -> Trace:
     if model.digest() != archive.model["digest"]:
         raise LabError("the checkpoint has changed since this run was made: nothing can be predicted from it")
     spec, recorder = archive.spec, archive.recorder
+    if recorder.n != token_count(recorder.N):
+        raise LabError(
+            "the tokens of this imported network are no half spectrum: record again to see another policy"
+        )
     sampler = Sampler(model, spec.policy, steps=spec.steps, solver=spec.solver, grid=spec.grid)
     alone, _ = sampler.begin(1, spec.seed, spec.watch)
     series = (recorder.column("series").astype(np.float64) - model.mean) / model.std

@@ -23,6 +23,8 @@ st.html(FRONT / "page.css")
 page = st.navigation(
     [
         st.Page("live.py", title="Live", icon=":material/play_circle:", default=True),
+        st.Page("anatomy.py", title="Anatomy", icon=":material/biotech:", url_path="anatomy"),
+        st.Page("runs.py", title="Runs", icon=":material/folder_open:", url_path="runs"),
         st.Page("data.py", title="Data", icon=":material/dataset:", url_path="data"),
         st.Page("models.py", title="Models", icon=":material/neurology:", url_path="models"),
         st.Page("training.py", title="Training", icon=":material/model_training:", url_path="training"),

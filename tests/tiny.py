@@ -1,12 +1,17 @@
 """A complete set of assets with a small random network: pages and runs behave, in a fraction of the time."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
+from e2crf_core.archive import Archive, of_handle, save
 from e2crf_core.checkpoints import save_checkpoint
 from e2crf_core.data import assets_dir, load_dataset
+from e2crf_core.policy import CachePolicy
+from e2crf_core.run import RunHandle, RunSpec
 from e2crf_core.training import Trainer, TrainSpec
 
 TINY = {"width": 16, "layers": 2, "heads": 2, "hidden": 32}
@@ -27,3 +32,18 @@ def tiny_assets(folder: Path, datasets: tuple[str, ...] = ("ecg", "wind"), **siz
                 parameter.add_(0.05 * torch.randn_like(parameter))
         save_checkpoint(model, folder / "checkpoints" / name)
     return folder
+
+
+DEMO_POLICY = CachePolicy(trigger="paper", tau=0.3, k_low=1, probe_share=0.05, refresh_every=20)
+
+
+def tiny_demo(assets: Path, steps: int = 40) -> Archive:
+    """Record a short run of the small ECG network as the demo of these assets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("E2CRF_ASSETS", str(assets))
+        run = RunHandle(RunSpec("ecg", steps, 3, 5, "cpu", policy=DEMO_POLICY, watch=1))
+        run.start()
+        assert run.wait(60) and run.status == "done", run.error
+        archive = replace(of_handle(run), name="demo")
+    save(archive, assets / "demo" / "run.zip")
+    return archive

@@ -16,18 +16,19 @@ OVERLAP = 40
 """Steps that two polled pictures share: Streamlit may drop one of two quick updates of a component's data."""
 
 
-def _text(*names: str) -> str:
+def front_text(*names: str) -> str:
+    """Files of the front end, one after the other."""
     return "\n".join((FRONT / name).read_text(encoding="utf-8") for name in names)
 
 
 _canvas = st.components.v2.component(
     "e2crf_lab",
-    html=_text("live.html"),
-    css=_text("live.css"),
-    js=_text("plot.js", "store.js", "link.js", "live.js"),
+    html=front_text("live.html"),
+    css=front_text("live.css"),
+    js=front_text("theme.js", "plot.js", "store.js", "link.js", "live.js"),
 )
 # The script of an inline component is sent with every update, so what ticks is a component of three lines.
-_poll = st.components.v2.component("e2crf_poll", js=_text("poll.js"))
+_poll = st.components.v2.component("e2crf_poll", js=front_text("poll.js"))
 
 
 def live_canvas(hello: bytes, on: Callable[[str], Callable[[], None]]) -> None:

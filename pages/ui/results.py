@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from e2crf_core.archive import archive_name
 from e2crf_core.run import RunHandle, RunResult
 from pages.ui.reference import Reference
 
@@ -134,4 +135,10 @@ def _downloads(handle: RunHandle, reference: Reference) -> None:
             mime="text/csv",
             on_click="ignore",
             icon=":material/download:",
+        )
+        st.page_link(
+            "anatomy.py",
+            label="Look at every step in Anatomy",
+            icon=":material/biotech:",
+            query_params={"run": archive_name(handle)},
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import tiny_assets
+from tests.tiny import tiny_assets, tiny_demo
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -43,16 +43,23 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory):
+def demo_assets(tmp_path_factory):
+    """Small checkpoints, and a recorded run of one of them."""
+    assets = tiny_assets(tmp_path_factory.mktemp("browser") / "assets")
+    tiny_demo(assets)
+    return assets
+
+
+@pytest.fixture(scope="session")
+def address(demo_assets):
     """Address of the app as `streamlit run app.py` serves it, with small checkpoints."""
-    folder = tmp_path_factory.mktemp("browser")
-    tiny_assets(folder / "assets")
+    folder = demo_assets.parent
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "app.py"]
     command += ["--server.port", str(port), "--server.address", "127.0.0.1", "--server.headless", "true"]
-    environment = {**os.environ, "E2CRF_ASSETS": str(folder / "assets"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "E2CRF_ASSETS": str(demo_assets), "OMP_NUM_THREADS": "1"}
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:

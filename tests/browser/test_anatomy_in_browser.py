@@ -1,0 +1,134 @@
+"""Anatomy in a real browser: scrubbing asks nobody, what-if agrees with the core, a real run shows the truth."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from e2crf_core.archive import load
+from e2crf_core.checkpoints import load_checkpoint
+from e2crf_core.whatif import predict, trace
+
+pytestmark = pytest.mark.browser
+
+FIND = """() => {
+  const find = (root) => {
+    for (const node of root.querySelectorAll('*')) {
+      if (node.classList.contains('anatomy')) return node;
+      if (node.shadowRoot) { const found = find(node.shadowRoot); if (found) return found; }
+    }
+  };
+  return find(document);
+}"""
+COUNT = """(() => {
+  window.sent = 0;
+  const send = WebSocket.prototype.send;
+  WebSocket.prototype.send = function (...a) { window.sent += 1; return send.apply(this, a); };
+  const fetched = window.fetch;
+  window.fetch = (...a) => { window.sent += 1; return fetched(...a); };
+})()"""
+
+
+def data(page):
+    return page.evaluate(f"() => ({{ ...({FIND})().dataset }})")
+
+
+def wait(page, condition):
+    page.wait_for_function(f"() => {{ const d = ({FIND})()?.dataset; return d && ({condition}); }}")
+
+
+def opened(visit, query=""):
+    page = visit(f"/anatomy?run=demo{query}", before=lambda page: page.add_init_script(COUNT))
+    wait(page, "+d.renders > 0")
+    return page
+
+
+def test_scrubbing_draws_every_move_and_sends_nothing(visit):
+    page = opened(visit)
+    page.wait_for_timeout(1500)
+    box = page.locator('[data-panel="map"] canvas').bounding_box()
+    before, sent = data(page), page.evaluate("window.sent")
+    page.mouse.move(box["x"] + 60, box["y"] + 90)
+    page.mouse.down()
+    seen = set()
+    for i in range(40):
+        page.mouse.move(box["x"] + 60 + i * 15, box["y"] + 60 + i * 2)
+        seen.add(data(page)["step"])
+    page.mouse.up()
+    for key in ("ArrowLeft", "ArrowUp", "Shift+ArrowRight", "End"):
+        page.keyboard.press(key)
+    wait(page, "+d.step === 39")
+    page.wait_for_timeout(600)
+    assert len(seen) > 15 and int(data(page)["renders"]) > int(before["renders"]) + 15
+    assert page.evaluate("window.sent") == sent
+    assert re.search(r"step=39", page.url) and f"k={data(page)['k']}" in page.url
+    assert "Computed because" in page.locator('[data-el="why"]').inner_text() or "Reused because" in (
+        page.locator('[data-el="why"]').inner_text()
+    )
+    assert page.locator("pre span.hit").count() >= 1
+
+
+def test_the_browser_predicts_what_the_core_predicts(visit, demo_assets, monkeypatch):
+    monkeypatch.setenv("E2CRF_ASSETS", str(demo_assets))
+    archive = load(demo_assets / "demo" / "run.zip")
+    seen = trace(archive, load_checkpoint("ecg"))
+    recorded = archive.spec.policy
+    for changes in (
+        {},
+        {"tau": recorded.tau * 3},
+        {"tau": recorded.tau / 3, "k_low": 4, "refresh_every": 9},
+        {"trigger": "log_snr", "tau": 0.25},
+        {"trigger": "fixed", "refresh_every": 5, "k_low": 2},
+        {"trigger": "bands"},
+    ):
+        query = "".join(f"&{name}={value}" for name, value in changes.items())
+        page = opened(visit, f"&view=whatif{query}")
+        core = predict(archive, seen, replace(recorded, **changes))
+        assert float(data(page)["share"]) == pytest.approx(core.share, rel=0.02), changes
+        page.context.close()
+
+
+def test_tau_is_dragged_without_a_message_and_confirmed_by_a_real_run(visit):
+    page = opened(visit, "&view=whatif")
+    page.wait_for_timeout(1500)
+    sent, share = page.evaluate("window.sent"), float(data(page)["share"])
+    slider = page.get_by_role("slider", name="What-if tau")
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2, steps=8)
+    page.mouse.up()
+    assert float(data(page)["share"]) < share and page.evaluate("window.sent") == sent
+    page.get_by_role("button", name="Confirm with a real run").click()
+    page.get_by_text("Prediction against truth").wait_for()
+    page.get_by_text("Open the real run here").wait_for()
+
+
+def test_the_view_survives_a_reload(visit):
+    page = opened(visit, "&step=11&k=33&view=whatif&map=age&tau=0.7")
+    assert data(page)["step"] == "11" and data(page)["k"] == "33"
+    page.wait_for_timeout(700)
+    page.reload()
+    wait(page, "+d.renders > 0")
+    assert data(page)["step"] == "11" and page.locator('[data-el="tau_text"]').inner_text() == "0.7"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (900, "dark")])
+def test_nothing_overlaps_or_leaves_the_page(visit, width, scheme):
+    page = opened(visit)
+    page.set_viewport_size({"width": width, "height": 1100})
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_timeout(500)
+    found = page.evaluate(
+        f"""() => {{
+      const lab = ({FIND})(), shown = [...lab.querySelectorAll('section, .bar')].filter((s) => !s.hidden);
+      const boxes = shown.map((s) => s.getBoundingClientRect()), bad = [];
+      boxes.forEach((a, i) => boxes.slice(i + 1).forEach((b) => {{
+        const beside = a.left >= b.right - 1 || b.left >= a.right - 1;
+        if (!beside && a.top < b.bottom - 1 && b.top < a.bottom - 1) bad.push([a, b]);
+      }}));
+      return {{ bad, wide: document.documentElement.scrollWidth - innerWidth, count: boxes.length }};
+    }}"""
+    )
+    assert found["count"] >= 7 and found["bad"] == [] and found["wide"] <= 0, json.dumps(found)[:300]

@@ -1,0 +1,139 @@
+"""Anatomy and Runs as a visitor's session sees them: what is handed to the canvas, and what the buttons do."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from e2crf_core.archive import RunStore
+from e2crf_core.policy import PRESETS
+from e2crf_core.run import RunSpec
+from pages.ui import recording, registry
+from tests.packets import decode
+from tests.tiny import DEMO_POLICY, tiny_assets, tiny_demo
+
+MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Small checkpoints, a demo run made with them, and a home with one run."""
+    folder = tmp_path_factory.mktemp("world")
+    assets = tiny_assets(folder / "assets", ("ecg",))
+    return folder, tiny_demo(assets)
+
+
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch, tmp_path, world):
+    monkeypatch.setenv("E2CRF_ASSETS", str(world[0] / "assets"))
+    monkeypatch.setenv("E2CRF_HOME", str(tmp_path / "home"))
+    yield
+    for run in registry.RUNS._runs.values():
+        run.stop()
+        assert run.wait(10)
+    registry.RUNS._runs.clear()
+
+
+def opened(page, **query):
+    at = AppTest.from_file(MAIN, default_timeout=30)
+    at.run()
+    for name, value in query.items():
+        at.query_params[name] = value
+    at.switch_page(f"{page}.py").run()
+    assert not at.exception, at.exception
+    return at
+
+
+def canvas(at):
+    return decode(at.get("bidi_component")[0].proto.bytes)
+
+
+def text(at):
+    return " ".join(
+        e.value for kind in ("markdown", "info", "error", "success", "warning") for e in at.get(kind)
+    )
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)
+
+
+def test_every_decision_has_lines_of_the_running_code():
+    lines, marks = recording.source_lines()
+    for kind, found in marks.items():
+        assert len(found) == len(recording.MARKS[kind]), f"{kind}: the source says it otherwise now"
+    assert lines[marks["event"][0]].strip() == "event = score > tau"
+
+
+def test_a_newcomer_sees_the_demo_with_all_its_steps(world):
+    head, arrays = canvas(opened("anatomy"))
+    recorder = world[1].recorder
+    assert (head["count"], head["n"], head["num"]) == (40, recorder.n, 3)
+    for name in ("reasons", "e", "drift", "series", "x0", "spectrum"):
+        np.testing.assert_array_equal(arrays[name], recorder.column(name))
+    assert head["whatif"]["triggers"] == ["log_snr", "bands", "fixed", "always", "never", "paper"]
+    assert arrays["p"].shape == (40, recorder.n, 2 * recorder.M)
+
+
+def test_a_link_opens_the_same_view_and_nonsense_in_it_is_left_out(world):
+    RunStore().add(replace(world[1], name="mine", created="2030"))
+    head, _ = canvas(opened("anatomy", run="mine", step="7", k="12", view="whatif", tau="0.5", k_low="x"))
+    assert head["key"].startswith("mine") and head["view"]["step"] == 7 and head["view"]["k"] == 12
+    assert head["view"]["mode"] == "whatif" and head["view"]["policy"] == {"tau": 0.5}
+    head, _ = canvas(opened("anatomy", run="mine", step="-3", tau="-1", trigger="none"))
+    assert "step" not in head["view"] and head["view"]["policy"] == {}
+
+
+def test_a_run_that_is_gone_is_explained():
+    for name in ("never-was", "../../etc/passwd"):
+        at = opened("anatomy", run=name)
+        assert at.error and "Choose another run" in text(at)
+
+
+def test_a_changed_network_leaves_the_record_but_predicts_nothing(world):
+    store = RunStore()
+    store.add(replace(world[1], name="old", model={**world[1].model, "digest": "0" * 64}))
+    head, arrays = canvas(opened("anatomy", run="old"))
+    assert head["whatif"] is None and "has changed" in head["refusal"] and len(arrays["e"]) == 40
+
+
+def test_the_real_run_of_a_whatif_differs_in_its_policy_alone():
+    demo = recording.open_run(recording.DEMO)
+    spec = recording.confirmed_spec(demo, {"trigger": "log_snr", "tau": 0.4})
+    assert (spec.policy.trigger, spec.policy.tau, spec.policy.k_low) == ("log_snr", 0.4, DEMO_POLICY.k_low)
+    assert (spec.seed, spec.num, spec.steps, spec.compare) == (5, 3, 40, False)
+
+
+def test_a_finished_live_run_is_kept_and_can_be_annotated_repeated_and_deleted():
+    run = registry.RUNS.start(RunSpec("ecg", 30, 2, 1, "cpu", policy=PRESETS["fast"], compare=False))
+    assert run.wait(30)
+    until(lambda: len(RunStore().list()) == 1)
+    (entry,) = RunStore().list()
+    assert not entry.kept
+    at = opened("runs")
+    assert len(at.dataframe[0].value) == 1
+    at.session_state["runs.table"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    at.run()
+    at.text_area[0].set_value("a good one").run()
+    assert RunStore().list("good")[0].kept
+    next(b for b in at.button if "bit for bit" in b.label).click().run()
+    assert "to the last bit" in text(at)
+    next(b for b in at.button if b.label == "Delete").click().run()
+    assert RunStore().list() == []
+
+
+def test_search_narrows_the_list(world):
+    for name, note in (("a", "alpha"), ("b", "beta")):
+        RunStore().add(replace(world[1], name=name, note=note))
+    at = opened("runs")
+    assert len(at.dataframe[0].value) == 2
+    at.text_input(key="runs.search").set_value("beta").run()
+    assert list(at.dataframe[0].value["Note"]) == ["beta"]
+    at.text_input(key="runs.search").set_value("gamma").run()
+    assert "No run fits" in text(at)
