@@ -1,0 +1,129 @@
+"""Frames a second while a recorded run is scrubbed in a real browser, and how many messages that sends.
+
+    python -m benchmarks.scrub_fps [--checkpoint ecg] [--steps 1000]
+
+Records a run in a home of its own, serves the lab, opens Anatomy in chromium and drags over the map, over the step
+slider and over the what-if threshold, moving at every animation frame. A frame counts when the page has drawn it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+from e2crf_core.archive import of_handle, save
+from e2crf_core.policy import CachePolicy
+from e2crf_core.run import RunHandle, RunSpec
+
+ROOT = Path(__file__).resolve().parents[1]
+FIND = """const find = (root) => {
+  for (const node of root.querySelectorAll('*')) {
+    if (node.classList.contains('anatomy')) return node;
+    if (node.shadowRoot) { const found = find(node.shadowRoot); if (found) return found; }
+  }
+};
+const lab = find(document);"""
+COUNT = """(() => { window.sent = 0; const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (...a) { window.sent += 1; return send.apply(this, a); }; })()"""
+SAY = "slider.dispatchEvent(new Event('input', { bubbles: true }));"
+DRAGS = {
+    "map": """const map = lab.querySelector('[data-panel="map"] canvas'), box = map.getBoundingClientRect();
+      map.setPointerCapture = () => {}; map.hasPointerCapture = () => true;
+      const point = (type, i) => map.dispatchEvent(new PointerEvent(type, { pointerId: 1, bubbles: true,
+        clientX: box.left + 50 + (i * 7.3) % (box.width - 70), clientY: box.top + 40 + (i * 3) % (box.height - 90) }));
+      const move = (i) => point(i ? 'pointermove' : 'pointerdown', i);""",
+    "slider": f"""const slider = lab.querySelector('[data-el="slider"]');
+      const move = (i) => {{ slider.value = (i * 7) % +slider.max; {SAY} }};""",
+    "what-if tau": f"""lab.querySelector('[data-mode="whatif"]').click();
+      const slider = lab.querySelector('[data-el="tau"]');
+      const move = (i) => {{ slider.value = 300 + (i * 7) % 400; {SAY} }};""",
+}
+
+
+def record(folder: Path, checkpoint: str, steps: int) -> None:
+    """Keep one run as `scrub` in a home folder."""
+    policy = CachePolicy(trigger="paper", tau=0.3, k_low=2, refresh_every=150, probe_share=0.01)
+    run = RunHandle(RunSpec(checkpoint, steps, 4, 0, "cpu", policy=policy, compare=False))
+    run.start()
+    run.wait()
+    if run.status != "done":
+        raise SystemExit(f"the run ended as {run.status}: {run.error}")
+    save(replace(of_handle(run), name="scrub"), folder / "runs" / "scrub.zip")
+
+
+def measure(port: int, seconds: float) -> dict[str, object]:
+    """Drag for `seconds` on each control."""
+    from playwright.sync_api import sync_playwright
+
+    found: dict[str, object] = {}
+    with sync_playwright() as playwright:
+        path = shutil.which("chromium") or shutil.which("google-chrome")
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=path, headless=True, args=flags)
+        page = browser.new_page(viewport={"width": 1440, "height": 1150})
+        page.add_init_script(COUNT)
+        page.goto(f"http://127.0.0.1:{port}/anatomy?run=scrub")
+        page.wait_for_function(f"() => {{ {FIND} return lab && +lab.dataset.renders > 0; }}")
+        page.wait_for_timeout(3000)
+        for name, drag in DRAGS.items():
+            found[name] = page.evaluate(
+                f"""(span) => new Promise((done) => {{ {FIND} {drag}
+              let i = 0, worst = 0, last = performance.now();
+              const begin = last, drawn = +lab.dataset.renders, sent = window.sent;
+              const tick = (now) => {{
+                worst = Math.max(worst, now - last); last = now; move(i++);
+                if (now - begin < span) {{ requestAnimationFrame(tick); return; }}
+                done({{ frames_per_s: +((+lab.dataset.renders - drawn) / (now - begin) * 1000).toFixed(1),
+                  longest_gap_ms: +worst.toFixed(0), messages: window.sent - sent }});
+              }};
+              requestAnimationFrame(tick);
+            }})""",
+                seconds * 1000,
+            )
+        browser.close()
+    return found
+
+
+def main() -> None:
+    """Record, serve, drag, print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", default="ecg")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home, socket.socket() as probe:
+        record(Path(home), arguments.checkpoint, arguments.steps)
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+        command += ["--server.address", "127.0.0.1", "--server.headless", "true"]
+        server = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "E2CRF_HOME": home}, stdout=subprocess.DEVNULL
+        )
+        try:
+            for _ in range(150):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
+                    break
+                except OSError:
+                    time.sleep(0.2)
+            found = measure(port, arguments.seconds)
+        finally:
+            server.terminate()
+            server.wait(10)
+    print(json.dumps({"checkpoint": arguments.checkpoint, "steps": arguments.steps, **found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
