@@ -48,7 +48,8 @@ _TIME_FORMATS = (
     "%d-%b-%Y",
     "%d %b %Y",
 )
-_TIME_LIKE = r"^\d{1,4}([-/.])\w{1,3}\1\d{1,4}([ T].*)?$|^\d{1,2} [A-Za-z]{3} \d{4}"
+# No delimiter may follow: a whole line that begins with a time stamp is not one.
+_TIME_LIKE = r"^(\d{1,4}([-/.])\w{1,3}\2\d{1,4}|\d{1,2} [A-Za-z]{3} \d{4})([ T][^;,|\t]*)?$"
 _TIME_NAMES = {"t", "time", "times", "timestamp", "date", "datetime", "seconds", "sec", "epoch", "unixtime"}
 
 

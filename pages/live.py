@@ -231,7 +231,7 @@ def page() -> None:
         st.title("Live", anchor=False)
         st.warning(
             "There is no trained network yet. Train one with "
-            "`python -m e2crf_core train --dataset ecg --out assets/checkpoints/ecg`, then reload this page."
+            "`python -m e2crf_core train --data ecg --out assets/checkpoints/ecg`, or on the Training page."
         )
         return
     choose_checkpoint(checkpoints)

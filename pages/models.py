@@ -324,22 +324,22 @@ def golden_panel(name: str, golden: Any) -> None:
 
 def show_model(name: str) -> None:
     """Turn to the card of a checkpoint."""
-    st.session_state.update({"view": LOOK, "model": name})
+    st.session_state.update({"part": LOOK, "model": name})
 
 
 def page() -> None:
     """Lay the page out."""
     st.title("Models", anchor=False)
-    recall("view", list(VIEWS))
+    recall("part", list(VIEWS))
     view = st.segmented_control(
         "View",
         list(VIEWS),
         required=True,
-        key="view",
+        key="part",
         format_func=VIEWS.__getitem__,
         label_visibility="collapsed",
     )
-    note("view", view, LOOK)
+    note("part", view, LOOK)
     (import_view if view == IMPORT else card_view)()
 
 

@@ -159,6 +159,16 @@ def test_dialects_are_found(tmp_path, delimiter, decimal, encoding):
     np.testing.assert_allclose(load_dataset(tmp_path / "d").x.reshape(-1, 3), table.iloc[:, 1:], rtol=1e-6)
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
+def test_a_line_that_begins_with_a_time_stamp_is_not_taken_for_one_cell(tmp_path, delimiter):
+    rows = [["when", "a", "note"]] + [[f"2024-01-01 {i:02d}:00", str(i), "fine"] for i in range(20)]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(delimiter.join(row) for row in rows))
+    found = preview(path)
+    assert found.delimiter == delimiter and found.time == "when"
+    assert [c.kind for c in found.columns] == ["time", "number", "text"]
+
+
 def test_a_file_without_header_loses_no_row(tmp_path):
     values = np.arange(128.0).reshape(64, 2)
     np.savetxt(tmp_path / "bare.csv", values, delimiter=",")
