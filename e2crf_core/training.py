@@ -341,9 +341,25 @@ class Trainer:
                     "windows_train": len(self.dataset.train),
                     "windows_heldout": len(self.dataset.heldout),
                 },
+                "command": self.command(),
                 "heldout_loss": self.best,
                 "history": self.history,
             },
+        )
+
+    def command(self) -> str:
+        """The command line that repeats this training."""
+        sizes = {name: getattr(self.spec, name) for name in TRAIN_PRESETS["paper"]}
+        preset = "paper" if sizes == TRAIN_PRESETS["paper"] else "compact"
+        extras = "".join(
+            f" --{name} {getattr(self.spec, name)}"
+            for name in ("patience", "truncation")
+            if getattr(self.spec, name)
+        )
+        return (
+            f"python -m e2crf_core train --data {self.spec.data} --preset {preset} --steps {self.spec.steps}"
+            f" --batch {self.spec.batch} --seed {self.spec.seed}{extras}"
+            f" --threads {torch.get_num_threads()} --out {self.out.name}"
         )
 
     def save(self) -> ScoreModel:
