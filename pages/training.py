@@ -46,11 +46,8 @@ def data_label(name: str) -> str:
 
 
 def job_label(name: str) -> str:
-    """A training with where it stands."""
-    if name == NEW:
-        return "A new training"
-    state = JOBS.state(name)
-    return f"{name}: {state.status}" if state else name
+    """A training in the list. Its state is not said here: a label that changes would lose the choice."""
+    return "A new training" if name == NEW else name
 
 
 # ---- a new one

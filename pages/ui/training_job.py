@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from e2crf_core.training import TrainSpec
 from e2crf_core.userfiles import user_folder, user_names
 
 ROOT = Path(__file__).resolve().parents[2]
+EXIT_S = 10.0
 RUNNING = ("starting", "preparing", "training", "measuring")
 JOB = "training/job.json"
+STARTING: dict[str, Any] = {"status": "starting"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ class TrainingJobs:
     def stop(self, name: str) -> None:
         """Ask a training to end and to keep its best weights."""
         if self._alive(user_folder("checkpoints", name)):
-            (user_folder("checkpoints", name) / "training" / "stop").touch()
+            with suppress(FileNotFoundError):
+                (user_folder("checkpoints", name) / "training" / "stop").touch()
 
     def state(self, name: str) -> JobState | None:
         """What is known of a training, or None when there is none of that name."""
@@ -127,7 +131,7 @@ class TrainingJobs:
             return None
         # Asked first: a worker that ends in between has written its last word by then.
         alive = self._alive(user_folder("checkpoints", name))
-        said = self._read(name, "progress.json") or {"status": "starting"}
+        said = self._read(name, "progress.json") or STARTING
         status = str(said["status"])
         if status in RUNNING and not alive:
             status = "interrupted"
@@ -141,7 +145,7 @@ class TrainingJobs:
     def running(self) -> str | None:
         """Name of a training that is at work."""
         with self._lock:
-            return next((f.name for f in self._processes if self._alive(f)), None)
+            return next(iter(self._busy()), None)
 
     def close(self, seconds: float = 20) -> None:
         """End all trainings and wait for them."""
@@ -154,8 +158,15 @@ class TrainingJobs:
         process = self._processes.get(folder)
         return process is not None and process.poll() is None
 
+    def _busy(self) -> list[str]:
+        """Trainings at work: a process that has said its last word and only has to exit is not."""
+        alive = [folder.name for folder in self._processes if self._alive(folder)]
+        return [
+            name for name in alive if (self._read(name, "progress.json") or STARTING)["status"] in RUNNING
+        ]
+
     def _room(self) -> None:
-        busy = [folder.name for folder in self._processes if self._alive(folder)]
+        busy = self._busy()
         if len(busy) >= self._limit:
             raise LabError(f"{busy[0]!r} is being trained: stop it, or wait until it is done")
 
