@@ -1,0 +1,71 @@
+"""An own file from upload to a network of one's own, in a real browser and by the keyboard where it matters."""
+
+import math
+import re
+
+import pytest
+from playwright import sync_api
+
+from e2crf_core.userfiles import user_folder
+
+pytestmark = pytest.mark.browser
+
+
+def waves(rows=1500):
+    lines = ["hour;level;flow"]
+    lines += [f"{i};{math.sin(i / 5):.3f};{math.cos(i / 7):.3f}".replace(".", ",") for i in range(rows)]
+    return "\n".join(lines).encode()
+
+
+def heading(page, text):
+    return page.get_by_role("heading", name=text)
+
+
+def drawn(page, count):
+    """Wait until so many figures are on the page, each with lines in it."""
+    figures = page.locator(".js-plotly-plot:has(.scatterlayer path.js-line)")
+    sync_api.expect(figures).to_have_count(count)
+    return figures
+
+
+def fits(page):
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_an_uploaded_file_is_cut_shown_trained_on_and_run_live(visit):
+    page = visit("/data?view=import")
+    upload = {"name": "Tide.csv", "mimeType": "text/csv", "buffer": waves()}
+    page.get_by_test_id("stFileUploader").locator("input[type=file]").set_input_files(upload)
+    page.get_by_text("separated by semicolon").wait_for()
+    stride = page.get_by_label("Stride (rows)", exact=True)
+    window = page.get_by_label("Window (rows)", exact=True)
+    window.fill("12")
+    window.press("Tab")
+    sync_api.expect(stride).to_have_value("12")
+    page.get_by_role("button", name="Import", exact=True).press("Enter")
+    heading(page, "tide is a data set now").wait_for()
+    page.get_by_role("button", name="Look at it").click()
+    drawn(page, 2)
+    assert "set=tide" in page.url
+    page.set_viewport_size({"width": 900, "height": 900})
+    assert fits(page)
+
+    page.get_by_role("link", name="Train on it").click()
+    page.get_by_role("radio", name=re.compile("Compact")).wait_for()
+    assert "data=tide" in page.url
+    minutes = page.get_by_label("Minutes", exact=True)
+    minutes.fill("0.2")
+    minutes.press("Tab")
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.get_by_text(re.compile(r"Step \d+ of \d+")).wait_for()
+    page.get_by_role("link", name="Models").click()
+    heading(page, "Real and generated").wait_for()
+    page.goto(page.url.split("/models")[0] + "/training?job=tide-compact")
+    drawn(page, 2)
+    page.get_by_role("button", name=re.compile("Stop and keep the best|Leave out")).click()
+    live = page.get_by_role("link", name="Run it live")
+    live.wait_for()
+    assert fits(page)
+    assert (user_folder("checkpoints", "tide-compact") / "model.safetensors").is_file()
+    live.click()
+    page.get_by_text("a network draws new series like those of Tide").wait_for()
