@@ -24,6 +24,8 @@ from pages.ui.uploads import at_home, keep
 LOOK, IMPORT = "sets", "import"
 VIEWS = {LOOK: "Data sets", IMPORT: "Import a file"}
 SHOWN = 12
+ENOUGH = 400
+MEASURABLE = 8
 CUTOFFS = (0.01, 0.05, 0.10, 0.25, 0.50)
 RIGHTS = ("License", "Attribution")
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", " ": "space", "|": "bar"}
@@ -274,8 +276,8 @@ def preview_panel(seen: Preview) -> None:
     texts = [c for c in seen.columns if c.kind == "number" and c.texts]
     for column in texts[:3]:
         st.warning(
-            f"Column {column.name!r} holds {column.texts:,} cells of text among its numbers, the first in row "
-            f"{column.first_text}: it is left out unless you correct them."
+            f"Column {column.name!r} holds text among its numbers ({column.texts:,} cells, the first in row "
+            f"{column.first_text}): it is left out unless you correct them."
         )
     left, right = st.columns([2, 3], gap="medium")
     with left:
@@ -311,6 +313,11 @@ def usual_window(seen: Preview) -> int:
     return day if 16 <= day <= min(512, most) else min(128, most)
 
 
+def usual_stride(seen: Preview, window: int) -> int:
+    """No overlap where there are data enough; otherwise what makes a few hundred windows of them."""
+    return max(1, min(window, (seen.n_rows - window) // ENOUGH))
+
+
 def import_form(path: Path, seen: Preview, ready: int | None) -> dict[str, Any]:
     """Widgets of all choices; returns the importer's arguments and `name`."""
     numbers = [c.name for c in seen.columns if c.kind == "number"]
@@ -341,7 +348,7 @@ def import_form(path: Path, seen: Preview, ready: int | None) -> dict[str, Any]:
             "Stride (rows)",
             1,
             4096,
-            value=min(window, 4096),
+            value=window if ready else usual_stride(seen, window),
             key=f"stride.{path}.{window}",
             disabled=ready is not None,
             help="Rows from one window to the next. Less than the window makes more windows, which overlap; the "
@@ -402,6 +409,11 @@ def result_panel(name: str, report: ImportReport) -> None:
                 "Dropped", f"{report.dropped:,}", width="content", help="Windows over a gap or an outage."
             )
             st.metric("Filled cells", f"{report.filled:,}", width="content")
+        if report.heldout < MEASURABLE:
+            st.warning(
+                f"{report.heldout} held-out windows are too few to judge a model by: take a smaller window or stride, "
+                "or more data."
+            )
         for said in report.notes:
             st.caption(f":material/info: {said}")
         with st.container(horizontal=True):

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from e2crf_core.checkpoints import list_checkpoints, read_card, shipped_checkpoints
+from e2crf_core.commands.train import measure_card
 from e2crf_core.data import Dataset, list_datasets
 from e2crf_core.errors import LabError
 from e2crf_core.peer import KIND, check_golden, import_fourierdiffusion
@@ -26,6 +27,7 @@ LOOK, IMPORT = "models", "import"
 VIEWS = {LOOK: "Models", IMPORT: "Import a model"}
 COUNT = 16
 DRAWING: dict[str, Any] = {"solver": "dpmpp_2m", "grid": "log_snr", "steps": 25}
+MEASURING = "Drawing series to compare with held-out ones"
 GOLDEN_BAR = 1e-5
 
 
@@ -176,6 +178,8 @@ def quality_panel(name: str, card: dict[str, Any]) -> None:
     measured = card.get("measured")
     if not measured:
         st.info(f"Not measured yet: `python -m e2crf_core card --checkpoint {name}` measures it.")
+        if name not in shipped_checkpoints() and known_data(card) is not None:
+            measure_button(name)
         return
     st.plotly_chart(
         protocol_chart(measured["figures"], palette()[0]),
@@ -200,6 +204,23 @@ def quality_panel(name: str, card: dict[str, Any]) -> None:
         f"{measured['size']} against {measured['size']} series, {measured['draws']} draws, {measured['solver']} with "
         f"{measured['steps']} calls, seed {measured['seed']}."
     )
+
+
+def measure_button(name: str) -> None:
+    """Measure one of the user's own models now, as the command does."""
+    if not st.button("Measure it now", icon=":material/straighten:", key="measure"):
+        return
+    bar = st.progress(0.0, text=MEASURING)
+
+    def show(done: int, total: int) -> None:
+        bar.progress(done / total, text=MEASURING)
+
+    try:
+        measure_card(name, progress=show)
+    except LabError as fault:
+        st.error(str(fault))
+        return
+    st.rerun()
 
 
 def profile_panel(name: str, card: dict[str, Any]) -> None:

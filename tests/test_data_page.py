@@ -2,12 +2,14 @@
 
 import base64
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from e2crf_core import quality_card
 from e2crf_core.checkpoints import list_checkpoints, read_card
 from e2crf_core.data import list_datasets, load_dataset, shipped_datasets
 from e2crf_core.userfiles import user_folder
@@ -147,6 +149,7 @@ def test_an_uploaded_file_becomes_a_data_set_that_all_pages_know():
     assert columns.loc["eur", "gaps"] == 1
     assert at.dataframe[1].value.iloc[0]["eur"] == "1,000"
     assert field(at, "window").value == 24 and field(at, "channels").value == ["eur", "usd"]
+    assert field(at, "stride").value == 1
     clean(field(at, "stride").set_value(8).run())
     clean(at.button(key="import").click().run())
     data = load_dataset("my-rates")
@@ -283,6 +286,23 @@ def test_a_peers_checkpoint_is_imported_checked_and_drawn():
     live = clean(AppTest.from_file(MAIN, default_timeout=20).run())
     clean(live.selectbox(key="checkpoint").set_value("model").run())
     assert len(live.get("bidi_component")) == 1
+
+
+def test_an_own_model_is_measured_on_demand(monkeypatch, assets):
+    shutil.copytree(assets / "checkpoints" / "wind", user_folder("checkpoints", "mine"))
+    monkeypatch.setattr(quality_card, "SOLVER", {**quality_card.SOLVER, "steps": 4})
+    at = opened("models.py", model="mine")
+    clean(at.button(key="measure").click().run(timeout=60))
+    ratio = read_card("mine")["measured"]["figures"]["sliced_wasserstein_time"]["ratio"]
+    assert measures(at)["Sliced Wasserstein over floor"] == f"{ratio:.2f}×"
+    assert not any(b.key == "measure" for b in opened("models.py", model="wind").button)
+
+
+def test_a_file_of_few_windows_is_said_to_be_too_short_to_judge_by():
+    at = uploaded(csv(rows=60))
+    clean(field(at, "stride").set_value(7).run())
+    clean(at.button(key="import").click().run())
+    assert "too few to judge" in text(at)
 
 
 def test_a_malicious_checkpoint_is_refused_and_leaves_nothing():

@@ -41,7 +41,7 @@ def test_an_uploaded_file_is_cut_shown_trained_on_and_run_live(visit):
     window = page.get_by_label("Window (rows)", exact=True)
     window.fill("12")
     window.press("Tab")
-    sync_api.expect(stride).to_have_value("12")
+    sync_api.expect(stride).to_have_value("3")
     page.get_by_role("button", name="Import", exact=True).press("Enter")
     heading(page, "tide is a data set now").wait_for()
     page.get_by_role("button", name="Look at it").click()
