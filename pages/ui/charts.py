@@ -151,7 +151,8 @@ def localization_chart(
                 name=name,
                 line={
                     "color": colours[m % len(colours)],
-                    "dash": ("solid", "dash", "dot")[m // len(colours) % 3],
+                    # Channels that move together lie on one another: dashes let all of them be seen.
+                    "dash": ("solid", "dash", "dot", "dashdot")[m % 4],
                     "width": 2,
                 },
                 hovertemplate="%{x} lowest frequencies hold %{y:.1f}%<extra>%{fullData.name}</extra>",
