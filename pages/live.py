@@ -124,7 +124,10 @@ def settings(checkpoints: list[str]) -> None:
 
 def checkpoint_label(name: str) -> str:
     """A checkpoint with the data set it was trained on."""
-    dataset = read_card(name)["dataset"]
+    try:
+        dataset = read_card(name)["dataset"]
+    except LabError:
+        return f"{name} (damaged)"
     return name if name == dataset else f"{name} ({dataset})"
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import streamlit as st
 
 from e2crf_core import e2crf
-from e2crf_core.checkpoints import list_checkpoints, read_card
-from e2crf_core.data import Dataset, list_datasets, load_dataset
+from e2crf_core.checkpoints import read_card, shipped_checkpoints
+from e2crf_core.data import Dataset, load_dataset, shipped_datasets
 
 TAGS = {
     "E1": (
@@ -36,7 +36,7 @@ TAGS = {
 @st.cache_data(show_spinner="Reading the data sets")
 def dataset_facts() -> list[tuple[str, dict[str, str]]]:
     """Title and facts of each shipped data set."""
-    return [(name, facts(load_dataset(name))) for name in list_datasets()]
+    return [(name, facts(load_dataset(name))) for name in shipped_datasets()]
 
 
 def facts(data: Dataset) -> dict[str, str]:
@@ -95,7 +95,7 @@ def page() -> None:
         with st.container(key="source"):
             st.code(inspect.getsource(e2crf), language="python", line_numbers=True, height=600)
     st.subheader("Checkpoints", anchor=False)
-    names = list_checkpoints()
+    names = shipped_checkpoints()
     if not names:
         st.info("No checkpoint ships with this copy. `python -m e2crf_core train` makes one.")
     for name in names:

@@ -323,6 +323,33 @@ def test_a_model_of_unknown_data_is_drawn_alone_and_refused_by_the_live_page():
     assert "does not say what data" in live.error[0].value
 
 
+def test_damaged_files_of_ones_own_are_named_and_can_be_removed():
+    for kind, file in (("data", "dataset.npz"), ("checkpoints", "model.safetensors")):
+        user_folder(kind, "broken").mkdir(parents=True)
+        (user_folder(kind, "broken") / file).write_bytes(b"?")
+    for page, key, link in (
+        ("data.py", "set", {"set": "broken"}),
+        ("models.py", "model", {"model": "broken"}),
+    ):
+        at = opened(page, **link)
+        assert at.selectbox(key=key).value == "broken" and len(at.error) == 1
+        assert "broken (damaged)" in at.selectbox(key=key).options
+        clean(next(b for b in at.button if b.key == "remove.broken").click().run())
+        assert not at.error and at.selectbox(key=key).value != "broken"
+
+
+def test_a_damaged_checkpoint_does_not_take_the_live_page_with_it():
+    user_folder("checkpoints", "broken").mkdir(parents=True)
+    (user_folder("checkpoints", "broken") / "model.safetensors").touch()
+    live = clean(AppTest.from_file(MAIN, default_timeout=20).run())
+    clean(live.selectbox(key="checkpoint").set_value("broken").run())
+    assert "card" in live.error[0].value
+    clean(live.selectbox(key="checkpoint").set_value("wind").run())
+    assert not live.error
+    for page in ("training.py", "method.py"):
+        clean(live.switch_page(page).run())
+
+
 def test_pages_without_any_model_say_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("E2CRF_ASSETS", str(tmp_path / "empty"))
     assert "no trained network" in text(opened("models.py"))
