@@ -1,6 +1,6 @@
 """Load on `serve`: many clients on loopback for a while, a few of whom hang up.
 
-    python benchmarks/serve_load.py --clients 64 --seconds 60
+    python -m benchmarks.serve_load --clients 64 --seconds 60
 
 Starts the server in a process of its own, keeps every client asking, and reports answers by status, queue times
 from the server's own histogram, latencies, and the server's memory over time. Ends with 1 if there was a 5xx, if

@@ -149,11 +149,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Shard:
-    """Series (count, N, M) in data units of samples first.., what they took, and the process that drew them."""
+    """Series (count, N, M) in data units of samples first.., what they took, and the process that drew them.
+
+    `seconds` passed on the clock; `cpu_seconds` were computed, which on a busy machine is less.
+    """
 
     first: int
     series: np.ndarray
     seconds: float
+    cpu_seconds: float
     rows: int
     prepared: int
     process: int
@@ -164,6 +168,7 @@ def draw_shard(model: ScoreModel, task: Evaluation, first: int, device: str = "a
     sampler = task.setting.sampler(_on(model, device), task.batch)
     last = min(first + task.shard, task.num)
     warm_up(sampler, min(task.batch, last - first), task.seed)
+    begin = time.process_time()
     parts: list[Part] = [
         draw(sampler, min(task.batch, last - start), task.seed, start)
         for start in range(first, last, task.batch)
@@ -172,6 +177,7 @@ def draw_shard(model: ScoreModel, task: Evaluation, first: int, device: str = "a
         first,
         np.concatenate([part.series for part in parts]),
         sum(part.seconds for part in parts),
+        time.process_time() - begin,
         sum(part.rows for part in parts),
         sum(part.prepared for part in parts),
         os.getpid(),
@@ -270,8 +276,11 @@ def _write(out: Path, shard: Shard) -> None:
 def _read(out: Path, first: int) -> Shard:
     try:
         stored = read_npz(_path(out, first))
-        numbers = {name: int(stored[name]) for name in ("first", "rows", "prepared", "process")}
-        return Shard(series=stored["series"], seconds=float(stored["seconds"]), **numbers)
+        numbers: dict[str, Any] = {
+            name: int(stored[name]) for name in ("first", "rows", "prepared", "process")
+        }
+        clocks: dict[str, Any] = {name: float(stored[name]) for name in ("seconds", "cpu_seconds")}
+        return Shard(series=stored["series"], **numbers, **clocks)
     except (LabError, KeyError, ValueError, TypeError):
         raise LabError(f"shard {_path(out, first)} is damaged: delete it and run again") from None
 
@@ -313,6 +322,7 @@ def assess(model: ScoreModel, dataset: Dataset, task: Evaluation, out: Path) -> 
         "shards": len(shards),
         "processes": len({s.process for s in shards}),
         "seconds_of_work": sum(s.seconds for s in shards),
+        "cpu_seconds": sum(s.cpu_seconds for s in shards),
         "flop_share": sampler.flops(rows, prepared, drawn) / sampler.full_flops(drawn),
         "figures": figures,
     }
@@ -491,5 +501,6 @@ def scaling(model: ScoreModel, task: Evaluation, out: Path, workers: int, *, on_
         "seconds": seconds,
         "samples_per_second": task.num / seconds,
         "seconds_of_work": sum(s.seconds for s in shards),
+        "cpu_seconds": sum(s.cpu_seconds for s in shards),
         "processes": len({s.process for s in shards}),
     }
