@@ -86,6 +86,7 @@ def save_checkpoint(model: ScoreModel, folder: Path, dtype: torch.dtype = torch.
         "channels": list(model.channels),
         "dataset": model.dataset,
         "profile": asdict(model.profile),
+        "stored": str(dtype).removeprefix("torch."),
     }
     replace_file(folder / "model.safetensors", lambda path: save_file(tensors, str(path)))
     replace_file(folder / "card.json", lambda path: path.write_text(json.dumps(card, indent=1) + "\n"))
