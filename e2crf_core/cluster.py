@@ -39,6 +39,7 @@ from e2crf_core.tuning_space import Setting
 RETRIES = 3
 POLL = 0.05
 OBJECT_STORE = 100 * 2**20
+MAX_SAMPLES = 10**10
 _LOCAL = "local"
 
 
@@ -131,7 +132,9 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         """Refuse what could not be drawn."""
-        check_request(self.num, self.seed)
+        check_request(1, self.seed)
+        if not 1 <= self.num <= MAX_SAMPLES:
+            raise LabError(f"num {self.num}: must lie between 1 and {MAX_SAMPLES}")
         if self.shard < 1 or self.batch < 1:
             raise LabError(f"shard {self.shard} and batch {self.batch} must be at least 1")
 
@@ -139,6 +142,10 @@ class Evaluation:
     def firsts(self) -> range:
         """The number of the first sample of every shard."""
         return range(0, self.num, self.shard)
+
+    def count(self, first: int) -> int:
+        """Samples in the shard that begins at `first`: the last one takes what is left."""
+        return min(self.shard, self.num - first)
 
     def fingerprint(self, model: ScoreModel) -> dict[str, Any]:
         """What shards in one folder must agree in. More samples may be added to old ones."""
@@ -166,7 +173,7 @@ class Shard:
 def draw_shard(model: ScoreModel, task: Evaluation, first: int, device: str = "auto") -> Shard:
     """Draw one shard: a pure function of its arguments, wherever it runs."""
     sampler = task.setting.sampler(_on(model, device), task.batch)
-    last = min(first + task.shard, task.num)
+    last = first + task.count(first)
     warm_up(sampler, min(task.batch, last - first), task.seed)
     begin = time.process_time()
     parts: list[Part] = [
@@ -200,7 +207,7 @@ def run_shards(
     when `out` holds another evaluation, or when a shard failed for good.
     """
     _claim(out, task.fingerprint(model))
-    missing = [first for first in task.firsts if not _whole(out, task, first)]
+    missing = [first for first in task.firsts if _find(out, task, first) is None]
     drawn = (
         _on_cluster(model, task, missing, device, gpus, cancelled)
         if on_ray
@@ -244,8 +251,14 @@ def _on_cluster(
             ray.cancel(one, force=True)
 
 
-def _path(out: Path, first: int) -> Path:
-    return out / "shards" / f"{first:010d}.npz"
+def _path(out: Path, first: int, count: int) -> Path:
+    return out / "shards" / f"{first:011d}-{count}.npz"
+
+
+def _find(out: Path, task: Evaluation, first: int) -> Path | None:
+    """The file that holds a shard: the whole one, or one cut by an equal num. Its name tells, unopened."""
+    paths = (_path(out, first, count) for count in (task.shard, task.count(first)))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _claim(out: Path, mine: dict[str, Any]) -> None:
@@ -270,31 +283,27 @@ def _write(out: Path, shard: Shard) -> None:
             arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(shard).items()}
             np.savez(file, **arrays)
 
-    replace_file(_path(out, shard.first), write)
+    replace_file(_path(out, shard.first, len(shard.series)), write)
 
 
-def _read(out: Path, first: int) -> Shard:
+def _read(out: Path, task: Evaluation, first: int) -> Shard:
+    path = _find(out, task, first)
+    if path is None:
+        raise LabError(f"shard {first} is not in {out}: run the evaluation to its end")
     try:
-        stored = read_npz(_path(out, first))
+        stored = read_npz(path)
         numbers: dict[str, Any] = {
             name: int(stored[name]) for name in ("first", "rows", "prepared", "process")
         }
         clocks: dict[str, Any] = {name: float(stored[name]) for name in ("seconds", "cpu_seconds")}
         return Shard(series=stored["series"], **numbers, **clocks)
     except (LabError, KeyError, ValueError, TypeError):
-        raise LabError(f"shard {_path(out, first)} is damaged: delete it and run again") from None
-
-
-def _whole(out: Path, task: Evaluation, first: int) -> bool:
-    """Whether a shard is there with all its samples: the last one may have been cut by a smaller num."""
-    if not _path(out, first).is_file():
-        return False
-    return len(_read(out, first).series) >= min(task.shard, task.num - first)
+        raise LabError(f"shard {path} is damaged: delete it and run again") from None
 
 
 def collect(out: Path, task: Evaluation) -> tuple[np.ndarray, list[Shard]]:
     """All series (num, N, M) in order of their numbers, and the shards they came in."""
-    shards = [_read(out, first) for first in task.firsts]
+    shards = [_read(out, task, first) for first in task.firsts]
     series = np.concatenate([shard.series for shard in shards])[: task.num]
     return series, shards
 

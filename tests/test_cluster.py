@@ -68,9 +68,11 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert len(collect(tmp_path, more)[0]) == 17
     with pytest.raises(LabError, match="differ in seed"):
         list(run_shards(MODEL, replace(TASK, seed=4), tmp_path))
-    (tmp_path / "shards" / "0000000000.npz").write_bytes(b"PK")
+    with pytest.raises(LabError, match="to its end"):
+        collect(tmp_path, replace(TASK, num=40))
+    next((tmp_path / "shards").glob("*0-4.npz")).write_bytes(b"PK")
     with pytest.raises(LabError, match="damaged"):
-        list(run_shards(MODEL, TASK, tmp_path))
+        collect(tmp_path, TASK)
 
 
 def test_other_folders_and_empty_requests_are_refused(tmp_path: Path) -> None:
