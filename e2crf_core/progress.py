@@ -10,11 +10,11 @@ from typing import TextIO
 class ProgressLine:
     """Writes `label 40% 3.1 s left` to a stream: in place on a terminal, a few lines otherwise."""
 
-    def __init__(self, label: str, stream: TextIO = sys.stderr) -> None:
-        self.label, self.stream = label, stream
+    def __init__(self, label: str, stream: TextIO | None = None) -> None:
+        self.label, self.stream = label, stream or sys.stderr
         self.begin = time.monotonic()
         self.last = -1e9
-        self.interval = 0.2 if stream.isatty() else 5.0
+        self.interval = 0.2 if self.stream.isatty() else 5.0
 
     def __call__(self, done: int, total: int) -> None:
         """Report `done` of `total`."""
