@@ -23,6 +23,7 @@ st.html(FRONT / "page.css")
 page = st.navigation(
     [
         st.Page("live.py", title="Live", icon=":material/play_circle:", default=True),
+        st.Page("lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
         st.Page("anatomy.py", title="Anatomy", icon=":material/biotech:", url_path="anatomy"),
         st.Page("compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
         st.Page("runs.py", title="Runs", icon=":material/folder_open:", url_path="runs"),

@@ -10,6 +10,8 @@ import pytest
 
 from e2crf_core import archive as archives
 from e2crf_core.archive import RunStore, differences, events, load, of_handle, rerun, save
+from e2crf_core.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.data import assets_dir
 from e2crf_core.errors import LabError
 from e2crf_core.policy import PRESETS, CachePolicy
 from e2crf_core.recorder import Recorder
@@ -244,3 +246,12 @@ def test_home_can_be_moved(monkeypatch, tmp_path):
     assert user_dir() == tmp_path / "there" and RunStore().folder == tmp_path / "there" / "runs"
     monkeypatch.delenv("E2CRF_HOME")
     assert user_dir().name == ".e2crf-lab"
+
+
+def test_the_shipped_demo_was_made_by_the_shipped_network():
+    demo = assets_dir() / "demo" / "run.zip"
+    if "ecg" not in list_checkpoints() or not demo.is_file():
+        pytest.skip("no network ships with this copy")
+    made, ships = load(demo).model["digest"], load_checkpoint("ecg", "cpu").digest()
+    assert made == ships, "the network has changed: run `python assets/demo/build.py` again"
+    assert demo.stat().st_size < 1_500_000

@@ -15,6 +15,7 @@ from e2crf_core.data import assets_dir
 from e2crf_core.errors import LabError
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import CachePolicy
+from e2crf_core.spectral import token_count, tokenise
 from e2crf_core.triggers import influence
 from e2crf_core.whatif import (
     INTENSITY_MARGIN,
@@ -195,6 +196,26 @@ def recording_packet(archive: Archive, key: str, view: Mapping[str, Any], confir
         "confirmable": confirmable,
     }
     return pack(header, arrays)
+
+
+def lesson_recording(archive: Archive) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What the lesson on events needs of a record: header and arrays. Raises LabError for other tokens than E1's."""
+    recorder = archive.recorder
+    if recorder.n != token_count(recorder.N):
+        raise LabError("the tokens of this imported network are no half spectrum: choose another run")
+    mean, std = (np.asarray(archive.model[key]) for key in ("mean", "std"))
+    z = tokenise((recorder.column("series").astype(np.float64) - mean) / std)
+    header = {
+        "kind": "lesson",
+        "count": recorder.count,
+        "n": recorder.n,
+        "M": recorder.M,
+        "whatif": {
+            "policy": asdict(CachePolicy(trigger="paper", tau=0.3)),
+            "clocks": {"log_snr": recorder.column("log_snr").tolist()},
+        },
+    }
+    return header, {"p": z}
 
 
 def confirmed_spec(archive: Archive, changes: Mapping[str, Any]) -> Any:

@@ -1,0 +1,180 @@
+"""What the lessons are played with: real series, a real run without a cache, and measured experiments."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from e2crf_core.data import Dataset
+from e2crf_core.metrics import sliced_wasserstein_metric
+from e2crf_core.model import ScoreModel
+from e2crf_core.policy import PRESETS, CachePolicy
+from e2crf_core.sampler import Sampler
+from e2crf_core.sde import VP
+from e2crf_core.spectral import tokenise
+from e2crf_core.statistics import Figure, measure
+from pages.ui.feed import time_axis
+from pages.ui.packet import pack
+from pages.ui.reference import Reference
+
+CHANGE_STEPS = 200
+FEEDBACK_STEPS, FEEDBACK_NUM = 200, 4
+FEWER_STEPS, FEWER_NUM = 300, 32
+TAUS = (0.1, 0.3, 0.9)
+CALLS = (10, 20, 40)
+SHORT = ("dpmpp_2m", "sde_dpmpp_2m")
+
+
+def series_packet(lesson: str, reference: Reference, view: Mapping[str, str]) -> bytes:
+    """Windows of a data set, the variance of their tokens, and one draw of noise."""
+    data: Dataset = reference.dataset
+    fan = reference.fan
+    tokens = tokenise(
+        data.standardise(data.x[data.train[:: max(1, len(data.train) // 2000)]]).astype(np.float64)
+    )
+    schedule = VP()
+    header = {
+        "kind": "lesson",
+        "lesson": lesson,
+        "key": f"{lesson} {data.name}",
+        "F": len(fan),
+        "n": tokens.shape[1],
+        "N": data.length,
+        "M": fan.shape[2],
+        "time": time_axis(data),
+        "channels": list(data.channels),
+        "mean": data.mean.tolist(),
+        "std": data.std.tolist(),
+        "beta_min": schedule.beta_min,
+        "beta_max": schedule.beta_max,
+        "view": dict(view),
+    }
+    noise = np.random.default_rng(0).standard_normal(data.length)
+    return pack(header, {"fan": fan, "v": tokens.var(0).mean(-1), "noise": noise})
+
+
+def change_recording(model: ScoreModel, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and arrays of an uncached run of one sample: at every step what D takes from the score (s²/a score),
+
+    D itself, and F, with c_out of every token.
+    """
+    sampler = Sampler(model, PRESETS["exact"], steps=CHANGE_STEPS)
+    parts: dict[str, list[np.ndarray]] = {"score": [], "D": [], "F": []}
+    with torch.inference_mode():
+        problem, state = sampler.begin(1, 0)
+        for row in sampler.plan.rows:
+            z = state.z
+            state, info = sampler.step(problem, state, sampler.policy)
+            assert state.cache is not None
+            a = model.schedule.a(row.t)
+            # D = (z + s² score) / a: so much of D is taken from the score.
+            parts["score"].append(((a * info.denoised - z) / a)[0].numpy())
+            parts["D"].append(info.denoised[0].numpy())
+            parts["F"].append(state.cache.output[0].numpy())
+    header = {
+        "kind": "lesson",
+        "lesson": "change",
+        "key": f"change {name}",
+        "count": CHANGE_STEPS,
+        "n": model.n,
+        "width": parts["D"][0].shape[-1],
+    }
+    c_out = problem.c_out.square().mean(-1).sqrt().numpy()
+    return header, {key: np.stack(values) for key, values in parts.items()} | {"c_out": c_out}
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """One policy's run beside the uncached one: error of D (steps,) relative to D, share of tokens (steps,) computed,
+
+    and the distance of the samples at the end.
+    """
+
+    name: str
+    log_snr: np.ndarray
+    error: np.ndarray
+    share: np.ndarray
+    relative_l2: float
+
+
+FEEDBACK = {
+    "bands, no feedback": CachePolicy(trigger="bands", bands=((16, 0.1), (100_000, 0.3))),
+    "bands, correcting": CachePolicy(trigger="bands", bands=((16, 0.1), (100_000, 0.3)), correct=True),
+    "log_snr, no feedback": CachePolicy(trigger="log_snr", tau=0.15),
+    "log_snr, adapting to a budget": CachePolicy(trigger="log_snr", tau=0.15, adapt=True, error_budget=0.1),
+}
+
+
+def feedback_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> list[Feedback]:
+    """The same noise without a cache and with each policy of FEEDBACK."""
+    plain = Sampler(model, PRESETS["exact"], steps=FEEDBACK_STEPS, cached=False)
+    truth, final = _denoised(plain, lambda share: progress(share / 5, "without a cache"))[:2]
+    found = []
+    for place, (name, policy) in enumerate(FEEDBACK.items(), 1):
+        sampler = Sampler(model, policy, steps=FEEDBACK_STEPS)
+
+        def said(share: float, place: int = place, name: str = name) -> None:
+            progress((place + share) / 5, name)
+
+        made, end, share = _denoised(sampler, said)
+        error = np.sqrt(np.square(made - truth).sum((1, 2, 3)) / np.square(truth).sum((1, 2, 3)))
+        levels = np.array([model.schedule.log_snr(row.t) for row in sampler.plan.rows])
+        l2 = float(np.sqrt(np.square(end - final).sum() / np.square(final).sum()))
+        found.append(Feedback(name, levels, error, share, l2))
+    return found
+
+
+def _denoised(
+    sampler: Sampler, progress: Callable[[float], Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """D (steps, B, n, 2M) of a run, its final tokens, and the share of tokens (steps,) computed."""
+    made, rows = [], []
+    with torch.inference_mode():
+        problem, state = sampler.begin(FEEDBACK_NUM, 0)
+        for i in range(sampler.plan.steps):
+            state, info = sampler.step(problem, state, sampler.policy)
+            made.append(info.denoised.numpy())
+            rows.append(info.rows)
+            if i % 20 == 0:
+                progress(i / sampler.plan.steps)
+    return np.stack(made), state.z.numpy(), np.array(rows) / (FEEDBACK_NUM * sampler.model.n)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A way to sample: what it is, its family, full network calls, seconds, and distance to held-out series."""
+
+    name: str
+    family: str
+    calls: float
+    seconds: float
+    quality: Figure
+
+
+def fewer_runs(model: ScoreModel, data: Dataset, progress: Callable[[float, str], Any]) -> list[Cost]:
+    """Caches of a long sampler and short solvers, on one axis of cost. All draw FEWER_NUM series from one seed."""
+    held = data.standardise(data.x[data.heldout])
+    metric = sliced_wasserstein_metric(directions=200)
+    plans: list[tuple[str, str, Sampler]] = [
+        (
+            f"τ = {tau:g}",
+            f"cache, {FEWER_STEPS} steps",
+            Sampler(model, CachePolicy(tau=tau), steps=FEWER_STEPS),
+        )
+        for tau in TAUS
+    ]
+    plans += [
+        (f"{calls} steps", solver, Sampler(model, steps=calls, solver=solver, grid="log_snr", cached=False))
+        for solver in SHORT
+        for calls in CALLS
+    ]
+    found = []
+    for place, (name, family, sampler) in enumerate(plans):
+        progress(place / len(plans), f"{family}, {name}")
+        made = sampler.sample(FEWER_NUM, 0)
+        samples = (made.series - model.mean) / model.std
+        quality = measure(samples, held, metric, resamples=60, floor_repeats=8)
+        found.append(Cost(name, family, made.token_share * made.steps, made.seconds, quality))
+    return found

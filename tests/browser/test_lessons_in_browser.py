@@ -1,0 +1,69 @@
+"""Lessons in a real browser: the machines do what their words say, and moving a control asks nobody."""
+
+import pytest
+
+from tests.browser.test_anatomy_in_browser import COUNT, data, wait
+
+pytestmark = pytest.mark.browser
+
+
+def opened(visit, query):
+    page = visit(f"/lessons?{query}", before=lambda page: page.add_init_script(COUNT))
+    wait(page, "+d.renders > 0")
+    return page
+
+
+def value(page, label):
+    return page.locator(".values div", has=page.get_by_text(label, exact=True)).locator("dd").inner_text()
+
+
+def test_a_cutoff_takes_energy_and_the_last_frequency_gives_all_back(visit):
+    page = opened(visit, "lesson=1&dataset=wind&K=0")
+    label = "Σ |X₀..K|² / Σ |X|²"
+    few = float(value(page, label).split("%")[0])
+    page.wait_for_timeout(1200)
+    sent, slider = page.evaluate("window.sent"), page.get_by_label("Cutoff K", exact=True)
+    slider.focus()
+    page.keyboard.press("End")
+    wait(page, "+d.renders > 1")
+    page.wait_for_timeout(700)
+    assert few < 100 and value(page, label).startswith("100.0 %")
+    assert page.evaluate("window.sent") == sent and "K=72" in page.url
+
+
+def test_a_broken_mirror_leaves_a_residue_and_a_mended_one_none(visit):
+    page = opened(visit, "lesson=2")
+    assert "not a real series" in value(page, "max |Im x|")
+    page.get_by_label("edit the mirror X[N−k] too").check()
+    page.wait_for_function("() => true")
+    page.wait_for_timeout(300)
+    assert value(page, "max |Im x|").startswith("0") and "a real series" in value(page, "max |Im x|")
+
+
+def test_less_noise_lifts_more_frequencies_above_it(visit):
+    page = opened(visit, "lesson=3&dataset=wind&t=900")
+    early = int(value(page, "a² vₖ > s²").split()[0])
+    slider = page.get_by_label("Diffusion time t")
+    slider.focus()
+    page.keyboard.press("Home")
+    page.wait_for_timeout(300)
+    assert early <= 1 and int(value(page, "a² vₖ > s²").split()[0]) == 73
+
+
+def test_a_higher_threshold_computes_less(visit):
+    page = opened(visit, "lesson=5&tau=-200")
+    many = float(value(page, "|S| / n").split("%")[0])
+    page.get_by_label("τ", exact=True).focus()
+    page.keyboard.press("End")
+    page.wait_for_timeout(300)
+    assert float(value(page, "|S| / n").split("%")[0]) < many
+    assert data(page)["lesson"] == "events"
+
+
+def test_what_is_kept_longer_is_more_wrong(visit):
+    page = opened(visit, "lesson=4&h=1")
+    short = float(value(page, "|Δ D| / |D|").split("%")[0])
+    page.get_by_label("Keep for h steps").focus()
+    page.keyboard.press("End")
+    page.wait_for_timeout(500)
+    assert float(value(page, "|Δ D| / |D|").split("%")[0]) > short
