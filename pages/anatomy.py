@@ -7,9 +7,10 @@ import streamlit as st
 
 from e2crf_core.archive import Archive, archive_name
 from e2crf_core.errors import LabError
+from e2crf_core.events import Reason
 from e2crf_core.run import FINISHED
 from e2crf_core.whatif import predict, trace
-from pages.ui.canvas import front_text
+from pages.ui.boards import anatomy_canvas
 from pages.ui.recording import (
     ASKED,
     DEMO,
@@ -21,15 +22,9 @@ from pages.ui.recording import (
     recording_packet,
 )
 from pages.ui.registry import RUNS, STORE
+from pages.ui.takeaway import data_buttons
 
 KEY = "anatomy"
-
-_canvas = st.components.v2.component(
-    "e2crf_anatomy",
-    html=front_text("anatomy.html"),
-    css=front_text("live.css", "anatomy.css"),
-    js=front_text("theme.js", "plot.js", "store.js", "whatif.js", "anatomy.js"),
-)
 
 GUIDE = """
 - **Drag over the map**, or focus it and use the arrow keys: every panel follows. All steps are in your browser, so
@@ -186,6 +181,44 @@ def facts(archive: Archive) -> str:
     )
 
 
+def steps_table(archive: Archive) -> pd.DataFrame:
+    """One row a step: what was decided for the watched sample and the batch, and what it took."""
+    recorder = archive.recorder
+    names = (
+        "step",
+        "t",
+        "log_snr",
+        "policy_version",
+        "share",
+        "tokens",
+        "flops",
+        "seconds",
+        "tau",
+        "r",
+        "r_mean",
+    )
+    frame = pd.DataFrame({name: recorder.column(name) for name in names})
+    for reason in Reason:
+        frame[reason.name.lower()] = (recorder.column("reasons") == reason).sum(1)
+    return frame
+
+
+def take_away(archive: Archive, name: str) -> None:
+    """The record as files."""
+    path = demo_path() if name == DEMO else STORE.path(name)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("Take away, step by step:")
+        data_buttons(steps_table(archive), f"{name}-steps")
+        st.download_button(
+            "Whole run (zip)",
+            path.read_bytes,
+            f"{name}.zip",
+            "application/zip",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+
+
 def page() -> None:
     """Lay the page out."""
     name = chosen_run()
@@ -210,11 +243,12 @@ def page() -> None:
         st.error(refused)
     truth(name)
     complete = archive.recorder.count == archive.spec.steps
-    _canvas(
+    anatomy_canvas(
         key=KEY,
         data=recording_packet(archive, f"{name} {archive.created}", asked_view(archive), complete),
         on_confirm_change=lambda: confirm(archive, name),
     )
+    take_away(archive, name)
     with st.expander("How to use this page", icon=":material/help:"):
         st.markdown(GUIDE)
 

@@ -11,7 +11,7 @@ from e2crf_core.data import list_datasets
 from e2crf_core.errors import LabError
 from e2crf_core.figures import Point, pareto_chart
 from pages.ui import address, library
-from pages.ui.canvas import front_text
+from pages.ui.boards import lesson_canvas
 from pages.ui.compare_figures import Line, lines_frame, pair_chart
 from pages.ui.lesson_data import (
     FEWER_NUM,
@@ -30,13 +30,6 @@ from pages.ui.reference import reference_for
 from pages.ui.registry import STORE
 from pages.ui.takeaway import chart
 from pages.ui.theme import palette
-
-_canvas = st.components.v2.component(
-    "e2crf_lesson",
-    html=front_text("lesson.html"),
-    css=front_text("live.css", "anatomy.css", "lesson.css"),
-    js=front_text("theme.js", "plot.js", "store.js", "whatif.js", "lessons.js"),
-)
 
 
 def go(place: int) -> None:
@@ -66,7 +59,7 @@ def series_lesson(text: Text) -> None:
         st.warning(f"There is no data set {refused!r}.")
     name = st.selectbox("Data", names, key="dataset", width=340)
     address.note("dataset", name, "ecg")
-    _canvas(key=f"lesson.{text.key}", data=series_packet(text.key, reference_for(name), view()))
+    lesson_canvas(key=f"lesson.{text.key}", data=series_packet(text.key, reference_for(name), view()))
 
 
 def checkpoint_choice() -> str | None:
@@ -94,7 +87,7 @@ def change_lesson(text: Text) -> None:
     if name is None:
         return
     header, arrays = _change(name, library.model(name).digest())
-    _canvas(key=f"lesson.{text.key}", data=pack({**header, "view": view()}, arrays))
+    lesson_canvas(key=f"lesson.{text.key}", data=pack({**header, "view": view()}, arrays))
 
 
 def events_lesson(text: Text) -> None:
@@ -114,7 +107,7 @@ def events_lesson(text: Text) -> None:
     )
     address.note("run", name, names[0])
     header, arrays = lesson_recording(open_run(name))
-    _canvas(
+    lesson_canvas(
         key=f"lesson.{text.key}",
         data=pack({**header, "lesson": text.key, "key": f"{text.key} {name}", "view": view()}, arrays),
     )

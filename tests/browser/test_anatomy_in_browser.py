@@ -114,6 +114,18 @@ def test_the_view_survives_a_reload(visit):
     assert data(page)["step"] == "11" and page.locator('[data-el="tau_text"]').inner_text() == "0.7"
 
 
+def test_what_is_shown_can_be_taken_away(visit):
+    page = opened(visit, "&step=12&k=5")
+    with page.expect_download() as picture:
+        page.get_by_role("button", name="PNG", exact=True).click()
+    assert picture.value.suggested_filename == "anatomy-step13-k5.png"
+    assert picture.value.path().read_bytes().startswith(b"\x89PNG")
+    with page.expect_download() as table:
+        page.get_by_role("button", name="CSV").click()
+    header, *rows = table.value.path().read_text().splitlines()
+    assert len(rows) == 40 and header.startswith("step,t,log_snr")
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (900, "dark")])
 def test_nothing_overlaps_or_leaves_the_page(visit, width, scheme):
     page = opened(visit)

@@ -187,7 +187,7 @@ class Anatomy {
   // ---- controls
   wire() {
     const act = {
-      back: () => this.go(this.step - 1), next: () => this.go(this.step + 1), play: () => this.play(),
+      save: () => this.save(), back: () => this.go(this.step - 1), next: () => this.go(this.step + 1), play: () => this.play(),
       reset: () => { this.policy = { ...this.rec.whatif.policy }; this.predict(); this.dirty(); },
       confirm: () => this.trigger("confirm", { changes: Object.fromEntries(FIELDS.concat("trigger").map((f) => [f, this.policy[f]])), n: Math.random() }),
     };
@@ -250,6 +250,27 @@ class Anatomy {
       this.go(first + Math.floor((performance.now() - begin) * speed));
       if (this.step >= this.rec.count - 1 || !this.lab.isConnected) this.play();
     }, 33);
+  }
+
+  // All plots that are shown, as they stand, on one sheet.
+  save() {
+    const shown = Object.values(this.plots).filter((p) => p.width && !p.section.hidden), origin = this.lab.getBoundingClientRect();
+    const sheet = document.createElement("canvas"), c = sheet.getContext("2d"), ratio = shown[0].ratio;
+    const boxes = shown.map((p) => p.section.getBoundingClientRect());
+    const top = Math.min(...boxes.map((b) => b.top)), bottom = Math.max(...boxes.map((b) => b.bottom));
+    sheet.width = origin.width * ratio; sheet.height = (bottom - top + 24) * ratio;
+    c.scale(ratio, ratio);
+    c.fillStyle = getComputedStyle(this.lab).getPropertyValue("--st-background-color") || "#fff"; c.fillRect(0, 0, sheet.width, sheet.height);
+    c.fillStyle = this.theme.text; c.font = `12px ${this.theme.font}`;
+    c.fillText(`${this.key} · ${this.el("place").textContent} · k = ${this.k}`, 8, 15);
+    c.font = `600 13px ${this.theme.font}`;
+    shown.forEach((p, i) => {
+      const box = p.canvas.getBoundingClientRect();
+      c.fillStyle = this.theme.text; c.fillText(p.section.querySelector("h3").textContent, boxes[i].left - origin.left + 10, boxes[i].top - top + 40);
+      c.drawImage(p.canvas, box.left - origin.left, box.top - top + 24, box.width, box.height);
+    });
+    const link = document.createElement("a");
+    link.download = `anatomy-step${this.step + 1}-k${this.k}.png`; link.href = sheet.toDataURL("image/png"); link.click();
   }
 
   // What is shown is in the address, so that a link opens it; the server need not know before a reload.
@@ -359,7 +380,7 @@ class Anatomy {
       c.imageSmoothingEnabled = false;
       c.drawImage(this.picture(name), plot.left + 1, plot.top, plot.right - plot.left - 1, plot.bottom - plot.top);
       if (name === "map") {
-        const label = { why: "Decisions", e: "Event score over threshold", drift: "Drift dₖ", age: "Age of the features", spectrum: "Amplitude |Xₖ| of the noisy state" }[this.shade];
+        const label = { why: "Decisions", e: "Event score over threshold", drift: "Drift dₖ of the network’s input since it was last computed", age: "Age of the features", spectrum: "Amplitude |Xₖ| of the noisy state" }[this.shade];
         plot.section.querySelector("h3").textContent = `${label}: step × frequency. Drag, or use the arrow keys.`;
         c.strokeStyle = t.text; c.setLineDash([2, 3]);
         for (const [first] of rec.policies.slice(1)) { const x = Math.round(plot.x(first)) + 0.5; c.beginPath(); c.moveTo(x, plot.top); c.lineTo(x, plot.bottom); c.stroke(); }
@@ -483,7 +504,7 @@ class Anatomy {
     const facts = element("dl");
     const fact = (name, value) => { const box = element("div"); box.append(element("dt", name), element("dd", value)); facts.append(box); };
     const judged = step > 0 && tau > 0 && tau < 1e30;
-    fact("score eₖ", step ? short(e) : "–"); fact("threshold τ", judged ? short(tau) : "–"); fact("drift dₖ", step ? short(rec.drift[at]) : "–");
+    fact("score eₖ", step ? short(e) : "–"); fact("threshold τ", judged ? short(tau) : "–"); fact("input drift dₖ", step ? short(rec.drift[at]) : "–");
     fact("age", step ? `${rec.age[at]} steps` : "–"); fact("|Xₖ|", short(rec.spectrum[at * rec.M + this.channel])); fact("r before", step ? short(rec.r[step - 1]) : "–");
     fact("this step", `${percent(rec.at("share", step))} % of tokens`); fact("took", `${short(1000 * rec.at("seconds", step))} ms`);
     fact("policy", `${policy.trigger}${version ? `, change ${version}` : ""}`);
