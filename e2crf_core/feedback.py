@@ -96,7 +96,11 @@ def learn(
             reused = reused.index_fill_(0, chosen.sample * model.n + chosen.token, 0.0).view(
                 *feature.shape[:2], 1
             )
-            feature = feature + reused * alpha.to(feature)[:, None, None] * residual[:, problem.bands]
+            # Only samples that recomputed something now: the others must not feel their batch.
+            alpha = torch.where(touched, alpha, 0.0)
+            feature = feature + reused * alpha.to(feature)[:, None, None] * residual[
+                :, problem.bands
+            ].nan_to_num(0.0)
     corrected = residual is not None and not whole
     output = model.network.head(feature) if corrected else chosen.put(cache.output, output_rows)
 
@@ -156,10 +160,12 @@ def _band_residual(problem: Problem, chosen: Selection, rho: Tensor, before: Ten
     count = rho.new_zeros(chosen.batch * bands).index_add_(0, slot, rho.new_ones(len(rho)))
     total = rho.new_zeros(chosen.batch * bands, rho.shape[1]).index_add_(0, slot, rho)
     mean = (total / count.clamp(min=1)[:, None]).view(chosen.batch, bands, -1)
-    if before is None:
-        return mean
     fresh = (count > 0).view(chosen.batch, bands, 1)
-    return torch.where(fresh, RESIDUAL_MEMORY * before + (1 - RESIDUAL_MEMORY) * mean, before)
+    if before is None:
+        return torch.where(fresh, mean, torch.nan)
+    # NaN marks a band of a sample that has shown no residual yet, whatever other samples of the batch have shown.
+    mixed = torch.where(before.isnan(), mean, RESIDUAL_MEMORY * before + (1 - RESIDUAL_MEMORY) * mean)
+    return torch.where(fresh, mixed, before)
 
 
 def _differences(

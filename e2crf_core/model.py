@@ -102,8 +102,8 @@ class ScoreModel:
         return precondition(self.v, a, s)
 
     def digest(self) -> str:
-        """SHA-256 over the weights and statistics: names what a policy was tuned for."""
-        digest = hashlib.sha256()
+        """SHA-256 over weights, statistics and profile: names what a policy was tuned for."""
+        digest = hashlib.sha256(repr((self.profile.levels, self.profile.weights)).encode())
         for name, tensor in sorted({**self.network.state_dict(), "mu": self.mu, "v": self.v}.items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

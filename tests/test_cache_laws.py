@@ -23,6 +23,7 @@ EVERY_POLICY = {
     "paper": PRESETS["paper"],
     "paper_unweighted": PRESETS["paper"].replace(energy_weighting=False, tau=1.0, probe_share=0.2),
     "gain": CachePolicy(trigger="gain", tau=0.05, k_low=1, probe_share=0.1, correct=True, adapt=True),
+    "probes_corrected": CachePolicy(trigger="gain", tau=50.0, probe_share=0.02, correct=True, alpha=0.9),
     "log_snr": CachePolicy(trigger="log_snr", tau=0.3),
     "log_snr_linear": CachePolicy(trigger="log_snr", tau=0.3, predictor="linear"),
     "log_snr_quadratic": CachePolicy(trigger="log_snr", tau=0.3, k_low=2, predictor="quadratic"),
