@@ -20,6 +20,7 @@ from e2crf_core.triggers import influence
 from e2crf_core.whatif import (
     INTENSITY_MARGIN,
     MARGIN,
+    TIME_MARGIN,
     batch_factor,
     cost_line,
     predictable,
@@ -132,7 +133,12 @@ def whatif_block(archive: Archive, model: ScoreModel) -> tuple[dict[str, Any], d
         "factor": batch_factor(archive, policy),
         "margin": MARGIN,
         "intensity_margin": INTENSITY_MARGIN,
-        "cost": {"base": base, "slope": slope, "low": low / middle, "high": high / middle},
+        "cost": {
+            "base": base,
+            "slope": slope,
+            "low": low / middle * (1 - TIME_MARGIN),
+            "high": high / middle * (1 + TIME_MARGIN),
+        },
         "fields": {
             name: {
                 "low": meta[name]["low"],

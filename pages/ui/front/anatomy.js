@@ -178,7 +178,7 @@ class Anatomy {
     );
     this.el("basis").textContent = exact
       ? "This trigger decides by the clock alone, so its decisions are known exactly. Time is a straight line through the recorded steps, on this machine as busy as it was then; quality is not predicted: confirm with a real run."
-      : `Decided on the recorded path of one sample: another policy’s run would take a slightly different path, so allow ±${(100 * error).toFixed(0)} % of that share. Time is a straight line through the recorded steps; quality is not predicted: confirm with a real run.`;
+      : `Decided on the recorded path of one sample: another policy’s run would take a slightly different path, so allow ±${(100 * error).toFixed(0)} % of that share. Time is a straight line through the recorded steps, on this machine as busy as it was then; quality is not predicted: confirm with a real run.`;
     const same = FIELDS.concat("trigger").every((f) => policy[f] === rec.whatif.policy[f]);
     this.lab.querySelector('[data-act="reset"]').disabled = same;
     this.lab.querySelector('[data-act="confirm"]').disabled = !rec.confirmable;
@@ -323,7 +323,7 @@ class Anatomy {
     put("series", [["real series", t.faint], ["noisy state", t.noisy], ["denoised estimate", t.colors[1]]]);
     put("spectrum", [["real data, median", t.faint], ["noisy state", t.noisy], ["denoised estimate", t.colors[1]], ["chosen k", t.text, "dash"]]);
     put("scores", [["reused", t.axis, "box"], ["computed (colour: why)", t.colors[3], "box"], ["τ in force", t.colors[1], "dash"]]);
-    put("trace", [["eₖ", t.colors[0]], ["computed", t.colors[3], "box"], ["τ in force", t.colors[1], "dash"]]);
+    put("trace", [["eₖ", t.colors[0]], ["computed", t.colors[3], "box"], ["τ in force", t.colors[1], "dash"], ...(this.mode === "whatif" ? [["τ asked for", t.colors[2]]] : [])]);
     put("shares", [["recorded, batch", t.colors[0]], ...(this.mode === "whatif" ? [["predicted", t.colors[1]]] : [])]);
   }
 
