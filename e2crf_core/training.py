@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from e2crf_core.checkpoints import replace_file, save_checkpoint
+from e2crf_core.checkpoints import choose_device, replace_file, save_checkpoint
 from e2crf_core.data import Dataset
 from e2crf_core.errors import LabError
 from e2crf_core.forward import plain_forward
@@ -106,7 +106,21 @@ def batch_loss(
     noise: Tensor,
     keep: int = 0,
 ) -> Tensor:
-    """Mean weighted squared error of F (E3) on centred clean tokens z0 (B, n, 2M).
+    """Mean weighted squared error of F (E3): what training minimises."""
+    errors, weights = weighted_errors(network, z0, v, mask, levels, noise, keep)
+    return errors.sum() / weights.sum()
+
+
+def weighted_errors(
+    network: ScoreTransformer,
+    z0: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    levels: Tensor,
+    noise: Tensor,
+    keep: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """(B,) sums of weighted squared errors of F (E3) on centred clean tokens z0 (B, n, 2M), (B,) sums of weights.
 
     A token's weight is its share of the error in D at that noise level, (c_out / max c_out)², lifted by a
     tenth so that quiet frequencies are learned too. `keep` > 0 trains on the lowest `keep` tokens only.
@@ -123,19 +137,20 @@ def batch_loss(
     weight = weight * mask
     u = root * z
     if keep:
-        u = torch.where(torch.arange(u.shape[1])[:, None] < keep, u, 0.0)
+        u = torch.where(torch.arange(u.shape[1], device=u.device)[:, None] < keep, u, 0.0)
     prepared = network.prepare(u, levels)
     if keep:
         prepared, target, weight = (x[:, :keep] for x in (prepared, target, weight))
     prediction = network.head(plain_forward(network, prepared, network.condition(levels)[:, None]))
-    return (weight * (prediction.float() - target).square()).sum() / weight.sum()
+    return (weight * (prediction.float() - target).square()).sum((1, 2)), weight.sum((1, 2))
 
 
 class Trainer:
     """A training that can be advanced, watched, killed and resumed. State lives in `out`/training/."""
 
-    def __init__(self, spec: TrainSpec, dataset: Dataset, out: Path) -> None:
+    def __init__(self, spec: TrainSpec, dataset: Dataset, out: Path, device: str = "cpu") -> None:
         self.out = out
+        self.device = choose_device(device)
         self.dataset = dataset
         train = dataset.standardise(dataset.x[dataset.train])
         if len(train) < 2 or not len(dataset.heldout):
@@ -145,9 +160,10 @@ class Trainer:
             )
         mu, v, mask = token_statistics(train)
         self.mu, self.v, self.mask = (torch.as_tensor(x, dtype=torch.float32) for x in (mu, v, mask))
-        self.clean = torch.as_tensor(tokenise(train)) - self.mu
+        self.v, self.mask = self.v.to(self.device), self.mask.to(self.device)
+        self.clean = (torch.as_tensor(tokenise(train)) - self.mu).to(self.device)
         held = dataset.standardise(dataset.x[dataset.heldout])
-        self.held = torch.as_tensor(tokenise(held))[:512] - self.mu
+        self.held = (torch.as_tensor(tokenise(held))[:512] - self.mu).to(self.device)
         torch.manual_seed(spec.seed)
         config = NetworkConfig(
             tokens=mu.shape[0],
@@ -158,7 +174,7 @@ class Trainer:
             heads=spec.heads,
             hidden=spec.hidden,
         )
-        self.network = ScoreTransformer(config, self.mu, self.v)
+        self.network = ScoreTransformer(config, self.mu, self.v).to(self.device)
         self.average = {k: p.detach().clone() for k, p in self.network.state_dict().items()}
         self.best_weights = {k: p.clone() for k, p in self.average.items()}
         decay = [p for p in self.network.parameters() if p.dim() > 1]
@@ -195,8 +211,11 @@ class Trainer:
         keep = 0
         if self.spec.truncation and float(torch.rand((), generator=generator)) < self.spec.truncation:
             keep = int(torch.randint(2, self.mu.shape[0] + 1, (), generator=generator))
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.spec.bf16):
-            return batch_loss(self.network, self.clean[index], self.v, self.mask, levels, noise, keep)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.bf16):
+            clean = self.clean[index.to(self.device)]
+            # Drawn on the host, so that a training does not depend on where it runs.
+            levels, noise = levels.to(self.device), noise.to(self.device)
+            return batch_loss(self.network, clean, self.v, self.mask, levels, noise, keep)
 
     def _rate(self, step: int) -> float:
         warm = max(1, int(self.spec.warmup * self.spec.steps))
@@ -240,6 +259,7 @@ class Trainer:
         total = 0.0
         generator, noise = self._noise((len(self.held), *self.mu.shape), 2)
         levels = train_levels(generator, len(self.held))
+        levels, noise = levels.to(self.device), noise.to(self.device)
         for part in torch.arange(len(self.held)).split(128):
             loss = batch_loss(self.network, self.held[part], self.v, self.mask, levels[part], noise[part])
             total += float(loss) * len(part)
@@ -298,7 +318,7 @@ class Trainer:
     def _resume(self) -> None:
         if not self.state_path.is_file():
             return
-        state = torch.load(self.state_path, weights_only=True)
+        state = torch.load(self.state_path, weights_only=True, map_location=self.device)
         kept = TrainSpec(**json.loads(state["spec"]))
         asked = replace(self.spec, steps=kept.steps if not self.spec.steps else self.spec.steps)
         if replace(asked, minutes=kept.minutes) != kept:
@@ -316,7 +336,7 @@ class Trainer:
     def model(self) -> ScoreModel:
         """The best model so far, in evaluation mode."""
         network = ScoreTransformer(self.network.config)
-        network.load_state_dict(self.best_weights)
+        network.load_state_dict({k: p.cpu() for k, p in self.best_weights.items()})
         return ScoreModel(
             name=self.out.name,
             network=network.eval().requires_grad_(False),
@@ -324,8 +344,8 @@ class Trainer:
             length=self.dataset.length,
             channels=self.dataset.channels,
             mu=self.mu,
-            v=self.v,
-            mask=self.mask,
+            v=self.v.cpu(),
+            mask=self.mask.cpu(),
             mean=self.dataset.mean,
             std=self.dataset.std,
             dataset=self.dataset.name,
@@ -355,7 +375,7 @@ class Trainer:
             f" --{name} {getattr(self.spec, name)}"
             for name in ("patience", "truncation")
             if getattr(self.spec, name)
-        )
+        ) + (" --bf16" if self.spec.bf16 else "")
         return (
             f"python -m e2crf_core train --data {self.spec.data} --preset {preset} --steps {self.spec.steps}"
             f" --batch {self.spec.batch} --seed {self.spec.seed}{extras}"

@@ -200,6 +200,12 @@ def quality_panel(name: str, card: dict[str, Any]) -> None:
         hide_index=True,
         alt="Distances of the held-out protocol with intervals and floors",
     )
+    loss = measured.get("loss")
+    if loss:
+        st.caption(
+            f"Held-out loss {loss['value']:.4f} ({loss['low']:.4f} to {loss['high']:.4f}); the denoiser of Gaussian data"
+            " has about 1."
+        )
     st.caption(
         f"{measured['size']} against {measured['size']} series, {measured['draws']} draws, {measured['solver']} with "
         f"{measured['steps']} calls, seed {measured['seed']}."

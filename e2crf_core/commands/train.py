@@ -31,6 +31,8 @@ def add(commands: Any) -> None:
     train.add_argument(
         "--truncation", type=float, default=0.0, help="share of batches with a random bandwidth"
     )
+    train.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster on most GPUs")
+    train.add_argument("--device", default="auto", help="auto, cpu or cuda")
     train.add_argument("--threads", type=int, default=0, help="processor threads; 0 leaves them as they are")
     train.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     train.set_defaults(command=_train)
@@ -50,10 +52,10 @@ def _train(arguments: argparse.Namespace) -> None:
         raise LabError(f"unknown preset {arguments.preset!r}: use {' or '.join(TRAIN_PRESETS)}")
     if arguments.threads > 0:
         torch.set_num_threads(arguments.threads)
-    names = ("minutes", "steps", "batch", "seed", "patience", "truncation")
+    names = ("minutes", "steps", "batch", "seed", "patience", "truncation", "bf16")
     options = {name: getattr(arguments, name) for name in names}
     spec = TrainSpec(data=arguments.data, **TRAIN_PRESETS[arguments.preset], **options)
-    trainer = Trainer(spec, load_dataset(arguments.data), arguments.out)
+    trainer = Trainer(spec, load_dataset(arguments.data), arguments.out, arguments.device)
     stopping = False
 
     def stop(*_: object) -> None:
