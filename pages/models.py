@@ -203,7 +203,7 @@ def quality_panel(name: str, card: dict[str, Any]) -> None:
     loss = measured.get("loss")
     if loss:
         st.caption(
-            f"Held-out loss {loss['value']:.4f} ({loss['low']:.4f} to {loss['high']:.4f}); the denoiser of Gaussian data"
+            f"Held-out loss {loss['value']:.4f} ({loss['low']:.4f} to {loss['high']:.4f}); the Gaussian denoiser"
             " has about 1."
         )
     st.caption(
