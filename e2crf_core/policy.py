@@ -297,7 +297,7 @@ def _band_faults(value: Any, low: float, high: float) -> list[str]:
 PRESETS: dict[str, CachePolicy] = {
     "exact": CachePolicy(trigger="always"),
     "quality": CachePolicy(trigger="log_snr", tau=0.06, clock="profile", predictor="linear"),
-    "balanced": CachePolicy(trigger="log_snr", tau=0.18, clock="profile", predictor="linear"),
+    "balanced": CachePolicy(trigger="log_snr", tau=0.2, clock="profile", predictor="linear"),
     "fast": CachePolicy(trigger="log_snr", tau=0.45, clock="profile", predictor="linear"),
     "paper": CachePolicy(
         trigger="paper",
