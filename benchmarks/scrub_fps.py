@@ -10,22 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.browser import browser_page, served_lab
 from e2crf_core.archive import of_handle, save
 from e2crf_core.policy import CachePolicy
 from e2crf_core.run import RunHandle, RunSpec
 
-ROOT = Path(__file__).resolve().parents[1]
 FIND = """const find = (root) => {
   for (const node of root.querySelectorAll('*')) {
     if (node.classList.contains('anatomy')) return node;
@@ -61,18 +54,11 @@ def record(folder: Path, checkpoint: str, steps: int) -> None:
     save(replace(of_handle(run), name="scrub"), folder / "runs" / "scrub.zip")
 
 
-def measure(port: int, seconds: float) -> dict[str, object]:
+def measure(address: str, seconds: float) -> dict[str, object]:
     """Drag for `seconds` on each control."""
-    from playwright.sync_api import sync_playwright
-
     found: dict[str, object] = {}
-    with sync_playwright() as playwright:
-        path = shutil.which("chromium") or shutil.which("google-chrome")
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=path, headless=True, args=flags)
-        page = browser.new_page(viewport={"width": 1440, "height": 1150})
-        page.add_init_script(COUNT)
-        page.goto(f"http://127.0.0.1:{port}/anatomy?run=scrub")
+    with browser_page(COUNT) as page:
+        page.goto(f"{address}/anatomy?run=scrub")
         page.wait_for_function(f"() => {{ {FIND} return lab && +lab.dataset.renders > 0; }}")
         page.wait_for_timeout(3000)
         for name, drag in DRAGS.items():
@@ -90,7 +76,6 @@ def measure(port: int, seconds: float) -> dict[str, object]:
             }})""",
                 seconds * 1000,
             )
-        browser.close()
     return found
 
 
@@ -101,27 +86,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=4.0)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as home, socket.socket() as probe:
+    with tempfile.TemporaryDirectory() as home:
         record(Path(home), arguments.checkpoint, arguments.steps)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-        command += ["--server.address", "127.0.0.1", "--server.headless", "true"]
-        server = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "E2CRF_HOME": home}, stdout=subprocess.DEVNULL
-        )
-        try:
-            for _ in range(150):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
-                    break
-                except OSError:
-                    time.sleep(0.2)
-            found = measure(port, arguments.seconds)
-        finally:
-            server.terminate()
-            server.wait(10)
+        with served_lab(home) as address:
+            found = measure(address, arguments.seconds)
     print(json.dumps({"checkpoint": arguments.checkpoint, "steps": arguments.steps, **found}, indent=1))
 
 

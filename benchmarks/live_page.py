@@ -1,0 +1,111 @@
+"""What watching costs: steps a second of a run on the live page, against the same run with no page at all.
+
+    python -m benchmarks.live_page [--rounds 3]
+
+Alternates, after a warm-up, a run in a process of its own with a run started by a click in chromium. Also says how
+long after the click the decision map moved, and how many pictures a second were drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from benchmarks.browser import ROOT, browser_page, served_lab
+
+LAB = """const find = (root) => {
+  for (const node of root.querySelectorAll('*')) {
+    if (node.classList.contains('lab')) return node;
+    if (node.shadowRoot) { const found = find(node.shadowRoot); if (found) return found; }
+  }
+};
+const lab = find(document);"""
+ALONE = """
+import sys, time
+from e2crf_core import CachePolicy, RunHandle, RunSpec
+run = RunHandle(RunSpec("ecg", {steps}, 8, 0, policy=CachePolicy.preset("{policy}"), compare=False, pace={pace}))
+run.start()
+while run.recorder is None or run.recorder.count < 20:
+    time.sleep(0.001)
+first, begin = run.recorder.count, time.perf_counter()
+while run.recorder.count < {steps}:
+    time.sleep(0.001)
+print(({steps} - first) / (time.perf_counter() - begin))
+"""
+
+
+def alone(policy: str, steps: int, pace: int) -> float:
+    """Steps a second of a run that nobody watches."""
+    code = ALONE.format(policy=policy, steps=steps, pace=pace)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def watched(address: str, policy: str, steps: int, pace: int) -> dict[str, float]:
+    """The same run on the page: steps and pictures a second, and seconds from the click to a moving map."""
+    with browser_page() as page:
+        page.goto(address)
+        page.wait_for_function(f"() => {{ {LAB} return lab && +lab.dataset.renders > 0; }}", timeout=60_000)
+        page.get_by_label("Steps", exact=True).fill(str(steps))
+        page.keyboard.press("Enter")
+        page.locator('[data-testid="stSelectbox"]', has_text="Preset").locator("input").click()
+        page.get_by_role("option", name=policy, exact=True).click()
+        page.get_by_label("Pace in steps a second").select_option(str(pace))
+        page.wait_for_timeout(2000)
+        page.get_by_role("button", name="Start", exact=True).click()
+        found: dict[str, Any] = page.evaluate(
+            f"""() => new Promise((done) => {{
+          const begin = performance.now();
+          let moved = 0, from, renders;
+          const look = () => {{
+            {LAB}
+            const steps = +(lab?.dataset.steps || 0), now = performance.now();
+            if (steps > 0 && !moved) moved = now - begin;
+            if (steps >= 20 && !from) {{ from = [steps, now]; renders = +lab.dataset.renders; }}
+            if (steps >= {steps}) {{
+              const seconds = (now - from[1]) / 1000;
+              done({{ steps_per_s: (steps - from[0]) / seconds, first_picture_s: moved / 1000,
+                pictures_per_s: (+lab.dataset.renders - renders) / seconds }});
+            }} else setTimeout(look, 5);
+          }};
+          look();
+        }})"""
+        )
+    return found
+
+
+def main() -> None:
+    """Alternate, and print medians as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    report = {}
+    with tempfile.TemporaryDirectory() as home, served_lab(home) as address:
+        watched(address, "balanced", 100, 0)
+        for policy, steps, pace in (("balanced", 1000, 100), ("balanced", 2000, 0), ("exact", 1000, 0)):
+            pairs = []
+            for _ in range(arguments.rounds):
+                pairs.append((alone(policy, steps, pace), watched(address, policy, steps, pace)))
+                time.sleep(1)
+            report[f"{policy}, {steps} steps, pace {pace or 'unlimited'}"] = {
+                "alone_steps_per_s": [round(a, 1) for a, _ in pairs],
+                "watched_steps_per_s": [round(w["steps_per_s"], 1) for _, w in pairs],
+                "ratio_of_medians": round(
+                    statistics.median(w["steps_per_s"] for _, w in pairs)
+                    / statistics.median(a for a, _ in pairs),
+                    3,
+                ),
+                "pictures_per_s": round(statistics.median(w["pictures_per_s"] for _, w in pairs), 1),
+                "first_picture_s": round(max(w["first_picture_s"] for _, w in pairs), 2),
+            }
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
