@@ -1,0 +1,59 @@
+"""Every page, light and dark, wide and narrow: nothing raises, nothing is logged, nothing runs off the screen."""
+
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+PAGES = ("", "lessons", "anatomy", "compare", "runs", "data", "models", "training", "method")
+ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "pages"
+# Streamlit asks below a deep link's own path first; the answer is harmless.
+HARMLESS = ("_stcore/health", "_stcore/host-config")
+
+OVERFLOW = """() => {
+  const main = document.querySelector('[data-testid="stMain"]');
+  return main ? main.scrollWidth - main.clientWidth : -1;
+}"""
+QUIET = """() => !document.querySelector('[data-testid="stStatusWidget"], [data-testid="stSkeleton"]')"""
+
+
+@pytest.mark.parametrize("width", [1440, 900])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_is_whole(chromium, address, theme, width):
+    context = chromium.new_context(viewport={"width": width, "height": 1150}, color_scheme=theme)
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda fault: faults.append(str(fault)))
+    page.on(
+        "response",
+        lambda answer: (
+            faults.append(f"{answer.status} {answer.url}")
+            if answer.status >= 400 and not answer.url.endswith(HARMLESS)
+            else None
+        ),
+    )
+    page.on(
+        "console",
+        lambda line: (
+            faults.append(line.text)
+            if line.type == "error" and "Failed to load resource" not in line.text
+            else None
+        ),
+    )
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    try:
+        for path in PAGES:
+            page.goto(f"{address}/{path}")
+            page.locator('[data-testid="stMainBlockContainer"] >> :scope > *').first.wait_for()
+            page.wait_for_timeout(1200)
+            page.wait_for_function(QUIET, timeout=20_000)
+            assert page.locator('[data-testid="stException"]').count() == 0, f"/{path} raised"
+            assert "Page not found" not in page.content(), f"/{path}"
+            assert page.evaluate(OVERFLOW) == 0, f"/{path} is wider than {width} px"
+            dark = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).colorScheme")
+            assert dark == theme, f"/{path} is shown in {dark}"
+            page.screenshot(path=ARTIFACTS / f"{path or 'live'}-{theme}-{width}.png")
+            assert not faults, f"/{path}: {faults}"
+    finally:
+        context.close()
