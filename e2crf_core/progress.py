@@ -25,7 +25,7 @@ class ProgressLine:
         left = (now - self.begin) / max(done, 1) * (total - done)
         text = f"{self.label} {100 * done / total:3.0f}%  {done}/{total}  {left:.1f} s left"
         if self.stream.isatty():
-            self.stream.write(f"\r{text:<72}" + ("\n" if done >= total else ""))
+            self.stream.write(f"\r{text:<72}\r" + ("\n" if done >= total else ""))
         else:
             self.stream.write(text + "\n")
         self.stream.flush()

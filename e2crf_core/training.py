@@ -266,12 +266,22 @@ class Trainer:
         self.network.load_state_dict(present)
         return total / len(self.held)
 
-    def run(self, cancelled: Callable[[], bool] = lambda: False) -> Iterator[TrainEvent]:
-        """Train to the end, yielding a report every `evaluate_every` steps. Cancelling keeps the best so far."""
+    def run(
+        self,
+        cancelled: Callable[[], bool] = lambda: False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[TrainEvent]:
+        """Train to the end, yielding a report every `evaluate_every` steps. Cancelling keeps the best so far.
+
+        `progress(done, total)` is called after every step of this run, counted from where it resumed.
+        """
         losses: list[float] = []
         begin = time.perf_counter() - self.seconds
+        resumed = self.step
         while self.step < self.spec.steps and not cancelled():
             losses.append(self._update())
+            if progress is not None:
+                progress(self.step - resumed, self.spec.steps - resumed)
             if self.step % self.spec.evaluate_every and self.step != self.spec.steps:
                 continue
             heldout = self.heldout_loss()

@@ -66,7 +66,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     assert cut.step == 30
     resumed = Trainer(SPEC, toy(), tmp_path / "cut")
     assert resumed.step == 30
-    list(resumed.run())
+    reports: list[tuple[int, int]] = []
+    list(resumed.run(progress=lambda done, total: reports.append((done, total))))
+    assert reports == [(done, 30) for done in range(1, 31)]
     assert torch.equal(weights(whole), weights(resumed))
     assert whole.best == resumed.best
     assert all(torch.equal(p, resumed.best_weights[k]) for k, p in whole.best_weights.items())

@@ -46,6 +46,7 @@ def _train(arguments: argparse.Namespace) -> None:
     import torch
 
     from e2crf_core.data import load_dataset
+    from e2crf_core.progress import ProgressLine
     from e2crf_core.training import TRAIN_PRESETS, Trainer, TrainSpec
 
     if arguments.preset not in TRAIN_PRESETS:
@@ -64,7 +65,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
     previous = signal.signal(signal.SIGINT, stop)
     try:
-        for event in trainer.run(cancelled=lambda: stopping):
+        for event in trainer.run(cancelled=lambda: stopping, progress=ProgressLine("training")):
             print(
                 f"step {event.step}/{event.steps}  loss {event.loss:.4f}  held-out {event.heldout:.4f}"
                 f"  best {event.best:.4f}  {event.seconds_left / 60:.1f} min left",
