@@ -24,10 +24,8 @@ VARIANCE_FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """Coefficients of E3 at one time: tensors (n, 2M) and the floats a, s."""
+    """Coefficients of E3: tensors (..., n, 2M)."""
 
-    a: float
-    s: float
     c_in: Tensor
     c_skip: Tensor
     c_out: Tensor
@@ -98,8 +96,7 @@ class ScoreModel:
 
     def precondition(self, t: float) -> Preconditioner:
         """E3 coefficients at time t."""
-        a, s = self.schedule.a(t), self.schedule.s(t)
-        return precondition(self.v, a, s)
+        return precondition(self.v, self.schedule.a(t), self.schedule.s(t))
 
     def digest(self) -> str:
         """SHA-256 over weights, statistics and profile: names what a policy was tuned for."""
@@ -118,17 +115,11 @@ class ScoreModel:
         return (detokenise(tokens, self.length) * self.std + self.mean).astype(np.float32)
 
 
-def precondition(v: Tensor, a: float, s: float) -> Preconditioner:
-    """E3 coefficients for token variances v (n, 2M) at noise scales a, s."""
+def precondition(v: Tensor, a: Tensor | float, s: Tensor | float) -> Preconditioner:
+    """E3 coefficients for token variances v (n, 2M) at noise scales a, s: floats, or tensors that broadcast."""
     total = a * a * v + s * s
     root = total.rsqrt()
-    return Preconditioner(a=a, s=s, c_in=root, c_skip=a * v / total, c_out=s * v.sqrt() * root)
-
-
-def denoise(model: ScoreModel, z: Tensor, feature_output: Tensor, p: Preconditioner) -> Tensor:
-    """E3: D from the state z and the network's output F, both (B, n, 2M)."""
-    centred = z - p.a * model.mu
-    return (model.mu + p.c_skip * centred + p.c_out * feature_output) * model.mask
+    return Preconditioner(c_in=root, c_skip=a * v / total, c_out=s * v.sqrt() * root)
 
 
 def token_statistics(series: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from e2crf_core.kvcache import KVCache
-from e2crf_core.model import ScoreModel
+from e2crf_core.model import ScoreModel, precondition
 from e2crf_core.noise import NoiseStream
 from e2crf_core.solvers import Plan
 
@@ -96,8 +96,8 @@ class Problem:
             for scale in (schedule.a, schedule.s)
         )
         mu, v, mask = model.mu.double(), model.v.double(), model.mask.double()
-        total = a * a * v + s * s
-        c_in, c_skip, c_out = total.rsqrt(), a * v / total * mask, s * v.sqrt() * total.rsqrt() * mask
+        p = precondition(v, a, s)
+        c_in, c_skip, c_out = p.c_in, p.c_skip * mask, p.c_out * mask
         tables = {
             "c_in": c_in,
             "u0": -c_in * a * mu,

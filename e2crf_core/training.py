@@ -23,7 +23,7 @@ from e2crf_core.checkpoints import choose_device, replace_file, save_checkpoint
 from e2crf_core.data import Dataset
 from e2crf_core.errors import LabError
 from e2crf_core.forward import plain_forward
-from e2crf_core.model import DEFAULT_SCHEDULE, ScoreModel, token_statistics
+from e2crf_core.model import DEFAULT_SCHEDULE, ScoreModel, precondition, token_statistics
 from e2crf_core.spectral import tokenise
 from e2crf_core.transformer import NetworkConfig, ScoreTransformer
 
@@ -128,14 +128,12 @@ def weighted_errors(
     ratio = torch.exp(levels)[:, None, None]
     s = torch.rsqrt(1 + ratio * ratio)
     a = ratio * s
-    total = a * a * v + s * s
-    root = total.rsqrt()
-    c_out = s * v.sqrt() * root
+    p = precondition(v, a, s)
     z = a * z0 + s * noise
-    target = (z0 - (a * v / total) * z) / c_out
-    weight = (c_out / c_out.amax((1, 2), keepdim=True)).square() * 0.9 + 0.1
+    target = (z0 - p.c_skip * z) / p.c_out
+    weight = (p.c_out / p.c_out.amax((1, 2), keepdim=True)).square() * 0.9 + 0.1
     weight = weight * mask
-    u = root * z
+    u = p.c_in * z
     if keep:
         u = torch.where(torch.arange(u.shape[1], device=u.device)[:, None] < keep, u, 0.0)
     prepared = network.prepare(u, levels)

@@ -108,7 +108,7 @@ def test_the_denoiser_is_the_score_in_other_words(model):
         score = (
             model.network.score((scale * z)[:, back], torch.full((2,), t))[:, frequency_order(144)] * scale
         )
-        expected = (z + p.s**2 * score) / p.a
+        expected = (z + model.schedule.s(t) ** 2 * score) / model.schedule.a(t)
         assert (denoised - expected).norm() / expected.norm() < 2e-5
 
 
