@@ -18,7 +18,7 @@ from e2crf_core.events import Reason
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import CachePolicy
 from e2crf_core.sampler import Sampler, plain_step
-from e2crf_core.state import Problem, SamplerState, StepInfo
+from e2crf_core.state import Cache, Problem, SamplerState, StepInfo
 from e2crf_core.triggers import input_drift
 
 PILOT_SEED = 987_654
@@ -92,6 +92,11 @@ def effect(problem: Problem) -> np.ndarray:
     return problem.c_out.double().square().mean(-1).cpu().numpy() * ratio
 
 
+def levels_at(problem: Problem, cache: Cache) -> Tensor:
+    """(b, n) float64 log(a/s) at each token's last recompute."""
+    return problem.clocks["log_snr"][cache.clock.at]
+
+
 @dataclass
 class Calibrated:
     """Recompute a group of tokens when its integrated density has moved by tau since the group's last recompute.
@@ -151,7 +156,7 @@ class OnlineRate:
             self._effect = effect(problem)
         cache, i = state.cache, state.step
         assert cache is not None
-        moved = problem.levels[i] - cache.clock.level
+        moved = problem.levels[i] - levels_at(problem, cache)
         if cache.slope is None:
             return (moved > self.tau / 4).expand(len(state.z), -1)
         rate = cache.slope.square().sum(-1).double().cpu() * torch.from_numpy(np.square(self._effect[i]))
@@ -177,7 +182,7 @@ class Subset:
         cache, i = state.cache, state.step
         assert cache is not None
         mask = self.schedule(problem, state)
-        if not bool(mask.any()) or problem.levels[i] - float(cache.clock.level.min()) > self.most:
+        if not bool(mask.any()) or problem.levels[i] - float(levels_at(problem, cache).min()) > self.most:
             return mask
         now = effect(problem)[i]
         mask &= torch.from_numpy(now >= self.keep * now.max())
@@ -208,7 +213,7 @@ class TopShare:
         if self.sensitivity is not None:
             drift = drift @ self.sensitivity.T
         # Age stands in for what drift does not see: the change of F with the noise level itself.
-        age = (problem.levels[i] - cache.clock.level).square()
+        age = (problem.levels[i] - levels_at(problem, cache)).square()
         score = torch.from_numpy(np.square(effect(problem)[i])) * (drift + age)
         score[:, 0] = torch.inf
         chosen = score.topk(max(1, round(self.share * n)), dim=1).indices

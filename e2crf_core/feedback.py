@@ -28,12 +28,8 @@ def first_cache(problem: Problem, state: SamplerState) -> Cache:
     batch, n, width = len(z), model.n, model.network.width
     zeros = z.new_zeros(z.shape)
     host = torch.float64
-    clock = Clock(
-        level=torch.full((1, n), problem.levels[state.step], dtype=host),
-        gap=torch.zeros(1, n, dtype=host),
-        at=torch.full((1, n), state.step),
-        refreshed=torch.full((1, 1), state.step),
-    )
+    now = torch.full((1, n), state.step)
+    clock = Clock(at=now, previous=now, refreshed=now[:, :1], unit="log_snr")
     return Cache(
         kv=KVCache(model.network.layers, batch, n, width, device=z.device, dtype=z.dtype),
         feature=z.new_zeros(batch, n, width),
@@ -64,7 +60,6 @@ def learn(
 ) -> Cache:
     """The cache after a recompute that gave features `fresh` (T, d) of the chosen tokens; u (B, n, 2M) is the input."""
     model, i = problem.model, state.step
-    level = problem.levels[i]
     known = state.cache is not None
     kept = chosen.take(cache.feature)
     rho = fresh - kept
@@ -124,7 +119,7 @@ def learn(
                 factor = (policy.error_budget / (error + ETA)).clamp(0.25, 4.0) ** ADAPT_EXPONENT
                 scale = torch.where(touched, (scale * factor).clamp(1 / SCALE_LIMIT, SCALE_LIMIT), scale)
         if policy.predictor != "hold":
-            slope, curve = _differences(problem, i, cache, chosen, delta)
+            slope, curve = _differences(policy, problem, i, cache, chosen, delta)
     return Cache(
         kv=cache.kv,
         feature=feature,
@@ -134,7 +129,7 @@ def learn(
         u=chosen.put(cache.u, chosen.take(u)),
         z=chosen.put(cache.z, chosen.take(state.z)),
         gain=gain,
-        clock=tick(cache.clock, reasons, level, i, known),
+        clock=tick(cache.clock, reasons, i, policy.clock),
         r=r,
         rate=rate,
         scale=scale,
@@ -169,31 +164,29 @@ def _band_residual(problem: Problem, chosen: Selection, rho: Tensor, before: Ten
 
 
 def _differences(
-    problem: Problem, step: int, cache: Cache, chosen: Selection, delta: Tensor
+    policy: CachePolicy, problem: Problem, step: int, cache: Cache, chosen: Selection, delta: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """First and second divided differences of F in log(a/s) after a recompute (Newton form)."""
-    shape = cache.output.shape
-    moved = (problem.levels[step] - cache.clock.level).to(delta).expand(shape[:2])[..., None]
-    gap = cache.clock.gap.to(delta).expand(shape[:2])[..., None]
+    """First and second divided differences of F on the policy's clock after a recompute (Newton form)."""
+    shape, ticks, clock = cache.output.shape, problem.clocks[policy.clock], cache.clock
+    moved = (ticks[step] - ticks[clock.at]).to(delta).expand(shape[:2])[..., None]
+    gap = (ticks[clock.at] - ticks[clock.previous]).to(delta).expand(shape[:2])[..., None]
     moved, gap = chosen.take(moved), chosen.take(gap)
-    old = cache.slope if cache.slope is not None else torch.zeros_like(cache.output)
+    # Differences stated on another clock, before a live change of policy, are of no use on this one.
+    stated = cache.slope is not None and clock.unit == policy.clock
+    old = cache.slope if cache.slope is not None and stated else torch.zeros_like(cache.output)
     slope_rows = delta / torch.where(moved.abs() > 0, moved, torch.inf)
     curve_rows = (slope_rows - chosen.take(old)) / torch.where(gap.abs() > 0, moved + gap, torch.inf)
-    curve = cache.curve if cache.curve is not None else torch.zeros_like(cache.output)
+    curve = cache.curve if cache.curve is not None and stated else torch.zeros_like(cache.output)
     return chosen.put(old, slope_rows), chosen.put(curve, curve_rows)
 
 
-def tick(clock: Clock, reasons: Tensor, level: float, step: int, known: bool) -> Clock:
+def tick(clock: Clock, reasons: Tensor, step: int, unit: str) -> Clock:
     """The clock after recomputing where reasons are non-zero; it stays (1, n) while all samples agree."""
     now = reasons > 0
     every = now.all(1, keepdim=True)
-    gap = torch.where(now, level - clock.level if known else torch.zeros_like(clock.gap), clock.gap)
-    ticked = Clock(
-        level=torch.where(now, level, clock.level),
-        gap=gap,
-        at=torch.where(now, step, clock.at),
-        refreshed=torch.where(every, step, clock.refreshed),
-    )
-    if bool(every.all()) and bool((ticked.gap == ticked.gap[:1]).all()):
-        return Clock(ticked.level[:1], ticked.gap[:1], ticked.at[:1], ticked.refreshed[:1])
-    return ticked
+    at = torch.where(now, step, clock.at)
+    previous = torch.where(now, clock.at, clock.previous)
+    refreshed = torch.where(every, step, clock.refreshed)
+    if bool(every.all()) and bool((previous == previous[:1]).all()):
+        return Clock(at[:1], previous[:1], refreshed[:1], unit)
+    return Clock(at, previous, refreshed, unit)

@@ -64,7 +64,7 @@ class Sampler:
             raise LabError(f"batch {batch}: must be at least 1")
         self.model = model
         self.policy = policy or CachePolicy.preset("balanced")
-        self.plan = make_plan(model.schedule, steps, solver, grid)
+        self.plan = make_plan(model.schedule, steps, solver, grid, model.profile.clock)
         self.batch = batch
         self.cached = cached
 

@@ -24,7 +24,7 @@ from e2crf_core.noise import NoiseStream
 from e2crf_core.policy import CachePolicy
 from e2crf_core.sampler import Sampler, check_request, observe, synchronise
 from e2crf_core.solvers import make_plan
-from e2crf_core.state import Cache, Clock, Problem, SamplerState, StepInfo
+from e2crf_core.state import Cache, Problem, SamplerState, StepInfo
 
 SECONDS = (0.001, 0.01, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
 
@@ -177,7 +177,9 @@ def keep_samples(state: SamplerState, index: Tensor) -> SamplerState:
         }
         cache = Cache(
             kv=kv,
-            clock=Clock(*(rows(x) for x in (clock.level, clock.gap, clock.at, clock.refreshed))),
+            clock=replace(
+                clock, **{name: rows(getattr(clock, name)) for name in ("at", "previous", "refreshed")}
+            ),
             residual=take(cache.residual),
             **taken,  # type: ignore[arg-type]
         )

@@ -12,9 +12,11 @@ counts network calls, so equal steps cost the same whatever the solver.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+
+import numpy as np
 
 from e2crf_core.errors import LabError
 from e2crf_core.sde import Schedule
@@ -47,24 +49,37 @@ class Plan:
         return len(self.rows)
 
 
-def _linear(schedule: Schedule, steps: int) -> list[float]:
+Clock = Callable[[Sequence[float]], np.ndarray]
+"""Increasing readings for increasing values of log(a/s); see model.Profile."""
+
+
+def _linear(schedule: Schedule, steps: int, clock: Clock) -> list[float]:
     return [1.0 + (schedule.t_min - 1.0) * i / (steps - 1) for i in range(steps)]
 
 
-def _log_snr(schedule: Schedule, steps: int) -> list[float]:
+def _log_snr(schedule: Schedule, steps: int, clock: Clock) -> list[float]:
     low, high = schedule.log_snr(1.0), schedule.log_snr(schedule.t_min)
     return [schedule.t_at(low + (high - low) * i / (steps - 1)) for i in range(steps)]
 
 
-def _karras(schedule: Schedule, steps: int, rho: float = 7.0) -> list[float]:
+def _profile(schedule: Schedule, steps: int, clock: Clock) -> list[float]:
+    """Even on a model's own clock: steps are short where its output was measured to change fast."""
+    levels = np.linspace(schedule.log_snr(1.0), schedule.log_snr(schedule.t_min), 4001)
+    ticks = clock(levels)
+    even = np.interp(np.linspace(ticks[0], ticks[-1], steps), ticks, levels)
+    return [schedule.t_at(float(level)) for level in even]
+
+
+def _karras(schedule: Schedule, steps: int, clock: Clock, rho: float = 7.0) -> list[float]:
     high, low = (math.exp(-schedule.log_snr(t) / rho) for t in (1.0, schedule.t_min))
     return [schedule.t_at(-rho * math.log(high + (low - high) * i / (steps - 1))) for i in range(steps)]
 
 
-GRIDS: dict[str, Callable[[Schedule, int], list[float]]] = {
+GRIDS: dict[str, Callable[[Schedule, int, Clock], list[float]]] = {
     "linear": _linear,
     "log_snr": _log_snr,
     "karras": _karras,
+    "profile": _profile,
 }
 
 
@@ -147,8 +162,17 @@ SOLVERS: dict[str, Callable[[Schedule, list[float]], list[Row]]] = {
 MAX_STEPS = 2000
 
 
-def make_plan(schedule: Schedule, steps: int, solver: str = "euler_maruyama", grid: str = "linear") -> Plan:
-    """The table of a solver with `steps` network calls on a time grid. Raises LabError for what cannot be."""
+def make_plan(
+    schedule: Schedule,
+    steps: int,
+    solver: str = "euler_maruyama",
+    grid: str = "linear",
+    clock: Clock = np.asarray,
+) -> Plan:
+    """The table of a solver with `steps` network calls on a time grid. Raises LabError for what cannot be.
+
+    Grid `profile` is even on `clock`; without one it is the grid `log_snr`.
+    """
     if solver not in SOLVERS:
         raise LabError(f"unknown solver {solver!r}: use one of {', '.join(SOLVERS)}")
     if grid not in GRIDS:
@@ -162,6 +186,6 @@ def make_plan(schedule: Schedule, steps: int, solver: str = "euler_maruyama", gr
         raise LabError(
             f"steps {steps}: heun makes two calls a step and one at the end, so it takes an odd number"
         )
-    times = GRIDS[grid](schedule, points)
+    times = GRIDS[grid](schedule, points, clock)
     rows = SOLVERS[solver](schedule, times)
     return Plan(solver, grid, (*rows, Row(times[-1], 0.0, 0.0, 1.0, 0.0, 0.0)))

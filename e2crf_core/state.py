@@ -17,14 +17,15 @@ from e2crf_core.solvers import Plan
 class Clock:
     """When each token was last recomputed, on the host: (b, n) with b = B, or 1 while all samples agree.
 
-    `level` is log(a/s) then, `gap` the log(a/s) between its last two recomputes, `at` the step; `refreshed`
-    (b, 1) is the step of the last recompute of all tokens.
+    `at` is the step of a token's last recompute, `previous` that of the one before (`at` where there was none);
+    `refreshed` (b, 1) is the step of the last recompute of all tokens. `unit` names the clock of Problem.clocks
+    that differences of outputs are stated on.
     """
 
-    level: Tensor
-    gap: Tensor
     at: Tensor
+    previous: Tensor
     refreshed: Tensor
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Cache:
     """The cached side of a state. Small tensors are replaced, never changed; `kv` is handed on (see KVCache).
 
     `feature` (B, n, d) is C (E4), `output` (B, n, 2M) F = head(C); `slope` and `curve` are F's divided
-    differences in log(a/s) over the last recomputes, for predictors. `u` and `z` (B, n, 2M) are network input
+    differences on the clock `clock.unit`, for predictors. `u` and `z` (B, n, 2M) are network input
     and state at each token's last recompute, `gain` (B, n) the measured |dF|²/d. On the host, per sample: `r`
     event intensity, `rate` of F per log(a/s), `scale` of tau by adaptation, `rested` whether the last step was
     skipped. `residual` (B, bands, d) is the running residual of each band.

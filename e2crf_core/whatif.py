@@ -125,7 +125,7 @@ def decisions(policy: CachePolicy, seen: Trace) -> np.ndarray:
             )
         reasons, _, _ = decide(policy, problem, SamplerState(i, z, None, None, known))
         made.append(reasons)
-        clock = tick(clock or cache.clock, reasons, problem.levels[i], i, clock is not None)
+        clock = tick(clock or cache.clock, reasons, i, policy.clock)
         # States and inputs are one sample's; with probes each sample of the batch has decisions of its own.
         now = (reasons[:1] > 0)[..., None].to(z.device)
         cache = replace(cache, z=torch.where(now, z, cache.z), u=torch.where(now, u, cache.u))

@@ -12,7 +12,7 @@ from e2crf_core.events import Reason
 from e2crf_core.forward import plain_forward, selective_forward
 from e2crf_core.kvcache import KVCache, StaleRead
 from e2crf_core.model import Profile, ScoreModel
-from e2crf_core.policy import PRESETS, TRIGGERS, CachePolicy
+from e2crf_core.policy import CLOCKS, PRESETS, TRIGGERS, CachePolicy
 from e2crf_core.sampler import Sampler
 from e2crf_core.selection import Selection
 from tests.conftest import make_model
@@ -316,18 +316,24 @@ def test_calibration_finds_a_profile_of_mean_one(model: ScoreModel) -> None:
     assert profile == calibrate(model, num=4, steps=64)
 
 
-def test_predictors_are_exact_for_outputs_that_are_polynomials_of_log_snr(model: ScoreModel) -> None:
-    """Give the cache outputs that are quadratic in log(a/s); the quadratic predictor continues them exactly."""
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_predictors_are_exact_for_outputs_that_are_polynomials_of_their_clock(
+    model: ScoreModel, clock: str
+) -> None:
+    """Give the cache outputs that are quadratic in the clock's reading: they are continued exactly."""
     from e2crf_core.predictors import reused_output
 
-    policy = CachePolicy(trigger="fixed", refresh_every=5, predictor="quadratic")
-    sampler = Sampler(model, policy, steps=60)
+    shaped = replace(model, profile=Profile((-3.0, 0.0, 3.0), (0.4, 2.2, 0.4)))
+
+    def parabola(level: float) -> float:
+        x = float(shaped.profile.clock([-8.0, level, 8.0])[1]) if clock == "profile" else level
+        return 1 + 0.3 * x - 0.02 * x**2
 
     class Parabola(torch.nn.Module):
         layers, heads, width, prepare_flops = 1, 1, 4, 0
 
         def condition(self, log_snr: torch.Tensor) -> torch.Tensor:
-            return log_snr.double()
+            return torch.tensor(parabola(float(log_snr)), dtype=torch.float64)
 
         def prepare(self, u: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
             return u
@@ -341,22 +347,40 @@ def test_predictors_are_exact_for_outputs_that_are_polynomials_of_log_snr(model:
         def finish(
             self, layer: int, h: torch.Tensor, attended: torch.Tensor, condition: torch.Tensor
         ) -> torch.Tensor:
-            return h * (1 + 0.3 * condition - 0.2 * condition**2)
+            return h * condition
 
         def head(self, feature: torch.Tensor) -> torch.Tensor:
             return feature
 
-    polynomial = replace(model, network=Parabola())
+    policy = CachePolicy(trigger="fixed", refresh_every=5, predictor="quadratic", clock=clock)
     with torch.inference_mode():
-        problem, state = Sampler(polynomial, policy, steps=60).begin(1, 0)
+        problem, state = Sampler(replace(shaped, network=Parabola()), policy, steps=60).begin(1, 0)
+        # The clock's origin does not matter to a difference, but this law compares readings.
+        ticks = problem.clocks[clock] - problem.clocks[clock][0]
+        start = problem.levels[0]
+        origin = float(shaped.profile.clock([-8.0, start, 8.0])[1]) if clock == "profile" else start
         for i in range(40):
             state, _ = step(problem, state, policy)
-            level = problem.levels[i]
             if i >= 15:
+                x = origin + float(ticks[i])
                 now = reused_output(policy, problem, state.cache, i)
-                truth = 1 + 0.3 * level - 0.2 * level**2
-                torch.testing.assert_close(now, torch.full_like(now, truth), rtol=1e-9, atol=1e-9)
-    assert sampler.policy.predictor == "quadratic"
+                truth = 1 + 0.3 * x - 0.02 * x**2
+                torch.testing.assert_close(now, torch.full_like(now, truth), rtol=1e-4, atol=1e-4)
+
+
+def test_a_live_change_of_clock_drops_differences_stated_on_the_other(model: ScoreModel) -> None:
+    shaped = replace(model, profile=Profile((-3.0, 0.0, 3.0), (0.2, 2.6, 0.2)))
+    one = CachePolicy(trigger="bands", bands=((4, 0.2), (100, 0.5)), predictor="linear")
+    other = one.replace(clock="profile")
+    with torch.inference_mode():
+        problem, state = Sampler(shaped, one, steps=60).begin(2, 0)
+        for i in range(40):
+            state, info = step(problem, state, one if i < 20 else other)
+            if i >= 20 and 0 < info.rows < 2 * model.n and state.cache.clock.unit == "profile":
+                untouched = (info.reasons == 0).expand(2, -1)
+                assert not state.cache.slope[untouched].any()
+                return
+    pytest.fail("no step recomputed only some tokens after the change")
 
 
 def test_every_trigger_is_covered() -> None:

@@ -13,7 +13,7 @@ from diffusers import schedulers
 from e2crf_core import gaussian_truth as truth
 from e2crf_core.e2crf import step
 from e2crf_core.errors import LabError
-from e2crf_core.model import ScoreModel
+from e2crf_core.model import Profile, ScoreModel
 from e2crf_core.policy import CachePolicy
 from e2crf_core.sampler import Sampler
 from e2crf_core.sde import VP, Schedule
@@ -22,6 +22,7 @@ from e2crf_core.solvers import GRIDS, Plan, make_plan
 LAW = truth.Mixture(np.array([0.4, 0.6]), np.array([[-1.2], [0.9]]), np.array([[0.15], [0.3]]))
 LINE = truth.Mixture(np.array([0.4, 0.6]), np.array([-1.2, 0.9]), np.array([0.15, 0.3]))
 SCHEDULE = VP(t_min=0.02)
+CLOCK = Profile((-2.0, 0.0, 2.0), (0.5, 2.0, 0.5)).clock
 
 
 def run(plan: Plan, schedule: Schedule, z: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -136,10 +137,18 @@ class TestTables:
 
     @pytest.mark.parametrize("grid", GRIDS)
     def test_grids_descend_from_one_to_the_end(self, grid: str) -> None:
-        times = GRIDS[grid](SCHEDULE, 30)
+        times = GRIDS[grid](SCHEDULE, 30, CLOCK)
         assert times[0] == pytest.approx(1.0)
         assert times[-1] == pytest.approx(SCHEDULE.t_min)
         assert all(a > b for a, b in pairwise(times))
+
+    def test_the_profile_grid_is_even_on_the_models_clock_and_log_snr_without_one(self) -> None:
+        levels = [SCHEDULE.log_snr(row.t) for row in make_plan(SCHEDULE, 12, "ddim", "profile", CLOCK).rows]
+        gaps = np.diff(CLOCK(levels))
+        np.testing.assert_allclose(gaps, gaps.mean(), rtol=1e-2)
+        assert np.ptp(np.diff(levels)) > 0.3
+        plain, even = (make_plan(SCHEDULE, 12, "ddim", grid).rows for grid in ("profile", "log_snr"))
+        np.testing.assert_allclose([row.t for row in plain], [row.t for row in even], rtol=1e-9)
 
     @pytest.mark.parametrize(
         ("steps", "solver", "grid", "match"),
