@@ -264,7 +264,7 @@ def claim(out: Path, task: Task) -> None:
     replace_file(path, lambda p: p.write_text(json.dumps(mine, indent=1) + "\n"))
 
 
-def _shard_path(out: Path, index: int, repeat: int) -> Path:
+def shard_path(out: Path, index: int, repeat: int) -> Path:
     return out / "shards" / f"{index:03d}-r{repeat:03d}.npz"
 
 
@@ -278,7 +278,7 @@ def _write_shard(path: Path, shard: Shard) -> None:
     replace_file(path, write)
 
 
-def _read_shard(path: Path) -> Shard:
+def read_shard(path: Path) -> Shard:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return Shard(series=stored["series"], **json.loads(str(stored["meta"])))
@@ -301,7 +301,7 @@ def run_shards(task: Task, out: Path, report: Report = _silent) -> None:
         (index, repeat)
         for repeat in range(task.repeats)
         for index in (order if repeat % 2 == 0 else order[::-1])
-        if not _shard_path(out, index, repeat).is_file()
+        if not shard_path(out, index, repeat).is_file()
     ]
     session, about = secrets.token_hex(4), machine()
     cost: dict[int, float] = {}
@@ -329,7 +329,7 @@ def run_shards(task: Task, out: Path, report: Report = _silent) -> None:
             session=session,
             machine=about,
         )
-        _write_shard(_shard_path(out, index, repeat), shard)
+        _write_shard(shard_path(out, index, repeat), shard)
         cost[index] = made.seconds
         spent += made.seconds
     if missing:
@@ -486,7 +486,7 @@ def summarise(task: Task, out: Path, report: Report = _silent) -> Evaluation:
     metrics = standard_metrics(len(data.channels), directions=task.directions)
     floors = {m.name: real_floor(held, task.num, m, train=train) for m in metrics}
     shards = [
-        [_read_shard(_shard_path(out, index, repeat)) for repeat in range(task.repeats)]
+        [read_shard(shard_path(out, index, repeat)) for repeat in range(task.repeats)]
         for index in range(len(task.configs))
     ]
     scaled = [[data.standardise(shard.series) for shard in row] for row in shards]
