@@ -104,10 +104,9 @@ class CachePolicy:
         default="log_snr",
         metadata=_meta(
             "Clock",
-            "what intervals are measured on: log(a/s), or log(a/s) stretched where this checkpoint's output"
-            " was measured to change fast",
+            "what intervals are measured and outputs are predicted on: log(a/s), or log(a/s) stretched where this"
+            " checkpoint's output was measured to change fast",
             choices=CLOCKS,
-            triggers=("log_snr", "bands", "rate"),
         ),
     )
     k_low: int = field(
@@ -187,7 +186,7 @@ class CachePolicy:
     predictor: str = field(
         default="hold",
         metadata=_meta(
-            "Predictor", "how a reused output continues between recomputes, in log(a/s)", choices=PREDICTORS
+            "Predictor", "how a reused output continues between recomputes, on the clock", choices=PREDICTORS
         ),
     )
 
@@ -299,6 +298,8 @@ PRESETS: dict[str, CachePolicy] = {
     "quality": CachePolicy(trigger="log_snr", tau=0.06, clock="profile", predictor="linear"),
     "balanced": CachePolicy(trigger="log_snr", tau=0.2, clock="profile", predictor="linear"),
     "fast": CachePolicy(trigger="log_snr", tau=0.45, clock="profile", predictor="linear"),
+    # For dpmpp_2m on the profile grid with 40 steps: 7 network calls, each step between them a prediction.
+    "multistep": CachePolicy(trigger="log_snr", tau=1.3, clock="profile", predictor="linear"),
     "paper": CachePolicy(
         trigger="paper",
         tau=0.01,

@@ -119,8 +119,8 @@ class SearchSpace:
     triggers: tuple[str, ...] = (NONE, *DECIDING)
     fields: tuple[str, ...] = MAIN_FIELDS
     solvers: tuple[str, ...] = ("euler_maruyama", "dpmpp_2m", "sde_dpmpp_2m", "ddim")
-    grids: tuple[str, ...] = ("linear", "log_snr")
-    steps: tuple[int, int] = (10, 1000)
+    grids: tuple[str, ...] = ("linear", "log_snr", "profile")
+    steps: tuple[int, int] = (4, 1000)
     ranges: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -137,9 +137,8 @@ class SearchSpace:
             if not given and what != "policy field":
                 raise LabError(f"a search needs at least one {what}")
         low, high = self.steps
-        least = 10 if "euler_maruyama" in self.solvers else 3
-        if not least <= low <= high <= MAX_STEPS:
-            raise LabError(f"steps {low} to {high}: a range within {least} to {MAX_STEPS} is expected")
+        if not 3 <= low <= high <= MAX_STEPS:
+            raise LabError(f"steps {low} to {high}: a range within 3 to {MAX_STEPS} is expected")
 
     @property
     def one_plan(self) -> bool:
@@ -279,7 +278,9 @@ def base_policy(trigger: str) -> CachePolicy:
 
 
 def fit_steps(solver: str, steps: int) -> int:
-    """The nearest number of network calls that the solver can make: Heun needs an odd one."""
+    """The nearest number of network calls that the solver can make: Heun needs an odd one, Euler-Maruyama 10."""
+    if solver == "euler_maruyama":
+        return max(10, steps)
     return steps - 1 + steps % 2 if solver == "heun" else steps
 
 
@@ -328,17 +329,19 @@ def _scores(sampler: Sampler, num: int, seed: int) -> np.ndarray:
 def starting_points(space: SearchSpace, reference: Setting) -> list[tuple[str, Setting]]:
     """(where it comes from, setting) of what is tried first, as far as the space holds it.
 
-    Every preset with the reference's solver and steps; then the solvers alone, the rivals of any cache.
+    Every preset with the reference's solver and steps, the multistep one with its own too; then the solvers
+    alone, the rivals of any cache.
     """
     found = [
         (f"preset {name}", replace(reference, policy=policy))
         for name, policy in PRESETS.items()
         if policy.trigger != "always"
     ]
+    found.append(("preset multistep", Setting("dpmpp_2m", "profile", 40, PRESETS["multistep"])))
     for solver in space.solvers:
         grid = "linear" if solver == "euler_maruyama" and "linear" in space.grids else space.grids[-1]
         found += [
-            ("solver alone", Setting(solver, grid, fit_steps(solver, steps), None)) for steps in (20, 50)
+            ("solver alone", Setting(solver, grid, fit_steps(solver, steps), None)) for steps in (8, 20)
         ]
     points: list[tuple[str, Setting]] = []
     for origin, setting in found:

@@ -29,8 +29,8 @@ def add(commands: Any) -> None:
     )
     tune.add_argument("--cost", default="seconds", help="or flops")
     tune.add_argument("--solvers", help="separated by commas; default: four that compete")
-    tune.add_argument("--grids", help="separated by commas; default: linear,log_snr")
-    tune.add_argument("--steps", default="10:1000", help="LOW:HIGH, or one number")
+    tune.add_argument("--grids", help="separated by commas; default: linear,log_snr,profile")
+    tune.add_argument("--steps", default="4:1000", help="LOW:HIGH, or one number")
     tune.add_argument("--triggers", help="separated by commas, 'none' for no cache; default: all")
     tune.add_argument("--fields", help="policy fields to search, separated by commas, or 'all'")
     tune.add_argument(
