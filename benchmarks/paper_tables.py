@@ -170,8 +170,8 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--checkpoints", nargs="*", help="names or folders; by default all that are shipped")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the steps, 16 samples: minutes")
-    parser.add_argument("--num", type=int, help="samples of each run (48; quick: 16)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the steps, 8 samples: minutes")
+    parser.add_argument("--num", type=int, help="samples of each run (16; quick: 8)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--device", default="cpu")
@@ -197,7 +197,7 @@ def main() -> None:
                 model=model,
                 dataset=load_dataset(model.dataset),
                 configs=rows,
-                num=arguments.num or (16 if arguments.quick else 48),
+                num=arguments.num or (8 if arguments.quick else 16),
                 repeats=arguments.repeats,
                 batch=arguments.batch,
             )
