@@ -33,6 +33,7 @@ from e2crf_core.metrics import relative_l2, sliced_wasserstein_metric
 from e2crf_core.model import ScoreModel
 from e2crf_core.sampler import check_request, synchronise, warm_up
 from e2crf_core.statistics import centred_interval, real_floor, resample_picks
+from e2crf_core.storage_urls import missing_driver, shown
 from e2crf_core.tuning_space import SearchSpace, Setting, measure_ranges, starting_points
 
 SCHEMA = 1
@@ -294,7 +295,10 @@ def measure_job(bench: Bench, job: Job, cancelled: Cancel = lambda: False) -> Ou
 
 
 def open_storage(out: Path, url: str | None) -> optuna.storages.BaseStorage:
-    """SQLite in `out` by default; a `journal:FILE`, or any URL that SQLAlchemy knows (PostgreSQL, SQLite)."""
+    """SQLite in `out` by default; a `journal:FILE`, or any URL that SQLAlchemy knows (PostgreSQL, SQLite).
+
+    Raises LabError, without the URL's password, when it cannot be opened or its driver is not installed.
+    """
     if url is None:
         out.mkdir(parents=True, exist_ok=True)
         url = f"sqlite:///{(out / 'study.db').resolve()}"
@@ -303,8 +307,11 @@ def open_storage(out: Path, url: str | None) -> optuna.storages.BaseStorage:
             backend = JournalFileBackend(url.removeprefix("journal:"))
             return optuna.storages.JournalStorage(backend)
         return optuna.storages.RDBStorage(url)
+    except ImportError:
+        raise LabError(f"study storage {shown(url)!r} cannot be opened: {missing_driver(url)}") from None
     except Exception as fault:  # drivers raise what they like; the way out is the same
         reason = " ".join(str(fault).split())[:200]
+        url = shown(url)
         raise LabError(f"study storage {url!r} cannot be opened: {type(fault).__name__}: {reason}") from None
 
 
@@ -569,9 +576,13 @@ class Study:
                 self._abandon(trial.number, CUT)
             elif trial.user_attrs.get("why") != CUT or trial.number in retried:
                 continue
-            if "setting" in trial.user_attrs:
+            # A trial that was enqueued may have been killed before it had read its own values.
+            params = trial.system_attrs.get("fixed_params")
+            if params is None and "setting" in trial.user_attrs:
+                params = trial.params
+            if params is not None:
                 origin = trial.user_attrs.get("origin", "search")
-                self.study.enqueue_trial(trial.params, user_attrs={"origin": origin})
+                self.study.enqueue_trial(params, user_attrs={"origin": origin})
             retried.add(trial.number)
             self.study.set_user_attr("retried", sorted(retried))
 

@@ -42,7 +42,11 @@ def add(commands: Any) -> None:
         type=float,
         help="choose the fastest point at most so much worse: share of the distance, or relative L2",
     )
-    tune.add_argument("--storage", help="journal:FILE or a database URL; default: SQLite in the folder")
+    tune.add_argument(
+        "--storage",
+        help="journal:FILE, or a database URL such as postgresql+psycopg://user:password@host/name, whose driver"
+        ' must be installed (pip install "psycopg[binary]"); default: SQLite in the folder',
+    )
     tune.add_argument("--device", default="auto", help="auto, cpu or cuda")
     tune.add_argument("--ray", metavar="ADDRESS", help="measure trials on a Ray cluster; 'local' starts one")
     tune.add_argument("--workers", type=int, default=1, help="trials proposed and measured at once")
