@@ -11,10 +11,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,6 @@ import torch
 from torch import Tensor, nn
 
 from e2crf_core.arrays import read_npz
-from e2crf_core.checkpoints import replace_file
 from e2crf_core.errors import LabError
 from e2crf_core.forward import plain_forward
 from e2crf_core.model import ScoreModel
@@ -33,7 +34,8 @@ from e2crf_core.sampler import Sampler, check_request
 from e2crf_core.spectral import detokenise
 
 EXPORT_SCHEMA = 1
-FORMATS = ("torch", "onnx")
+NETWORKS = {"torch": "network.pt2", "onnx": "network.onnx"}
+FORMATS = tuple(NETWORKS)
 SCHEDULED = ("fixed", "log_snr", "always", "never")
 TOLERANCE = 1e-3
 MEMORY = 3
@@ -155,16 +157,10 @@ def export_policy(
     model = model.to("cpu", torch.float32)
     sampler = Sampler(model, policy, steps=steps, solver=solver, grid=grid)
     called, mix = mixing_table(sampler)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_tables(sampler, called, mix, folder / "run.npz")
     graph = ScoreGraph(model.network).eval()
     example = (torch.zeros(2, *model.mu.shape), torch.tensor(0.5))
     shapes = {"u": {0: torch.export.Dim("batch", min=1, max=65536)}, "log_snr": None}
     program = torch.export.export(graph, example, dynamic_shapes=shapes)
-    if "torch" in formats:
-        replace_file(folder / "network.pt2", lambda path: _save_program(program, path))
-    if "onnx" in formats:
-        _write_onnx(graph, example, shapes, folder / "network.onnx")
     about = {
         "schema": EXPORT_SCHEMA,
         "kind": "e2crf-export",
@@ -180,13 +176,27 @@ def export_policy(
         "inputs": {"u": ["batch", *model.mu.shape], "log_snr": []},
         "torch": torch.__version__,
     }
-    replace_file(folder / "export.json", lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
-    differences = {name: verify(folder, sampler, name) for name in formats}
-    for name, worst in differences.items():
-        if not max(worst.values()) <= TOLERANCE:
-            raise LabError(
-                f"the exported {name} run differs from eager by {max(worst.values()):.3g}: do not use it"
-            )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Written and run beside the folder first: what differs from eager, or was interrupted, is never found in it.
+    with TemporaryDirectory(prefix=".export-", dir=folder.parent) as place:
+        work = Path(place)
+        _write_tables(sampler, called, mix, work / "run.npz")
+        if "torch" in formats:
+            _save_program(program, work / NETWORKS["torch"])
+        if "onnx" in formats:
+            _write_onnx(graph, example, shapes, work / NETWORKS["onnx"])
+        (work / "export.json").write_text(json.dumps(about, indent=1) + "\n")
+        differences = {name: verify(work, sampler, name) for name in formats}
+        for name, worst in differences.items():
+            if not max(worst.values()) <= TOLERANCE:
+                raise LabError(
+                    f"the exported {name} run differs from eager by {max(worst.values()):.3g}: nothing was written"
+                )
+        folder.mkdir(exist_ok=True)
+        for name in ("export.json", *NETWORKS.values()):
+            (folder / name).unlink(missing_ok=True)
+        for name in ("run.npz", *(NETWORKS[one] for one in formats), "export.json"):
+            os.replace(work / name, folder / name)
     return {"calls": int(called.sum()), "steps": steps, "differences": differences}
 
 
@@ -210,7 +220,7 @@ def _write_onnx(graph: nn.Module, example: tuple[Tensor, ...], shapes: dict[str,
             verbose=False,
         )
     assert program is not None
-    replace_file(path, lambda target: program.save(str(target), include_initializers=True))
+    program.save(str(path), include_initializers=True)
 
 
 def _write_tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray, path: Path) -> None:
@@ -233,11 +243,7 @@ def _write_tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray, path: P
         "std": model.std,
     }
 
-    def write(target: Path) -> None:
-        with target.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-
-    replace_file(path, write)
+    np.savez_compressed(path, **arrays)
 
 
 class ExportedSampler:
@@ -279,7 +285,7 @@ class ExportedSampler:
 
 
 def _network(folder: Path, runtime: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    name = {"torch": "network.pt2", "onnx": "network.onnx"}.get(runtime)
+    name = NETWORKS.get(runtime)
     if name is None:
         raise LabError(f"unknown runtime {runtime!r}: use {' or '.join(FORMATS)}")
     path = folder / name

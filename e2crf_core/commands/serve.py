@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     if not 0 <= arguments.port <= 65535:
         raise LabError(f"--port {arguments.port}: a port between 0 and 65535 is expected")
+    if arguments.threads < 0:
+        raise LabError(f"--threads {arguments.threads}: a number of 0 or more is expected")
     limits = Limits(arguments.max_num, arguments.max_steps, arguments.queue, arguments.batch)
     if arguments.threads > 0:
         torch.set_num_threads(arguments.threads)

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,14 @@ def _range(text: str) -> tuple[int, int]:
         raise LabError(f"--steps {text!r}: a number or LOW:HIGH is expected") from None
 
 
+def _check_budgets(arguments: argparse.Namespace) -> None:
+    """Refuse before anything is measured what could only fail after it."""
+    for name in ("minutes", "latency_ms", "quality_budget", "trials", "workers"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise LabError(f"--{name.replace('_', '-')} {value}: must be above 0")
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Search, choose, warn; write study.json and policy.json, print the reading and one JSON line last."""
     from e2crf_core.checkpoints import load_checkpoint, replace_file
@@ -92,6 +101,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.out.exists() and not arguments.out.is_dir():
         raise LabError(f"--out {arguments.out} is a file: name a folder")
+    _check_budgets(arguments)
+    steps = _range(arguments.steps)
     spec = StudySpec(
         num=arguments.num,
         batch=arguments.batch,
@@ -108,9 +119,9 @@ def run(arguments: argparse.Namespace) -> None:
         fields=SEARCHABLE if arguments.fields == "all" else _names(arguments.fields, default.fields),
         solvers=_names(arguments.solvers, default.solvers),
         grids=_names(arguments.grids, default.grids),
-        steps=_range(arguments.steps),
-        ranges=measure_ranges(model),
+        steps=steps,
     )
+    space = replace(space, ranges=measure_ranges(model))
     executor: Any = Local()
     if arguments.ray:
         from e2crf_core.cluster import RayExecutor, connect
