@@ -350,7 +350,8 @@ def valid_range(measured: Measured) -> Validity:
         sliced_wasserstein_change_max=None
         if change is None or distance is None
         else max(change.high, change.value + (QUALITY_SLACK - 1) * distance.value),
-        speedup_wall_min=WALL_SLACK * measured.speedup_wall.low,
+        # A speed-up beyond the operations saved is what else the machine did meanwhile: it must not become a bound.
+        speedup_wall_min=WALL_SLACK * min(measured.speedup_wall.low, measured.speedup_flops),
         speedup_flops_min=WORK_SLACK * measured.speedup_flops,
     )
 

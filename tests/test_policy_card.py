@@ -94,6 +94,14 @@ def test_a_range_holds_its_own_measurement(made: PolicyCard) -> None:
     assert judge(replace(made, valid=valid_range(exact)), exact, "cpu").passed
 
 
+def test_a_busy_machine_does_not_make_a_bound_that_a_quiet_one_breaks(made: PolicyCard) -> None:
+    """Another program slowed the uncached runs down: the card asks for no more than operations can give."""
+    lucky = replace(made.measured, speedup_flops=7.0, speedup_wall=Interval(14.0, 13.0, 15.0))
+    assert valid_range(lucky).speedup_wall_min <= 7.0
+    slower = replace(made.measured, speedup_flops=7.0, speedup_wall=Interval(5.0, 4.0, 6.0))
+    assert valid_range(slower).speedup_wall_min < 4.0
+
+
 def test_other_weights_fail_the_gate(made: PolicyCard, tmp_path: Path) -> None:
     save_checkpoint(make_model(dtype=torch.float32, seed=3), tmp_path / "other")
     verdict = check_card(replace(made, checkpoint=str(tmp_path / "other")), "cpu")
