@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import re
 import subprocess
@@ -22,6 +23,8 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+
+from e2crf_core.evaluation import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,6 +100,9 @@ async def load(options: argparse.Namespace, url: str, pid: int) -> dict:
     ]
     half = len(rss) // 2
     return {
+        "command": "python -m benchmarks.serve_load " + " ".join(sys.argv[1:]),
+        "machine": machine(),
+        "load_before": options.load_before,
         "clients": options.clients,
         "seconds": took,
         "body": body,
@@ -125,6 +131,7 @@ def main() -> int:
     parser.add_argument("--queue", type=int, default=64)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
+    options.load_before = os.getloadavg()[0]
     command = [sys.executable, "-m", "e2crf_core", "serve", "--checkpoint", options.checkpoint]
     command += ["--port", "0", "--queue", str(options.queue)]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
