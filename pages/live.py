@@ -6,12 +6,13 @@ import streamlit as st
 
 from e2crf_core.checkpoints import list_checkpoints, read_card
 from e2crf_core.errors import LabError
+from e2crf_core.remote_run import RemoteRun
 from e2crf_core.run import FINISHED, RunHandle, RunSpec
 from pages.ui.canvas import KEY, live_canvas, polled_feed, whole_feed
 from pages.ui.feed import hello, obey, phase_of
 from pages.ui.policy_form import current_policy, policy_form, use_policy
 from pages.ui.reference import Reference, reference_of
-from pages.ui.registry import RUNS
+from pages.ui.registry import CLUSTER, RUNS, cluster_address
 from pages.ui.results import results_card
 from pages.ui.socket import live_path
 
@@ -51,7 +52,7 @@ def adopt(handle: RunHandle) -> None:
         steps=spec.steps,
         num=spec.num,
         seed=spec.seed,
-        device=spec.device,
+        device=CLUSTER if isinstance(handle, RemoteRun) else spec.device,
     )
 
 
@@ -111,8 +112,18 @@ def settings(checkpoints: list[str]) -> None:
         persist_state="session",
         help="The same seed gives the same noise, so runs can be compared.",
     )
+    address = cluster_address()
     right.selectbox(
-        "Device", DEVICES, key="device", persist_state="session", help="auto: CUDA where there is one."
+        "Device",
+        (*DEVICES, CLUSTER) if address else DEVICES,
+        key="device",
+        persist_state="session",
+        help="auto: CUDA where there is one."
+        + (
+            f" cluster: a node of the Ray cluster at {address}, with a GPU where it has one."
+            if address
+            else ""
+        ),
     )
     st.toggle(
         "Compare with no cache",

@@ -17,24 +17,18 @@ import pytest
 import torch
 
 from e2crf_core import LabError, RunHandle, RunSpec
+from e2crf_core.archive import of_handle
 from e2crf_core.checkpoints import save_checkpoint
 from e2crf_core.cli import main
-from e2crf_core.cluster import (
-    Evaluation,
-    RayExecutor,
-    RemoteRun,
-    RunHost,
-    assess,
-    collect,
-    connect,
-    disconnect,
-    draw_shard,
-    run_shards,
-)
+from e2crf_core.cluster import RayExecutor, RayShards, connect, disconnect
 from e2crf_core.policy import PRESETS, CachePolicy
+from e2crf_core.remote_run import RemoteRun, RunHost
+from e2crf_core.shards import Evaluation, assess, collect, draw_shard, run_shards
 from e2crf_core.tuning_space import Setting
+from pages.ui.registry import RunRegistry
 from tests.conftest import make_model
 from tests.test_tuning import SPEC, study, toy
+from tests.tiny import tiny_assets
 
 MODEL = make_model()
 TASK = Evaluation(Setting("ddim", "linear", 15, PRESETS["fast"]), num=14, seed=3, shard=4, batch=3)
@@ -95,16 +89,16 @@ def test_all_shards_together_are_assessed(tmp_path: Path) -> None:
 
 def test_ray_gives_the_samples_of_this_machine_even_when_a_worker_is_killed(ray: Any, tmp_path: Path) -> None:
     """SIGKILL in the middle: finished shards stay, the others are drawn again, the end is complete and equal."""
-    task = replace(TASK, num=48, shard=6, setting=replace(TASK.setting, steps=200, policy=None))
+    task = replace(TASK, num=36, shard=6, setting=replace(TASK.setting, steps=100, policy=None))
     killed = 0
-    for shard in run_shards(MODEL, task, tmp_path / "ray", on_ray=True):
+    for shard in run_shards(MODEL, task, tmp_path / "ray", draw=RayShards()):
         if not killed:
             killed = shard.process
             assert killed != os.getpid()
             os.kill(killed, signal.SIGKILL)
     series, shards = collect(tmp_path / "ray", task)
-    assert len(series) == 48 and len({s.process for s in shards}) >= 2
-    for first in (0, 24):
+    assert len(series) == 36 and len({s.process for s in shards}) >= 2
+    for first in (0, 12, 30):
         np.testing.assert_allclose(
             series[first : first + 6], draw_shard(MODEL, task, first).series, rtol=1e-5, atol=1e-6
         )
@@ -128,7 +122,7 @@ SPEC_RUN = RunSpec("test", steps=30, num=2, seed=5, device="cpu", policy=PRESETS
 
 
 def test_a_run_on_a_node_streams_the_steps_of_a_run_here(ray: Any) -> None:
-    remote = RemoteRun(SPEC_RUN, MODEL)
+    remote = RemoteRun(SPEC_RUN, load=lambda *_: MODEL)
     remote.start()
     assert remote.wait(60) and remote.status == "done", remote.error
     local = RunHandle(SPEC_RUN, load=lambda *_: MODEL)
@@ -144,7 +138,7 @@ def test_a_run_on_a_node_streams_the_steps_of_a_run_here(ray: Any) -> None:
 
 
 def test_a_run_on_a_node_obeys_and_its_loss_is_told(ray: Any) -> None:
-    remote = RemoteRun(replace(SPEC_RUN, steps=500, pace=20.0), MODEL)
+    remote = RemoteRun(replace(SPEC_RUN, steps=500, pace=20.0), load=lambda *_: MODEL)
     remote.step_once()
     deadline = time.monotonic() + 60
     while remote.status != "paused" and time.monotonic() < deadline:
@@ -163,6 +157,42 @@ def test_a_run_on_a_node_obeys_and_its_loss_is_told(ray: Any) -> None:
         assert "gone" in str(remote.error)
     with pytest.raises(LabError, match="watch"):
         remote.set_watch(9)
+
+
+def test_a_run_that_no_node_has_room_for_can_be_stopped_and_ends(
+    ray: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster has no GPU, so the run waits: until it is stopped, or for as long as is said."""
+    waiting = RemoteRun(SPEC_RUN, gpus=1, load=lambda *_: MODEL)
+    waiting.start()
+    assert not waiting.wait(0.2) and waiting.status == "loading"
+    assert waiting.set_policy(CachePolicy(tau=0.9)) == 1
+    waiting.stop()
+    assert waiting.wait(60) and waiting.status == "stopped"
+    monkeypatch.setattr("e2crf_core.remote_run.WAIT_S", 0.1)
+    late = RemoteRun(SPEC_RUN, gpus=1, load=lambda *_: MODEL)
+    late.start()
+    assert late.wait(60) and late.status == "failed" and "had room" in str(late.error)
+
+
+def test_the_live_page_can_have_its_sampler_on_a_node(
+    ray: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With E2CRF_RAY the registry of the pages starts the run on the cluster; its record is saved like any other."""
+    monkeypatch.setenv("E2CRF_ASSETS", str(tiny_assets(tmp_path / "assets", ("ecg",))))
+    spec = RunSpec("ecg", steps=20, num=2, seed=5, device="cluster", compare=False)
+    monkeypatch.delenv("E2CRF_RAY", raising=False)
+    with pytest.raises(LabError, match="E2CRF_RAY"):
+        RunRegistry().start(spec)
+    monkeypatch.setenv("E2CRF_RAY", "local")
+    run = RunRegistry().start(spec)
+    assert isinstance(run, RemoteRun)
+    deadline = time.monotonic() + 60
+    while not run.wait(0.1) and time.monotonic() < deadline:
+        run.touch()
+    assert run.status == "done", run.error
+    assert run.recorder is not None and run.recorder.count == 20
+    assert of_handle(run).spec.device == "auto"
 
 
 def test_only_calls_of_a_run_reach_its_host() -> None:

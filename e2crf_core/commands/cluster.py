@@ -1,14 +1,16 @@
-"""`cluster`: large evaluations in shards, here or on Ray, and how well they scale."""
+"""`cluster`: large evaluations in shards, here or on Ray."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from e2crf_core.errors import LabError
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def add(commands: Any) -> None:
@@ -16,29 +18,26 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("cluster", help="evaluate many samples in shards, on this machine or on Ray")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     evaluate = actions.add_parser("evaluate", help="draw samples in shards and measure them; resumes")
-    scale = actions.add_parser("scale", help="measure the time with 1 and more workers, and without Ray")
-    for command in (evaluate, scale):
-        command.add_argument("--checkpoint", default="ecg", help="name of a shipped checkpoint, or a folder")
-        command.add_argument("--policy", default="balanced", help="preset name, JSON file, or 'none'")
-        command.add_argument("--steps", type=int, default=300, help="network calls of the solver")
-        command.add_argument("--solver", default="euler_maruyama")
-        command.add_argument("--grid", default="linear")
-        command.add_argument("--num", type=int, default=10_000, help="number of samples")
-        command.add_argument("--shard", type=int, default=250, help="samples that are lost at most at once")
-        command.add_argument("--batch", type=int, default=50, help="samples run together")
-        command.add_argument("--seed", type=int, default=0)
-        command.add_argument("--workers", type=int, default=2, help="processes of a local cluster")
+    evaluate.add_argument("--checkpoint", default="ecg", help="name of a shipped checkpoint, or a folder")
+    evaluate.add_argument("--policy", default="balanced", help="preset name, JSON file, or 'none'")
+    evaluate.add_argument("--steps", type=int, default=300, help="network calls of the solver")
+    evaluate.add_argument("--solver", default="euler_maruyama")
+    evaluate.add_argument("--grid", default="linear")
+    evaluate.add_argument("--num", type=int, default=10_000, help="number of samples")
+    evaluate.add_argument("--shard", type=int, default=250, help="samples that are lost at most at once")
+    evaluate.add_argument("--batch", type=int, default=50, help="samples run together")
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--workers", type=int, default=2, help="processes of a local cluster")
     evaluate.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster; 'local' starts one; default: none")
     evaluate.add_argument("--gpus", type=float, default=0, help="share of a GPU that a shard takes")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda, on each node")
     evaluate.add_argument("--out", type=Path, required=True, help="folder of the shards and the result")
     evaluate.set_defaults(command=_evaluate)
-    scale.set_defaults(command=_scale)
 
 
 def _task(arguments: argparse.Namespace) -> Any:
-    from e2crf_core.cluster import Evaluation
     from e2crf_core.commands.sample import load_policy_argument
+    from e2crf_core.shards import Evaluation
     from e2crf_core.tuning_space import Setting
 
     policy = None if arguments.policy == "none" else load_policy_argument(arguments.policy)
@@ -48,13 +47,18 @@ def _task(arguments: argparse.Namespace) -> Any:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from e2crf_core.checkpoints import load_checkpoint, replace_file
-    from e2crf_core.cluster import assess, connect, run_shards
+    from e2crf_core.cluster import RayShards, connect
     from e2crf_core.commands.tune import interruptible
     from e2crf_core.data import load_dataset
     from e2crf_core.progress import ProgressLine
+    from e2crf_core.shards import assess, draw_here, run_shards
 
     if arguments.out.exists() and not arguments.out.is_dir():
         raise LabError(f"--out {arguments.out} is a file: name a folder")
+    if not 0 <= arguments.gpus < float("inf"):
+        raise LabError(f"--gpus {arguments.gpus}: a share of 0 or more is expected")
+    if arguments.device not in DEVICES:
+        raise LabError(f"--device {arguments.device!r}: use one of {', '.join(DEVICES)}")
     task = _task(arguments)
     model = load_checkpoint(arguments.checkpoint, "cpu" if arguments.ray else arguments.device)
     task.setting.sampler(model, task.batch)
@@ -62,9 +66,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.ray:
         connect(arguments.ray, arguments.workers, gpus=1 if arguments.gpus else 0)
     report = ProgressLine("shards")
-    options = {"on_ray": bool(arguments.ray), "device": arguments.device, "gpus": arguments.gpus}
+    here = partial(draw_here, device=arguments.device)
+    draw = RayShards(arguments.device, arguments.gpus) if arguments.ray else here
     with interruptible() as stopped:
-        for done, _ in enumerate(run_shards(model, task, arguments.out, cancelled=stopped, **options), 1):
+        for done, _ in enumerate(run_shards(model, task, arguments.out, draw=draw, cancelled=stopped), 1):
             report(done, len(task.firsts))
         if stopped():
             raise LabError("stopped: finished shards are kept, the same command goes on")
@@ -74,20 +79,3 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     told = {name: result[name] for name in ("num", "shards", "processes", "seconds_of_work")}
     told |= {name: distance[name] for name in ("value", "low", "high", "floor")}
     print(json.dumps({"out": str(arguments.out), **told}))
-
-
-def _scale(arguments: argparse.Namespace) -> None:
-    from e2crf_core.checkpoints import load_checkpoint
-    from e2crf_core.cluster import connect, disconnect, scaling
-
-    task, model = _task(arguments), load_checkpoint(arguments.checkpoint, "cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [scaling(model, task, Path(folder), 1, on_ray=False)]
-        for workers in sorted({1, arguments.workers}):
-            connect("local", workers)
-            try:
-                rows.append(scaling(model, task, Path(folder), workers, on_ray=True))
-            finally:
-                disconnect()
-    for row in rows:
-        print(json.dumps(row))

@@ -1,11 +1,14 @@
 """Process-wide table of runs: every session and every socket finds a run by its unguessable id."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from e2crf_core.archive import RunStore, of_handle
 from e2crf_core.errors import LabError
+from e2crf_core.remote_run import RemoteRun
 from e2crf_core.run import FINISHED, RunHandle, RunSpec
 
 ORPHAN_S = 10.0
@@ -13,9 +16,26 @@ STORE = RunStore()
 """The archives of this user's runs."""
 
 
+CLUSTER = "cluster"
+"""The device of a run whose sampler sits on a node of the Ray cluster that `ADDRESS` names."""
+ADDRESS = "E2CRF_RAY"
+
+
+def cluster_address() -> str | None:
+    """Where the cluster is that whoever started the app has named; None for none."""
+    return os.environ.get(ADDRESS) or None
+
+
 def watched_run(spec: RunSpec) -> RunHandle:
-    """A run that ends by itself when no page has looked at it for `ORPHAN_S`."""
-    return RunHandle(spec, orphan_s=ORPHAN_S)
+    """A run that ends by itself when no page has looked at it for `ORPHAN_S`, here or on a node of the cluster."""
+    if spec.device != CLUSTER:
+        return RunHandle(spec, orphan_s=ORPHAN_S)
+    address = cluster_address()
+    if address is None:
+        raise LabError(
+            f"this lab knows no cluster: start it with {ADDRESS}=ADDRESS, or choose another device"
+        )
+    return RemoteRun(replace(spec, device="auto"), address=address, orphan_s=ORPHAN_S)
 
 
 def autosave(run: RunHandle) -> None:
