@@ -56,8 +56,6 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         model = load_checkpoint(arguments.checkpoint, arguments.device)
     token = arguments.token or os.environ.get("E2CRF_TOKEN") or None
-    if token is None and arguments.host not in ("127.0.0.1", "localhost", "::1"):
-        print("warning: anybody who can reach this host may draw samples: set --token", file=sys.stderr)
     family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,6 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
             listening.bind((arguments.host, arguments.port))
         except OSError as fault:
             raise LabError(f"cannot listen on {arguments.host}:{arguments.port}: {fault.strerror}") from None
+        if token is None and arguments.host not in ("127.0.0.1", "localhost", "::1"):
+            print("warning: anybody who can reach this host may draw samples: set --token", file=sys.stderr)
         app = make_app(model, limits=limits, token=token, default=default)
         port = listening.getsockname()[1]
         print(f"serving {model.name} on http://{arguments.host}:{port} (docs at /docs)", flush=True)
