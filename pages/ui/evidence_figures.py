@@ -1,28 +1,17 @@
 """Figures of the evidence page. Plain values in, a figure out; colours are given by the page."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from e2crf_core.figures import SYMBOLS, log_axis
+
 GRID = "rgba(128,128,128,.22)"
 FAINT = "rgba(128,128,128,.38)"
 MUTED = "#808893"
 REAL = "real data"
-SYMBOLS = (
-    "circle",
-    "square",
-    "diamond",
-    "triangle-up",
-    "cross",
-    "x",
-    "star",
-    "hexagon",
-    "pentagon",
-    "bowtie",
-)
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 Band = tuple[float, float, float]
@@ -60,14 +49,6 @@ def _quiet(figure: go.Figure, height: int) -> go.Figure:
     figure.update_xaxes(automargin=True, gridcolor=GRID, zeroline=False)
     figure.update_yaxes(automargin=True, gridcolor=GRID, zeroline=False)
     return figure
-
-
-def _log_axis(values: Sequence[float]) -> dict[str, object]:
-    """A logarithmic axis whose ticks are plain numbers at 1, 2 and 5 of every decade."""
-    low, high = math.log10(min(values)), math.log10(max(values))
-    decades = range(math.floor(low) - 1, math.ceil(high) + 1)
-    ticks = [digit * 10.0**power for power in decades for digit in ((1, 2, 5) if high - low < 3 else (1,))]
-    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def _bars(
@@ -175,9 +156,9 @@ def families_chart(
             )
             if index is not None:
                 named.add(family.name)
-        figure.update_xaxes(**_log_axis(every), row=row, col=column)
+        figure.update_xaxes(**log_axis(every), row=row, col=column)
         if log_y:
-            figure.update_yaxes(**_log_axis([y for f in panel.families for y in f.y]), row=row, col=column)
+            figure.update_yaxes(**log_axis([y for f in panel.families for y in f.y]), row=row, col=column)
         if column == 1:
             figure.update_yaxes(title=y_title, row=row, col=1)
         if place + columns >= len(panels):
@@ -298,6 +279,6 @@ def solvers_chart(
                     },
                 )
             )
-    figure.update_xaxes(title=x_title, **_log_axis([m.x for m in marks]))
+    figure.update_xaxes(title=x_title, **log_axis([m.x for m in marks]))
     figure.update_yaxes(title=y_title)
     return _quiet(figure, 520)
