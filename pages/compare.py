@@ -17,6 +17,7 @@ from e2crf_core.statistics import measure
 from pages.ui import address
 from pages.ui.compare_figures import Line, decisions_chart, lines_frame, pair_chart
 from pages.ui.feed import time_axis
+from pages.ui.learned_panel import learned_panel
 from pages.ui.reference import Reference, reference_of
 from pages.ui.registry import RUNS
 from pages.ui.takeaway import chart, data_buttons
@@ -374,6 +375,9 @@ def results(job: Job, reference: Reference) -> None:
                 icon=":material/biotech:",
                 query_params={"run": archive_name(run)},
             )
+    learned_panel(
+        key, [v.name for v in job.variants], [standardised(run) for run in job.runs], reference.dataset
+    )
     pictures(job, reference)
 
 
