@@ -281,6 +281,7 @@ def compact(e: Evaluation) -> dict[str, Any]:
         "steps": e.row("no cache").config.steps,
         "machine": e.machine,
         "floor": e.floors[PRIMARY].value,
+        "floor_range": [e.floors[PRIMARY].low, e.floors[PRIMARY].high],
         "localization": localization(e.dataset),
         "rows": [
             {
@@ -290,6 +291,8 @@ def compact(e: Evaluation) -> dict[str, Any]:
                 "flops": row.flops,
                 "seconds": row.seconds.median,
                 "relative_l2": None if row.relative_l2 is None else row.relative_l2.value,
+                # Seed by seed, so that pages may compare families on common noise.
+                "relative_l2_values": None if row.relative_l2 is None else list(row.relative_l2.values),
                 "sliced_wasserstein": [row.quality.value, row.quality.low, row.quality.high],
                 "config": row.config.describe(),
             }

@@ -14,7 +14,7 @@ import os
 import platform
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import torch
 from e2crf_core.checkpoints import replace_file
 from e2crf_core.data import Dataset
 from e2crf_core.errors import LabError
+from e2crf_core.learned_scores import FEWEST, NAMES, learned_scores, share_progress
 from e2crf_core.metrics import Metric, relative_l2, standard_metrics
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import POLICY_SCHEMA, PRESETS, CachePolicy, PolicyError
@@ -32,11 +33,22 @@ from e2crf_core.progress import ProgressLine
 from e2crf_core.sampler import Sampler, check_request, synchronise
 from e2crf_core.sde import VP
 from e2crf_core.solvers import make_plan
-from e2crf_core.statistics import Floor, measure, overlap_blocks, real_floor, seed_spread
+from e2crf_core.statistics import (
+    Floor,
+    StableSize,
+    measure,
+    overlap_blocks,
+    real_floor,
+    seed_spread,
+    stable_size,
+)
 
 SCHEMA = 1
 PRIMARY = "sliced_wasserstein_time"
 FEWEST_SEEDS = 3
+STABLE_WITHIN = 0.05
+"""A figure is called stable where its 95% half-width is at most this share of it."""
+_STABLE_DIRECTIONS, _STABLE_MOST, _STABLE_RESAMPLES = 200, 4096, 40
 MAX_CONFIG_BYTES = 1_000_000
 _KEYS = ("name", "solver", "grid", "steps", "policy")
 
@@ -413,7 +425,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished table. `reference` is the name of the row that speed and quality are told against."""
+    """A finished table. `reference` is the name of the row that speed and quality are told against.
+
+    `stable` says by metric how many samples of the reference make a figure stable (see `STABLE_WITHIN`).
+    """
 
     checkpoint: str
     dataset: str
@@ -430,6 +445,7 @@ class Evaluation:
     units: dict[str, str]
     floors: dict[str, Floor]
     rows: tuple[Row, ...]
+    stable: dict[str, StableSize] = field(default_factory=dict)
 
     def row(self, name: str) -> Row:
         """The row of a configuration."""
@@ -479,8 +495,11 @@ def reference_row(configs: Sequence[Config]) -> Config:
     return max(plain, key=lambda config: config.steps) if plain else configs[0]
 
 
-def summarise(task: Task, out: Path, report: Report = _silent) -> Evaluation:
-    """Measure all shards of `out`: distances for every repeat, then estimates over repeats."""
+def summarise(task: Task, out: Path, report: Report = _silent, learned: Report | None = None) -> Evaluation:
+    """Measure all shards of `out`: distances for every repeat, then estimates over repeats.
+
+    With `learned`, a progress of its own, also the learned scores, which take seconds to minutes a row.
+    """
     data = task.dataset
     held, train = data.standardise(data.x[data.heldout]), data.standardise(data.x[data.train])
     metrics = standard_metrics(len(data.channels), directions=task.directions)
@@ -524,6 +543,22 @@ def summarise(task: Task, out: Path, report: Report = _silent) -> Evaluation:
                 sessions=len({s.session for s in shards[index]}),
             )
         )
+    titles, units = {m.name: m.title for m in metrics}, {m.name: m.unit for m in metrics}
+    if learned is not None:
+        scores = learned_scores(scaled, held, train, blocks=blocks, progress=share_progress(learned))
+        floors |= scores.floors
+        titles |= {name: title for name, (title, _) in NAMES.items()}
+        units |= {name: unit for name, (_, unit) in NAMES.items()}
+        for row, sets in zip(rows, scores.figures, strict=True):
+            for name in NAMES:
+                first = sets[0][name]
+                half = first.value - first.low, first.high - first.value
+                row.metrics[name] = _over_seeds([figures[name].value for figures in sets], half)
+    pool = np.concatenate(scaled[task.configs.index(reference)])[:_STABLE_MOST]
+    cheap = standard_metrics(len(data.channels), directions=min(task.directions, _STABLE_DIRECTIONS))
+    stable = {
+        m.name: stable_size(pool, held, m, within=STABLE_WITHIN, resamples=_STABLE_RESAMPLES) for m in cheap
+    }
     return Evaluation(
         checkpoint=task.model.name,
         dataset=data.name,
@@ -536,10 +571,11 @@ def summarise(task: Task, out: Path, report: Report = _silent) -> Evaluation:
         machine={**shards[0][0].machine, "device": str(task.model.device)},
         reference=reference.name,
         interval="seeds" if task.repeats >= FEWEST_SEEDS else "bootstrap",
-        titles={m.name: m.title for m in metrics},
-        units={m.name: m.unit for m in metrics},
+        titles=titles,
+        units=units,
         floors=floors,
         rows=tuple(rows),
+        stable=stable,
     )
 
 
@@ -568,11 +604,21 @@ def _estimate(metric: Metric, sets: list[np.ndarray], held: np.ndarray, blocks: 
     return _over_seeds(values, (figure.value - figure.low, figure.high - figure.value))
 
 
-def evaluate(task: Task, out: Path, *, quiet: bool = False) -> Evaluation:
-    """Run what is missing, measure everything, write the results. Progress goes to stderr unless `quiet`."""
+def evaluate(task: Task, out: Path, *, quiet: bool = False, learned: bool = False) -> Evaluation:
+    """Run what is missing, measure everything, write the results. Progress goes to stderr unless `quiet`.
+
+    With `learned` also the learned scores; raises LabError when there will be too few samples for them.
+    """
     from e2crf_core.report import write_results
 
-    run_shards(task, out, _silent if quiet else ProgressLine(f"evaluating {task.model.name}, seconds"))
-    evaluation = summarise(task, out, _silent if quiet else ProgressLine("measuring"))
+    if learned and task.num < FEWEST:
+        raise LabError(f"num {task.num}: learned scores need at least {FEWEST} samples")
+
+    def line(label: str) -> Report:
+        return _silent if quiet else ProgressLine(label)
+
+    run_shards(task, out, line(f"evaluating {task.model.name}, seconds"))
+    scores = line("learned scores, per mille") if learned else None
+    evaluation = summarise(task, out, line("measuring"), scores)
     write_results(evaluation, out)
     return evaluation

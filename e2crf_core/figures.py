@@ -6,8 +6,10 @@ Every function takes plain values and returns a figure without a theme of its ow
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -43,7 +45,10 @@ Band = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Point:
-    """A measured setting: cost `x`, quality `y` with its interval, and the `group` it is drawn with."""
+    """A measured setting: cost `x`, quality `y` with its interval, and the `group` it is drawn with.
+
+    Groups of one `family` share a colour and a mark; the group that is called like its family is drawn open.
+    """
 
     name: str
     x: float
@@ -53,6 +58,7 @@ class Point:
     group: str
     front: bool = False
     note: str = ""
+    family: str = ""
 
 
 def _label(text: str) -> str:
@@ -71,6 +77,14 @@ def _layout(figure: go.Figure, height: int = 460) -> go.Figure:
     figure.update_xaxes(showgrid=True, gridcolor="rgba(128,128,128,.2)", zeroline=False, automargin=True)
     figure.update_yaxes(showgrid=True, gridcolor="rgba(128,128,128,.2)", zeroline=False, automargin=True)
     return figure
+
+
+def log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis over positive values whose ticks are plain numbers: 1, 2 and 5 of every decade."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    digits = (1, 2, 5) if high - low < 3 else (1,)
+    ticks = [d * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for d in digits]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def _floor(figure: go.Figure, floor: Band | None, vertical: bool) -> None:
@@ -111,9 +125,15 @@ def pareto_chart(
             hoverinfo="skip",
         )
     )
-    groups = list(dict.fromkeys(p.group for p in points))
-    for index, group in enumerate(groups):
+    families = list(dict.fromkeys(p.family or p.group for p in points))
+    # Names of all points would run into one another: the front's and the reference's are written.
+    named = {p.name for p in points if p.front or p.name == reference or not front}
+    # Neighbours are named above and below in turn.
+    above = {p.name: i % 2 == 0 for i, p in enumerate(sorted(points, key=lambda p: p.x)) if p.name in named}
+    for group in dict.fromkeys(p.group for p in points):
         mine = [p for p in points if p.group == group]
+        index = families.index(mine[0].family or group)
+        colour, alone = COLOURS[index % len(COLOURS)], mine[0].family == group
         figure.add_trace(
             go.Scatter(
                 x=[p.x for p in mine],
@@ -126,23 +146,23 @@ def pareto_chart(
                     "thickness": 1,
                     "width": 3,
                 },
-                mode="markers+text" if len(points) <= 14 else "markers",
-                text=[_label(p.name) for p in mine],
-                textposition="top center",
+                mode="markers+text",
+                text=[_label(p.name) if p.name in named else "" for p in mine],
+                textposition=["top center" if above.get(p.name, True) else "bottom center" for p in mine],
                 textfont={"size": 10},
                 customdata=[[_label(p.name), p.low, p.high, _label(p.note)] for p in mine],
                 hovertemplate="<b>%{customdata[0]}</b><br>%{x:.3g}<br>%{y:.4f}"
                 " (%{customdata[1]:.4f} to %{customdata[2]:.4f})<br>%{customdata[3]}<extra></extra>",
                 marker={
-                    "color": COLOURS[index % len(COLOURS)],
-                    "symbol": SYMBOLS[index % len(SYMBOLS)],
-                    "size": [15 if p.name == reference else 10 for p in mine],
-                    "line": {"width": [2 if p.front else 0 for p in mine], "color": "#1b2733"},
+                    "color": colour,
+                    "symbol": SYMBOLS[index % len(SYMBOLS)] + ("-open" if alone else ""),
+                    "size": [15 if p.name == reference else 11 for p in mine],
+                    "line": {"width": 2, "color": colour},
                 },
                 name=_label(group),
             )
         )
-    figure.update_xaxes(type="log", title=x_title)
+    figure.update_xaxes(title=x_title, **log_axis([p.x for p in points]))
     figure.update_yaxes(title=y_title)
     return _layout(figure, 520)
 
@@ -245,8 +265,10 @@ def curves_chart(curves: Sequence[Curve], *, x_title: str, y_title: str, log_y: 
                 marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
             )
         )
-    figure.update_xaxes(type="log", title=x_title)
-    figure.update_yaxes(type="log" if log_y else "linear", title=y_title)
+    figure.update_xaxes(title=x_title, **log_axis([x for curve in curves for x in curve.x]))
+    figure.update_yaxes(
+        title=y_title, **(log_axis([y for curve in curves for y in curve.y]) if log_y else {})
+    )
     return _layout(figure, 520)
 
 

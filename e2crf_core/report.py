@@ -11,8 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from e2crf_core.checkpoints import replace_file
-from e2crf_core.evaluation import FEWEST_SEEDS, PRIMARY, SCHEMA, Estimate, Evaluation, Row, Timing
+from e2crf_core.evaluation import (
+    FEWEST_SEEDS,
+    PRIMARY,
+    SCHEMA,
+    STABLE_WITHIN,
+    Estimate,
+    Evaluation,
+    Row,
+    Timing,
+)
 from e2crf_core.figures import Point, as_html, interval_chart, order_chart, pareto_chart, plotly_script
+from e2crf_core.statistics import StableSize
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -32,8 +42,9 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         )
     return {
         "schema": SCHEMA,
-        **{k: v for k, v in vars(evaluation).items() if k not in ("rows", "floors")},
+        **{k: v for k, v in vars(evaluation).items() if k not in ("rows", "floors", "stable")},
         "floors": {name: asdict(floor) for name, floor in evaluation.floors.items()},
+        "stable": {name: asdict(curve) for name, curve in evaluation.stable.items()},
         "rows": rows,
         "pairs": pairs,
         "reading": reading(evaluation),
@@ -130,6 +141,14 @@ def reading(evaluation: Evaluation) -> list[str]:
             f"Intervals are 95% intervals of the mean over {evaluation.repeats} seeds, all against the same"
             f" {evaluation.heldout} held-out series: they say what other seeds would give, not what other data would."
         )
+    if PRIMARY in evaluation.stable:
+        curve, share = evaluation.stable[PRIMARY], f"{100 * STABLE_WITHIN:g}%"
+        lines.append(
+            f"Sliced Wasserstein of the reference is known to within {share} from {curve.size} samples on."
+            if curve.size is not None
+            else f"Even all {curve.sizes[-1]} samples of the reference leave its sliced Wasserstein uncertain by more"
+            f" than {share}: take more samples to tell rows apart that are this close."
+        )
     if any(row.sessions > 1 for row in evaluation.rows):
         lines.append("The evaluation was interrupted: timings come from more than one process.")
     return lines
@@ -150,7 +169,8 @@ h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 th,td{padding:.3em .6em;text-align:right;border-bottom:1px solid #d8dee4;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}tr.front td{background:#e8f3ec}tr.reference td{font-weight:600}
-small,.note{color:#56636f}
+th:first-child,td:first-child{position:sticky;left:0;background:#fff}tr.front td:first-child{background:#e8f3ec}
+th{vertical-align:bottom;white-space:normal;min-width:4.5em}small,.note{color:#56636f}
 """
 
 
@@ -180,7 +200,7 @@ def evaluation_report(evaluation: Evaluation) -> str:
             floor=(floor.low, floor.value, floor.high),
             repeats=[row.quality.values for row in e.rows],
         ),
-        order_chart([row.config.name for row in e.rows], e.pairs()),
+        order_chart([row.config.name for row in e.rows], e.pairs()) if e.pairs() else None,
     ]
     headings = (
         "Quality against wall clock",
@@ -189,7 +209,8 @@ def evaluation_report(evaluation: Evaluation) -> str:
         "Which pairs can be told apart",
     )
     notes = (
-        "Lower left is better. The line joins the rows that no other row beats; bars are 95% intervals; the band"
+        "Lower left is better. The line joins the rows that no other row beats, which are named; hover for the others."
+        " Open marks are solvers alone, filled ones of the same colour use the cache. Bars are 95% intervals, the band"
         " is the distance between real sets of the same size.",
         "The same, by counted operations: what a machine without overheads would see.",
         "One dot for each seed.",
@@ -198,7 +219,8 @@ def evaluation_report(evaluation: Evaluation) -> str:
     parts = [f"<h1>{_text(e.checkpoint)} on {_text(e.dataset)}: solvers and caches</h1>"]
     parts.append("<ul>" + "".join(f"<li>{_text(line)}</li>" for line in reading(e)) + "</ul>")
     for heading, note, chart in zip(headings, notes, charts, strict=True):
-        parts.append(f"<h2>{heading}</h2><p class='note'>{note}</p>{as_html(chart)}")
+        drawn = "<p><b>None.</b> All intervals overlap.</p>" if chart is None else as_html(chart)
+        parts.append(f"<h2>{heading}</h2><p class='note'>{note}</p>{drawn}")
     parts.append(f"<h2>All figures</h2><div class='scroll'>{_table(e, wall)}</div>")
     about = ", ".join(f"{key} {value}" for key, value in e.machine.items() if value is not None)
     parts.append(
@@ -208,6 +230,7 @@ def evaluation_report(evaluation: Evaluation) -> str:
     )
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width'>"
         f"<title>Evaluation of {_text(e.checkpoint)}</title><style>{_STYLE}</style>"
         f"<script>{plotly_script()}</script></head><body>{''.join(parts)}</body></html>\n"
     )
@@ -223,7 +246,7 @@ def _point(row: Row, x: float, front: set[str]) -> Point:
     note = (
         f"{c.steps} calls, {c.grid} grid, {100 * row.token_share:.1f}% of tokens, {row.speedup.median:.2f}x"
     )
-    return Point(c.name, x, q.value, q.low, q.high, group, c.name in front, note)
+    return Point(c.name, x, q.value, q.low, q.high, group, c.name in front, note, c.solver)
 
 
 def _cell(figure: Estimate | Timing | None, digits: int = 4) -> str:
@@ -231,6 +254,12 @@ def _cell(figure: Estimate | Timing | None, digits: int = 4) -> str:
         return ""
     centre = figure.value if isinstance(figure, Estimate) else figure.median
     return f"{centre:.{digits}g} <small>{figure.low:.{digits}g}–{figure.high:.{digits}g}</small>"
+
+
+def _enough(curve: StableSize | None) -> str:
+    if curve is None:
+        return ""
+    return f"over {curve.sizes[-1]}" if curve.size is None else str(curve.size)
 
 
 def _table(e: Evaluation, front: set[str]) -> str:
@@ -271,7 +300,14 @@ def _table(e: Evaluation, front: set[str]) -> str:
         ]
         lines.append(f"<tr class='{kind}'>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     floors = "".join(
-        f"<td>{f.value:.4g} <small>{f.low:.4g}–{f.high:.4g}</small></td>" for f in e.floors.values()
+        f"<td>{f.value:.4g} <small>{f.low:.4g}–{f.high:.4g}</small></td>"
+        for f in (e.floors[name] for name in e.titles)
     )
     lines.append(f"<tr><td colspan='11'>real training series instead of samples</td>{floors}</tr>")
+    if e.stable:
+        sizes = "".join(f"<td>{_enough(e.stable.get(name))}</td>" for name in e.titles)
+        share = f"{100 * STABLE_WITHIN:g}%"
+        lines.append(
+            f"<tr><td colspan='11'>samples from which on the reference's figure is within {share}</td>{sizes}</tr>"
+        )
     return f"<table>{''.join(lines)}</table>"

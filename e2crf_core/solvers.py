@@ -160,6 +160,24 @@ SOLVERS: dict[str, Callable[[Schedule, list[float]], list[Row]]] = {
     "heun": heun,
 }
 MAX_STEPS = 2000
+ETA = "ddim:"
+
+
+def find_solver(name: str) -> Callable[[Schedule, list[float]], list[Row]]:
+    """`SOLVERS[name]`, or for `ddim:ETA` DDIM with that share, 0 to 1, of ancestral noise. Raises LabError."""
+    if name in SOLVERS:
+        return SOLVERS[name]
+    if name.startswith(ETA):
+        try:
+            eta = float(name.removeprefix(ETA))
+        except ValueError:
+            eta = math.nan
+        if not 0 <= eta <= 1:
+            raise LabError(f"solver {name!r}: eta is a number from 0 (deterministic) to 1 (ancestral)")
+        return lambda schedule, times: ddim(schedule, times, eta)
+    raise LabError(
+        f"unknown solver {name!r}: use one of {', '.join(SOLVERS)}, or {ETA}ETA with eta from 0 to 1"
+    )
 
 
 def make_plan(
@@ -173,8 +191,7 @@ def make_plan(
 
     Grid `profile` is even on `clock`; without one it is the grid `log_snr`.
     """
-    if solver not in SOLVERS:
-        raise LabError(f"unknown solver {solver!r}: use one of {', '.join(SOLVERS)}")
+    table = find_solver(solver)
     if grid not in GRIDS:
         raise LabError(f"unknown time grid {grid!r}: use one of {', '.join(GRIDS)}")
     least = 10 if solver == "euler_maruyama" else 2
@@ -187,5 +204,5 @@ def make_plan(
             f"steps {steps}: heun makes two calls a step and one at the end, so it takes an odd number"
         )
     times = GRIDS[grid](schedule, points, clock)
-    rows = SOLVERS[solver](schedule, times)
+    rows = table(schedule, times)
     return Plan(solver, grid, (*rows, Row(times[-1], 0.0, 0.0, 1.0, 0.0, 0.0)))

@@ -18,7 +18,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import DECIDING, POLICY_SCHEMA, PRESETS, CachePolicy
 from e2crf_core.sampler import Sampler
-from e2crf_core.solvers import GRIDS, MAX_STEPS, SOLVERS
+from e2crf_core.solvers import GRIDS, MAX_STEPS, find_solver
 
 NONE = "none"
 """The search's name for no cache at all: the plain solver."""
@@ -128,7 +128,6 @@ class SearchSpace:
         for what, given, known in (
             ("trigger", self.triggers, (NONE, *DECIDING)),
             ("policy field", self.fields, SEARCHABLE),
-            ("solver", self.solvers, tuple(SOLVERS)),
             ("time grid", self.grids, tuple(GRIDS)),
         ):
             unknown = [name for name in given if name not in known]
@@ -136,6 +135,10 @@ class SearchSpace:
                 raise LabError(f"unknown {what} {unknown[0]!r}: use one of {', '.join(known)}")
             if not given and what != "policy field":
                 raise LabError(f"a search needs at least one {what}")
+        if not self.solvers:
+            raise LabError("a search needs at least one solver")
+        for name in self.solvers:
+            find_solver(name)
         low, high = self.steps
         if not 3 <= low <= high <= MAX_STEPS:
             raise LabError(f"steps {low} to {high}: a range within 3 to {MAX_STEPS} is expected")

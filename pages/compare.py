@@ -12,16 +12,17 @@ from e2crf_core.checkpoints import list_checkpoints
 from e2crf_core.errors import LabError
 from e2crf_core.metrics import relative_l2_per_sample, sliced_wasserstein_metric
 from e2crf_core.run import RunHandle
-from e2crf_core.solvers import GRIDS, SOLVERS
+from e2crf_core.solvers import GRIDS
 from e2crf_core.statistics import measure
 from pages.ui import address
 from pages.ui.compare_figures import Line, decisions_chart, lines_frame, pair_chart
 from pages.ui.feed import time_axis
+from pages.ui.learned_panel import learned_panel
 from pages.ui.reference import Reference, reference_of
 from pages.ui.registry import RUNS
 from pages.ui.takeaway import chart, data_buttons
 from pages.ui.theme import palette
-from pages.ui.variants import DEFAULT, MOST, POLICIES, Job, Variant, read, write
+from pages.ui.variants import CHOICES, DEFAULT, MOST, POLICIES, Job, Variant, read, write
 
 NUM, SEED = 16, 0
 RESAMPLES = 400
@@ -66,7 +67,7 @@ def editor() -> tuple[Variant, ...]:
             "tau": column.NumberColumn("τ (own if empty)", min_value=1e-8, format="%.4g"),
             "R": column.NumberColumn("R (own if empty)", min_value=0, max_value=2000, step=1),
             "solver": column.SelectboxColumn(
-                "Solver", options=list(SOLVERS), required=True, default="euler_maruyama"
+                "Solver", options=list(CHOICES), required=True, default="euler_maruyama"
             ),
             "grid": column.SelectboxColumn("Time grid", options=list(GRIDS), required=True, default="linear"),
             "steps": column.NumberColumn(
@@ -374,6 +375,9 @@ def results(job: Job, reference: Reference) -> None:
                 icon=":material/biotech:",
                 query_params={"run": archive_name(run)},
             )
+    learned_panel(
+        key, [v.name for v in job.variants], [standardised(run) for run in job.runs], reference.dataset
+    )
     pictures(job, reference)
 
 

@@ -27,6 +27,7 @@ page = st.navigation(
         st.Page("anatomy.py", title="Anatomy", icon=":material/biotech:", url_path="anatomy"),
         st.Page("compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
         st.Page("runs.py", title="Runs", icon=":material/folder_open:", url_path="runs"),
+        st.Page("evidence.py", title="Evidence", icon=":material/fact_check:", url_path="evidence"),
         st.Page("data.py", title="Data", icon=":material/dataset:", url_path="data"),
         st.Page("models.py", title="Models", icon=":material/neurology:", url_path="models"),
         st.Page("training.py", title="Training", icon=":material/model_training:", url_path="training"),

@@ -46,7 +46,11 @@ def opened(**query):
 
 def test_variants_survive_the_address():
     assert read(write(DEFAULT)) == DEFAULT
-    odd = (Variant("trigger gain", 1e-3, 7, "heun", "karras", 21), Variant("paper", 0.5))
+    odd = (
+        Variant("trigger gain", 1e-3, 7, "heun", "karras", 21),
+        Variant("paper", 0.5),
+        Variant(solver="ddim:0.3", steps=20),
+    )
     assert read(write(odd)) == odd
     for text in ("balanced", "none,,,ddim,linear,20", "fast,,,ddim,linear,x", "fast,-1,,ddim,linear,20"):
         with pytest.raises(LabError):

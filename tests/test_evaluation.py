@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import replace
@@ -11,14 +12,16 @@ import numpy as np
 import pytest
 
 from e2crf_core import evaluation as ev
+from e2crf_core import metrics_learned as learned
 from e2crf_core.checkpoints import load_checkpoint
 from e2crf_core.cli import main
 from e2crf_core.data import load_dataset
 from e2crf_core.errors import LabError
+from e2crf_core.learned_scores import NAMES, learned_scores
 from e2crf_core.policy import CachePolicy
 from e2crf_core.report import evaluation_report, reading, to_csv, to_json
 from e2crf_core.sampler import Sampler
-from e2crf_core.statistics import Floor
+from e2crf_core.statistics import Cancelled, Floor
 from tests.tiny import tiny_assets
 
 TABLE = [
@@ -202,8 +205,15 @@ class TestReport:
         markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
         assert not re.search(r"(src|href)\s*=|@import|url\(", markup)
         assert not re.search(r"<script[^>]+src=", page)
-        assert page.count("Plotly.newPlot(") >= 4
+        # The order of pairs is drawn where there is any.
+        assert page.count("Plotly.newPlot(") == 3 + bool(finished[1].pairs())
         assert "plotly.js v" in page
+
+    def test_nothing_told_apart_is_said_in_place_of_an_empty_picture(self) -> None:
+        page = evaluation_report(made_up(("a", False, 9, 0.20, 0.02), ("b", True, 3, 0.21, 0.02)))
+        assert "All intervals overlap" in page and page.count("Plotly.newPlot(") == 3
+        page = evaluation_report(made_up(("a", False, 9, 0.20, 0.02), ("b", True, 3, 0.31, 0.02)))
+        assert "All intervals overlap" not in page and page.count("Plotly.newPlot(") == 4
 
     def test_names_cannot_smuggle_markup(self, finished: tuple[Path, ev.Evaluation]) -> None:
         page = evaluation_report(finished[1])
@@ -341,3 +351,62 @@ def test_blocks_join_windows_that_overlap() -> None:
         members = np.flatnonzero(blocks == label)
         assert len(set(group[members])) == 1
         assert np.all(np.diff(np.sort(start[members])) < data.length)
+
+
+class TestLearnedScores:
+    def test_rows_get_them_on_demand_with_floors(
+        self, task: ev.Task, finished: tuple[Path, ev.Evaluation], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Scores stand among the figures of a row: in the table, in the order of pairs and in the CSV."""
+        for function in (learned.discriminative_score, learned.predictive_score):
+            quick = functools.partial(function, steps=4)
+            monkeypatch.setattr(f"e2crf_core.learned_scores.{function.__name__}", quick)
+        quick = functools.partial(learned.context_fid_metric, steps=4, dimension=4)
+        monkeypatch.setattr("e2crf_core.learned_scores.context_fid_metric", quick)
+        shares: list[tuple[int, int]] = []
+        data = task.dataset
+        few = np.full(len(data.split), 2, dtype=data.split.dtype)
+        few[data.train[:48]], few[data.heldout[:40]] = 0, 1
+        two = replace(task, dataset=replace(data, split=few), configs=task.configs[:2])
+        scored = ev.summarise(two, finished[0], learned=lambda done, total: shares.append((done, total)))
+        names = set(scored.titles) - set(finished[1].titles)
+        assert names == {"discriminative_score", "predictive_score", "context_fid"} == set(NAMES)
+        done = [one for one, _ in shares]
+        assert done == sorted(done) and done[-1] > 950
+        for row in scored.rows:
+            assert all(len(row.metrics[name].values) == 3 for name in names)
+            assert all(row.metrics[name].low <= row.metrics[name].value for name in names)
+        exact, plain = scored.row("EM exact"), scored.row("EM")
+        assert exact.metrics["predictive_score"].values == pytest.approx(
+            plain.metrics["predictive_score"].values, rel=1e-3
+        )
+        assert scored.floors["context_fid"].value > 0
+        assert "context_fid_low" in to_csv(scored).splitlines()[0]
+        assert "Discriminative score" in evaluation_report(scored)
+
+    def test_too_few_samples_are_refused_before_the_hours(self, task: ev.Task, tmp_path: Path) -> None:
+        with pytest.raises(LabError, match="at least 8"):
+            ev.evaluate(replace(task, num=4), tmp_path / "out", quiet=True, learned=True)
+        assert not (tmp_path / "out").exists()
+
+    def test_can_be_cancelled(self, task: ev.Task) -> None:
+        data = task.dataset
+        held, train = (data.standardise(data.x[part][:16]) for part in (data.heldout, data.train))
+        with pytest.raises(Cancelled):
+            learned_scores([[held]], held, train, cancelled=lambda: True)
+
+
+def test_it_says_how_many_samples_a_figure_needs(finished: tuple[Path, ev.Evaluation]) -> None:
+    e = finished[1]
+    assert set(e.stable) == set(e.titles)
+    assert all(curve.sizes == (8, 16, 24) for curve in e.stable.values())
+    assert json.loads((finished[0] / "results.json").read_text())["stable"][ev.PRIMARY]["sizes"] == [
+        8,
+        16,
+        24,
+    ]
+    said = " ".join(reading(e))
+    assert "Even all 24 samples" in said or "samples on" in said
+    enough = replace(e, stable={ev.PRIMARY: replace(e.stable[ev.PRIMARY], size=16)})
+    assert "known to within 5% from 16 samples on" in " ".join(reading(enough))
+    assert "<td>16</td>" in evaluation_report(enough)

@@ -81,7 +81,7 @@ class TestAgainstDiffusers:
         np.testing.assert_allclose(run(plan, SCHEDULE, z, noise), theirs.numpy(), atol=1e-5)
 
     @pytest.mark.parametrize("grid", GRIDS)
-    @pytest.mark.parametrize(("solver", "eta"), [("ddim", 0.0), ("ancestral", 1.0)])
+    @pytest.mark.parametrize(("solver", "eta"), [("ddim", 0.0), ("ddim:0.4", 0.4), ("ancestral", 1.0)])
     def test_ddim(self, solver: str, eta: float, grid: str) -> None:
         plan = make_plan(SCHEDULE, 15, solver, grid)
         z, noise = start(SCHEDULE, plan.steps)
@@ -135,6 +135,13 @@ class TestTables:
             z, before = row.own * z + row.base * kept + row.now + row.before * before, 1.0
         assert z == pytest.approx(1.0, abs=1e-12)
 
+    def test_eta_runs_from_the_deterministic_to_the_ancestral_sampler(self) -> None:
+        ends = {eta: make_plan(SCHEDULE, 12, f"ddim:{eta}").rows for eta in (0, 0.5, 1)}
+        assert ends[0] == make_plan(SCHEDULE, 12, "ddim").rows
+        assert ends[1] == make_plan(SCHEDULE, 12, "ancestral").rows
+        for half, whole in zip(ends[0.5][:-1], ends[1][:-1], strict=True):
+            assert half.sigma == pytest.approx(whole.sigma / 2)
+
     @pytest.mark.parametrize("grid", GRIDS)
     def test_grids_descend_from_one_to_the_end(self, grid: str) -> None:
         times = GRIDS[grid](SCHEDULE, 30, CLOCK)
@@ -157,6 +164,9 @@ class TestTables:
             (20, "heun", "linear", "odd"),
             (20, "rk4", "linear", "solver"),
             (20, "ddim", "cosine", "grid"),
+            (20, "ddim:1.5", "linear", "from 0"),
+            (20, "ddim:nan", "linear", "from 0"),
+            (20, "ddim:x", "linear", "from 0"),
             (5, "euler_maruyama", "linear", "steps"),
         ],
     )

@@ -21,6 +21,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first repeat")
     parser.add_argument("--batch", type=int, default=64, help="samples run together")
     parser.add_argument("--directions", type=int, default=1000, help="projections of sliced Wasserstein")
+    parser.add_argument(
+        "--learned",
+        action="store_true",
+        help="also discriminative and predictive score and context-FID: seconds to minutes a run",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the report; goes on with what it holds"
@@ -49,6 +54,6 @@ def run(arguments: argparse.Namespace) -> None:
         batch=arguments.batch,
         directions=arguments.directions,
     )
-    evaluation = evaluate(task, arguments.out)
+    evaluation = evaluate(task, arguments.out, learned=arguments.learned)
     print("\n".join(reading(evaluation)))
     print(f"written: {arguments.out / 'report.html'}, results.json, results.csv")

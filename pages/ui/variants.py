@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 from e2crf_core.errors import LabError
 from e2crf_core.policy import PRESETS, TRIGGERS, CachePolicy
 from e2crf_core.run import FINISHED, RunHandle, RunSpec
-from e2crf_core.solvers import GRIDS, SOLVERS
+from e2crf_core.solvers import ETA, GRIDS, SOLVERS, find_solver
 from pages.ui.registry import RunRegistry
 
 MOST = 6
 TRIGGER = "trigger "
 POLICIES = (*PRESETS, *(TRIGGER + name for name in TRIGGERS if name not in ("always", "never")))
 FIXED_R = 10
+CHOICES = (*SOLVERS, *(f"{ETA}{eta:g}" for eta in (0.25, 0.5, 0.75)))
+"""Solvers to choose from in a table; an address may name any eta."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ def read(text: str) -> tuple[Variant, ...]:
 def checked(variant: Variant) -> Variant:
     """The variant itself, when it can run. Raises LabError."""
     variant.cache_policy()
-    for kind, value, known in (("solver", variant.solver, SOLVERS), ("grid", variant.grid, GRIDS)):
-        if value not in known:
-            raise LabError(f"unknown {kind} {value!r}: use one of {', '.join(known)}")
+    find_solver(variant.solver)
+    if variant.grid not in GRIDS:
+        raise LabError(f"unknown grid {variant.grid!r}: use one of {', '.join(GRIDS)}")
     if not 2 <= variant.steps <= 2000:
         raise LabError(f"steps {variant.steps}: use 2 to 2000")
     return variant

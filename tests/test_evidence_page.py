@@ -1,0 +1,244 @@
+"""The evidence page: what results say, that few seeds claim nothing, that damage is named and contained."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from e2crf_core.errors import LabError
+from e2crf_core.policy import CachePolicy
+from e2crf_core.report import to_json
+from pages.ui import evidence as ev
+from tests.test_evaluation import made_up
+
+MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
+SHARES = (0.02, 0.06, 0.3)
+LOCALIZED = {"wind": 0.1, "household": 0.3, "ecg": 0.5}
+
+
+def row(family, place, share, l2, policy, **extra):
+    return {
+        "name": f"{family} {place}",
+        "family": family,
+        "token_share": share,
+        "flops": 1e9 * share,
+        "seconds": 10 * share,
+        "relative_l2": None if l2 is None else float(np.mean(l2)),
+        "relative_l2_values": l2,
+        "sliced_wasserstein": [0.2, 0.19, 0.21] if l2 is None else [0.21, 0.2, 0.22],
+        "config": {"name": family, "policy": None if policy is None else asdict(policy), **extra},
+    }
+
+
+def study(dataset, seeds=3):
+    """Bands are better in proportion to localization, drift of tokens is twice as bad, experiments come close."""
+    rng = np.random.default_rng(len(dataset))
+    factors = {
+        "log_snr, hold": (1.0, CachePolicy()),
+        "fixed, hold": (1.6, CachePolicy(trigger="fixed", refresh_every=3)),
+        "bands, linear": (0.5 + LOCALIZED[dataset], CachePolicy(trigger="bands", predictor="linear")),
+        "gain, hold": (2.0, CachePolicy(trigger="gain")),
+    }
+    rows = [{**row("no", "cache", 1.0, None, None), "name": "no cache", "family": "no"}]
+    for family, (factor, policy) in factors.items():
+        for place, share in enumerate(SHARES):
+            l2 = (factor * 0.01 / share * (1 + 0.01 * rng.standard_normal(seeds))).tolist()
+            rows.append(row(family, place, share, l2, policy))
+    rows.append(row("(drift), hold", 1, 0.1, [0.5] * seeds, CachePolicy(), rule="drift"))
+    return {
+        "dataset": dataset,
+        "num": 8,
+        "repeats": seeds,
+        "steps": 100,
+        "machine": {"cores": 2, "gpu": None},
+        "floor": 0.15,
+        "floor_range": [0.14, 0.16],
+        "localization": {"tokens_for_90": LOCALIZED[dataset], "constant": 1.0},
+        "rows": rows,
+    }
+
+
+def evaluation():
+    e = made_up(
+        ("EM", False, 9, 0.20, 0.02), ("DPM++", False, 1, 0.21, 0.02), ("EM cached", True, 2, 0.20, 0.02)
+    )
+    return json.loads(json.dumps(to_json(e)))
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """An empty folder of results."""
+    monkeypatch.setenv("E2CRF_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def filled(results):
+    """Results of all three kinds."""
+    (results / "trigger_study.json").write_text(json.dumps({d: study(d) for d in LOCALIZED}))
+    (results / "solver_study_cpu.json").write_text(json.dumps({"c": evaluation()}))
+    (results / "paper_tables_quick.md").write_text(
+        "# Title\n\n## Table 2: both domains\n\n| a | b |\n|---|---|\n|1|2|\n"
+    )
+    return results
+
+
+def opened(**query):
+    at = AppTest.from_file(MAIN, default_timeout=60)
+    at.run()
+    for name, value in query.items():
+        at.query_params[name] = value
+    at.switch_page("evidence.py").run()
+    assert not at.exception, at.exception
+    return at
+
+
+def text(at):
+    return " ".join(
+        e.value for kind in ("markdown", "caption", "info", "warning", "subheader") for e in at.get(kind)
+    )
+
+
+class TestWhatIsRead:
+    def test_kinds_follow_from_trigger_or_rule(self, filled):
+        one = ev.read_studies(filled / "trigger_study.json")["ecg"]
+        kinds = {family: settings[0].kind for family, settings in one.families.items()}
+        assert kinds == {
+            "log_snr, hold": ev.WHOLE,
+            "fixed, hold": ev.WHOLE,
+            "bands, linear": ev.BANDS,
+            "gain, hold": ev.TOKENS,
+            "(drift), hold": ev.TOKENS,
+        }
+        assert ev.kind_of("(pilot bands), linear", {"rule": "pilot bands"}) == ev.BANDS
+        assert ev.kind_of("(pilot), hold", {"rule": "pilot"}) == ev.WHOLE
+
+    def test_equal_share_lies_between_settings_on_the_law_that_made_them(self, filled):
+        """Errors here are c / share, a straight line between logarithms: interpolation must return it."""
+        one = ev.read_studies(filled / "trigger_study.json")["ecg"]
+        settings = one.families["log_snr, hold"]
+        values = ev.curve_at(settings, 0.05)
+        assert values is not None and np.allclose(values, 0.2, rtol=0.05)
+        assert ev.curve_at(settings, 0.01) is None and ev.curve_at(settings, 0.5) is None
+
+    @pytest.mark.parametrize("dataset", LOCALIZED)
+    def test_gains_are_those_put_in(self, filled, dataset):
+        one = ev.read_studies(filled / "trigger_study.json")[dataset]
+        gain = ev.gain_at(one, 0.05, ev.BANDS)
+        assert gain.ratio == pytest.approx(0.5 + LOCALIZED[dataset], rel=0.03)
+        assert gain.low < gain.ratio < gain.high
+        assert gain.whole.family == "log_snr, hold"
+        # 0.6 and 0.8 are told apart from 1; on ecg there is nothing to tell.
+        assert gain.told_apart == (dataset != "ecg")
+        tokens = ev.gain_at(one, 0.05, ev.TOKENS)
+        assert tokens.told_apart and "they lose" in ev.gain_sentence(tokens)
+
+    def test_one_seed_excludes_no_chance(self, results):
+        (results / "trigger_study_quick.json").write_text(json.dumps({"wind": study("wind", 1)}))
+        one = ev.read_studies(results / "trigger_study_quick.json")["wind"]
+        gain = ev.gain_at(one, 0.05, ev.BANDS)
+        assert gain.told_apart is None and "too few seeds" in ev.gain_sentence(gain)
+
+    def test_localization_orders_what_bands_gain(self, filled):
+        found = list(ev.read_studies(filled / "trigger_study.json").values())
+        f = ev.foresight(found, 0.05, "tokens_for_90", ev.BANDS)
+        assert f.rank == pytest.approx(1.0) and len(f.names) == 3
+        said = ev.foresight_sentence(found, 0.05, ev.BANDS)
+        assert "is smaller" in said and "do not prove" in said
+        assert ev.foresight(found, 0.05, "constant", ev.BANDS).rank is None
+
+    def test_calls_are_operations_over_those_of_one_call(self, filled):
+        table = ev.read_tables(filled / "solver_study_cpu.json", "x")["c"]
+        reference = next(r for r in table.rows if r.name == table.reference)
+        assert table.calls(reference) == pytest.approx(reference.steps)
+        assert table.front(lambda r: r.seconds[0], next(iter(table.titles))) == {"EM cached", "DPM++"}
+        assert len(ev.table_frame(table)) == 3
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda s: s.pop("rows"),
+            lambda s: s["rows"].pop(0),
+            lambda s: s["rows"][1].update(token_share=0),
+            lambda s: s["rows"][1].update(flops=math.nan),
+            lambda s: s["rows"][1].update(sliced_wasserstein=[1, 2]),
+            lambda s: s["rows"][1].update(relative_l2_values="abc"),
+            lambda s: s.update(localization=[1]),
+        ],
+    )
+    def test_damage_is_named(self, results, change):
+        one = study("wind")
+        change(one)
+        path = results / "trigger_study.json"
+        path.write_text(json.dumps({"wind": one}))
+        with pytest.raises(LabError, match=r"trigger_study\.json is damaged.*benchmarks\.trigger_study"):
+            ev.read_studies(path)
+
+
+class TestPage:
+    def test_a_checkout_without_results_says_what_makes_them(self, results):
+        for view, command in (
+            ("triggers", "python -m benchmarks.trigger_study"),
+            ("solvers", "python -m benchmarks.solver_study"),
+            ("tables", "make paper-tables"),
+        ):
+            at = opened(view=view)
+            assert at.code[0].value == command
+            assert "cores" in at.info[0].value
+
+    def test_a_visitor_reads_the_study_and_turns_its_axes(self, filled):
+        at = opened()
+        assert len(at.get("plotly_chart")) == 2
+        said = text(at)
+        assert "they pay" in said and "they lose" in said and "not told apart" in said
+        assert "Quick form" not in said
+        at.session_state["cost"], at.session_state["error"] = "seconds", "sw"
+        at.run()
+        assert not at.exception, at.exception
+        spec = json.loads(at.get("plotly_chart")[0].proto.spec)
+        traces = spec["data"]
+        assert any(t.get("text") == ["real data", ""] for t in traces)
+        assert any("error_y" in t and t["name"] == "bands, linear" for t in traces)
+        assert at.query_params["cost"] in ("seconds", ["seconds"])
+        at.session_state["sets"] = ["wind"]
+        at.session_state["share"] = "3%"
+        at.run()
+        assert not at.exception, at.exception
+        frame = at.dataframe[-1].value
+        assert set(frame["data set"]) == {"wind"} and len(frame) == 1 + 4 * len(SHARES) + 1
+
+    def test_a_link_opens_what_its_sender_saw_and_nonsense_is_left_out(self, filled):
+        at = opened(sets="wind,mars", families="gain, hold;none", share="7%", cost="money")
+        assert at.session_state["sets"] == ["wind"] and at.session_state["families"] == ["gain, hold"]
+        assert at.session_state["share"] == "5%" and at.session_state["cost"] == "tokens"
+
+    def test_solvers_are_drawn_with_their_floor_and_their_reading(self, filled):
+        at = opened(view="solvers", work="calls")
+        traces = json.loads(at.get("plotly_chart")[0].proto.spec)["data"]
+        named = {t.get("name") for t in traces}
+        assert {"ddim", "ddim + E²-CRF", "best so far"} <= named
+        assert "Caching does not pay here" in text(at)
+
+    def test_quick_forms_are_said_to_be_quick(self, filled):
+        at = opened(view="tables")
+        assert "Quick form" in at.warning[0].value
+        assert "#### Table 2" in text(at) and "# Title" not in text(at)
+        (filled / "paper_tables_full.md").write_text("# T\n\nfull figures\n")
+        at = opened(view="tables")
+        assert not at.warning and "full figures" in text(at)
+
+    def test_damage_does_not_take_the_page_down(self, filled):
+        for name in ("trigger_study.json", "solver_study_cpu.json"):
+            (filled / name).write_text('{"ecg": {"rows": [')
+        (filled / "paper_tables_quick.md").write_bytes(b"\xff\xfe\x00")
+        for view, name in (
+            ("triggers", "trigger_study"),
+            ("solvers", "solver_study"),
+            ("tables", "paper_tables"),
+        ):
+            at = opened(view=view)
+            assert name in at.error[0].value and len(at.error) == 1
