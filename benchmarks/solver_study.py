@@ -35,7 +35,7 @@ from e2crf_core.evaluation import (
 )
 from e2crf_core.metrics import relative_l2
 from e2crf_core.progress import ProgressLine
-from e2crf_core.report import to_json
+from e2crf_core.report import to_json, write_results
 from e2crf_core.sde import VP
 from e2crf_core.solvers import make_plan
 
@@ -113,6 +113,7 @@ def study(task: Task, out: Path) -> dict[str, Any]:
     """Run what is missing and read it: `to_json` of the evaluation, and what this study adds."""
     run_shards(task, out, ProgressLine(f"{task.model.name}, seconds"))
     e = summarise(task, out, ProgressLine("measuring"))
+    write_results(e, out)
     seconds = {
         config.name: [read_shard(shard_path(out, index, r)).seconds for r in range(task.repeats)]
         for index, config in enumerate(task.configs)
