@@ -315,6 +315,16 @@ def open_storage(out: Path, url: str | None) -> optuna.storages.BaseStorage:
         raise LabError(f"study storage {url!r} cannot be opened: {type(fault).__name__}: {reason}") from None
 
 
+def study_name(folder: Path) -> str:
+    """What the study of a folder is called in its storage."""
+    return f"e2crf-{folder.resolve().name}"
+
+
+def stored_study(folder: Path) -> optuna.Study:
+    """The study that SQLite holds in `folder`, as optuna knows it. Raises what optuna raises for a damaged one."""
+    return optuna.load_study(study_name=study_name(folder), storage=open_storage(folder, None))
+
+
 class Study:
     """A resumable search. `points` grows as trials end; `since` hands out what is new.
 
@@ -361,7 +371,7 @@ class Study:
         self.storage = open_storage(out, storage)
         self.study = optuna.create_study(
             storage=self.storage,
-            study_name=f"e2crf-{out.resolve().name}",
+            study_name=study_name(out),
             directions=["minimize", "minimize"],
             load_if_exists=True,
         )
@@ -383,10 +393,19 @@ class Study:
         """What real series of the same number score against the held-out ones; None for relative L2."""
         if self.spec.quality != "sliced_wasserstein":
             return None
+        known = self.study.user_attrs.get("floor")
+        if known is not None:
+            return float(known)
         data = self.dataset
         metric = sliced_wasserstein_metric(directions=self.spec.directions)
         train = data.standardise(data.x[data.train])
-        return real_floor(self.bench.held, self.spec.num, metric, train=train, repeats=10).value
+        value = real_floor(self.bench.held, self.spec.num, metric, train=train, repeats=10).value
+        self.study.set_user_attr("floor", value)
+        return value
+
+    def release(self) -> None:
+        """Let another process take the study; `run` does so at its end."""
+        self.study.set_user_attr("driver", None)
 
     def since(self, cursor: int) -> tuple[list[Point], int]:
         """Points that ended after `cursor`, and the cursor to ask with next."""
@@ -407,7 +426,7 @@ class Study:
             yield from self._run(cancelled, max_trials)
         finally:
             self._spend()
-            self.study.set_user_attr("driver", None)
+            self.release()
 
     def _run(self, cancelled: Cancel, max_trials: int | None) -> Iterator[Point]:
         self._clock = time.monotonic()
@@ -420,9 +439,8 @@ class Study:
                 self.reference = self._measure_reference(cancelled)
             except Cut:
                 return
+            _ = self.floor  # stored here, so that every picture of the study can show it
             yield self.reference
-        elif self.spec.quality == "relative_l2":
-            self.bench = replace(self.bench, twin=self._load_twin())
         if not self.study.get_trials(deepcopy=False):
             for origin, setting in starting_points(self.space, self.reference.setting):
                 self.study.enqueue_trial(self.space.params(setting) or {}, user_attrs={"origin": origin})
@@ -559,7 +577,12 @@ class Study:
             self.space = SearchSpace.from_json(attrs["space"])
         driver = attrs.get("driver")
         me = {"host": socket.gethostname(), "pid": os.getpid(), "thread": threading.get_ident()}
-        if driver and driver["host"] == me["host"] and driver["pid"] != me["pid"] and _alive(driver["pid"]):
+        if (
+            driver
+            and driver["host"] == me["host"]
+            and driver["pid"] != me["pid"]
+            and process_alive(driver["pid"])
+        ):
             raise LabError(f"process {driver['pid']} is at work on the study in {self.out}: stop it first")
         self.study.set_user_attr("driver", me)
 
@@ -567,6 +590,8 @@ class Study:
         """Take up what is stored: finished points; trials that were cut are put back in the queue."""
         stored = self.study.user_attrs.get("reference")
         self.reference = Point.from_json(stored) if stored else None
+        if self.reference is not None and self.spec.quality == "relative_l2":
+            self.bench = replace(self.bench, twin=self._load_twin())
         retried = set(self.study.user_attrs.get("retried", []))
         for trial in self.study.get_trials(deepcopy=False):
             if "point" in trial.user_attrs and trial.state.is_finished():
@@ -608,7 +633,8 @@ class Study:
         )
 
 
-def _alive(pid: int) -> bool:
+def process_alive(pid: int) -> bool:
+    """Whether a process of this machine is there."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,7 +16,8 @@ import optuna
 import torch
 from optuna.trial import TrialState
 
-from e2crf_core.drawing import Cancel
+from e2crf_core.checkpoints import replace_file
+from e2crf_core.drawing import Cancel, Cut
 from e2crf_core.errors import LabError
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import CachePolicy, PolicyError
@@ -30,6 +32,10 @@ VISIBLE = 0.05
 NEAR = 0.02
 """Points that cannot be told from the best count as equal to it only if they also measured so near."""
 FEWEST_TRIALS = 12
+
+Progress = Callable[[float], None]
+INERT_SHARE, NEAR_SHARE = 0.4, 0.5
+"""How much of an advice's time goes into either part, about; the rest times the solver alone."""
 
 
 @dataclass(frozen=True)
@@ -208,29 +214,43 @@ def importance(study: optuna.Study) -> dict[str, dict[str, float]]:
     return told
 
 
-def trace(model: ScoreModel, setting: Setting, num: int, seed: int) -> tuple[list[bytes], np.ndarray]:
-    """Every decision of a run, and the tokens it ends with."""
+def trace(
+    model: ScoreModel, setting: Setting, num: int, seed: int, cancelled: Cancel = lambda: False
+) -> tuple[list[bytes], np.ndarray]:
+    """Every decision of a run, and the tokens it ends with. Raises Cut when cancelled."""
     sampler = setting.sampler(model, num)
     decisions = []
     with torch.inference_mode():
         problem, state = sampler.begin(num, seed)
         for _ in range(sampler.plan.steps):
+            if cancelled():
+                raise Cut
             state, info = sampler.step(problem, state, sampler.policy)
             decisions.append((info.reasons > 0).expand(num, model.n).numpy().tobytes())
     return decisions, state.z.cpu().numpy()
 
 
-def inert_fields(model: ScoreModel, setting: Setting, *, num: int = 2, seed: int = 0) -> tuple[Inert, ...]:
+def inert_fields(
+    model: ScoreModel,
+    setting: Setting,
+    *,
+    num: int = 2,
+    seed: int = 0,
+    cancelled: Cancel = lambda: False,
+    progress: Progress = lambda share: None,
+) -> tuple[Inert, ...]:
     """Fields of the policy that do nothing here: half and twice their value decide and give the very same.
 
-    Fields that are switched off are not listed. Found by deciding again, on `num` samples.
+    Fields that are switched off are not listed. Found by deciding again, on `num` samples. Raises Cut when
+    cancelled.
     """
     policy = setting.policy
     if policy is None:
         return ()
-    decisions, tokens = trace(model, setting, num, seed)
+    decisions, tokens = trace(model, setting, num, seed, cancelled)
     found = []
-    for name in SEARCHABLE:
+    for done, name in enumerate(SEARCHABLE):
+        progress(done / len(SEARCHABLE))
         if policy.trigger not in FIELDS[name].metadata["triggers"]:
             if getattr(policy, name) != FIELDS[name].default:
                 found.append(Inert(name, f"trigger {policy.trigger} does not read it"))
@@ -243,7 +263,7 @@ def inert_fields(model: ScoreModel, setting: Setting, *, num: int = 2, seed: int
             continue
         same = True
         for other in others:
-            theirs, ends = trace(model, replace(setting, policy=other), num, seed)
+            theirs, ends = trace(model, replace(setting, policy=other), num, seed, cancelled)
             same = theirs == decisions and np.array_equal(ends, tokens)
             if not same:
                 break
@@ -305,11 +325,17 @@ class Neighbour:
 
 
 def neighbours(
-    bench: Bench, point: Point, *, factors: Sequence[float] = (0.8, 1.2), cancelled: Cancel = lambda: False
+    bench: Bench,
+    point: Point,
+    *,
+    factors: Sequence[float] = (0.8, 1.2),
+    cancelled: Cancel = lambda: False,
+    progress: Progress = lambda share: None,
 ) -> tuple[Neighbour, ...]:
-    """Measure the settings beside a point on the same samples."""
+    """Measure the settings beside a point on the same samples. Raises Cut when cancelled."""
     found = []
-    for factor in factors:
+    for done, factor in enumerate(factors):
+        progress(done / len(factors))
         policy = scaled(point.setting.policy, factor) if point.setting.policy else None
         if policy is None:
             continue
@@ -408,13 +434,31 @@ def _too_few(last: Rung, reference: Point) -> list[Caution]:
 
 
 def advise(
-    study: Study, point: Point, cancelled: Cancel = lambda: False
+    study: Study,
+    point: Point,
+    cancelled: Cancel = lambda: False,
+    progress: Progress = lambda share: None,
 ) -> tuple[list[Inert], list[Caution]]:
-    """Measure what the warnings need for one point of a study: inert knobs, neighbours, the solver's own time."""
+    """Measure what the warnings need for one point of a study: inert knobs, neighbours, the solver's own time.
+
+    `progress` gets the share that is done. Raises Cut when cancelled.
+    """
     assert study.reference is not None
     spec, bench = study.spec, study.bench
-    inert = inert_fields(study.model, point.setting, seed=spec.seed)
-    near = neighbours(bench, point, cancelled=cancelled)
+    inert = inert_fields(
+        study.model,
+        point.setting,
+        seed=spec.seed,
+        cancelled=cancelled,
+        progress=lambda share: progress(INERT_SHARE * share),
+    )
+    near = neighbours(
+        bench,
+        point,
+        cancelled=cancelled,
+        progress=lambda share: progress(INERT_SHARE + NEAR_SHARE * share),
+    )
+    progress(INERT_SHARE + NEAR_SHARE)
     uncached = uncached_seconds(bench, point.setting)
     told = warn(
         point,
@@ -450,3 +494,17 @@ def summary(study: Study, choice: Choice, inert: Sequence[Inert], told: Sequence
         "inert": [asdict(i) for i in inert],
         "warnings": [asdict(w) for w in told],
     }
+
+
+def save_report(
+    study: Study, choice: Choice, inert: Sequence[Inert], told: Sequence[Caution]
+) -> dict[str, Any]:
+    """Write the summary as study.json, and the chosen policy as policy.json, into the study's folder."""
+    report = summary(study, choice, inert, told)
+    texts = {"study.json": json.dumps(report)}
+    policy = choice.point.setting.policy
+    if policy is not None:
+        texts["policy.json"] = policy.to_json()
+    for name, text in texts.items():
+        replace_file(study.out / name, lambda path, text=text: path.write_text(text + "\n"))  # type: ignore[misc]
+    return report

@@ -1,6 +1,7 @@
-"""The user's own folder: imported data sets and trained or imported checkpoints, found by name like the shipped ones.
+"""The user's own folder: imported data sets, trained or imported checkpoints, studies, found by name like shipped ones.
 
-It is `~/.e2crf-lab`, or what the variable E2CRF_HOME says, with one folder a name in `data/` and `checkpoints/`.
+It is `~/.e2crf-lab`, or what the variable E2CRF_HOME says, with one folder a name in `data/`, `checkpoints/` and
+`studies/`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 
 from e2crf_core.errors import LabError
 
-Kind = Literal["data", "checkpoints"]
+Kind = Literal["data", "checkpoints", "studies"]
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}", re.ASCII)
 
 

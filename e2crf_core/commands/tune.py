@@ -93,10 +93,10 @@ def _check_budgets(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search, choose, warn; write study.json and policy.json, print the reading and one JSON line last."""
-    from e2crf_core.checkpoints import load_checkpoint, replace_file
+    from e2crf_core.checkpoints import load_checkpoint
     from e2crf_core.data import load_dataset
     from e2crf_core.tuning import Local, Study, StudySpec
-    from e2crf_core.tuning_advice import advise, pick, summary
+    from e2crf_core.tuning_advice import advise, pick, save_report
     from e2crf_core.tuning_space import SEARCHABLE, SearchSpace, measure_ranges
 
     if arguments.out.exists() and not arguments.out.is_dir():
@@ -162,12 +162,7 @@ def run(arguments: argparse.Namespace) -> None:
             budget=arguments.quality_budget,
         )
         inert, told = advise(study, choice.point)
-    report = summary(study, choice, inert, told)
-    replace_file(arguments.out / "study.json", lambda p: p.write_text(json.dumps(report) + "\n"))
-    setting = choice.point.setting
-    if setting.policy is not None:
-        text = setting.policy.to_json()
-        replace_file(arguments.out / "policy.json", lambda p: p.write_text(text + "\n"))
+    report, setting = save_report(study, choice, inert, told), choice.point.setting
     print(choice.why)
     for warning in told:
         print(f"warning ({warning.kind}): {warning.text}")
