@@ -26,6 +26,7 @@ page = st.navigation(
         st.Page("lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
         st.Page("anatomy.py", title="Anatomy", icon=":material/biotech:", url_path="anatomy"),
         st.Page("compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
+        st.Page("tune.py", title="Tune", icon=":material/tune:", url_path="tune"),
         st.Page("runs.py", title="Runs", icon=":material/folder_open:", url_path="runs"),
         st.Page("evidence.py", title="Evidence", icon=":material/fact_check:", url_path="evidence"),
         st.Page("data.py", title="Data", icon=":material/dataset:", url_path="data"),

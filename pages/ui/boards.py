@@ -1,4 +1,4 @@
-"""The canvases of Anatomy and of the lessons as Streamlit components: registered once, when first imported."""
+"""The canvases of Anatomy, of the lessons and of Tune as Streamlit components: registered once, when first imported."""
 
 import streamlit as st
 
@@ -15,4 +15,10 @@ lesson_canvas = st.components.v2.component(
     html=front_text("lesson.html"),
     css=front_text("live.css", "anatomy.css", "lesson.css"),
     js=front_text("theme.js", "plot.js", "store.js", "whatif.js", "lessons.js"),
+)
+tune_board = st.components.v2.component(
+    "e2crf_tune",
+    html=front_text("tune.html"),
+    css=front_text("live.css", "tune.css"),
+    js=front_text("theme.js", "plot.js", "store.js", "tune.js"),
 )
