@@ -88,11 +88,11 @@ def pick(
     if not in_time:
         point = min(complete, key=lambda p: p.last.seconds)
         why = (
-            f"No point takes {1e3 * (latency or 0):.3g} ms a sample or less. The fastest measured takes"
+            f"No point takes {digits(1e3 * (latency or 0))} ms a sample or less. The fastest measured takes"
             f" {_ms(point)}: {point.setting.describe()}."
         )
         return Choice(point, why, False)
-    told = f"in {1e3 * latency:.3g} ms a sample or less, " if latency is not None else ""
+    told = f"in {digits(1e3 * latency)} ms a sample or less, " if latency is not None else ""
     if budget is not None:
         able = [p for p in in_time if _excess(p, reference, quality) <= budget]
         limit = (
@@ -118,7 +118,7 @@ def pick(
         alike = [p for p in in_time if _alike(p, best, NEAR)]
         point = min(alike, key=lambda p: p.last.cost(cost))
         why = (
-            f"Of {len(in_time)} points that take {1e3 * latency:.3g} ms a sample or less, {len(alike)} are within"
+            f"Of {len(in_time)} points that take {digits(1e3 * latency)} ms a sample or less, {len(alike)} are within"
             f" {100 * NEAR:.0f}% of the best quality and cannot be told from it; the cheapest of them is"
             f" {point.setting.describe()}: {_quality(point, reference, quality)} at {_ms(point)}."
         )
@@ -165,8 +165,13 @@ def _excess(point: Point, reference: Point, quality: str) -> float:
     return point.last.change(reference.last)[2] / reference.last.quality
 
 
+def digits(value: float) -> str:
+    """A positive figure to three digits, thousands in full."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def _ms(point: Point) -> str:
-    return f"{1e3 * point.last.seconds:.3g} ms a sample"
+    return f"{digits(1e3 * point.last.seconds)} ms a sample"
 
 
 def _quality(point: Point, reference: Point, quality: str) -> str:
@@ -400,8 +405,8 @@ def warn(
         found.append(
             Caution(
                 "slower_than_none",
-                f"The cache is slower than none: {1e3 * last.seconds:.3g} ms a sample against"
-                f" {1e3 * uncached:.3g} ms for the same solver without it.",
+                f"The cache is slower than none: {digits(1e3 * last.seconds)} ms a sample against"
+                f" {digits(1e3 * uncached)} ms for the same solver without it.",
             )
         )
     if quality == "sliced_wasserstein":

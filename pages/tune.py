@@ -1,7 +1,7 @@
 """The tune page: search solvers, steps and policies for the best trade of cost and quality; deploy what is found."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 
 import streamlit as st
 
@@ -9,8 +9,9 @@ from e2crf_core.checkpoints import list_checkpoints
 from e2crf_core.errors import LabError
 from e2crf_core.study_record import Record
 from e2crf_core.tuning import StudySpec
-from e2crf_core.tuning_advice import FEWEST_TRIALS, Choice, importance, pick
+from e2crf_core.tuning_advice import FEWEST_TRIALS, Choice, pick
 from e2crf_core.tuning_space import SearchSpace
+from e2crf_core.userfiles import check_name
 from pages.ui import study_job, training_job
 from pages.ui.address import note, recall
 from pages.ui.boards import tune_board
@@ -18,6 +19,7 @@ from pages.ui.own import for_page, remove_button
 from pages.ui.study_figures import (
     CHANGE,
     COSTS,
+    REFERENCE,
     importance_chart,
     name_of,
     parallel_packet,
@@ -26,7 +28,7 @@ from pages.ui.study_figures import (
     trials_frame,
 )
 from pages.ui.study_form import study_form, try_button
-from pages.ui.study_job import JobState, reader_of, record_of
+from pages.ui.study_job import JobState, importance_of, record_of
 from pages.ui.study_point import point_view
 from pages.ui.takeaway import data_buttons
 from pages.ui.theme import palette
@@ -65,7 +67,7 @@ def begin(name: str, checkpoint: str, minutes: float, spec: StudySpec, space: Se
     """Start a study and turn to it."""
 
     def start() -> None:
-        study_job.JOBS.start(name, checkpoint, minutes, spec, space)
+        study_job.JOBS.start(check_name(name), checkpoint, minutes, spec, space)
         st.session_state["study"] = name
 
     attempt(start)
@@ -271,7 +273,6 @@ def picture(name: str, drawn: bool, shown: int | None, options: Options | None) 
     effective = choice.point.number if now is None else now
     if effective != shown:
         st.rerun(scope="app")
-    st.session_state.setdefault("tune.pareto", {})
     tune_board(
         key="tune.pareto",
         data=pareto_packet(
@@ -326,7 +327,7 @@ def trials(name: str, shown: int | None, cost: str, quality: str) -> None:
         help="PED-ANOVA of the finished trials: how much of what cost and quality vary by, among good trials, a "
         "parameter decides.",
     )
-    shares = _importance(name, len(record.points))
+    shares = importance_of(name, len(record.points))
     if shares:
         st.plotly_chart(
             importance_chart(shares, palette()),
@@ -344,7 +345,10 @@ def table(name: str, record: Record, shown: int | None, cost: str) -> None:
     """The trials, a row each; choosing one selects it."""
     frame = trials_frame(record, cost)
     view = frame.drop(columns=["trial", "ms_low", "ms_high", "setting"])
-    view.insert(0, "shown", ["▶" if number == shown else "" for number in frame["trial"]])
+    view["name"] = [
+        ("▶ " if number == shown else "") + ("Reference" if number == REFERENCE else said)
+        for number, said in zip(frame["trial"], frame["name"], strict=True)
+    ]
     column = st.column_config
 
     def chosen() -> None:
@@ -359,10 +363,10 @@ def table(name: str, record: Record, shown: int | None, cost: str) -> None:
         height=min(420, 38 + 35 * len(view)),
         on_select=chosen,
         selection_mode="single-row",
+        placeholder="–",
         alt="All trials of this study",
         column_config={
-            "shown": column.TextColumn("", width=30, help="The one whose details are shown."),
-            "name": column.TextColumn("Trial", pinned=True),
+            "name": column.TextColumn("Trial", pinned=True, help="▶: its details are shown above."),
             "state": column.TextColumn("State"),
             "origin": column.TextColumn("Proposed by"),
             "solver": column.TextColumn("Solver"),
@@ -385,12 +389,6 @@ def table(name: str, record: Record, shown: int | None, cost: str) -> None:
     )
     with st.container(horizontal=True):
         data_buttons(frame, f"{name}-trials")
-
-
-@lru_cache(maxsize=16)
-def _importance(name: str, _: int) -> dict[str, dict[str, float]]:
-    reader = reader_of(name)
-    return {} if reader is None else importance(reader.study)
 
 
 @st.fragment(run_every=SLOW_TICK_S)

@@ -68,7 +68,7 @@ class Processes:
         """The process that was last started for a job."""
         return self._of[job]
 
-    def close(self, seconds: float = 20) -> None:
+    def close(self, seconds: float = 60) -> None:
         """Ask all to end, and wait for them."""
         for job in self.at_work():
             self.stop(job)

@@ -78,9 +78,14 @@ def name_of(point: Point) -> str:
     return "Uncached reference" if point.number == REFERENCE else f"Trial {point.number}"
 
 
-def spanned(span: Span, digits: int = 3, unit: str = "", sign: str = "") -> str:
+def figure(value: float, sign: str = "") -> str:
+    """A number to three digits, thousands in full."""
+    return f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign}.3g}"
+
+
+def spanned(span: Span, unit: str = "", sign: str = "") -> str:
     """A figure with its interval in brackets."""
-    value, low, high = (f"{x:{sign}.{digits}g}" for x in span)
+    value, low, high = (figure(x, sign) for x in span)
     return f"{value}{unit} ({low} to {high})"
 
 
@@ -89,7 +94,9 @@ def words(point: Point, reference: Point) -> list[str]:
     last = point.last
     origin = {"search": "", "reference": ""}.get(point.origin, f", {point.origin}")
     lines = [f"{name_of(point)}{origin}", point.setting.describe()]
-    lines.append(f"{spanned(cost_of(last, 'seconds'), unit=' ms')} a sample, {last.flops / 1e9:.3g} GFLOP")
+    lines.append(
+        f"{spanned(cost_of(last, 'seconds'), unit=' ms')} a sample, {figure(last.flops / 1e9)} GFLOP"
+    )
     change = change_of(point, reference)
     if reference.last.quality > 0 and change is not None and point.number != REFERENCE:
         lines.append(f"distance {spanned(change, unit='%', sign='+')} against uncached")
@@ -183,9 +190,9 @@ def _numeric(values: Sequence[float | None], log: bool, cap: float | None = None
 
     places = [None if v is None else place(v if cap is None else min(v, cap)) for v in values]
     ticks = (np.geomspace if log else np.linspace)(low, high, 4)
-    named = [[place(float(t)), f"{t:.3g}"] for t in ticks]
+    named = [[place(float(t)), figure(float(t))] for t in ticks]
     if cap is not None and any(v is not None and v > cap for v in values):
-        named[-1][1] = f"≥ {high:.3g}"
+        named[-1][1] = f"≥ {figure(high)}"
     return places, named
 
 
@@ -311,11 +318,11 @@ def importance_chart(shares: Mapping[str, Mapping[str, float]], colours: Sequenc
     """How much each knob decides cost and quality, in % of what they vary by."""
     names = {name for told in shares.values() for name in told}
     order = sorted(names, key=lambda n: max(told.get(n, 0.0) for told in shares.values()))[-BARS:]
-    figure = go.Figure()
+    chart = go.Figure()
     for (what, told), colour, pattern in zip(
         shares.items(), (colours[1], colours[0]), ("/", ""), strict=True
     ):
-        figure.add_trace(
+        chart.add_trace(
             go.Bar(
                 y=[n.replace("_", " ") for n in order],
                 x=[100 * told.get(n, 0.0) for n in order],
@@ -325,13 +332,13 @@ def importance_chart(shares: Mapping[str, Mapping[str, float]], colours: Sequenc
                 hovertemplate="%{y}: %{x:.0f}% of the " + what + "<extra></extra>",
             )
         )
-    figure.update_layout(
+    chart.update_layout(
         height=90 + 44 * len(order),
         margin={"l": 10, "r": 10, "t": 34, "b": 10},
         barmode="group",
         bargap=0.28,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "reversed"},
     )
-    figure.update_xaxes(title="share of the importance (%)", gridcolor=GRID, zeroline=False, automargin=True)
-    figure.update_yaxes(automargin=True, showgrid=False)
-    return figure
+    chart.update_xaxes(title="share of the importance (%)", gridcolor=GRID, zeroline=False, automargin=True)
+    chart.update_yaxes(automargin=True, showgrid=False)
+    return chart

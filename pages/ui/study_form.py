@@ -11,7 +11,7 @@ from e2crf_core.policy import DECIDING, TRIGGER_HELP
 from e2crf_core.solvers import GRIDS, MAX_STEPS, SOLVERS
 from e2crf_core.tuning import StudySpec
 from e2crf_core.tuning_space import FIELDS, MAIN_FIELDS, NONE, SEARCHABLE, SearchSpace
-from e2crf_core.userfiles import check_name, free_name
+from e2crf_core.userfiles import free_name
 from pages.ui import library, study_job
 from pages.ui.address import note, recall
 
@@ -100,7 +100,7 @@ def study_form(begin: Begin, primary: bool = True) -> None:
 
     def start() -> None:
         assert spec is not None and space is not None
-        begin(check_name(name.strip()), checkpoint, minutes, spec, space)
+        begin(name.strip(), checkpoint, minutes, spec, space)
 
     st.button(
         "Start the study",

@@ -16,7 +16,7 @@ from e2crf_core.checkpoints import list_checkpoints
 from e2crf_core.errors import LabError
 from e2crf_core.study_record import STORE, Record, StudyReader
 from e2crf_core.tuning import StudySpec
-from e2crf_core.tuning_advice import Caution, Inert
+from e2crf_core.tuning_advice import Caution, Inert, importance
 from e2crf_core.tuning_space import SearchSpace
 from e2crf_core.userfiles import user_folder, user_names
 from pages.ui import library
@@ -92,6 +92,17 @@ def record_of(name: str) -> Record | None:
     return None if reader is None else reader.read()
 
 
+def importance_of(name: str, ended: int) -> dict[str, dict[str, float]]:
+    """Which knobs matter (see `importance`), asked again only when more trials have `ended`."""
+    reader = reader_of(name)
+    return {} if reader is None else _importance(reader, ended)
+
+
+@lru_cache(maxsize=16)
+def _importance(reader: StudyReader, _: int) -> dict[str, dict[str, float]]:
+    return importance(reader.study)
+
+
 def checkpoint_of(digest: str) -> str | None:
     """Name of the checkpoint with these weights, where it is here."""
     for name in list_checkpoints():
@@ -107,15 +118,17 @@ def _digest(name: str, _: library.Stamp) -> str:
 
 
 def advice_of(name: str, trial: int) -> Advice | None:
-    """The warnings that were measured for a trial, None where they were not."""
-    found = read_json(study_folder(name) / "jobs" / advice_job(trial) / RESULT)
+    """The warnings that were measured for a trial, by the pages or by the command line; None where none were."""
+    folder = study_folder(name)
+    found = read_json(folder / "jobs" / advice_job(trial) / RESULT)
     try:
-        return (
-            None
-            if found is None
-            else Advice(
-                tuple(Inert(**i) for i in found["inert"]), tuple(Caution(**w) for w in found["warnings"])
-            )
+        if found is None:
+            report = read_json(folder / "study.json")
+            if report is None or report["choice"]["number"] != trial:
+                return None
+            found = report
+        return Advice(
+            tuple(Inert(**i) for i in found["inert"]), tuple(Caution(**w) for w in found["warnings"])
         )
     except (KeyError, TypeError):
         return None
@@ -148,7 +161,7 @@ class StudyJobs:
             times = [p.stat().st_mtime for p in (folder / STORE, self._job(name) / "job.json") if p.exists()]
             return max(times, default=0.0)
 
-        found = {*user_names("studies", STORE), *user_names("studies", f"jobs/{SEARCH}/job.json")}
+        found = {*user_names("studies", STORE), *user_names("studies", "jobs")}
         return sorted(found, key=age, reverse=True)
 
     def start(
@@ -231,6 +244,7 @@ class StudyJobs:
             if busy:
                 raise LabError(f"study {name!r} is at work: stop it first")
             _reader.cache_clear()
+            _importance.cache_clear()
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:

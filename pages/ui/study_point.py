@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -16,7 +17,7 @@ from e2crf_core.tuning import Point
 from e2crf_core.tuning_space import Setting
 from pages.ui import study_job
 from pages.ui.registry import RUNS, STORE
-from pages.ui.study_figures import REFERENCE, change_of, cost_of, name_of, spanned
+from pages.ui.study_figures import REFERENCE, change_of, cost_of, figure, name_of, spanned
 from pages.ui.study_job import advice_of, card_of, checkpoint_of
 from pages.ui.study_worker import advice_job
 
@@ -34,8 +35,8 @@ def solver_code(checkpoint: str, setting: Setting) -> str:
     return (
         "from e2crf_core import Sampler, load_checkpoint\n"
         f"model = load_checkpoint({checkpoint!r})\n"
-        f"sampler = Sampler(model, cached=False, steps={setting.steps}, solver={setting.solver!r}, "
-        f"grid={setting.grid!r})\n"
+        f"settings = {{'steps': {setting.steps}, 'solver': {setting.solver!r}, 'grid': {setting.grid!r}}}\n"
+        "sampler = Sampler(model, cached=False, **settings)\n"
         "series = sampler.sample(num=16, seed=0).series\n"
     )
 
@@ -81,21 +82,22 @@ def point_view(name: str, record: Record, point: Point, attempt: Attempt, quiet:
 def _figures(record: Record, point: Point) -> None:
     last, reference = point.last, record.reference
     assert reference is not None
-    setting = point.setting.describe()
     origin = "" if point.origin in ("search", "reference") else f" · {point.origin}"
     st.markdown(f"##### {name_of(point)}{origin}")
-    st.markdown(setting[0].upper() + setting[1:] + ".")
+    st.markdown(point.setting.describe())
     a, b, c, d = st.columns(4)
     value, low, high = cost_of(last, "seconds")
     with a:
-        st.metric("Time of a sample", f"{value:.3g} ms", help="Median over batches; below, the range seen.")
+        st.metric(
+            "Time of a sample", f"{figure(value)} ms", help="Median over batches; below, the range seen."
+        )
         ratio = reference.last.seconds / last.seconds
         st.caption(
-            f"{low:.3g} to {high:.3g} ms"
-            + ("" if point.number == REFERENCE else f" · {ratio:.3g}× the reference's speed")
+            f"{figure(low)} to {figure(high)} ms"
+            + ("" if point.number == REFERENCE else f" · {figure(ratio)}× the reference's speed")
         )
     with b:
-        st.metric("Operations of a sample", f"{last.flops / 1e9:.3g} GFLOP")
+        st.metric("Operations of a sample", f"{figure(last.flops / 1e9)} GFLOP")
         st.caption(f"{100 * last.flop_share:.3g}% of the same solver without a cache")
     relative = record.spec.quality == "relative_l2"
     with c:
@@ -133,7 +135,7 @@ def _actions(name: str, record: Record, point: Point, checkpoint: str | None, qu
         if policy is not None:
             st.download_button(
                 "policy.json",
-                policy.to_json(),
+                partial(str.encode, policy.to_json()),
                 "policy.json",
                 "application/json",
                 on_click="ignore",

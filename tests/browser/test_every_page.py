@@ -6,7 +6,19 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-PAGES = ("", "lessons", "anatomy", "compare", "runs", "evidence", "data", "models", "training", "method")
+PAGES = (
+    "",
+    "lessons",
+    "anatomy",
+    "compare",
+    "tune",
+    "runs",
+    "evidence",
+    "data",
+    "models",
+    "training",
+    "method",
+)
 ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "pages"
 # Streamlit asks below a deep link's own path first; the answer is harmless.
 HARMLESS = ("_stcore/health", "_stcore/host-config")

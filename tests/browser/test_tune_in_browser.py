@@ -1,0 +1,45 @@
+"""A study in a real browser: points arrive, one is clicked, the keyboard goes on, and all is undone."""
+
+import re
+
+import pytest
+from playwright import sync_api
+
+pytestmark = pytest.mark.browser
+SLOW = 90_000
+
+
+def heading(page, text):
+    return page.get_by_role("heading", name=text)
+
+
+def test_points_arrive_one_is_clicked_and_its_details_are_shown(visit):
+    page = visit("/tune")
+    page.set_default_timeout(SLOW)
+    page.get_by_role("button", name=re.compile("Try it")).click()
+    page.get_by_text(re.compile("Trial .* at work, .* min left")).wait_for()
+    chart = page.locator(".tune:has([data-mark])").first
+    chart.locator('[data-number="0"]').wait_for(state="attached")
+    drawn = int(chart.get_attribute("data-renders"))
+    chart.locator('[data-number="1"]').wait_for(state="attached")
+    assert int(chart.get_attribute("data-renders")) > drawn
+
+    box = chart.locator('[data-mark="reference"] path').last.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    sync_api.expect(chart.locator(".tip")).to_contain_text("Uncached reference")
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    heading(page, "Uncached reference").wait_for()
+    page.wait_for_url(re.compile(r"trial=-1"))
+    chart.locator("svg[tabindex]").focus()
+    page.keyboard.press("Home")
+    page.wait_for_url(re.compile(r"trial=\d"))
+    number = re.search(r"trial=(\d+)", page.url)[1]
+    heading(page, re.compile(f"^Trial {number}")).wait_for()
+
+    page.get_by_role("button", name="Cancel the search").click()
+    page.get_by_role("button", name="Resume").wait_for()
+    page.reload()
+    heading(page, re.compile(f"^Trial {number}")).wait_for()
+    page.get_by_role("button", name="Remove").click()
+    page.get_by_role("button", name="Delete it").click()
+    page.get_by_role("button", name=re.compile("Try it")).wait_for()

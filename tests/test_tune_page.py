@@ -1,0 +1,384 @@
+"""The tune page as user stories: a study is begun, killed, resumed, cancelled, read, and what it found is deployed."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from e2crf_core.cli import main
+from e2crf_core.errors import LabError
+from e2crf_core.policy import CachePolicy
+from e2crf_core.policy_card import load_policy
+from e2crf_core.tuning import Point, Rung, StudySpec
+from e2crf_core.tuning_space import SearchSpace, Setting
+from e2crf_core.userfiles import user_folder
+from pages.ui import registry, study_figures, study_form, study_job
+from pages.ui.processes import Processes, read_json, write_json
+from pages.ui.study_job import StudyJobs, card_of, checkpoint_of, record_of
+from pages.ui.study_worker import StudyWorker, advice_job
+from tests.packets import decode
+from tests.tiny import tiny_assets
+
+MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
+SPEC = StudySpec(num=8, batch=4, directions=16, resamples=20, cost="flops")
+PLAN = {"solvers": ("euler_maruyama", "ddim"), "grids": ("linear",), "steps": (10, 24)}
+TRIGGERS = ("none", "log_snr", "fixed")
+TRIALS = 14
+
+
+class Inline(Processes):
+    """Jobs are done at once, in this process."""
+
+    def launch(self, module, job):
+        StudyWorker(job, os.getppid()).work()
+
+
+def until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory):
+    return tiny_assets(tmp_path_factory.mktemp("tune"), ("ecg",))
+
+
+@pytest.fixture(scope="module")
+def measured(assets, tmp_path_factory):
+    """The folder of a finished study, as `tune --out` leaves it, and what the command said of it."""
+    folder = tmp_path_factory.mktemp("studies") / "night"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("E2CRF_ASSETS", str(assets))
+        command = ["tune", "--checkpoint", "ecg", "--out", str(folder), "--trials", str(TRIALS)]
+        command += ["--num", "8", "--batch", "4", "--steps", "10:24", "--cost", "flops"]
+        command += ["--solvers", "euler_maruyama,ddim", "--grids", "linear", "--triggers", ",".join(TRIGGERS)]
+        assert main(command) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_world(monkeypatch, assets, tmp_path):
+    monkeypatch.setenv("E2CRF_ASSETS", str(assets))
+    monkeypatch.setenv("E2CRF_HOME", str(tmp_path / "home"))
+    yield
+    for run in registry.RUNS._runs.values():
+        run.stop()
+        assert run.wait(10)
+    registry.RUNS._runs.clear()
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    jobs = StudyJobs()
+    monkeypatch.setattr(study_job, "JOBS", jobs)
+    yield jobs
+    jobs.close()
+
+
+@pytest.fixture
+def study(measured, jobs):
+    """A study of the command line in the user's folder; jobs of the page are done at once."""
+    jobs.processes = Inline()
+    shutil.copytree(measured, user_folder("studies", "night"))
+    return "night"
+
+
+def clean(at):
+    assert not at.exception, at.exception
+    return at
+
+
+def opened(**query):
+    at = clean(AppTest.from_file(MAIN, default_timeout=60).run())
+    for name, value in query.items():
+        at.query_params[name] = value
+    return clean(at.switch_page("tune.py").run())
+
+
+def text(at):
+    kinds = ("markdown", "caption", "info", "error", "warning", "success")
+    return " ".join(e.value for kind in kinds for e in at.get(kind))
+
+
+def charts(at):
+    heads = [decode(c.proto.bytes)[0] for c in at.get("bidi_component")]
+    return {head["kind"]: head for head in heads}
+
+
+def press(at, key):
+    return clean(next(b for b in at.button if b.key == key).click().run())
+
+
+def has(at, key):
+    return any(b.key == key and not b.disabled for b in at.button)
+
+
+# ---- a study from its beginning
+
+
+def test_a_study_is_begun_killed_resumed_and_cancelled_without_losing_a_trial(jobs, monkeypatch):
+    monkeypatch.setattr(study_form, "BATCH", 2)
+    at = opened()
+    assert "A study measures many settings" in text(at) and has(at, "try")
+    at.number_input(key="tune.num").set_value(4)
+    at.number_input(key="tune.low").set_value(10)
+    at.number_input(key="tune.high").set_value(14)
+    clean(at.multiselect(key="tune.triggers").set_value(["none", "fixed"]).run())
+    name = at.text_input(key="tune.name.ecg").value
+    press(at, "tune.start")
+    assert at.session_state["study"] == name == "ecg-study" and at.query_params["study"] == name
+    assert jobs.running() == (name, "search") and not at.error
+
+    until(lambda: (record := record_of(name)) is not None and len(record.points) >= 2)
+    clean(at.run())
+    assert "min left" in at.get("progress")[0].proto.text and has(at, "tune.stop")
+    assert not has(at, "tune.card") and charts(at)["pareto"]["points"][0]["mark"] == "reference"
+    with pytest.raises(LabError, match="one measures at a time"):
+        jobs.resume(name, 5.0)
+    with pytest.raises(LabError, match="stop it first"):
+        jobs.remove(name)
+    process = jobs.processes.process(user_folder("studies", name) / "jobs" / "search")
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    clean(at.run())
+    before = {p.number: p for p in record_of(name).points}
+    assert jobs.state(name).status == "interrupted" and "no finished trial is lost" in text(at)
+
+    press(at, "tune.resume")
+    assert not at.error and jobs.running() == (name, "search")
+    until(lambda: len(record_of(name).points) > len(before))
+    clean(at.run())
+    press(at, "tune.stop")
+    until(lambda: not jobs.state(name).running)
+    clean(at.run())
+    after = {p.number: p for p in record_of(name).points}
+    assert jobs.state(name).status == "stopped" and "**Stopped**" in text(at)
+    assert before and all(after[number] == point for number, point in before.items())
+
+
+def test_a_budget_that_ends_leaves_a_choice_with_its_warnings(jobs):
+    jobs.processes = Inline()
+    space = SearchSpace(94, triggers=TRIGGERS, **PLAN)
+    jobs.start("short", "ecg", 0.02, SPEC, space)
+    state = jobs.state("short")
+    if state.status == "failed":  # a slow machine may not get as far as the reference
+        assert "more minutes" in state.error
+        jobs.resume("short", 0.5)
+        state = jobs.state("short")
+    assert state.status == "done", state.error
+    report = json.loads((user_folder("studies", "short") / "study.json").read_text())
+    number = report["choice"]["number"]
+    assert study_job.advice_of("short", number) is not None
+    at = opened(study="short")
+    assert "**Done**" in text(at) and charts(at)["pareto"]["chosen"] == number
+    assert not has(at, "tune.advise")
+
+
+def test_a_worker_whose_server_is_gone_ends_by_itself(study, tmp_path):
+    job = user_folder("studies", study) / "jobs" / "search"
+    order = {"task": "search", "checkpoint": "ecg", "minutes": 60, "spec": SPEC.__dict__}
+    record = record_of(study)
+    order |= {"spec": record.spec.__dict__, "space": study_job.space_of(record.space)}
+    write_json(job / "job.json", order)
+    StudyWorker(job, 1 << 30).work()
+    assert read_json(job / "progress.json")["status"] == "interrupted"
+    assert len(record_of(study).points) == len(record.points)
+
+
+def test_what_cannot_be_searched_is_refused_in_place(jobs):
+    at = opened()
+    clean(at.multiselect(key="tune.triggers").set_value([]).run())
+    assert "at least one trigger" in text(at) and not has(at, "tune.start")
+    clean(at.radio(key="tune.quality").set_value("relative_l2").run())
+    clean(at.multiselect(key="tune.triggers").set_value(["log_snr"]).run())
+    assert at.selectbox(key="tune.solver").value == "euler_maruyama" and has(at, "tune.start")
+    clean(at.text_input(key="tune.name.ecg").set_value("../up").run())
+    press(at, "tune.start")
+    assert "cannot be used" in at.error[0].value and jobs.running() is None
+
+
+# ---- reading one
+
+
+def test_a_study_of_the_command_line_is_shown_with_all_it_measured(study):
+    at = opened()
+    assert at.session_state["study"] == study and "**Kept**" in text(at)
+    pareto, parallel = (charts(at)[kind] for kind in ("pareto", "parallel"))
+    record = record_of(study)
+    assert {p["n"] for p in pareto["points"]} == {-1, *(p.number for p in record.points)}
+    assert {p["mark"] for p in pareto["points"]} == {"reference", "solver", "cached"}
+    assert pareto["floor"] == record.floor > 0 and "GFLOP" in pareto["x"]["title"]
+    front = [p for n in pareto["front"] for p in pareto["points"] if p["n"] == n]
+    assert all(a["x"] < b["x"] and a["y"] > b["y"] for a, b in itertools.pairwise(front))
+    assert pareto["selected"] == pareto["chosen"]
+    picked = "Uncached reference" if pareto["chosen"] == -1 else f"Trial {pareto['chosen']}"
+    assert f"Picked: {picked}" in text(at)
+    assert all(v is None or 0 <= v <= 1 for line in parallel["lines"] for v in line["v"])
+    assert all(len(line["v"]) == len(parallel["axes"]) for line in parallel["lines"])
+    assert len(at.dataframe[0].value) == 1 + len(record.points)
+
+
+def test_a_link_opens_the_same_trial_axes_and_budgets(study):
+    record = record_of(study)
+    worst = max((p for p in record.points if p.complete), key=lambda p: p.last.flops)
+    at = opened(study=study, trial=str(worst.number), cost="seconds", quality="change", latency="1e-3")
+    pareto = charts(at)["pareto"]
+    assert pareto["selected"] == worst.number and pareto["y"]["percent"] and "(ms" in pareto["x"]["title"]
+    assert pareto["latency"] == 1e-3 and "No point takes" in text(at) and has(at, "tune.back")
+    assert f"##### Trial {worst.number}" in text(at)
+    press(at, "tune.back")
+    assert charts(at)["pareto"]["selected"] == pareto["chosen"] and "trial" not in at.query_params
+    clean(at.number_input(key="latency").set_value(1e5).run())
+    assert "cannot be told from it" in text(at)
+    nonsense = opened(study=study, trial="99999", cost="x", quality="y")
+    assert charts(nonsense)["pareto"]["selected"] == charts(nonsense)["pareto"]["chosen"]
+
+
+def test_a_trial_that_ended_early_stands_at_the_change_of_its_own_samples():
+    def rung(num, quality):
+        replicates = tuple(quality + x for x in np.linspace(-0.01, 0.01, 20))
+        return Rung(num, 1.0, 0.9, 1.2, 1e9, 1.0, 1.0, quality, quality - 0.01, quality + 0.01, replicates)
+
+    setting = Setting("ddim", "linear", 10, None)
+    reference = Point(-1, "reference", setting, (rung(4, 0.4), rung(16, 0.2)), True)
+    early = Point(3, "search", setting, (rung(4, 0.5),), False, 2)
+    value, low, high = study_figures.quality_of(early, reference, "distance")
+    assert value == pytest.approx(0.3) and low <= value <= high
+    assert study_figures.quality_of(early, reference, "change")[0] == pytest.approx(50)
+    assert study_figures.cost_of(early.last, "seconds") == (1000.0, 900.0, 1200.0)
+    assert "trial 2 is cheaper" in study_figures.words(early, reference)[-1]
+
+
+# ---- what to do with a point
+
+
+def cached(record, solver):
+    return next(p for p in record.points if p.complete and p.setting.policy and p.setting.solver == solver)
+
+
+def test_warnings_are_measured_on_a_press(study):
+    point = cached(record_of(study), "euler_maruyama")
+    at = opened(study=study, trial=str(point.number))
+    assert "Not measured yet" in text(at)
+    press(at, "tune.advise")
+    clean(at.run())
+    assert study_job.JOBS.state(study, advice_job(point.number)).status == "done"
+    advice = study_job.advice_of(study, point.number)
+    assert not has(at, "tune.advise")
+    for caution in advice.warnings:
+        assert caution.text in text(at) or caution.kind.startswith("inert")
+    assert all(f"`{knob.field}`" in text(at) for knob in advice.inert)
+
+
+def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys):
+    point = cached(record_of(study), "ddim")
+    at = opened(study=study, trial=str(point.number))
+    clean(at.number_input(key="tune.card.num").set_value(8).run())
+    press(at, "tune.card")
+    clean(at.run())
+    assert not at.error, at.error[0].value
+    folder = card_of(study, point.number)
+    card = load_policy(folder / "card.json")
+    assert card.policy == point.setting.policy and card.measured.seed != record_of(study).spec.seed
+    assert (card.solver, card.grid, card.steps) == point.setting.plan
+    assert "measured" in (folder / "card.html").read_text().lower()
+    code, command = (block.value for block in at.code)
+    names = {}
+    exec(code, names)
+    expected = point.setting.sampler(card.model(), 4).sample(16, 0).series
+    np.testing.assert_array_equal(names["series"], expected)
+    # Seconds are those of a busy machine: what is tested is the line, and quality.
+    loose = replace(card, valid=replace(card.valid, speedup_wall_min=0.0))
+    (folder / "card.json").write_text(loose.to_json())
+    assert command.split()[:4] == ["python", "-m", "e2crf_core", "check"]
+    assert main(command.split()[3:]) == 0 and '"passed": true' in capsys.readouterr().out
+
+
+def test_a_solver_alone_needs_no_card_and_its_lines_run(study):
+    point = next(p for p in record_of(study).points if p.complete and p.setting.policy is None)
+    at = opened(study=study, trial=str(point.number))
+    assert not has(at, "tune.card") and not has(at, "tune.live")
+    names = {}
+    exec(at.code[0].value, names)
+    assert names["series"].shape == (16, 187, 1)
+    assert names["sampler"].plan.steps == point.setting.steps
+
+
+def test_anatomy_gets_a_run_of_exactly_that_setting(study):
+    point = cached(record_of(study), "ddim")
+    at = opened(study=study, trial=str(point.number))
+    press(at, "tune.anatomy")
+    run = registry.RUNS.get(at.session_state["tune.run"][1])
+    spec = run.spec
+    assert (spec.solver, spec.grid, spec.steps) == point.setting.plan
+    assert spec.policy == point.setting.policy and (spec.seed, spec.num) == (0, 4)
+    assert run.wait(60) and run.status == "done", run.error
+    until(lambda: registry.STORE.list())
+    clean(at.run())
+    links = [link.proto for link in at.get("page_link")]
+    assert any("run=" in link.query_string for link in links), links
+
+
+def test_a_setting_of_the_live_page_is_opened_there(study):
+    point = cached(record_of(study), "euler_maruyama")
+    at = opened(study=study, trial=str(point.number))
+    press(at, "tune.live")
+    assert at.session_state["policy"] == point.setting.policy
+    assert at.session_state["steps"] == point.setting.steps
+
+
+# ---- what is broken
+
+
+def test_a_damaged_study_is_named_and_removed_and_takes_no_other_with_it(study):
+    for name, content in (("text", b"no database at all"), ("half", None)):
+        folder = user_folder("studies", name)
+        shutil.copytree(user_folder("studies", study), folder)
+        path = folder / "study.db"
+        path.write_bytes(content or path.read_bytes()[:20_000])
+        at = opened(study=name)
+        assert str(folder) in at.error[0].value and not charts(at)
+        press(at, f"remove.{name}")
+        assert not folder.exists() and "pareto" in charts(at)
+
+
+def test_numbers_of_a_stranger_do_not_break_the_page(study):
+    path = user_folder("studies", study) / "study.db"
+    with sqlite3.connect(path) as database:
+        database.execute(
+            "update trial_user_attributes set value_json = '{\"rungs\": []}' where key = 'point' and trial_id = 2"
+        )
+    database.close()
+    assert "is damaged" in opened(study=study).error[0].value
+
+
+def test_a_study_whose_network_is_gone_can_still_be_read(study, monkeypatch):
+    monkeypatch.setattr(study_job, "checkpoint_of", lambda digest: None)
+    monkeypatch.setattr("pages.ui.study_point.checkpoint_of", lambda digest: None)
+    at = opened(study=study)
+    assert "is not here, or has changed" in text(at) and "pareto" in charts(at)
+    with pytest.raises(LabError, match="not here, or has changed"):
+        study_job.JOBS.resume(study, 5.0)
+
+
+def test_a_link_to_a_study_that_is_gone_says_so(study):
+    assert "There is no study 'gone'" in text(opened(study="gone"))
+
+
+def test_checkpoints_are_found_by_their_weights():
+    assert checkpoint_of("0" * 64) is None
+    policy = CachePolicy(trigger="fixed", refresh_every=3)
+    assert (
+        study_figures.mark_of(Point(0, "search", Setting("ddim", "linear", 9, policy), (), True)) == "cached"
+    )
