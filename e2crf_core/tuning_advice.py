@@ -118,8 +118,8 @@ def pick(
         alike = [p for p in in_time if _alike(p, best, NEAR)]
         point = min(alike, key=lambda p: p.last.cost(cost))
         why = (
-            f"Of {len(in_time)} points that take {digits(1e3 * latency)} ms a sample or less, {len(alike)} are within"
-            f" {100 * NEAR:.0f}% of the best quality and cannot be told from it; the cheapest of them is"
+            f"Of {len(in_time)} points that take {digits(1e3 * latency)} ms a sample or less, {len(alike)} measured"
+            f" within {100 * NEAR:.0f}% of the best quality and cannot be told from it; the cheapest of them is"
             f" {point.setting.describe()}: {_quality(point, reference, quality)} at {_ms(point)}."
         )
         return Choice(point, why, True)

@@ -21,6 +21,7 @@ from pages.ui.study_figures import (
     COSTS,
     REFERENCE,
     importance_chart,
+    minutes_text,
     name_of,
     parallel_packet,
     pareto_packet,
@@ -46,13 +47,6 @@ INTRO = (
     "each costs and how good its samples are. You name a latency or a quality that you need; it names the setting, "
     "warns of what is fragile about it, and makes it a file that your program runs."
 )
-
-
-def minutes_text(seconds: float) -> str:
-    """Time left as people say it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def attempt(action: Callable[[], None]) -> None:
@@ -96,7 +90,9 @@ def elsewhere(record: Record | None, state: JobState | None) -> bool:
 def badge(state: JobState, record: Record | None) -> tuple[float, str]:
     """How far a study of ours is that is at work: share of its phase, and in words."""
     if state.status == "advising":
-        return state.share, "Measuring what the picked point has beside it, for warnings"
+        left = state.seconds_left
+        said = "" if left is None else f", about {minutes_text(left)} left"
+        return state.share, f"Measuring what the picked point has beside it, for warnings{said}"
     if state.status not in ("reference", "searching"):
         words = {
             "starting": "Starting",
@@ -197,7 +193,7 @@ def wanted(record: Record) -> Options:
     )
     note("quality", quality, next(iter(options)))
     latency = c.number_input(
-        "Latency budget (ms a sample)",
+        "Latency budget (ms)",
         1e-3,
         1e6,
         value=None,
@@ -205,11 +201,11 @@ def wanted(record: Record) -> Options:
         key="latency",
         bind="query-params",
         placeholder="none",
-        help="The best quality that takes no longer is picked.",
+        help="For one sample. The best quality that takes no longer is picked.",
     )
     relative = record.spec.quality == "relative_l2"
     budget = d.number_input(
-        "Quality budget (relative L2)" if relative else "Quality budget (% above uncached)",
+        "Quality budget (L2)" if relative else "Quality budget (%)",
         1e-4,
         1e4,
         value=None,
@@ -217,7 +213,12 @@ def wanted(record: Record) -> Options:
         key="budget",
         bind="query-params",
         placeholder="none",
-        help="The cheapest setting is picked that stays within it with the whole of its 95% interval.",
+        help=(
+            "Largest relative L2 to the uncached twin."
+            if relative
+            else "Most that the distance may be above uncached."
+        )
+        + " The cheapest setting is picked that stays within it with the whole of its 95% interval.",
     )
     share = budget if relative or budget is None else budget / 100
     return cost or record.spec.cost, quality or next(iter(options)), latency, share
@@ -289,11 +290,13 @@ def picture(name: str, drawn: bool, shown: int | None, options: Options | None) 
     )
     icon = ":material/target:" if choice.within else ":material/warning:"
     st.markdown(f"{icon} **Picked: {name_of(choice.point)}.** {choice.why}")
-    said = [] if quality != CHANGE else ["Above 0% is worse than the uncached reference"]
-    said.append("lines through a point are 95% intervals of quality and the range of times seen")
+    said = [] if quality != CHANGE else ["Above 0% is worse than the uncached reference."]
+    said.append("Lines through a point are 95% intervals of quality and the range of times seen.")
     if any(not p.complete for p in record.points):
-        said.append("crosses ended early: they stand at the change measured on the few samples that they had")
-    st.caption((". ".join(said) + ".").capitalize())
+        said.append(
+            "Crosses ended early: they stand at the change measured on the few samples that they had."
+        )
+    st.caption(" ".join(said))
 
 
 @st.fragment(run_every=TICK_S)

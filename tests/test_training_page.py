@@ -19,7 +19,7 @@ from e2crf_core.training import TRAIN_PRESETS, TrainSpec
 from e2crf_core.userfiles import user_folder
 from pages.ui import training_job
 from pages.ui.training_job import TrainingJobs, series_drawn
-from pages.ui.training_worker import SHOWN, Worker
+from pages.ui.training_worker import SHOWN, TrainingWorker
 
 MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
 TINY = {"width": 8, "layers": 1, "heads": 2, "hidden": 16, "batch": 16, "evaluate_every": 20}
@@ -57,8 +57,8 @@ def in_this_process(name, spec, parent=None):
     (folder / "training").mkdir(parents=True)
     job = {"spec": spec.__dict__, "threads": torch.get_num_threads()}
     (folder / "training" / "job.json").write_text(json.dumps(job))
-    worker = Worker(folder, os.getppid() if parent is None else parent)
-    worker.run()
+    worker = TrainingWorker(folder / "training", os.getppid() if parent is None else parent)
+    worker.work()
     return worker
 
 
@@ -111,7 +111,7 @@ def test_train_on_the_page_stop_kill_and_resume_gives_the_uninterrupted_weights(
     clean(at.button(key="resume").click().run())
     assert not at.error and jobs.running() == name
     until(lambda: len(jobs.state(name).history) > len(stopped.history))
-    process = jobs._processes[user_folder("checkpoints", name)]
+    process = jobs.processes.process(user_folder("checkpoints", name) / "training")
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     clean(at.run())
@@ -185,13 +185,10 @@ def test_names_that_are_unsafe_or_taken_are_refused(jobs, name, tmp_path):
 
 
 def test_a_second_training_has_to_wait(jobs, monkeypatch):
-    monkeypatch.setattr(jobs, "_alive", lambda folder: True)
-    monkeypatch.setitem(jobs._processes, user_folder("checkpoints", "first"), None)
+    monkeypatch.setattr(jobs.processes, "at_work", lambda: [user_folder("checkpoints", "first") / "training"])
     with pytest.raises(LabError, match="'first' is being trained"):
         jobs.start("second", SPEC)
     assert "**first** is being trained" in text(opened(data="waves"))
-    monkeypatch.undo()
-    jobs._processes.clear()
 
 
 def test_a_link_to_a_training_that_is_gone_says_so(jobs):

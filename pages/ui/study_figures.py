@@ -27,7 +27,7 @@ def qualities(quality: str) -> dict[str, str]:
     """Axes on which the quality of a study can be shown, by name."""
     if quality == "relative_l2":
         return {TWIN: "Relative L2"}
-    return {DISTANCE: "Distance", CHANGE: "Change against uncached"}
+    return {DISTANCE: "Distance", CHANGE: "Change in %"}
 
 
 def cost_of(rung: Rung, axis: str) -> Span:
@@ -76,6 +76,13 @@ def mark_of(point: Point) -> str:
 def name_of(point: Point) -> str:
     """What a point is called."""
     return "Uncached reference" if point.number == REFERENCE else f"Trial {point.number}"
+
+
+def minutes_text(seconds: float) -> str:
+    """Time left as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def figure(value: float, sign: str = "") -> str:

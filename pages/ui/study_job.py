@@ -34,7 +34,7 @@ class JobState:
     """What is known of a job. `status`: one of RUNNING, or done, stopped, failed, interrupted.
 
     `spent` and `minutes` are a search's budget (seconds, minutes over all sessions), `share` is how much of the
-    present phase is done where it can be said.
+    present phase is done where it can be said, after `seconds` in it.
     """
 
     status: str
@@ -42,6 +42,12 @@ class JobState:
     spent: float = 0.0
     minutes: float = 0.0
     share: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the present phase, None while nothing can be said."""
+        return self.seconds * (1 - self.share) / self.share if self.share > 0.05 else None
 
     @property
     def running(self) -> bool:
@@ -225,6 +231,7 @@ class StudyJobs:
             float(said.get("spent", 0.0)),
             float(said.get("minutes", order.get("minutes", 0.0))),
             float(said.get("share", 0.0)),
+            float(said.get("seconds", 0.0)),
         )
 
     def running(self) -> tuple[str, str] | None:

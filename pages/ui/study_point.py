@@ -17,7 +17,7 @@ from e2crf_core.tuning import Point
 from e2crf_core.tuning_space import Setting
 from pages.ui import study_job
 from pages.ui.registry import RUNS, STORE
-from pages.ui.study_figures import REFERENCE, change_of, cost_of, figure, name_of, spanned
+from pages.ui.study_figures import REFERENCE, change_of, cost_of, figure, minutes_text, name_of, spanned
 from pages.ui.study_job import advice_of, card_of, checkpoint_of
 from pages.ui.study_worker import advice_job
 
@@ -283,7 +283,9 @@ def _job_progress(name: str, job: str, text: str) -> None:
     if state is None or not state.running:
         st.rerun(scope="app")
         return
-    st.progress(min(1.0, state.share), text if state.share else f"{text}: loading the network")
+    left = state.seconds_left
+    said = f", about {minutes_text(left)} left" if left is not None else ""
+    st.progress(min(1.0, state.share), f"{text}{said}" if state.share else "Loading the network")
     st.button(
         "Cancel", icon=":material/stop:", key=f"cancel.{job}", on_click=study_job.JOBS.stop, args=(name, job)
     )

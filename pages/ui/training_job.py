@@ -4,13 +4,9 @@ What a training is stands in files of its checkpoint's folder, so that a reload,
 was started anew all see the same; only whether its process is alive is known here.
 """
 
-import json
 import os
-import subprocess
-import sys
 import threading
 import zipfile
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,16 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from e2crf_core.checkpoints import list_checkpoints, replace_file
+from e2crf_core.checkpoints import list_checkpoints
 from e2crf_core.data import load_dataset
 from e2crf_core.errors import LabError
 from e2crf_core.training import TrainSpec
 from e2crf_core.userfiles import user_folder, user_names
+from pages.ui.processes import Processes, read_json, write_json
 
-ROOT = Path(__file__).resolve().parents[2]
-EXIT_S = 10.0
+MODULE = "pages.ui.training_worker"
 RUNNING = ("starting", "preparing", "training", "measuring")
-JOB = "training/job.json"
+SIDE = "training"
+"""Folder of the job, in that of its checkpoint."""
 STARTING: dict[str, Any] = {"status": "starting"}
 
 
@@ -82,16 +79,16 @@ class TrainingJobs:
 
     def __init__(self, limit: int = 1) -> None:
         self._limit = limit
-        self._processes: dict[Path, subprocess.Popen[bytes]] = {}
+        self.processes = Processes()
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
         """All trainings of the user's folder, the youngest first."""
 
         def age(name: str) -> float:
-            return (user_folder("checkpoints", name) / JOB).stat().st_mtime
+            return (self._job(name) / "job.json").stat().st_mtime
 
-        found = [n for n in user_names("checkpoints", "training") if self._job(n) is not None]
+        found = [n for n in user_names("checkpoints", SIDE) if self._read(n, "job.json") is not None]
         return sorted(found, key=age, reverse=True)
 
     def start(self, name: str, spec: TrainSpec) -> None:
@@ -102,35 +99,29 @@ class TrainingJobs:
         load_dataset(spec.data)
         with self._lock:
             self._room()
-            job = {"spec": asdict(spec), "threads": threads()}
-            replace_file(folder / JOB, lambda path: path.write_text(json.dumps(job)))
-            self._launch(folder)
+            write_json(self._job(name) / "job.json", {"spec": asdict(spec), "threads": threads()})
+            self.processes.launch(MODULE, self._job(name))
 
     def resume(self, name: str) -> None:
         """Go on where a stopped or interrupted training was left. Raises LabError when there is nothing to do."""
-        folder = user_folder("checkpoints", name)
         state = self.state(name)
         if state is None or not state.resumable:
             raise LabError(f"there is no training {name!r} with steps left")
         with self._lock:
             self._room()
-            (folder / "training" / "stop").unlink(missing_ok=True)
-            (folder / "training" / "progress.json").unlink(missing_ok=True)
-            self._launch(folder)
+            self.processes.launch(MODULE, self._job(name))
 
     def stop(self, name: str) -> None:
         """Ask a training to end and to keep its best weights."""
-        if self._alive(user_folder("checkpoints", name)):
-            with suppress(FileNotFoundError):
-                (user_folder("checkpoints", name) / "training" / "stop").touch()
+        self.processes.stop(self._job(name))
 
     def state(self, name: str) -> JobState | None:
         """What is known of a training, or None when there is none of that name."""
-        job = self._job(name)
+        job = self._read(name, "job.json")
         if job is None:
             return None
         # Asked first: a worker that ends in between has written its last word by then.
-        alive = self._alive(user_folder("checkpoints", name))
+        alive = self.processes.alive(self._job(name))
         said = self._read(name, "progress.json") or STARTING
         status = str(said["status"])
         if status in RUNNING and not alive:
@@ -147,20 +138,13 @@ class TrainingJobs:
         with self._lock:
             return next(iter(self._busy()), None)
 
-    def close(self, seconds: float = 20) -> None:
+    def close(self) -> None:
         """End all trainings and wait for them."""
-        for folder in list(self._processes):
-            self.stop(folder.name)
-        for process in self._processes.values():
-            process.wait(seconds)
-
-    def _alive(self, folder: Path) -> bool:
-        process = self._processes.get(folder)
-        return process is not None and process.poll() is None
+        self.processes.close()
 
     def _busy(self) -> list[str]:
         """Trainings at work: a process that has said its last word and only has to exit is not."""
-        alive = [folder.name for folder in self._processes if self._alive(folder)]
+        alive = [job.parent.name for job in self.processes.at_work()]
         return [
             name for name in alive if (self._read(name, "progress.json") or STARTING)["status"] in RUNNING
         ]
@@ -170,29 +154,11 @@ class TrainingJobs:
         if len(busy) >= self._limit:
             raise LabError(f"{busy[0]!r} is being trained: stop it, or wait until it is done")
 
-    def _launch(self, folder: Path) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "pages.ui.training_worker",
-            str(folder),
-            "--parent",
-            str(os.getpid()),
-        ]
-        with open(folder / "training" / "log.txt", "ab") as log:
-            self._processes[folder] = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    def _job(self, name: str) -> dict[str, Any] | None:
-        return self._read(name, "job.json")
+    def _job(self, name: str) -> Path:
+        return user_folder("checkpoints", name) / SIDE
 
     def _read(self, name: str, file: str) -> dict[str, Any] | None:
-        try:
-            text = (user_folder("checkpoints", name) / "training" / file).read_text()
-            return dict(json.loads(text))
-        except (OSError, ValueError):
-            return None
+        return read_json(self._job(name) / file)
 
 
 JOBS = TrainingJobs()

@@ -1,16 +1,9 @@
-"""A training in a process of its own: `python -m pages.ui.training_worker FOLDER --parent PID`.
+"""A training in a process of its own: `python -m pages.ui.training_worker JOB --parent PID`.
 
-It reads FOLDER/training/job.json, keeps FOLDER/training/progress.json up to date, and ends early, with its best
-weights kept, when FOLDER/training/stop appears or the process that started it is gone. A process, because a
-training thread would hold the interpreter that serves the pages.
+JOB is the folder `training` of a checkpoint. Stopped early, or left alone, it keeps its best weights.
 """
 
-import argparse
-import json
-import os
-import signal
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,48 +17,27 @@ from e2crf_core.data import load_dataset
 from e2crf_core.errors import LabError
 from e2crf_core.sampler import Sampler
 from e2crf_core.training import Trainer, TrainSpec
+from pages.ui.processes import write_json
+from pages.ui.worker import HEARTBEAT_S, Stopped, Worker, main
 
 REPORTS = 60
 PREVIEWS = 12
 SHOWN = 6
-HEARTBEAT_S = 0.5
 DRAWING: dict[str, Any] = {"solver": "dpmpp_2m", "grid": "log_snr", "steps": 25}
 
 
-class Stopped(Exception):
-    """The visitor asked for an end while nothing but measuring was left."""
-
-
-class Worker:
+class TrainingWorker(Worker):
     """One training from its job file to its model card."""
 
-    def __init__(self, folder: Path, parent: int) -> None:
-        self.folder, self.parent = folder, parent
-        self.progress: dict[str, Any] = {"status": "preparing", "error": "", "history": []}
-        self.interrupted = False
-        self.beat = 0.0
-
     @property
-    def side(self) -> Path:
-        """Folder of what is not part of the checkpoint."""
-        return self.folder / "training"
+    def folder(self) -> Path:
+        """The checkpoint's own folder."""
+        return self.job.parent
 
-    def say(self, **changes: Any) -> None:
-        """Change some of the progress file, as a whole or not at all."""
-        self.progress |= changes
-        text = json.dumps(self.progress)
-        replace_file(self.side / "progress.json", lambda path: path.write_text(text))
-        self.beat = time.monotonic()
-
-    def wanted(self) -> bool:
-        """Whether somebody still wants this training to go on."""
-        return not (self.interrupted or (self.side / "stop").exists() or os.getppid() != self.parent)
-
-    def run(self) -> None:
+    def run(self, job: dict[str, Any]) -> None:
         """Train, draw now and then, save the best, measure it."""
-        job = json.loads((self.side / "job.json").read_text())
+        self.say(history=[])
         torch.set_num_threads(int(job["threads"]))
-        self.say()
         trainer = self.prepare(TrainSpec(**job["spec"]), job)
         previews = self.previews()
         first, begin = trainer.step, time.monotonic()
@@ -75,7 +47,7 @@ class Worker:
             if now - self.beat > HEARTBEAT_S and trainer.step > first:
                 each = (now - begin) / (trainer.step - first)
                 self.say(step=trainer.step, seconds_left=each * (trainer.spec.steps - trainer.step))
-            return not self.wanted()
+            return not self.wanted
 
         self.say(status="training", step=trainer.step, steps=trainer.spec.steps, history=trainer.history)
         every = max(1, trainer.spec.steps // trainer.spec.evaluate_every // PREVIEWS)
@@ -90,7 +62,7 @@ class Worker:
             self.say(status="stopped", error="It was stopped before its first report: nothing was saved.")
             return
         trainer.save()
-        finished = trainer.step >= trainer.spec.steps or self.wanted()
+        finished = trainer.step >= trainer.spec.steps or self.wanted
         if finished:
             self.say(status="measuring", measured=0.0)
             try:
@@ -108,19 +80,18 @@ class Worker:
         if not spec.steps:
             steps = trainer.spec.steps
             trainer.spec = replace(trainer.spec, evaluate_every=min(200, max(10, steps // REPORTS)))
-            text = json.dumps({**job, "spec": asdict(trainer.spec)})
-            replace_file(self.side / "job.json", lambda path: path.write_text(text))
+            write_json(self.job / "job.json", {**job, "spec": asdict(trainer.spec)})
         return trainer
 
     def measuring(self, done: int, total: int) -> None:
         """Progress of the held-out protocol, which may be left out."""
-        if not self.wanted():
+        if not self.wanted:
             raise Stopped
         self.say(measured=done / total)
 
     def previews(self) -> dict[int, np.ndarray]:
         """Series drawn earlier, by step."""
-        path = self.side / "previews.npz"
+        path = self.job / "previews.npz"
         if not path.is_file():
             return {}
         with np.load(path) as stored:
@@ -133,27 +104,8 @@ class Worker:
             with open(path, "wb") as file:
                 np.savez(file, steps=np.array(list(previews)), series=np.stack(list(previews.values())))
 
-        replace_file(self.side / "previews.npz", write)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run one job; every end, good or bad, is said in the progress file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--parent", type=int, required=True)
-    asked = parser.parse_args(arguments)
-    worker = Worker(asked.folder, asked.parent)
-    stop: Callable[..., None] = lambda *_: setattr(worker, "interrupted", True)  # noqa: E731
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, stop)
-    try:
-        worker.run()
-    except LabError as fault:
-        worker.say(status="failed", error=str(fault))
-    except Exception as fault:
-        worker.say(status="failed", error=f"{type(fault).__name__}: {fault}")
-        raise
+        replace_file(self.job / "previews.npz", write)
 
 
 if __name__ == "__main__":
-    main()
+    main(TrainingWorker)

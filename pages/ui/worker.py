@@ -25,10 +25,13 @@ class Worker:
         self.progress: dict[str, Any] = {"status": "preparing", "error": ""}
         self.signalled = False
         self.beat = 0.0
+        self.phase = time.monotonic()
 
     def say(self, **changes: Any) -> None:
-        """Change some of the progress file."""
-        self.progress |= changes
+        """Change some of the progress file; `seconds` in it are those since the status changed."""
+        if changes.get("status", self.progress["status"]) != self.progress["status"]:
+            self.phase = time.monotonic()
+        self.progress |= {**changes, "seconds": time.monotonic() - self.phase}
         write_json(self.job / "progress.json", self.progress)
         self.beat = time.monotonic()
 
