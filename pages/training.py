@@ -15,7 +15,7 @@ from pages.ui import library
 from pages.ui.address import note, recall
 from pages.ui.charts import history_chart, stages_chart
 from pages.ui.feed import time_axis
-from pages.ui.own import remove_button
+from pages.ui.own import minutes_text, remove_button
 from pages.ui.theme import palette
 from pages.ui.training_job import JOBS, JobState, series_drawn
 
@@ -27,13 +27,6 @@ PRESETS = {
     "compact": "Compact: 0.5 million weights, for a laptop",
     "paper": "Paper: 3.2 million weights in 10 layers, for hours",
 }
-
-
-def minutes_text(seconds: float) -> str:
-    """Time left as people say it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def data_label(name: str) -> str:

@@ -15,13 +15,12 @@ from e2crf_core.userfiles import check_name
 from pages.ui import study_job, training_job
 from pages.ui.address import note, recall
 from pages.ui.boards import tune_board
-from pages.ui.own import for_page, remove_button
+from pages.ui.own import for_page, minutes_text, remove_button
 from pages.ui.study_figures import (
     CHANGE,
     COSTS,
     REFERENCE,
     importance_chart,
-    minutes_text,
     name_of,
     parallel_packet,
     pareto_packet,
@@ -90,8 +89,8 @@ def elsewhere(record: Record | None, state: JobState | None) -> bool:
 def badge(state: JobState, record: Record | None) -> tuple[float, str]:
     """How far a study of ours is that is at work: share of its phase, and in words."""
     if state.status == "advising":
-        left = state.seconds_left
-        said = "" if left is None else f", about {minutes_text(left)} left"
+        seconds = state.seconds_left
+        said = "" if seconds is None else f", about {minutes_text(seconds)} left"
         return state.share, f"Measuring what the picked point has beside it, for warnings{said}"
     if state.status not in ("reference", "searching"):
         words = {

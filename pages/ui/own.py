@@ -1,4 +1,4 @@
-"""What pages say alike about the user's own data sets and checkpoints."""
+"""What pages say alike about the user's own data sets, checkpoints and studies, and about work that takes minutes."""
 
 import re
 from collections.abc import Callable
@@ -11,6 +11,13 @@ from e2crf_core.errors import LabError
 def for_page(fault: LabError) -> str:
     """A refusal as a page says it: options of the command line are fields here."""
     return re.sub(r"--([a-z][a-z-]*)", lambda m: m[1].replace("-", " "), str(fault))
+
+
+def minutes_text(seconds: float) -> str:
+    """Time left as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def remove_button(what: str, name: str, remove: Callable[[], None]) -> None:

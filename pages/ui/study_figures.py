@@ -78,13 +78,6 @@ def name_of(point: Point) -> str:
     return "Uncached reference" if point.number == REFERENCE else f"Trial {point.number}"
 
 
-def minutes_text(seconds: float) -> str:
-    """Time left as people say it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def figure(value: float, sign: str = "") -> str:
     """A number to three digits, thousands in full."""
     return f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign}.3g}"

@@ -16,8 +16,9 @@ from e2crf_core.study_record import Record
 from e2crf_core.tuning import Point
 from e2crf_core.tuning_space import Setting
 from pages.ui import study_job
+from pages.ui.own import minutes_text
 from pages.ui.registry import RUNS, STORE
-from pages.ui.study_figures import REFERENCE, change_of, cost_of, figure, minutes_text, name_of, spanned
+from pages.ui.study_figures import REFERENCE, change_of, cost_of, figure, name_of, spanned
 from pages.ui.study_job import advice_of, card_of, checkpoint_of
 from pages.ui.study_worker import advice_job
 
