@@ -305,7 +305,7 @@ def _deploy(
     )
     if point.setting.policy is None:
         st.markdown("This is a solver without a cache: it needs no policy and no card. These lines run it:")
-        st.code(solver_code(checkpoint or "CHECKPOINT", point.setting), language="python")
+        st.code(solver_code(checkpoint or "CHECKPOINT", point.setting), language="python", wrap_lines=True)
         return
     if _in_progress(name, f"card-{point.number}", "Measuring on fresh noise, beside the uncached twin"):
         return
@@ -355,8 +355,8 @@ def _card(folder: Path, card: PolicyCard) -> None:
     wall = m.speedup_wall
     twin = m.relative_l2
     st.markdown(
-        f"On {m.num} fresh samples (seed {m.seed}): **{spanned((wall.value, wall.low, wall.high), unit='×')}** as fast "
-        f"as the same solver without a cache, relative L2 to it **{spanned((twin.value, twin.low, twin.high))}**"
+        f"On {m.num} fresh samples (seed {m.seed}): **{spanned((wall.value, wall.low, wall.high), unit=' times')}** as "
+        f"fast as the same solver without a cache, relative L2 to it **{spanned((twin.value, twin.low, twin.high))}**"
         + (
             ""
             if m.sliced_wasserstein is None
@@ -381,6 +381,6 @@ def _card(folder: Path, card: PolicyCard) -> None:
             )
     path = str(folder / "card.json")
     st.caption("Run it in a program of yours:")
-    st.code(usage(path), language="python")
+    st.code(usage(path), language="python", wrap_lines=True)
     st.caption("A gate for your tests: measures again, and fails when quality or speed fell out of range.")
-    st.code(f"python -m e2crf_core check --card {shlex.quote(path)}", language="sh")
+    st.code(f"python -m e2crf_core check --card {shlex.quote(path)}", language="sh", wrap_lines=True)
