@@ -44,7 +44,7 @@ def jobs(monkeypatch):
     jobs.close()
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=240):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never happened"

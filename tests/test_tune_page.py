@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from e2crf_core import policy_card
+from e2crf_core.checkpoints import load_checkpoint
 from e2crf_core.cli import main
+from e2crf_core.data import load_dataset
 from e2crf_core.errors import LabError
 from e2crf_core.policy import CachePolicy
 from e2crf_core.policy_card import load_policy
-from e2crf_core.tuning import Point, Rung, StudySpec
+from e2crf_core.tuning import Point, Rung, Study, StudySpec
 from e2crf_core.tuning_space import SearchSpace, Setting
 from e2crf_core.userfiles import user_folder
 from pages.ui import registry, study_figures, study_form, study_job
@@ -31,7 +34,6 @@ from tests.tiny import tiny_assets
 MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
 SPEC = StudySpec(num=8, batch=4, directions=16, resamples=20, cost="flops")
 TWIN = replace(SPEC, quality="relative_l2")
-TRIGGERS = ("none", "log_snr", "fixed")
 TRIALS = 14
 
 
@@ -56,15 +58,15 @@ def assets(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(assets, tmp_path_factory):
-    """The folder of a finished study, as `tune --out` leaves it, and what the command said of it."""
+    """A study that no page has begun, as `tune --out` leaves it: its folder and points."""
     folder = tmp_path_factory.mktemp("studies") / "night"
+    plan = {"solvers": ("euler_maruyama", "ddim"), "grids": ("linear",), "steps": (10, 24)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("E2CRF_ASSETS", str(assets))
-        command = ["tune", "--checkpoint", "ecg", "--out", str(folder), "--trials", str(TRIALS)]
-        command += ["--num", "8", "--batch", "4", "--steps", "10:24", "--cost", "flops"]
-        command += ["--solvers", "euler_maruyama,ddim", "--grids", "linear", "--triggers", ",".join(TRIGGERS)]
-        assert main(command) == 0
-    return folder
+        space = SearchSpace(94, triggers=("none", "log_snr", "fixed"), **plan)
+        study = Study(load_checkpoint("ecg"), load_dataset("ecg"), folder, SPEC, space=space)
+        assert len(list(study.run(max_trials=TRIALS))) == 1 + TRIALS
+    return folder, tuple(study.points)
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +92,7 @@ def jobs(monkeypatch):
 def study(measured, jobs):
     """A study of the command line in the user's folder; jobs of the page are done at once."""
     jobs.processes = Inline()
-    shutil.copytree(measured, user_folder("studies", "night"))
+    shutil.copytree(measured[0], user_folder("studies", "night"))
     return "night"
 
 
@@ -217,11 +219,12 @@ def test_what_cannot_be_searched_is_refused_in_place(jobs):
 # ---- reading one
 
 
-def test_a_study_of_the_command_line_is_shown_with_all_it_measured(study):
+def test_a_study_of_the_command_line_is_shown_with_all_it_measured(study, measured):
     at = opened()
     assert at.session_state["study"] == study and "**Kept**" in text(at)
     pareto, parallel = (charts(at)[kind] for kind in ("pareto", "parallel"))
     record = record_of(study)
+    assert record.points == measured[1] and record.spec == SPEC
     assert {p["n"] for p in pareto["points"]} == {-1, *(p.number for p in record.points)}
     assert {p["mark"] for p in pareto["points"]} == {"reference", "solver", "cached"}
     assert pareto["floor"] == record.floor > 0 and "GFLOP" in pareto["x"]["title"]
@@ -287,7 +290,9 @@ def test_warnings_are_measured_on_a_press(study):
     assert all(f"`{knob.field}`" in text(at) for knob in advice.inert)
 
 
-def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys):
+def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, monkeypatch):
+    monkeypatch.setattr(policy_card, "DIRECTIONS", 16)
+    monkeypatch.setattr(policy_card, "RESAMPLES", 20)
     point = cached(record_of(study), "ddim")
     at = opened(study=study, trial=str(point.number))
     clean(at.number_input(key="tune.card.num").set_value(8).run())
