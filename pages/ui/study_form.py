@@ -124,9 +124,7 @@ def _space(tokens: int, one_plan: bool) -> tuple[SearchSpace | None, int, str]:
         if one_plan:
             solvers = [st.selectbox("Solver", list(SOLVERS), key="tune.solver")]
             grids = [st.selectbox("Time grid", list(GRIDS), key="tune.grid")]
-            steps = st.number_input(
-                "Network calls", 10, MAX_STEPS, value=ONE_PLAN_STEPS, step=50, key="tune.steps"
-            )
+            steps = st.number_input("Steps", 10, MAX_STEPS, value=ONE_PLAN_STEPS, step=50, key="tune.steps")
             low = high = steps
         else:
             solvers = st.multiselect(
@@ -138,11 +136,9 @@ def _space(tokens: int, one_plan: bool) -> tuple[SearchSpace | None, int, str]:
             )
             grids = st.multiselect("Time grids", list(GRIDS), default=default.grids, key="tune.grids")
             one, two = st.columns(2)
-            low = one.number_input(
-                "Fewest network calls", 3, MAX_STEPS, value=default.steps[0], key="tune.low"
-            )
+            low = one.number_input("Fewest steps", 3, MAX_STEPS, value=default.steps[0], key="tune.low")
             high = two.number_input(
-                "Most network calls", 3, MAX_STEPS, value=default.steps[1], step=50, key="tune.high"
+                "Most steps", 3, MAX_STEPS, value=default.steps[1], step=50, key="tune.high"
             )
         seed = st.number_input(
             "Seed", 0, 2**31 - 1, value=0, key="tune.seed", help="All trials draw from the same noise."
