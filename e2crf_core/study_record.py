@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,27 @@ class Record:
     def point(self, number: int | None) -> Point | None:
         """A measured point by its trial; -1 is the reference."""
         return next((p for p in self.known if p.number == number), None)
+
+
+def begun(folder: Path) -> bool:
+    """Whether `folder` holds a study whose storage is set up.
+
+    Asked without optuna, which would set it up itself, and so be in the way of the process that does. Raises
+    LabError for a damaged file.
+    """
+    path = (folder / STORE).resolve()
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    try:
+        database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        try:
+            return database.execute("select 1 from study_user_attributes limit 1").fetchone() is not None
+        finally:
+            database.close()
+    except sqlite3.OperationalError:
+        return False  # the table is not there yet
+    except sqlite3.DatabaseError as fault:
+        raise LabError(f"the study in {folder} is damaged: {fault}") from None
 
 
 class StudyReader:

@@ -14,7 +14,7 @@ from typing import Any
 
 from e2crf_core.checkpoints import list_checkpoints
 from e2crf_core.errors import LabError
-from e2crf_core.study_record import STORE, Record, StudyReader
+from e2crf_core.study_record import STORE, Record, StudyReader, begun
 from e2crf_core.tuning import StudySpec
 from e2crf_core.tuning_advice import Caution, Inert, importance
 from e2crf_core.tuning_space import SearchSpace
@@ -83,13 +83,8 @@ def _reader(folder: Path, _: int) -> StudyReader:
 
 def reader_of(name: str) -> StudyReader | None:
     """The reader of a study, None before its storage is there. Raises LabError for a damaged one."""
-    path = study_folder(name) / STORE
-    try:
-        made = path.stat()
-    except OSError:
-        return None
-    # A worker that has only just begun may have made the file and not yet its tables.
-    return _reader(path.parent, made.st_ino) if made.st_size else None
+    folder = study_folder(name)
+    return _reader(folder, (folder / STORE).stat().st_ino) if begun(folder) else None
 
 
 def record_of(name: str) -> Record | None:

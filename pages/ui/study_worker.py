@@ -14,7 +14,7 @@ from e2crf_core.data import load_dataset
 from e2crf_core.drawing import Cut
 from e2crf_core.errors import LabError
 from e2crf_core.policy_card import make_card, save_card
-from e2crf_core.study_record import STORE, StudyReader
+from e2crf_core.study_record import StudyReader, begun
 from e2crf_core.tuning import Point, Study, StudySpec
 from e2crf_core.tuning_advice import Caution, Inert, advise, pick, save_report
 from e2crf_core.tuning_space import SearchSpace, measure_ranges
@@ -55,7 +55,7 @@ class StudyWorker(Worker):
         model = load_checkpoint(order["checkpoint"])
         spec = StudySpec(**order["spec"])
         chosen: dict[str, Any] = {name: tuple(value) for name, value in order["space"].items()}
-        known = StudyReader(self.folder).read() if (self.folder / STORE).is_file() else None
+        known = StudyReader(self.folder).read() if begun(self.folder) else None
         # A study that is there keeps the ranges it was begun with.
         ranges = measure_ranges(model) if known is None else known.space.ranges
         space = SearchSpace(model.n, ranges=ranges, **chosen)
