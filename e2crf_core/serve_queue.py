@@ -178,7 +178,7 @@ def keep_samples(state: SamplerState, index: Tensor) -> SamplerState:
         cache = Cache(
             kv=kv,
             clock=replace(
-                clock, **{name: rows(getattr(clock, name)) for name in ("at", "previous", "refreshed")}
+                clock, at=rows(clock.at), previous=rows(clock.previous), refreshed=rows(clock.refreshed)
             ),
             residual=take(cache.residual),
             **taken,  # type: ignore[arg-type]

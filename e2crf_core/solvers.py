@@ -65,7 +65,7 @@ def _log_snr(schedule: Schedule, steps: int, clock: Clock) -> list[float]:
 def _profile(schedule: Schedule, steps: int, clock: Clock) -> list[float]:
     """Even on a model's own clock: steps are short where its output was measured to change fast."""
     levels = np.linspace(schedule.log_snr(1.0), schedule.log_snr(schedule.t_min), 4001)
-    ticks = clock(levels)
+    ticks = clock(levels.tolist())
     even = np.interp(np.linspace(ticks[0], ticks[-1], steps), ticks, levels)
     return [schedule.t_at(float(level)) for level in even]
 
