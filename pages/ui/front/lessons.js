@@ -31,22 +31,19 @@ const extent = (...lists) => {
 };
 // Uniform numbers that depend on (step, frequency) alone, so that a probe does not jump while a slider moves.
 const chance = (i, k) => { let h = (i * 374761393 + k * 668265263) >>> 0; h = Math.imul(h ^ (h >>> 13), 1274126177) >>> 0; return ((h ^ (h >>> 16)) >>> 0) / 4294967296; };
-const bars = (plot, count, value, colour) => plot.clipped((c) => {
-  const w = Math.max(1, plot.x(1) - plot.x(0) - 1);
-  for (let k = 0; k < count; k++) { c.fillStyle = colour(k); const y = plot.y(value(k)); c.fillRect(plot.x(k), y, w, plot.bottom - y); }
-});
 const level = (plot, y, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.setLineDash([5, 4]); c.beginPath(); c.moveTo(plot.left, plot.y(y)); c.lineTo(plot.right, plot.y(y)); c.stroke(); c.setLineDash([]); };
 const upright = (plot, x, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.lineWidth = 1.5; c.beginPath(); c.moveTo(plot.x(x), plot.top); c.lineTo(plot.x(x), plot.bottom); c.stroke(); };
-const heat = (lesson, plot, columns, rows, colour, key) => {
-  if (lesson.sheets[key.name]?.key !== key.key) {
+// A map: `value(column, row)` shown by `colour(value, column, row)`, drawn once for a `key`.
+const heat = (lesson, plot, columns, rows, { key, name, value, colour }) => {
+  const { panel } = plot.section.dataset;
+  if (lesson.sheets[panel]?.key !== key) {
     const sheet = document.createElement("canvas"); sheet.width = columns; sheet.height = rows;
     const context = sheet.getContext("2d"), image = context.createImageData(columns, rows), words = new Uint32Array(image.data.buffer);
-    for (let c = 0; c < columns; c++) for (let k = 0; k < rows; k++) words[(rows - 1 - k) * columns + c] = colour(c, k);
+    for (let c = 0; c < columns; c++) for (let k = 0; k < rows; k++) words[(rows - 1 - k) * columns + c] = colour(value(c, k));
     context.putImageData(image, 0, 0);
-    lesson.sheets[key.name] = { key: key.key, sheet };
+    lesson.sheets[panel] = { key, sheet };
   }
-  plot.ctx.imageSmoothingEnabled = false;
-  plot.ctx.drawImage(lesson.sheets[key.name].sheet, plot.left + 1, plot.top, plot.right - plot.left - 1, plot.bottom - plot.top);
+  plot.cells(lesson.sheets[panel].sheet, name, columns, rows, value);
 };
 
 const seriesOf = (d, s) => Float64Array.from({ length: d.N }, (_, i) => (d.fan[(s.series * d.N + i) * d.M + s.channel] - d.mean[s.channel]) / d.std[s.channel]);
@@ -77,7 +74,7 @@ const LESSONS = {
       time.line(d.N, (i) => r.x[i], t.noisy, { width: 1.2, step: d.time.step }); time.line(d.N, (i) => r.low[i], t.colors[1], { width: 2.2, step: d.time.step });
       const size = r.energy.map((e, k) => Math.sqrt(e / twice(k, d.N))), top = Math.max(...size);
       spectrum.axes(t, { domain: [0, d.n], title: "frequency k" }, { domain: decadeRange(top * 1e-4, top * 1.2), log: true, title: "|Xₖ|" });
-      bars(spectrum, d.n, (k) => size[k], (k) => (k <= s.K ? t.colors[1] : t.faint)); upright(spectrum, s.K + 1, t.colors[0]);
+      spectrum.bars(d.n, (k) => size[k], (k) => (k <= s.K ? t.colors[1] : t.faint)); upright(spectrum, s.K + 1, t.colors[0]);
       energy.axes(t, { domain: [0, d.n], title: "K" }, { domain: [0, 100], title: "% of the energy" });
       energy.line(d.n, (k) => 100 * r.captured[k], t.colors[0], { width: 2, start: 0.5 }); upright(energy, s.K + 1, t.colors[0]);
     },
@@ -109,7 +106,7 @@ const LESSONS = {
       imaginary.line(d.N, (i) => r.b[i], r.residue < 1e-9 ? t.good : t.bad, { width: 2, step: d.time.step });
       const size = r.R.map((v, k) => Math.hypot(v, r.I[k])), top = Math.max(...size);
       full.axes(t, { domain: [0, d.N], title: "k = 0 .. N − 1" }, { domain: decadeRange(top * 1e-4, top * 1.2), log: true, title: "|Xₖ|" });
-      bars(full, d.N, (k) => size[k], (k) => (k === s.k || (s.both && k === d.N - s.k) ? t.colors[1] : k < d.n ? t.colors[0] : t.faint)); upright(full, d.n, t.text);
+      full.bars(d.N, (k) => size[k], (k) => (k === s.k || (s.both && k === d.N - s.k) ? t.colors[1] : k < d.n ? t.colors[0] : t.faint)); upright(full, d.n, t.text);
     },
     legend: (t) => ({ real: [["before", t.noisy], ["after", t.colors[1]]], full: [["the n tokens", t.colors[0], "box"], ["their mirror: nothing new", t.faint, "box"], ["edited", t.colors[1], "box"]] }),
   },
@@ -127,14 +124,15 @@ const LESSONS = {
     draw(lab, d, s, r, t) {
       const { power, map, time } = lab.plots, v = d.v, top = Math.max(...v), low = Math.min(...v);
       power.axes(t, { domain: [0, d.n], title: "frequency k" }, { domain: decadeRange(Math.max(low * 0.1, top * 1e-5), Math.max(top, 1) * 1.2), log: true, title: "variance" });
-      bars(power, d.n, (k) => r.a ** 2 * v[k], (k) => (r.snr[k] > 1 ? t.colors[1] : t.faint)); level(power, r.s ** 2, t.text);
+      power.bars(d.n, (k) => r.a ** 2 * v[k], (k) => (r.snr[k] > 1 ? t.colors[1] : t.faint)); level(power, r.s ** 2, t.text);
       map.axes(t, { domain: [0, 1], title: "1 − t: noise to the left, data to the right" }, { domain: [0, d.n], title: "frequency k" });
       const word = (c) => { const [q, g, b] = rgb(c); return (255 << 24 | b << 16 | g << 8 | q) >>> 0; }, low_ = rgb(t.reused), high = rgb(t.colors[1]), ones = word(t.text);
       const ramp = Array.from({ length: 101 }, (_, i) => word(mix(low_, high, i / 100)));
-      heat(lab, map, 300, d.n, (c, k) => {
-        const a = vpA(d, 1 - c / 300), z = Math.log10(a * a * v[k] / -Math.expm1(2 * Math.log(a)));
-        return Math.abs(z) < 0.06 ? ones : ramp[Math.round(100 * clampTo((z + 4) / 8, 0, 1))];
-      }, { name: "map", key: `${lab.stamp}` });
+      heat(lab, map, 300, d.n, {
+        key: `${lab.stamp}`, name: "log10 of the signal-to-noise ratio; x in 300ths of 1 − t",
+        value: (c, k) => { const a = vpA(d, 1 - c / 300); return Math.log10(a * a * v[k] / -Math.expm1(2 * Math.log(a))); },
+        colour: (z) => (Math.abs(z) < 0.06 ? ones : ramp[Math.round(100 * clampTo((z + 4) / 8, 0, 1))]),
+      });
       upright(map, 1 - s.t / 1000, t.colors[0]);
       time.axes(t, { domain: [0, (d.N - 1) * d.time.step], title: d.time.title }, { domain: extent(r.x, [-3, 3]), title: "x_t = a x + s ε" });
       time.line(d.N, (i) => r.noisy[i], t.noisy, { width: 1, step: d.time.step }); time.line(d.N, (i) => r.a * r.x[i], t.colors[1], { width: 2, step: d.time.step });
@@ -171,12 +169,16 @@ const LESSONS = {
       [["score", 0], ["D", 1], ["F", 3]].forEach(([name, c]) => curves.line(d.count, (i) => (r[name][i] > 0 ? r[name][i] : NaN), t.colors[c], { width: 2, start: 0.5 }));
       map.axes(t, { domain: [0, d.count], title: "step" }, { domain: [0, d.n], title: "frequency k" });
       const low = rgb(t.reused), high = rgb(t.colors[3]), ramp = Array.from({ length: 101 }, (_, i) => { const [q, g, b] = rgb(mix(low, high, i / 100)); return (255 << 24 | b << 16 | g << 8 | q) >>> 0; });
-      heat(lab, map, d.count, d.n, (i, k) => {
-        if (i < s.h) return ramp[0];
-        let up = 0;
-        for (let c = 0; c < d.width; c++) up += (d.F[(i * d.n + k) * d.width + c] - d.F[((i - s.h) * d.n + k) * d.width + c]) ** 2;
-        return ramp[Math.round(100 * clampTo((Math.log10(up + 1e-12) + 4) / 4.5, 0, 1))];
-      }, { name: "map", key: `${lab.stamp} ${s.h}` });
+      heat(lab, map, d.count, d.n, {
+        key: `${lab.stamp} ${s.h}`, name: "|Δ F|²",
+        value: (i, k) => {
+          if (i < s.h) return 0;
+          let up = 0;
+          for (let c = 0; c < d.width; c++) up += (d.F[(i * d.n + k) * d.width + c] - d.F[((i - s.h) * d.n + k) * d.width + c]) ** 2;
+          return up;
+        },
+        colour: (up) => ramp[Math.round(100 * clampTo((Math.log10(up + 1e-12) + 4) / 4.5, 0, 1))],
+      });
     },
     legend: (t) => ({ curves: [["score kept", t.colors[0]], ["D kept", t.colors[1]], ["F kept, the rest renewed", t.colors[3]]], map: [["still", t.reused, "box"], ["changing (log scale)", t.colors[3], "box"]] }),
   },
@@ -215,10 +217,16 @@ const LESSONS = {
     draw(lab, d, s, r, t) {
       const { map, scores, share } = lab.plots, words = [t.reused, ...t.colors.slice(0, 4)].map((c) => { const [q, g, b] = rgb(c); return (255 << 24 | b << 16 | g << 8 | q) >>> 0; });
       map.axes(t, { domain: [0, d.count], title: "step" }, { domain: [0, d.n], title: "frequency k" });
-      heat(lab, map, d.count, d.n, (i, k) => words[r.reasons[i * d.n + k]], { name: "map", key: `${lab.stamp} ${this.key}` });
+      heat(lab, map, d.count, d.n, {
+        key: `${lab.stamp} ${this.key}`, name: CODES,
+        value: (i, k) => r.reasons[i * d.n + k], colour: (code) => words[code],
+      });
       upright(map, s.i + 0.5, t.text);
       scores.axes(t, { domain: [0, d.n], title: "frequency k" }, { domain: [1e-6, 1e3], log: true, title: s.weigh ? "eₖ = dₖ (ε + |Xₖ|²)" : "eₖ = dₖ" });
-      scores.clipped((c) => { for (let k = 0; k < d.n; k++) { const why = r.reasons[s.i * d.n + k]; c.fillStyle = why ? t.colors[why - 1] : t.axis; c.beginPath(); c.arc(scores.x(k + 0.5), scores.y(this.score(r, s.i, k)), why ? 2.8 : 2.2, 0, 6.3); c.fill(); } });
+      scores.dots(Array.from({ length: d.n }, (_, k) => {
+        const why = r.reasons[s.i * d.n + k];
+        return [k + 0.5, this.score(r, s.i, k), why ? t.colors[why - 1] : t.axis, why ? `computed: ${REASONS[why]}` : "reused", why ? 2.8 : 2.2];
+      }));
       level(scores, r.policy.tau, t.colors[1]);
       let sum = 0;
       const soFar = Float64Array.from(r.shares, (v, i) => { sum += v; return 100 * sum / (i + 1); });
@@ -234,7 +242,13 @@ class Lesson {
     this.root = root; this.lab = root.querySelector(".lab"); this.renders = 0; this.stamp = 0;
     this.observer = new ResizeObserver(() => { for (const p of Object.values(this.plots || {})) p.fit(); this.dirty(); });
     this.observer.observe(this.lab);
+    this.lab.querySelector('[data-el="take"]').append(takeAwayMenu(this));
   }
+
+  // ---- what a saved picture says of itself
+  title() { return `Lesson: ${this.key}`; }
+  caption() { return [this.key, ...Object.entries(this.inputs).filter(([, { control }]) => control.kind !== "check").map(([name, { said, control }]) => `${control.label} ${said.textContent}`)].join(" · "); }
+  file() { return `lesson-${this.data.lesson}`; }
 
   close() { this.observer.disconnect(); this.silence(); clearTimeout(this.later); }
 
@@ -253,7 +267,7 @@ class Lesson {
   }
 
   build() {
-    const grid = this.lab.querySelector(".grid"), box = this.lab.querySelector(".controls");
+    const grid = this.lab.querySelector(".grid"), box = this.lab.querySelector(".inputs");
     grid.replaceChildren(); box.replaceChildren();
     this.plots = {}; this.state = { channel: 0, series: 0 }; this.inputs = {};
     for (const [name, title, wide, drag] of this.lesson.panels) {
