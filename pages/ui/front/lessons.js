@@ -31,8 +31,8 @@ const extent = (...lists) => {
 };
 // Uniform numbers that depend on (step, frequency) alone, so that a probe does not jump while a slider moves.
 const chance = (i, k) => { let h = (i * 374761393 + k * 668265263) >>> 0; h = Math.imul(h ^ (h >>> 13), 1274126177) >>> 0; return ((h ^ (h >>> 16)) >>> 0) / 4294967296; };
-const level = (plot, y, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.setLineDash([5, 4]); c.beginPath(); c.moveTo(plot.left, plot.y(y)); c.lineTo(plot.right, plot.y(y)); c.stroke(); c.setLineDash([]); };
-const upright = (plot, x, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.lineWidth = 1.5; c.beginPath(); c.moveTo(plot.x(x), plot.top); c.lineTo(plot.x(x), plot.bottom); c.stroke(); };
+const level = (plot, y, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.lineWidth = plot.lit === colour ? 3 : 1.5; c.setLineDash([5, 4]); c.beginPath(); c.moveTo(plot.left, plot.y(y)); c.lineTo(plot.right, plot.y(y)); c.stroke(); c.setLineDash([]); };
+const upright = (plot, x, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.lineWidth = plot.lit === colour ? 3.5 : 1.5; c.beginPath(); c.moveTo(plot.x(x), plot.top); c.lineTo(plot.x(x), plot.bottom); c.stroke(); };
 // A map: `value(column, row)` shown by `colour(value, column, row)`, drawn once for a `key`.
 const heat = (lesson, plot, columns, rows, { key, name, value, colour }) => {
   const { panel } = plot.section.dataset;
@@ -51,6 +51,7 @@ const seriesControls = (d) => [
   { name: "series", label: "Series", low: 0, high: d.F - 1, start: 0, text: (v) => `${v + 1} of ${d.F}` },
   ...(d.M > 1 ? [{ name: "channel", label: "Channel", low: 0, high: d.M - 1, start: 0, text: (v) => d.channels[v] }] : []),
 ];
+const complex = (re, im) => `${re.toFixed(2)} ${im < 0 ? "−" : "+"} ${Math.abs(im).toFixed(2)} i`;
 const vpA = (d, t) => Math.exp(-0.25 * t * t * (d.beta_max - d.beta_min) - 0.5 * t * d.beta_min);
 
 const LESSONS = {
@@ -66,7 +67,8 @@ const LESSONS = {
       for (let k = 0; k <= s.K; k++) { fullRe[k] = re[k]; fullIm[k] = im[k]; if (twice(k, d.N) === 2) { fullRe[d.N - k] = re[k]; fullIm[d.N - k] = -im[k]; } }
       return { x, re, im, low: inverse(fullRe, fullIm)[0], energy, captured: captured.map((v) => v / sum), sum };
     },
-    values: (d, s, r) => [["K", s.K, "cutoff"], ["n", d.n, `frequencies of N = ${d.N} steps`], ["Σ |X₀..K|² / Σ |X|²", `${(100 * r.captured[s.K]).toFixed(1)} %`, "energy captured"],
+    values: (d, s, r, t) => [["xᵢ", `N = ${d.N}`, "steps of the series", { time: t.noisy }], ["K", s.K, "cutoff", { spectrum: t.colors[0], energy: t.colors[0] }], ["|X_K|", short(Math.sqrt(r.energy[s.K] / twice(s.K, d.N))), `coefficient at K, of n = ${d.n}`, { spectrum: t.colors[1] }],
+      ["w_K", twice(s.K, d.N), "coefficients this token stands for"], ["x low-pass", `${s.K + 1} of ${d.n}`, "frequencies left in it", { time: t.colors[1] }], ["Σ |X₀..K|² / Σ |X|²", `${(100 * r.captured[s.K]).toFixed(1)} %`, "energy captured", { energy: t.colors[0] }],
       ["residual", short(Math.sqrt(Math.max(0, r.sum * (1 - r.captured[s.K])) / d.N)), "root mean square of what is gone"]],
     draw(lab, d, s, r, t) {
       const { time, spectrum, energy } = lab.plots;
@@ -96,7 +98,8 @@ const LESSONS = {
       const [a, b] = inverse(R, I);
       return { x, a, b, R, I, residue: b.reduce((m, v) => Math.max(m, Math.abs(v)), 0) };
     },
-    values: (d, s, r) => [["max |Im x|", r.residue < 1e-9 ? "0" : short(r.residue), r.residue < 1e-9 ? "a real series" : "not a real series"], ["N", d.N, "coefficients"], ["n = ⌊N/2⌋ + 1", d.n, "tokens that say everything"],
+    values: (d, s, r, t) => [["X_k", complex(r.R[s.k], r.I[s.k]), `k = ${s.k}, edited`, { full: t.colors[1], real: t.colors[1] }], ["X_N−k", complex(r.R[d.N - s.k], r.I[d.N - s.k]), `N − k = ${d.N - s.k}, its mirror`, { full: s.both ? t.colors[1] : t.faint }],
+      ["max |Im x|", r.residue < 1e-9 ? "0" : short(r.residue), r.residue < 1e-9 ? "a real series" : "not a real series", { imaginary: r.residue < 1e-9 ? t.good : t.bad }], ["N", d.N, "coefficients", { full: t.faint }], ["n = ⌊N/2⌋ + 1", d.n, "tokens that say everything", { full: t.colors[0] }],
       ["N / n", (d.N / d.n).toFixed(2), "times less work in every linear layer"], ["(N / n)²", ((d.N / d.n) ** 2).toFixed(2), "times less work in attention"]],
     draw(lab, d, s, r, t) {
       const { real, imaginary, full } = lab.plots, [lo, hi] = extent(r.x, r.a);
@@ -119,8 +122,9 @@ const LESSONS = {
       const snr = Float64Array.from({ length: d.n }, (_, k) => a * a * d.v[k] / (sd * sd));
       return { a, s: sd, snr, x, noisy: x.map((v, i) => a * v + sd * d.noise[i]), above: snr.filter((v) => v > 1).length };
     },
-    values: (d, s, r) => [["t", LABELS.t(s.t), "1 is noise, 0 is data"], ["a", short(r.a), "scale of the data"], ["s", short(r.s), "scale of the noise"], ["log(a/s)", Math.log(r.a / r.s).toFixed(2), "the clock of the cache"],
-      ["a² vₖ > s²", `${r.above} of ${d.n}`, "frequencies above the noise"]],
+    values: (d, s, r, t) => [["t", LABELS.t(s.t), "1 is noise, 0 is data", { map: t.colors[0] }], ["a", short(r.a), "scale of the data: a z₀ is lit", { time: t.colors[1] }], ["s", short(r.s), "scale of the noise: s² is lit", { power: t.text }], ["z_t", "a z₀ + s ε", "the noisy series", { time: t.noisy }], ["v_k", `${short(Math.min(...d.v))} to ${short(Math.max(...d.v))}`, "variances of the tokens", { power: t.colors[1] }],
+      ["SNR_k", `${short(Math.min(...r.snr))} to ${short(Math.max(...r.snr))}`, "a² vₖ / s²", { power: t.colors[1] }], ["β₀, β₁", `${d.beta_min}, ${d.beta_max}`, "of the noise schedule"], ["log(a/s)", Math.log(r.a / r.s).toFixed(2), "the clock of the cache"],
+      ["a² vₖ > s²", `${r.above} of ${d.n}`, "frequencies above the noise", { power: t.colors[1] }]],
     draw(lab, d, s, r, t) {
       const { power, map, time } = lab.plots, v = d.v, top = Math.max(...v), low = Math.min(...v);
       power.axes(t, { domain: [0, d.n], title: "frequency k" }, { domain: decadeRange(Math.max(low * 0.1, top * 1e-5), Math.max(top, 1) * 1.2), log: true, title: "variance" });
@@ -159,9 +163,11 @@ const LESSONS = {
       }
       return out;
     },
-    values: (d, s, r) => {
+    values: (d, s, r, t) => {
+      const half = d.count >> 1, typical = (x) => short([...x.subarray(half * d.n, (half + 1) * d.n)].sort((a, b) => a - b)[d.n >> 1]);
       const middle = (x) => { const v = [...x].filter(Number.isFinite).sort((a, b) => a - b); return v.length ? `${(100 * v[v.length >> 1]).toFixed(1)} %` : "–"; };
-      return [["h", s.h, "steps"], ["s²/a |Δ score| / |D|", middle(r.score), "score kept, median"], ["|Δ D| / |D|", middle(r.D), "D kept, median"], ["|c_out Δ F| / |D|", middle(r.F), "F kept, median"]];
+      return [["h", s.h, "steps"], ["s²/a |Δ score| / |D|", middle(r.score), "score kept, median", { curves: t.colors[0] }], ["|Δ D| / |D|", middle(r.D), "D kept, median", { curves: t.colors[1] }], ["|c_out Δ F| / |D|", middle(r.F), "F kept, median", { curves: t.colors[3] }],
+        ["c_skip", typical(d.c_skip), `at step ${half + 1}, typical token`], ["c_out", typical(d.c_out), `at step ${half + 1}, typical token`], ["c_in", typical(d.c_in), `at step ${half + 1}, typical token`], ["a, s", `${short(d.a[half])}, ${short(d.s[half])}`, `at step ${half + 1}, t = ${short(d.t[half])}`]];
     },
     draw(lab, d, s, r, t) {
       const { curves, map } = lab.plots, all = ["score", "D", "F"].flatMap((name) => [...r[name]]).filter((v) => v > 0);
@@ -208,10 +214,13 @@ const LESSONS = {
       for (let c = 0; c < w; c++) drift += (rec.p[a + c] - rec.p[b + c]) ** 2;
       return drift * rec.weight(r.policy, i, k);
     },
-    values: (d, s, r) => {
-      const count = [0, 0, 0, 0, 0];
+    values(d, s, r, t) {
+      let top = 0;
+      for (let k = 0; k < d.n; k++) if (this.score(r, s.i, k) > this.score(r, s.i, top)) top = k;
+      const e = this.score(r, s.i, top), count = [0, 0, 0, 0, 0];
       for (const code of r.reasons) count[code]++;
-      return [["τ", short(r.policy.tau), "threshold"], ["|S| / n", `${(100 * r.mean).toFixed(1)} %`, "tokens computed"], ["events", `${(100 * count[2] / r.reasons.length).toFixed(1)} %`, "score above τ"], ["low band", `${(100 * count[1] / r.reasons.length).toFixed(1)} %`, "k ≤ K"],
+      return [["τ", short(r.policy.tau), "threshold", { scores: t.colors[1] }], ["eₖ", short(e), `largest at this step: k = ${top}`, { scores: r.reasons[s.i * d.n + top] ? t.colors[r.reasons[s.i * d.n + top] - 1] : t.axis }], ["dₖ", short(e / r.rec.weight(r.policy, s.i, top)), `its drift since step ${r.last[s.i * d.n + top] + 1}`], ["ε + |zₖ|²", s.weigh ? short(r.rec.weight(r.policy, s.i, top)) : "1", s.weigh ? `its energy, ε = ${r.policy.energy_eps}` : "weighting is off"],
+        ["|S| / n", `${(100 * r.mean).toFixed(1)} %`, "tokens computed", { share: t.colors[0] }], ["events", `${(100 * count[2] / r.reasons.length).toFixed(1)} %`, "score above τ"], ["low band", `${(100 * count[1] / r.reasons.length).toFixed(1)} %`, "k ≤ K"],
         ["probes", `${(100 * count[3] / r.reasons.length).toFixed(1)} %`, "drawn at random"], ["refresh", `${(100 * count[4] / r.reasons.length).toFixed(1)} %`, "every R steps"]];
     },
     draw(lab, d, s, r, t) {
@@ -315,14 +324,34 @@ class Lesson {
       else { if (+input.value !== state[name]) input.value = state[name]; said.textContent = (control.text || String)(state[name]); }
     }
     lesson.draw(this, data, state, result, theme);
-    this.lab.querySelector(".values").replaceChildren(...lesson.values(data, state, result).map(([symbol, value, help]) => {
-      const box = document.createElement("div"), dt = document.createElement("dt"), dd = document.createElement("dd"), small = document.createElement("small");
-      dt.textContent = symbol; dd.textContent = value; small.textContent = help; dd.append(small); box.append(dt, dd);
-      return box;
-    }));
+    this.tiles(lesson.values(data, state, result, theme));
     this.hear(lesson.sound ? lesson.sound(data, state, result) : null);
     Object.assign(this.lab.dataset, { renders: ++this.renders, lesson: data.lesson });
     this.address();
+  }
+
+  // Symbols of the formula with their values; one that is a trace lights it up while it is pointed at or focused.
+  tiles(values) {
+    const list = this.lab.querySelector(".values");
+    while (list.children.length > values.length) list.lastElementChild.remove();
+    values.forEach(([symbol, value, help, lights], i) => {
+      let box = list.children[i];
+      if (!box) {
+        box = document.createElement("div"); box.innerHTML = "<dt></dt><dd><span></span><small></small></dd>";
+        for (const [event, on] of [["pointerenter", true], ["focus", true], ["pointerleave", false], ["blur", false]]) box.addEventListener(event, () => this.light(on ? box : null));
+        list.append(box);
+      }
+      const put = (query, text) => { const node = box.querySelector(query); if (node.textContent !== String(text)) node.textContent = text; };
+      put("dt", symbol); put("span", value); put("small", help);
+      box.lights = lights; box.classList.toggle("lights", !!lights);
+      if (lights) { box.tabIndex = 0; box.style.setProperty("--c", Object.values(lights)[0]); box.title = "Point here to light up its trace"; } else { box.removeAttribute("tabindex"); box.removeAttribute("title"); }
+    });
+  }
+
+  light(box) {
+    for (const [name, plot] of Object.entries(this.plots)) plot.lit = (box && box.lights && box.lights[name]) || null;
+    this.lab.dataset.lit = (box && box.lights && Object.keys(box.lights).join(" ")) || "";
+    this.dirty();
   }
 
   hear(tone) {

@@ -139,7 +139,7 @@ class Plot {
     }
     this.clipped((c) => {
       c.kind = "line";
-      c.strokeStyle = color; c.lineWidth = width; c.globalAlpha = alpha; c.lineJoin = "round";
+      c.strokeStyle = color; c.lineWidth = this.lit === color ? width + 1.4 : width; c.globalAlpha = alpha * this.light(color); c.lineJoin = "round";
       c.beginPath();
       const stride = Math.max(1, Math.floor(count / (2 * Math.max(1, this.right - this.left))));
       let pen = false;
@@ -154,12 +154,15 @@ class Plot {
     });
   }
 
+  // While one trace is lit, the others step back.
+  light(color) { return !this.lit || this.lit === color ? 1 : 0.16; }
+
   // Dots [x, y, colour, name, radius, what y stands for where it is drawn at an end of the axis], and bars from the axis up.
   dots(list) {
     if (this.recording) for (const [x, y, color, name, , value = y] of list) this.recording.push({ name, color, x: [x], value: [value] });
     this.clipped((c) => {
       c.kind = "dot";
-      for (const [x, y, color, , radius] of list) { c.fillStyle = color; c.beginPath(); c.arc(this.x(x), this.y(y), radius, 0, 6.3); c.fill(); }
+      for (const [x, y, color, , radius] of list) { c.fillStyle = color; c.globalAlpha = this.light(color); c.beginPath(); c.arc(this.x(x), this.y(y), radius, 0, 6.3); c.fill(); }
       c.kind = "";
     });
   }
@@ -169,7 +172,7 @@ class Plot {
     this.clipped((c) => {
       const w = Math.max(1, this.x(1) - this.x(0) - 1);
       c.kind = "bar";
-      for (let k = 0; k < count; k++) { c.fillStyle = color(k); const y = this.y(value(k)); c.fillRect(this.x(k), y, w, this.bottom - y); }
+      for (let k = 0; k < count; k++) { c.fillStyle = color(k); c.globalAlpha = this.light(color(k)); const y = this.y(value(k)); c.fillRect(this.x(k), y, w, this.bottom - y); }
       c.kind = "";
     });
   }
