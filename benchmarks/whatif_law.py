@@ -104,7 +104,7 @@ def row(archive: Archive, seen: Trace, rule: str, policy: CachePolicy, real: Arc
         "predicted": said.share,
         "real": truth,
         "error": said.share / truth - 1,
-        "margin": margin(policy),
+        "margin": margin(policy, archive.spec.policy),
         "inside": said.share_low <= truth <= said.share_high,
         "decisions": float((said.reasons == real.recorder.column("reasons")).mean()),
     }

@@ -248,8 +248,9 @@ def meeting_chart(model: ScoreModel, meeting: Sequence[Meeting]) -> None:
     st.markdown("##### The same idea: a cache that continues F, and a multistep solver, meet")
     st.markdown(
         f"A fine Euler grid (DDIM, {MEETING_FINE} steps for each network call) whose F is **held** between the "
-        "calls stays as far from the multistep solver as a first-order solver does. **Continue** F along its last "
-        "difference instead, and the same fine grid comes to the multistep solver: the more calls, the closer."
+        "calls keeps a distance from the multistep solver. **Continue** F along its last difference instead, and "
+        "the same fine grid comes to that solver: the more calls, the closer. What remains is that the cache "
+        "continues F and the solver continues D, and the error of the fine Euler steps themselves."
     )
     calls, colours = np.array([m.calls for m in meeting]), palette()
     names = {

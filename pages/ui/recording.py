@@ -20,6 +20,7 @@ from e2crf_core.triggers import influence
 from e2crf_core.whatif import (
     INTENSITY_MARGIN,
     MARGIN,
+    MARGIN_BY_TAU,
     TIME_MARGIN,
     batch_factor,
     cost_line,
@@ -133,6 +134,8 @@ def whatif_block(archive: Archive, model: ScoreModel) -> tuple[dict[str, Any], d
         "clocks": {name: clock.tolist() for name, clock in seen.problem.clocks.items()},
         "factor": batch_factor(archive, policy),
         "margin": MARGIN,
+        "margin_by_tau": MARGIN_BY_TAU,
+        "recorded_tau": archive.recorder.policies[-1][2].tau,
         "intensity_margin": INTENSITY_MARGIN,
         "cost": {
             "base": base,

@@ -221,21 +221,24 @@ class Anatomy {
     for (const f of FIELDS) this.el(f).closest("label").hidden = !acts(f);
     const cost = rec.whatif.cost, exact = !rec.bySample(policy);
     const mean = this.would.shares.reduce((a, b) => a + b, 0) / rec.count;
-    const error = exact ? 0 : (rec.whatif.margin[policy.trigger] ?? 0) + (policy.tau_safe || policy.tau_warn ? rec.whatif.intensity_margin : 0);
+    // As core's whatif.margin: the logarithm of a factor.
+    const { margin, margin_by_tau, recorded_tau, intensity_margin } = rec.whatif;
+    const error = exact ? 0 : (margin[policy.trigger] ?? 0) + (policy.tau_safe || policy.tau_warn ? intensity_margin : 0) + (margin_by_tau[policy.trigger] ?? 0) * Math.abs(Math.log(policy.tau / recorded_tau));
+    const less = Math.exp(-error), more = Math.exp(error);
     const seconds = cost.base * rec.count + cost.slope * mean * rec.count;
     this.lab.dataset.share = mean; this.lab.dataset.seconds = seconds;
     const band = (v, lo_, hi_, text) => (hi_ - lo_ < 1e-12 ? "" : `${text(lo_)} to ${text(hi_)}`);
     const tile = (label, value, small) => { const box = element("div"); const dd = element("dd", value); dd.append(element("small", small)); box.append(element("dt", label), dd); return box; };
     const pc = (v) => `${(100 * v).toFixed(1)} %`, sec = (v) => duration(v).join(" ");
     this.el("tiles").replaceChildren(
-      tile("Tokens computed, predicted", pc(mean), exact ? "exact" : band(mean, mean * (1 - error), Math.min(1, mean * (1 + error)), pc)),
+      tile("Tokens computed, predicted", pc(mean), exact ? "exact" : band(mean, mean * less, Math.min(1, mean * more), pc)),
       tile("Tokens computed, recorded", pc(rec.share), ""),
-      tile("Compute time, predicted", sec(seconds), band(seconds, seconds * cost.low * (1 - error), seconds * cost.high * (1 + error), sec)),
+      tile("Compute time, predicted", sec(seconds), band(seconds, seconds * cost.low * less, seconds * cost.high * more, sec)),
       tile("Compute time, recorded", sec(rec.seconds), `whole batch of ${rec.num}`),
     );
     this.el("basis").textContent = exact
       ? "This trigger decides by the clock alone, so its decisions are known exactly. Time is a straight line through the recorded steps, on this machine as busy as it was then; quality is not predicted: confirm with a real run."
-      : `Decided on the recorded path of one sample: another policy’s run would take a slightly different path, so allow ±${(100 * error).toFixed(0)} % of that share. Time is a straight line through the recorded steps, on this machine as busy as it was then; quality is not predicted: confirm with a real run.`;
+      : `Decided on the recorded path of one sample: another policy’s run would take a slightly different path, so allow a factor of ${more.toFixed(2)} either way${margin_by_tau[policy.trigger] ? ", which grows with the change of τ: a frequency’s gain falls when the others are computed less often" : ""}. Time is a straight line through the recorded steps, on this machine as busy as it was then; quality is not predicted: confirm with a real run.`;
     const same = FIELDS.concat("trigger").every((f) => policy[f] === rec.whatif.policy[f]);
     this.lab.querySelector('[data-act="reset"]').disabled = same;
     this.lab.querySelector('[data-act="confirm"]').disabled = !rec.confirmable;
