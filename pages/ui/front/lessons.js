@@ -122,9 +122,9 @@ const LESSONS = {
       const snr = Float64Array.from({ length: d.n }, (_, k) => a * a * d.v[k] / (sd * sd));
       return { a, s: sd, snr, x, noisy: x.map((v, i) => a * v + sd * d.noise[i]), above: snr.filter((v) => v > 1).length };
     },
-    values: (d, s, r, t) => [["t", LABELS.t(s.t), "1 is noise, 0 is data", { map: t.colors[0] }], ["a", short(r.a), "scale of the data: a z₀ is lit", { time: t.colors[1] }], ["s", short(r.s), "scale of the noise: s² is lit", { power: t.text }], ["z_t", "a z₀ + s ε", "the noisy series", { time: t.noisy }], ["v_k", `${short(Math.min(...d.v))} to ${short(Math.max(...d.v))}`, "variances of the tokens", { power: t.colors[1] }],
-      ["SNR_k", `${short(Math.min(...r.snr))} to ${short(Math.max(...r.snr))}`, "a² vₖ / s²", { power: t.colors[1] }], ["β₀, β₁", `${d.beta_min}, ${d.beta_max}`, "of the noise schedule"], ["log(a/s)", Math.log(r.a / r.s).toFixed(2), "the clock of the cache"],
-      ["a² vₖ > s²", `${r.above} of ${d.n}`, "frequencies above the noise", { power: t.colors[1] }]],
+    values: (d, s, r, t) => [["t", LABELS.t(s.t), "1 is noise, 0 is data", { map: t.colors[0] }], ["a", short(r.a), "scale of the data: a z₀ is lit", { time: t.colors[1] }], ["s", short(r.s), "scale of the noise: s² is lit", { power: t.text }], ["z_t", "a z₀ + s ε", "the noisy series", { time: t.noisy }], ["v_k", `${short(Math.min(...d.v))} to ${short(Math.max(...d.v))}`, "variances of the tokens", { power: r.above ? t.colors[1] : t.faint }],
+      ["SNR_k", `${short(Math.min(...r.snr))} to ${short(Math.max(...r.snr))}`, "a² vₖ / s²", { power: r.above ? t.colors[1] : t.faint }], ["β₀, β₁", `${d.beta_min}, ${d.beta_max}`, "of the noise schedule"], ["log(a/s)", Math.log(r.a / r.s).toFixed(2), "the clock of the cache"],
+      ["a² vₖ > s²", `${r.above} of ${d.n}`, "frequencies above the noise", { power: r.above ? t.colors[1] : t.faint }]],
     draw(lab, d, s, r, t) {
       const { power, map, time } = lab.plots, v = d.v, top = Math.max(...v), low = Math.min(...v);
       power.axes(t, { domain: [0, d.n], title: "frequency k" }, { domain: decadeRange(Math.max(low * 0.1, top * 1e-5), Math.max(top, 1) * 1.2), log: true, title: "variance" });
