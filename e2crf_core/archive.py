@@ -93,7 +93,12 @@ class Entry:
 def archive_name(handle: RunHandle) -> str:
     """The name under which a run is kept; it does not give the run's own id away, which lets one control it."""
     label = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(handle.spec.checkpoint).name).strip("-")[:40] or "run"
-    return f"{label}-{hashlib.sha256(handle.id.encode()).hexdigest()[:12]}"
+    return label + archive_mark(handle.id)
+
+
+def archive_mark(run_id: str) -> str:
+    """How the name of the archive of the run with that id ends."""
+    return "-" + hashlib.sha256(run_id.encode()).hexdigest()[:12]
 
 
 def of_handle(handle: RunHandle, note: str = "", kept: bool = False) -> Archive:

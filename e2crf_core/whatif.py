@@ -8,6 +8,7 @@ adaptation feed on the network's own errors, which no record of another policy t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,9 +28,12 @@ from e2crf_core.state import Problem, SamplerState
 from e2crf_core.triggers import influence
 
 SCHEDULES = ("log_snr", "bands", "fixed", "always", "never")
-MARGIN = {"paper": 0.05, "gain": 0.4}
-"""Relative error of a predicted share of tokens to allow for, for tau changed by a factor of 3 either way. Measured on
-the trained ECG and wind networks: paper under 2%, gain up to 25%; on small random networks gain up to 30%."""
+MARGIN = {"paper": 0.05, "gain": 0.05}
+"""Factor, as its logarithm, by which a predicted share of tokens may be off whatever was changed."""
+MARGIN_BY_TAU = {"gain": 0.65}
+"""The same for each unit of log(tau / recorded tau): a token's gain falls when others are computed less often, which no
+record of another threshold tells. Measured by `python -m benchmarks.whatif_law`: at tau x 3 either way a predicted
+share was off by up to 30% on ECG and by up to 76% on household, always towards the recorded one."""
 INTENSITY_MARGIN = 0.05
 """Further relative error where r decides, because it is taken as recorded."""
 RESAMPLES = 200
@@ -144,10 +148,11 @@ def refusal(archive: Archive, policy: CachePolicy) -> str | None:
     return None
 
 
-def margin(policy: CachePolicy) -> float:
-    """Relative error of a predicted share to allow for; 0 where decisions depend on the clock alone."""
+def margin(policy: CachePolicy, recorded: CachePolicy) -> float:
+    """Logarithm of the factor by which a predicted share may be off; 0 where decisions depend on the clock alone."""
     by_intensity = INTENSITY_MARGIN if policy.tau_safe or policy.tau_warn else 0.0
-    return MARGIN.get(policy.trigger, 0.0) + by_intensity
+    by_tau = MARGIN_BY_TAU.get(policy.trigger, 0.0) * abs(math.log(policy.tau / recorded.tau))
+    return MARGIN.get(policy.trigger, 0.0) + by_intensity + by_tau
 
 
 def predict(archive: Archive, seen: Trace, policy: CachePolicy) -> Prediction:
@@ -156,22 +161,23 @@ def predict(archive: Archive, seen: Trace, policy: CachePolicy) -> Prediction:
     if refused:
         raise LabError(refused)
     spec = archive.spec
-    by_sample = margin(policy) > 0
+    error = margin(policy, archive.recorder.policies[-1][2])
+    by_sample = error > 0
     # What depends on the data is one sample's, and needs that sample's noise; the clock speaks for the batch.
     reasons = decisions(policy, replace(seen, problem=seen.alone) if by_sample else seen)
     share_of_step = (reasons > 0).mean((1, 2))
     if by_sample:
         share_of_step = np.minimum(1.0, share_of_step * batch_factor(archive, policy))
-    share, error = float(share_of_step.mean()), margin(policy)
+    share = float(share_of_step.mean())
     seconds, low, high = seconds_of(archive, share_of_step)
     return Prediction(
         reasons=reasons[:, spec.watch if reasons.shape[1] == spec.num else 0],
         share=share,
-        share_low=share * (1 - error),
-        share_high=min(1.0, share * (1 + error)),
+        share_low=share * math.exp(-error),
+        share_high=min(1.0, share * math.exp(error)),
         seconds=seconds,
-        seconds_low=low * (1 - error) * (1 - TIME_MARGIN),
-        seconds_high=high * (1 + error) * (1 + TIME_MARGIN),
+        seconds_low=low * math.exp(-error) * (1 - TIME_MARGIN),
+        seconds_high=high * math.exp(error) * (1 + TIME_MARGIN),
         exact=not by_sample,
     )
 

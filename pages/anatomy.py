@@ -1,16 +1,21 @@
 """Anatomy of a recorded run: every step at once, why each frequency was computed, and what another policy would do."""
 
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from e2crf_core.archive import Archive, archive_name
 from e2crf_core.errors import LabError
 from e2crf_core.events import Reason
+from e2crf_core.layers import LayerTable
 from e2crf_core.run import FINISHED
 from e2crf_core.whatif import predict, trace
 from pages.ui.boards import anatomy_canvas
+from pages.ui.canvas import tell
+from pages.ui.inside import INSIDES
 from pages.ui.recording import (
     ASKED,
     DEMO,
@@ -31,6 +36,9 @@ GUIDE = """
   nothing waits for the server.
 - **Why** says what decided about the chosen frequency at the chosen step, and what it would have taken to decide
   otherwise. The lines of the running code that did it are marked beside it.
+- **Look inside this run** runs the record again and shows, layer by layer, how far what the cache held is from what
+  a fresh forward of all frequencies gives at that step: of each layer's input h, keys K and values V, of C, F, D and
+  the score.
 - **What if** asks what another threshold, cutoff or interval would have done with this very run. It is a prediction
   until you confirm it with a real run.
 - The address holds the run, the step, the frequency and the question: send it to somebody, and they see the same.
@@ -108,6 +116,32 @@ def confirm(archive: Archive, name: str) -> None:
         st.session_state["confirm"] = {"of": name, "run": run.id, "prediction": prediction}
     except (LabError, TypeError) as fault:
         st.session_state["anatomy.fault"] = str(fault)
+
+
+def look_inside(archive: Archive, key: str) -> None:
+    """Begin or end running the record again to see inside the network."""
+    said = st.session_state[KEY].inside
+    if not said:
+        return
+    job = INSIDES.get(key)
+    try:
+        if said["act"] == "start":
+            INSIDES.start(key, archive, model_of(archive.spec.checkpoint, archive.model["digest"]))
+        elif job is not None:
+            job.stop()
+    except (LabError, TypeError, KeyError) as fault:
+        st.session_state["anatomy.fault"] = str(fault)
+
+
+@st.fragment(run_every=0.3)
+def looking(key: str) -> None:
+    """Tell the canvas how far the record is run again; draws the page anew at its end."""
+    job = INSIDES.get(key)
+    if job is None or job.state != "running":
+        st.rerun()
+        return
+    left = job.seconds_left
+    tell("inside", {"kind": "inside", "key": key, "state": "running", "share": job.share, "left": left})
 
 
 @st.fragment(run_every=0.5)
@@ -203,6 +237,17 @@ def steps_table(archive: Archive) -> pd.DataFrame:
     return frame
 
 
+def layers_table(table: LayerTable) -> pd.DataFrame:
+    """One row for each step and frequency: differences to a fresh forward, as kept before and as used."""
+    steps, _, n = table.kept.shape
+    step, k = np.divmod(np.arange(steps * n), n)
+    frame = {"step": step + 1, "k": k}
+    for side in ("kept", "used"):
+        rows = getattr(table, side).transpose(0, 2, 1).reshape(steps * n, -1)
+        frame |= {f"{side} {name}": rows[:, i] for i, name in enumerate(table.names)}
+    return pd.DataFrame(frame)
+
+
 def take_away(archive: Archive, name: str) -> None:
     """The record as files."""
     path = demo_path() if name == DEMO else STORE.path(name)
@@ -243,12 +288,21 @@ def page() -> None:
         st.error(refused)
     truth(name)
     complete = archive.recorder.count == archive.spec.steps
+    key = f"{name} {archive.created}"
+    job = INSIDES.get(key)
     anatomy_canvas(
         key=KEY,
-        data=recording_packet(archive, f"{name} {archive.created}", asked_view(archive), complete),
+        data=recording_packet(archive, key, asked_view(archive), complete, job),
         on_confirm_change=lambda: confirm(archive, name),
+        on_inside_change=lambda: look_inside(archive, key),
     )
+    if job is not None and job.state == "running":
+        looking(key)
     take_away(archive, name)
+    if job is not None and job.table is not None:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption("Layer by layer, for every step and frequency:")
+            data_buttons(partial(layers_table, job.table), f"{name}-layers")
     with st.expander("How to use this page", icon=":material/help:"):
         st.markdown(GUIDE)
 

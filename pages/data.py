@@ -14,7 +14,7 @@ from e2crf_core.importing import ImportReport, import_file
 from e2crf_core.tables import TABLE_SUFFIXES, Preview, open_source, preview
 from e2crf_core.userfiles import check_name, free_name, user_dir, user_folder
 from pages.ui import library
-from pages.ui.address import note, recall
+from pages.ui.address import note, recall, views
 from pages.ui.charts import localization_chart, series_grid
 from pages.ui.feed import time_axis
 from pages.ui.own import for_page, remove_button
@@ -434,17 +434,7 @@ def show_set(name: str) -> None:
 def page() -> None:
     """Lay the page out."""
     st.title("Data", anchor=False)
-    recall("view", list(VIEWS))
-    view = st.segmented_control(
-        "View",
-        list(VIEWS),
-        required=True,
-        key="view",
-        format_func=VIEWS.__getitem__,
-        label_visibility="collapsed",
-    )
-    note("view", view, LOOK)
-    (import_view if view == IMPORT else card_view)()
+    (import_view if views("view", VIEWS) == IMPORT else card_view)()
 
 
 page()

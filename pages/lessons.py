@@ -1,5 +1,8 @@
 """Seven short lessons: from a spectrum to the question whether to cache or to take fewer steps."""
 
+import dataclasses
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,17 +13,24 @@ from e2crf_core.checkpoints import list_checkpoints
 from e2crf_core.data import list_datasets
 from e2crf_core.errors import LabError
 from e2crf_core.figures import Point, pareto_chart
+from e2crf_core.model import ScoreModel
+from e2crf_core.policy import CachePolicy
+from e2crf_core.solvers import make_plan
 from pages.ui import address, library
 from pages.ui.boards import lesson_canvas
-from pages.ui.compare_figures import Line, lines_frame, pair_chart
+from pages.ui.compare_figures import Line, line_chart, lines_frame, pair_chart
 from pages.ui.lesson_data import (
+    FEEDBACK,
     FEWER_NUM,
     FEWER_STEPS,
+    MEETING_FINE,
     Cost,
     Feedback,
+    Meeting,
     change_recording,
     feedback_runs,
     fewer_runs,
+    meeting_runs,
     series_packet,
 )
 from pages.ui.lesson_texts import TEXTS, Text
@@ -113,7 +123,12 @@ def events_lesson(text: Text) -> None:
     )
 
 
-def measured(text: Text, name: str) -> list[Feedback] | list[Cost] | None:
+def symbols(rows: Sequence[tuple[str, str, str]]) -> None:
+    """Letters of the formula beside their values in what was just run."""
+    st.markdown("  ·  ".join(f"**{letter}** = {value} ({what})" for letter, value, what in rows))
+
+
+def measured(text: Text, name: str) -> Any:
     """Results of a lesson's experiment on a network, once somebody has asked for them."""
     key = f"lesson.{text.key}.{name}.{library.model(name).digest()[:12]}"
     if key not in st.session_state:
@@ -121,28 +136,32 @@ def measured(text: Text, name: str) -> list[Feedback] | list[Cost] | None:
             st.info("Press **Run it**: real runs on this machine, some seconds to a minute.")
             return None
         bar = st.progress(0.0, "Starting")
+        begin = time.monotonic()
 
         def progress(share: float, what: str) -> None:
-            bar.progress(min(1.0, share), f"Running: {what}")
+            spent = time.monotonic() - begin
+            left = f", about {spent * (1 - share) / share:.0f} s left" if share > 0.05 and spent > 2 else ""
+            bar.progress(min(1.0, share), f"Running: {what}{left}. Leave the lesson to cancel.")
 
         model = library.model(name)
-        st.session_state[key] = (
-            feedback_runs(model, progress)
-            if text.key == "feedback"
-            else fewer_runs(model, library.dataset(model.dataset), progress)
-        )
+        if text.key == "feedback":
+            st.session_state[key] = feedback_runs(model, progress)
+        else:
+            # The second experiment is the shorter one.
+            meeting = meeting_runs(model, lambda share, what: progress(0.25 * share, what))
+            data = library.dataset(model.dataset)
+            ways = fewer_runs(model, data, lambda share, what: progress(0.25 + 0.75 * share, what))
+            st.session_state[key] = (ways, meeting)
         bar.empty()
-    found: list[Feedback] | list[Cost] = st.session_state[key]
-    return found
+    return st.session_state[key]
 
 
 def feedback_lesson(text: Text) -> None:
     """Feedback off and on, against the run without a cache."""
     name = checkpoint_choice()
-    found = measured(text, name) if name is not None else None
-    if not found:
+    runs: list[Feedback] | None = measured(text, name) if name is not None else None
+    if not runs:
         return
-    runs = [run for run in found if isinstance(run, Feedback)]
     colours = palette()
     above = [Line(r.name, r.log_snr, r.error.clip(1e-4), colours[i]) for i, r in enumerate(runs)]
     below = [Line(r.name, r.log_snr, np.cumsum(r.share), colours[i]) for i, r in enumerate(runs)]
@@ -154,6 +173,23 @@ def feedback_lesson(text: Text) -> None:
         log_upper=True,
     )
     chart(figure, "feedback", lines_frame(above, below, ("log_snr", "error", "full_calls")))
+    correcting, adapting = (
+        next((r for r in runs if word in r.name), runs[-1]) for word in ("correct", "adapt")
+    )
+    policies = (FEEDBACK.get(run.name, CachePolicy()) for run in (correcting, adapting))
+    alpha, budget = next(policies).alpha, next(policies).error_budget
+    r, tau = float(np.nanmedian(correcting.r)), adapting.tau[1:]
+    symbols(
+        (
+            ("r", f"{r:.3g}", "event intensity, median while correcting"),
+            ("|ρ| / |C|", f"{np.sqrt(r):.3g}", "residual of a recompute, the root of r"),
+            ("α", f"{alpha:g}", "upper bound of the gain"),
+            ("min(α, r/2)", f"{min(alpha, r / 2):.3g}", "gain that was used, typically"),
+            ("b", f"{budget:g}", "error budget"),
+            ("err", f"{np.median(adapting.error):.3g}", "error of D while adapting, median"),
+            ("τ", f"{tau.min():.3g} to {tau.max():.3g}", "as it was adapted"),
+        )
+    )
     rows = [(r.name, f"{r.share.mean():.1%}", f"{r.relative_l2:.4f}") for r in runs]
     st.dataframe(
         pd.DataFrame(rows, columns=["policy", "tokens computed", "relative L2 at the end"]), hide_index=True
@@ -166,7 +202,7 @@ def fewer_lesson(text: Text) -> None:
     found = measured(text, name) if name is not None else None
     if not found:
         return
-    ways = [way for way in found if isinstance(way, Cost)]
+    ways: list[Cost] = found[0]
     points = [
         Point(
             way.name,
@@ -203,6 +239,43 @@ def fewer_lesson(text: Text) -> None:
         f"steps. Intervals are 95% "
         "and mostly overlap at this size: ways whose intervals overlap must not be ranked. The Compare "
         "page takes more samples."
+    )
+    meeting_chart(library.model(str(name)), found[1])
+
+
+def meeting_chart(model: ScoreModel, meeting: Sequence[Meeting]) -> None:
+    """Extrapolating over a fine Euler grid, and the multistep solver: the gap closes."""
+    st.markdown("##### The same idea: a cache that continues F, and a multistep solver, meet")
+    st.markdown(
+        f"A fine Euler grid (DDIM, {MEETING_FINE} steps for each network call) whose F is **held** between the "
+        "calls keeps a distance from the multistep solver. **Continue** F along its last difference instead, and "
+        "the same fine grid comes to that solver: the more calls, the closer. What remains is that the cache "
+        "continues F and the solver continues D, and the error of the fine Euler steps themselves."
+    )
+    calls, colours = np.array([m.calls for m in meeting]), palette()
+    names = {
+        "held": "F held over a fine Euler grid",
+        "continued": "F continued over a fine Euler grid",
+        "first_order": "first-order solver, no cache",
+    }
+    lines = [
+        Line(what, calls, np.array([getattr(m, name) for m in meeting]), colours[i])
+        for i, (name, what) in enumerate(names.items())
+    ]
+    figure = line_chart(
+        lines, x_title="network calls", y_title="relative L2 to DPM-Solver++(2M) of as many calls", log=True
+    )
+    frame = pd.DataFrame([dataclasses.asdict(m) for m in meeting])
+    chart(figure, "meeting", frame)
+    grid = make_plan(model.schedule, meeting[-1].calls, "dpmpp_2m", "log_snr")
+    levels = [model.schedule.log_snr(row.t) for row in grid.rows]
+    symbols(
+        (
+            ("λ", f"{levels[0]:.2f} to {levels[-1]:.2f}", "log(a/s) from noise to data"),
+            ("λᵢ − λᵢ₋₁", f"{levels[1] - levels[0]:.3f}", f"between calls, at {meeting[-1].calls} calls"),
+            ("gap of F held", f"{meeting[-1].held:.3g}", f"to 2M, at {meeting[-1].calls} calls"),
+            ("gap of F continued", f"{meeting[-1].continued:.3g}", f"to 2M, at {meeting[-1].calls} calls"),
+        )
     )
 
 

@@ -1,22 +1,27 @@
 """The live page: start a sampler, watch its cache decide, turn it while it runs, read what it gained and cost."""
 
+import json
 from collections.abc import Callable
 
 import streamlit as st
 
+from e2crf_core.archive import archive_mark
 from e2crf_core.checkpoints import list_checkpoints, read_card
 from e2crf_core.errors import LabError
+from e2crf_core.policy import POLICY_SCHEMA, PRESETS, CachePolicy, PolicyError
 from e2crf_core.remote_run import RemoteRun
 from e2crf_core.run import FINISHED, RunHandle, RunSpec
+from pages.ui.address import note
 from pages.ui.canvas import KEY, live_canvas, polled_feed, whole_feed
 from pages.ui.feed import hello, obey, phase_of
 from pages.ui.policy_form import current_policy, policy_form, use_policy
 from pages.ui.reference import Reference, reference_of
-from pages.ui.registry import CLUSTER, RUNS, cluster_address
+from pages.ui.registry import CLUSTER, RUNS, STORE, cluster_address
 from pages.ui.results import results_card
 from pages.ui.socket import live_path
 
 STEPS, NUM, SEED, PACE = 500, 8, 0, 100.0
+BOUNDS = {"steps": (10, 2000), "num": (1, 256), "seed": (0, 2**31 - 1)}
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -29,6 +34,14 @@ def adopted_run() -> RunHandle | None:
             st.session_state.pop("run", None)
             st.query_params.pop("run", None)
             st.info("The run in this address is no longer on the server. Press **Start** for a new one.")
+            kept = next((e.name for e in STORE.list() if e.name.endswith(archive_mark(asked))), None)
+            if kept is not None:
+                st.page_link(
+                    "anatomy.py",
+                    label="Its record is kept: look at every step in Anatomy",
+                    icon=":material/biotech:",
+                    query_params={"run": kept},
+                )
         return None
     if st.session_state.get("run") != handle.id:
         adopt(handle)
@@ -54,6 +67,38 @@ def adopt(handle: RunHandle) -> None:
         seed=spec.seed,
         device=CLUSTER if isinstance(handle, RemoteRun) else spec.device,
     )
+
+
+def recall_settings(checkpoints: list[str]) -> None:
+    """Take what a link says of the settings, once a session; what makes no sense is said or left out."""
+    state, query = st.session_state, st.query_params
+    if "live.recalled" in state:
+        return
+    state["live.recalled"] = True
+    if query.get("net") in checkpoints:
+        state["checkpoint"] = query["net"]
+    for name, (low, high) in BOUNDS.items():
+        asked = query.get(name, "")
+        if asked.isdecimal() and low <= int(asked[:12]) <= high:
+            state[name] = int(asked)
+    if "policy" in query:
+        try:
+            changes = json.loads(query["policy"][:4000])
+            state["policy"] = CachePolicy.from_json(json.dumps({"schema": POLICY_SCHEMA, **changes}))
+        except (ValueError, TypeError, RecursionError, PolicyError) as fault:
+            st.warning(f"The policy in this address cannot be used and is left out: {fault}")
+
+
+def note_settings(checkpoints: list[str]) -> None:
+    """Write the settings into the address, so that a link begins the same run; defaults are left out."""
+    state, policy = st.session_state, current_policy()
+    note("net", state.checkpoint, checkpoints[0])
+    for name, default in (("steps", STEPS), ("num", NUM), ("seed", SEED)):
+        note(name, str(state[name]), str(default))
+    told = json.loads(policy.to_json())
+    plain = json.loads(CachePolicy().to_json())
+    text = json.dumps({k: v for k, v in told.items() if v != plain[k]}, separators=(",", ":"))
+    note("policy", None if policy == PRESETS["balanced"] else text)
 
 
 def choose_checkpoint(checkpoints: list[str]) -> None:
@@ -89,8 +134,7 @@ def settings(checkpoints: list[str]) -> None:
     left, right = st.columns(2)
     left.number_input(
         "Steps",
-        10,
-        2000,
+        *BOUNDS["steps"],
         step=50,
         key="steps",
         persist_state="session",
@@ -98,16 +142,14 @@ def settings(checkpoints: list[str]) -> None:
     )
     right.number_input(
         "Batch",
-        1,
-        256,
+        *BOUNDS["num"],
         key="num",
         persist_state="session",
         help="Series drawn at once. The panels show the first.",
     )
     left.number_input(
         "Seed",
-        0,
-        2**31 - 1,
+        *BOUNDS["seed"],
         key="seed",
         persist_state="session",
         help="The same seed gives the same noise, so runs can be compared.",
@@ -248,6 +290,7 @@ def page() -> None:
             "`python -m e2crf_core train --data ecg --out assets/checkpoints/ecg`, or on the Training page."
         )
         return
+    recall_settings(checkpoints)
     choose_checkpoint(checkpoints)
     handle = adopted_run()
     with st.sidebar:
@@ -262,6 +305,7 @@ def page() -> None:
     with st.sidebar:
         st.markdown("**Cache policy**", help="Acts at once on a running sampler.")
         policy_form(handle, reference.frequencies)
+    note_settings(checkpoints)
     with st.container(horizontal=True, vertical_alignment="center", key="head"):
         st.button(
             "Start again" if handle is not None else "Start",

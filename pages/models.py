@@ -16,7 +16,7 @@ from e2crf_core.peer import KIND, check_golden, import_fourierdiffusion
 from e2crf_core.sampler import Sampler
 from e2crf_core.userfiles import check_name, free_name, user_folder
 from pages.ui import library
-from pages.ui.address import note, recall
+from pages.ui.address import note, recall, views
 from pages.ui.charts import history_chart, profile_chart, protocol_chart, series_grid
 from pages.ui.feed import time_axis
 from pages.ui.own import for_page, remove_button
@@ -357,17 +357,7 @@ def show_model(name: str) -> None:
 def page() -> None:
     """Lay the page out."""
     st.title("Models", anchor=False)
-    recall("part", list(VIEWS))
-    view = st.segmented_control(
-        "View",
-        list(VIEWS),
-        required=True,
-        key="part",
-        format_func=VIEWS.__getitem__,
-        label_visibility="collapsed",
-    )
-    note("part", view, LOOK)
-    (import_view if view == IMPORT else card_view)()
+    (import_view if views("part", VIEWS) == IMPORT else card_view)()
 
 
 page()

@@ -170,8 +170,13 @@ def page() -> None:
         },
     )
     rows = picked["selection"]["rows"]
+    names = {entry.name: entry for entry in entries}
     if rows and rows[0] < len(entries):
-        detail(entries[rows[0]])
+        st.query_params["run"] = entries[rows[0]].name
+    # A table's selection cannot be set from outside: a link shows its run below all the same.
+    shown = names.get(st.query_params.get("run", ""))
+    if shown is not None:
+        detail(shown)
     else:
         st.caption("Choose a row to write a note, open, repeat, download or delete it.")
 

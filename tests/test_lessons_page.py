@@ -106,15 +106,37 @@ def test_events_lesson_needs_no_network(assets):
 
 
 def test_feedback_and_fewer_steps_are_run_on_request(monkeypatch):
-    for name, value in (("FEEDBACK_STEPS", 12), ("FEWER_STEPS", 20), ("FEWER_NUM", 4)):
+    for name, value in (
+        ("FEEDBACK_STEPS", 12),
+        ("FEWER_STEPS", 20),
+        ("FEWER_NUM", 4),
+        ("MEETING_CALLS", (4, 6)),
+        ("MEETING_FINE", 3),
+    ):
         monkeypatch.setattr(lesson_data, name, value)
-    for lesson, columns in (("6", {"policy", "tokens computed"}), ("7", None)):
+    for lesson, charts, columns, letters in (
+        ("6", 1, {"policy", "tokens computed"}, ("**r** =", "**α** = 0.1", "**b** =", "**τ** =")),
+        ("7", 2, None, ("**λ** =", "gap of F continued")),
+    ):
         at = opened(lesson=lesson)
         assert not at.get("plotly_chart") and "Run it" in text(at)
         next(b for b in at.button if b.label == "Run it").click().run()
         assert not at.exception, at.exception
-        assert len(at.get("plotly_chart")) == 1
+        assert len(at.get("plotly_chart")) == charts
+        assert all(letter in text(at) for letter in letters)
         assert columns is None or columns <= set(at.dataframe[0].value.columns)
+
+
+def test_what_is_continued_over_a_fine_euler_grid_meets_the_multistep_solver(monkeypatch):
+    """Lesson 7's claim on a trained network: the gap of F continued closes, and is far below that of F held."""
+    monkeypatch.delenv("E2CRF_ASSETS")
+    for name, value in (("MEETING_CALLS", (8, 16, 32)), ("MEETING_FINE", 12), ("MEETING_NUM", 2)):
+        monkeypatch.setattr(lesson_data, name, value)
+    found = lesson_data.meeting_runs(load_checkpoint("ecg", "cpu"), lambda share, what: None)
+    calls = [meeting.calls for meeting in found]
+    assert calls == [8, 16, 32] and found[-1].continued < 0.6 * found[0].continued
+    for meeting in found:
+        assert 0 < meeting.continued < 0.6 * min(meeting.held, meeting.first_order)
 
 
 def test_without_feedback_or_cache_there_is_no_error(monkeypatch, assets):

@@ -236,3 +236,36 @@ def test_method_page_shows_the_running_source_and_what_ships():
         assert f"**{name}**" in titles
     assert "Contains information from the MIT-BIH Arrhythmia Database" in text(at)
     clean(at.switch_page("live.py").run())
+
+
+def test_a_link_begins_with_the_settings_of_its_sender():
+    sender = opened()
+    policy = PRESETS["paper"].replace(tau=0.05)
+    sender.session_state["policy"] = policy
+    sender.number_input(key="steps").set_value(120)
+    sender.number_input(key="seed").set_value(7)
+    clean(sender.selectbox(key="checkpoint").set_value("wind").run())
+    clean(sender.run())
+    sent = {key: value if isinstance(value, str) else value[0] for key, value in sender.query_params.items()}
+    assert set(sent) == {"net", "steps", "seed", "policy"}
+    receiver = opened(**sent)
+    assert receiver.session_state["policy"] == policy
+    assert [receiver.session_state[key] for key in ("checkpoint", "steps", "seed")] == ["wind", 120, 7]
+
+
+def test_nonsense_in_the_settings_of_a_link_is_left_out():
+    at = opened(net="none", steps="1", num="x", policy='{"tau": -1}')
+    assert "tau" in text(at) and at.session_state["policy"] == PRESETS["balanced"]
+    assert at.session_state["steps"] == 500
+    for wrong in ("[]", "[" * 3000, '{"none": 1}', "3"):
+        assert "left out" in text(opened(policy=wrong))
+
+
+def test_the_record_of_a_run_that_the_server_has_forgotten_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("E2CRF_HOME", str(tmp_path))
+    run = started(opened())
+    until(lambda: len(registry.STORE.list()) == 1)
+    registry.RUNS._runs.clear()
+    at = opened(run=run.id)
+    assert "no longer on the server" in text(at)
+    assert any("record is kept" in link.proto.label for link in at.get("page_link"))

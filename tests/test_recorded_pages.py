@@ -9,9 +9,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from e2crf_core.archive import RunStore
+from e2crf_core.errors import LabError
 from e2crf_core.policy import PRESETS
 from e2crf_core.run import RunSpec
-from pages.ui import recording, registry
+from pages.ui import inside, recording, registry
 from tests.packets import decode
 from tests.tiny import DEMO_POLICY, tiny_assets, tiny_demo
 
@@ -137,3 +138,40 @@ def test_search_narrows_the_list(world):
     assert list(at.dataframe[0].value["Note"]) == ["beta"]
     at.text_input(key="runs.search").set_value("gamma").run()
     assert "No run fits" in text(at)
+
+
+def test_the_inside_is_handed_over_once_it_was_looked_at(world, monkeypatch):
+    demo, insides = recording.open_run(recording.DEMO), inside.Insides()
+    model = recording.model_of("ecg", demo.model["digest"])
+    head, arrays = decode(recording.recording_packet(demo, "k", {}, True, insides.get("k")))
+    assert head["inside"]["state"] == "idle" and "layers_kept" not in arrays
+    job = insides.start("k", demo, model)
+    assert insides.start("k", demo, model) is job and job.wait(60) and job.state == "there"
+    head, arrays = decode(recording.recording_packet(demo, "k", {}, True, insides.get("k")))
+    names = head["inside"]["names"]
+    assert (
+        arrays["layers_used"].shape == (40, len(names), demo.recorder.n) and head["inside"]["changed"] is None
+    )
+    refreshed = (arrays["reasons"] == 4).all(1)
+    assert refreshed.sum() >= 2 and arrays["layers_used"][refreshed].max() < 1e-3
+
+
+def test_looking_inside_can_be_ended_begun_anew_and_is_refused_where_it_is_too_much(world, monkeypatch):
+    demo, insides = recording.open_run(recording.DEMO), inside.Insides()
+    model = recording.model_of("ecg", demo.model["digest"])
+    job = insides.start("k", demo, model)
+    job.stop()
+    assert job.wait(60) and job.state in ("stopped", "there")
+    head, _ = decode(recording.recording_packet(demo, "k", {}, True, job))
+    assert head["inside"]["state"] == job.state
+    if job.state == "stopped":
+        assert insides.start("k", demo, model) is not job
+    monkeypatch.setattr(inside, "MOST_BYTES", 1000)
+    with pytest.raises(LabError, match="record fewer steps"):
+        insides.start("other", demo, model)
+
+
+def test_a_changed_network_cannot_be_looked_into(world):
+    old = replace(world[1], model={**world[1].model, "digest": "0" * 64})
+    head, _ = decode(recording.recording_packet(old, "k", {}, True))
+    assert head["inside"]["state"] == "refused" and "has changed" in head["inside"]["text"]

@@ -1,6 +1,6 @@
 """Choices that stand in the address of a page, so that a link opens what its sender saw."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -26,3 +26,14 @@ def note(key: str, value: str | None, default: str | None = None) -> None:
         st.query_params.pop(key, None)
     elif st.query_params.get(key) != value:
         st.query_params[key] = value
+
+
+def views(key: str, labels: Mapping[str, str]) -> str:
+    """The row of a page's views, `labels` by name; the one chosen stands in the address, the first is the default."""
+    names = list(labels)
+    recall(key, names)
+    view = st.segmented_control(
+        "View", names, required=True, key=key, format_func=labels.__getitem__, label_visibility="collapsed"
+    )
+    note(key, view, names[0])
+    return view or names[0]

@@ -8,13 +8,13 @@ anatomy_canvas = st.components.v2.component(
     "e2crf_anatomy",
     html=front_text("anatomy.html"),
     css=front_text("live.css", "anatomy.css"),
-    js=front_text("theme.js", "plot.js", "store.js", "whatif.js", "anatomy.js"),
+    js=front_text("theme.js", "plot.js", "takeaway.js", "store.js", "whatif.js", "anatomy.js"),
 )
 lesson_canvas = st.components.v2.component(
     "e2crf_lesson",
     html=front_text("lesson.html"),
     css=front_text("live.css", "anatomy.css", "lesson.css"),
-    js=front_text("theme.js", "plot.js", "store.js", "whatif.js", "lessons.js"),
+    js=front_text("theme.js", "plot.js", "takeaway.js", "store.js", "whatif.js", "lessons.js"),
 )
 tune_board = st.components.v2.component(
     "e2crf_tune",

@@ -1,12 +1,14 @@
 """The live canvas as a Streamlit component, and the polling feed that stands in where no socket is served."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from e2crf_core.run import RunHandle
 from pages.ui.feed import picture
+from pages.ui.packet import pack
 from pages.ui.reference import Reference
 
 FRONT = Path(__file__).parent / "front"
@@ -25,7 +27,7 @@ _canvas = st.components.v2.component(
     "e2crf_lab",
     html=front_text("live.html"),
     css=front_text("live.css"),
-    js=front_text("theme.js", "plot.js", "store.js", "link.js", "live.js"),
+    js=front_text("theme.js", "plot.js", "takeaway.js", "store.js", "link.js", "live.js"),
 )
 # The script of an inline component is sent with every update, so what ticks is a component of three lines.
 _poll = st.components.v2.component("e2crf_poll", js=front_text("poll.js"))
@@ -55,6 +57,11 @@ def polled_feed(handle: RunHandle, reference: Reference) -> None:
     start = max(0, st.session_state.get(key, 0) - OVERLAP)
     frame, st.session_state[key] = picture(handle, reference, start)
     _poll(key="poll", data=frame)
+
+
+def tell(key: str, header: Mapping[str, Any]) -> None:
+    """Say something to a canvas that is on the page already, without handing it all its data again."""
+    _poll(key=key, data=pack(header, {}))
 
 
 def whole_feed(handle: RunHandle, reference: Reference) -> None:

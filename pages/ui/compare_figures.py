@@ -66,6 +66,30 @@ def pair_chart(
     return _quiet(figure, 430)
 
 
+def line_chart(lines: Sequence[Line], *, x_title: str, y_title: str, log: bool = False) -> go.Figure:
+    """Curves with their points, one axis each way; `log` makes both logarithmic."""
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=line.x,
+                y=line.y,
+                mode="lines+markers",
+                name=line.name,
+                line={"color": line.colour, "width": 1.8},
+                marker={"size": 8, "symbol": place},
+                hovertemplate="%{x:.4g}: %{y:.4g}<extra>%{fullData.name}</extra>",
+            )
+            for place, line in enumerate(lines)
+        ]
+    )
+    kind = "log" if log else "linear"
+    figure.update_xaxes(
+        title=x_title, type=kind, tickvals=lines[0].x, ticktext=[f"{x:g}" for x in lines[0].x]
+    )
+    figure.update_yaxes(title=y_title, type=kind)
+    return _quiet(figure, 330)
+
+
 def lines_frame(upper: Sequence[Line], lower: Sequence[Line], names: tuple[str, str, str]) -> pd.DataFrame:
     """The data behind `pair_chart`; `names` are the columns: axis, upper value, lower value."""
     below = {line.name: line for line in lower}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from e2crf_core.data import Dataset
-from e2crf_core.metrics import sliced_wasserstein_metric
+from e2crf_core.metrics import relative_l2, sliced_wasserstein_metric
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import PRESETS, CachePolicy
 from e2crf_core.sampler import Sampler
@@ -25,6 +25,7 @@ FEWER_STEPS, FEWER_NUM = 300, 32
 TAUS = (0.1, 0.3, 0.9)
 CALLS = (10, 20, 40)
 SHORT = ("dpmpp_2m", "sde_dpmpp_2m")
+MEETING_CALLS, MEETING_FINE, MEETING_NUM = (10, 20, 40), 20, 4
 
 
 def series_packet(lesson: str, reference: Reference, view: Mapping[str, str]) -> bytes:
@@ -58,7 +59,7 @@ def series_packet(lesson: str, reference: Reference, view: Mapping[str, str]) ->
 def change_recording(model: ScoreModel, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and arrays of an uncached run of one sample: at every step what D takes from the score (s²/a score),
 
-    D itself, and F, with c_out of every token.
+    D itself, and F, with c_in, c_skip and c_out (steps, n) of every token.
     """
     sampler = Sampler(model, PRESETS["exact"], steps=CHANGE_STEPS)
     parts: dict[str, list[np.ndarray]] = {"score": [], "D": [], "F": []}
@@ -80,22 +81,29 @@ def change_recording(model: ScoreModel, name: str) -> tuple[dict[str, Any], dict
         "count": CHANGE_STEPS,
         "n": model.n,
         "width": parts["D"][0].shape[-1],
+        "t": [row.t for row in sampler.plan.rows],
+        "a": [model.schedule.a(row.t) for row in sampler.plan.rows],
+        "s": [model.schedule.s(row.t) for row in sampler.plan.rows],
     }
-    c_out = problem.c_out.square().mean(-1).sqrt().numpy()
-    return header, {key: np.stack(values) for key, values in parts.items()} | {"c_out": c_out}
+    scales = {
+        name: getattr(problem, name).square().mean(-1).sqrt().numpy() for name in ("c_in", "c_skip", "c_out")
+    }
+    return header, {key: np.stack(values) for key, values in parts.items()} | scales
 
 
 @dataclass(frozen=True)
 class Feedback:
     """One policy's run beside the uncached one: error of D (steps,) relative to D, share of tokens (steps,) computed,
 
-    and the distance of the samples at the end.
+    event intensity r and threshold tau (steps,), means of the batch, and the distance of the samples at the end.
     """
 
     name: str
     log_snr: np.ndarray
     error: np.ndarray
     share: np.ndarray
+    r: np.ndarray
+    tau: np.ndarray
     relative_l2: float
 
 
@@ -110,7 +118,7 @@ FEEDBACK = {
 def feedback_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> list[Feedback]:
     """The same noise without a cache and with each policy of FEEDBACK."""
     plain = Sampler(model, PRESETS["exact"], steps=FEEDBACK_STEPS, cached=False)
-    truth, final = _denoised(plain, lambda share: progress(share / 5, "without a cache"))[:2]
+    truth, final, _ = _denoised(plain, lambda share: progress(share / 5, "without a cache"))
     found = []
     for place, (name, policy) in enumerate(FEEDBACK.items(), 1):
         sampler = Sampler(model, policy, steps=FEEDBACK_STEPS)
@@ -118,28 +126,31 @@ def feedback_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> l
         def said(share: float, place: int = place, name: str = name) -> None:
             progress((place + share) / 5, name)
 
-        made, end, share = _denoised(sampler, said)
+        made, end, columns = _denoised(sampler, said)
         error = np.sqrt(np.square(made - truth).sum((1, 2, 3)) / np.square(truth).sum((1, 2, 3)))
         levels = np.array([model.schedule.log_snr(row.t) for row in sampler.plan.rows])
         l2 = float(np.sqrt(np.square(end - final).sum() / np.square(final).sum()))
-        found.append(Feedback(name, levels, error, share, l2))
+        share, r, tau = columns
+        found.append(Feedback(name, levels, error, share, r, tau, l2))
     return found
 
 
 def _denoised(
     sampler: Sampler, progress: Callable[[float], Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """D (steps, B, n, 2M) of a run, its final tokens, and the share of tokens (steps,) computed."""
-    made, rows = [], []
+    """D (steps, B, n, 2M) of a run, its final tokens, and (3, steps): share of tokens computed, r, and tau."""
+    made, columns = [], []
     with torch.inference_mode():
         problem, state = sampler.begin(FEEDBACK_NUM, 0)
+        full = FEEDBACK_NUM * sampler.model.n
         for i in range(sampler.plan.steps):
             state, info = sampler.step(problem, state, sampler.policy)
             made.append(info.denoised.numpy())
-            rows.append(info.rows)
+            r = float(state.cache.r.nanmean()) if state.cache is not None else np.nan
+            columns.append((info.rows / full, r, float(info.tau.mean())))
             if i % 20 == 0:
                 progress(i / sampler.plan.steps)
-    return np.stack(made), state.z.numpy(), np.array(rows) / (FEEDBACK_NUM * sampler.model.n)
+    return np.stack(made), state.z.numpy(), np.array(columns).T
 
 
 @dataclass(frozen=True)
@@ -177,4 +188,44 @@ def fewer_runs(model: ScoreModel, data: Dataset, progress: Callable[[float, str]
         samples = (made.series - model.mean) / model.std
         quality = measure(samples, held, metric, resamples=60, floor_repeats=8)
         found.append(Cost(name, family, made.token_share * made.steps, made.seconds, quality))
+    return found
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """How far caches of a fine Euler grid end from the multistep solver of as many network calls, on the same noise.
+
+    Relative L2 to DPM-Solver++(2M) of `calls` calls: with F held between the calls, with F continued linearly, and of
+    the plain first-order solver of as many calls.
+    """
+
+    calls: int
+    held: float
+    continued: float
+    first_order: float
+
+
+def meeting_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> list[Meeting]:
+    """MEETING_CALLS calls, and MEETING_FINE Euler steps (DDIM, in log(a/s)) for each of them."""
+    found = []
+    for place, calls in enumerate(MEETING_CALLS):
+        progress(place / len(MEETING_CALLS), f"{calls} calls: cache and multistep solver")
+
+        def end(predictor: str, calls: int = calls) -> np.ndarray:
+            policy = CachePolicy(trigger="fixed", refresh_every=MEETING_FINE, predictor=predictor)
+            steps = (calls - 1) * MEETING_FINE + 1
+            return (
+                Sampler(model, policy, steps=steps, solver="ddim", grid="log_snr")
+                .sample(MEETING_NUM, 0)
+                .tokens
+            )
+
+        def plain(solver: str, calls: int = calls) -> np.ndarray:
+            sampler = Sampler(model, steps=calls, solver=solver, grid="log_snr", cached=False)
+            return sampler.sample(MEETING_NUM, 0).tokens
+
+        aim = plain("dpmpp_2m")
+        found.append(
+            Meeting(calls, *(relative_l2(made, aim) for made in (end("hold"), end("linear"), plain("ddim"))))
+        )
     return found

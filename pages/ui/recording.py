@@ -20,6 +20,7 @@ from e2crf_core.triggers import influence
 from e2crf_core.whatif import (
     INTENSITY_MARGIN,
     MARGIN,
+    MARGIN_BY_TAU,
     TIME_MARGIN,
     batch_factor,
     cost_line,
@@ -30,6 +31,7 @@ from e2crf_core.whatif import (
 )
 from pages.ui import library
 from pages.ui.feed import time_axis
+from pages.ui.inside import InsideJob
 from pages.ui.packet import finite, pack
 from pages.ui.reference import reference_for
 from pages.ui.registry import STORE
@@ -132,6 +134,8 @@ def whatif_block(archive: Archive, model: ScoreModel) -> tuple[dict[str, Any], d
         "clocks": {name: clock.tolist() for name, clock in seen.problem.clocks.items()},
         "factor": batch_factor(archive, policy),
         "margin": MARGIN,
+        "margin_by_tau": MARGIN_BY_TAU,
+        "recorded_tau": archive.recorder.policies[-1][2].tau,
         "intensity_margin": INTENSITY_MARGIN,
         "cost": {
             "base": base,
@@ -151,8 +155,30 @@ def whatif_block(archive: Archive, model: ScoreModel) -> tuple[dict[str, Any], d
     return header, arrays
 
 
-def recording_packet(archive: Archive, key: str, view: Mapping[str, Any], confirmable: bool) -> bytes:
-    """All steps of a run, with what it is drawn against and what a what-if needs."""
+def inside_block(archive: Archive, job: InsideJob | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What is known of the inside of the network in this run: header and, once it was looked at, arrays."""
+    if job is not None and job.table is not None:
+        table = job.table
+        said = {"state": "there", "text": "", "names": list(table.names), "changed": table.changed}
+        return said, {"layers_kept": table.kept, "layers_used": table.used}
+    seconds = float(archive.recorder.column("seconds").sum())
+    text = (
+        f"Runs the record again, once ({seconds:.1f} s of computing when it was made), and sets every step beside "
+        "a fresh forward of all tokens."
+    )
+    if job is not None and job.state == "failed":
+        return {"state": "idle", "text": f"It could not be done: {job.error}"}, {}
+    try:
+        model_of(archive.spec.checkpoint, archive.model["digest"])
+    except LabError as fault:
+        return {"state": "refused", "text": f"The inside cannot be shown: {fault}"}, {}
+    return {"state": "idle" if job is None else job.state, "text": text}, {}
+
+
+def recording_packet(
+    archive: Archive, key: str, view: Mapping[str, Any], confirmable: bool, job: InsideJob | None = None
+) -> bytes:
+    """All steps of a run, with what it is drawn against, what a what-if needs, and the inside if it was looked at."""
     recorder, spec = archive.recorder, archive.spec
     arrays: dict[str, np.ndarray] = {
         "table": np.stack([recorder.column(c) for c in COLUMNS], axis=1).astype(np.float32)
@@ -176,6 +202,8 @@ def recording_packet(archive: Archive, key: str, view: Mapping[str, Any], confir
         arrays |= more
     except LabError as fault:
         refused = f"Nothing can be predicted: {fault}"
+    inside, more = inside_block(archive, job)
+    arrays |= more
     lines, marks = source_lines()
     header = {
         "kind": "recording",
@@ -200,6 +228,7 @@ def recording_packet(archive: Archive, key: str, view: Mapping[str, Any], confir
         "refusal": refused,
         "view": dict(view),
         "confirmable": confirmable,
+        "inside": inside,
     }
     return pack(header, arrays)
 

@@ -1,6 +1,7 @@
 """A chart with what people take away from it: the picture (PNG, SVG), the page (HTML) and the data (CSV, Parquet)."""
 
 import io
+from collections.abc import Callable
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,16 +10,19 @@ import streamlit as st
 FORMATS = ("png", "svg")
 
 
-def data_buttons(frame: pd.DataFrame, name: str) -> None:
-    """Download buttons for a table."""
+def data_buttons(frame: pd.DataFrame | Callable[[], pd.DataFrame], name: str) -> None:
+    """Download buttons for a table, or for one that is made when somebody wants it."""
+
+    def table() -> pd.DataFrame:
+        return frame() if callable(frame) else frame
 
     def parquet() -> bytes:
         buffer = io.BytesIO()
-        frame.to_parquet(buffer, index=False)
+        table().to_parquet(buffer, index=False)
         return buffer.getvalue()
 
     def csv() -> bytes:
-        return frame.to_csv(index=False, float_format="%.9g").encode()
+        return table().to_csv(index=False, float_format="%.9g").encode()
 
     icon = ":material/download:"
     st.download_button("CSV", csv, f"{name}.csv", "text/csv", on_click="ignore", icon=icon, key=f"{name}.csv")

@@ -90,7 +90,7 @@ def visit(chromium, address):
         context = chromium.new_context(viewport={"width": 1440, "height": 1150})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         if before:
             before(page)

@@ -4,11 +4,14 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from e2crf_core.archive import load
 from e2crf_core.checkpoints import load_checkpoint
+from e2crf_core.layers import layer_table
 from e2crf_core.whatif import predict, trace
+from tests.browser.taken import same_table, svg_panels, take
 
 pytestmark = pytest.mark.browser
 
@@ -36,6 +39,16 @@ def data(page):
 
 def wait(page, condition):
     page.wait_for_function(f"() => {{ const d = ({FIND})()?.dataset; return d && ({condition}); }}")
+
+
+@pytest.fixture(scope="module")
+def tiny(demo_assets):
+    return load(demo_assets / "demo" / "run.zip")
+
+
+def fan_size(frame):
+    """How many real series stand behind a panel."""
+    return frame[frame.series.str.startswith("real series")].series.nunique()
 
 
 def opened(visit, query=""):
@@ -111,16 +124,61 @@ def test_the_view_survives_a_reload(visit):
     assert data(page)["step"] == "11" and page.locator('[data-el="tau_text"]').inner_text() == "0.7"
 
 
-def test_what_is_shown_can_be_taken_away(visit):
+def test_what_is_shown_can_be_taken_away(visit, tiny):
     page = opened(visit, "&step=12&k=5")
-    with page.expect_download() as picture:
-        page.get_by_role("button", name="PNG", exact=True).click()
-    assert picture.value.suggested_filename == "anatomy-step13-k5.png"
-    assert picture.value.path().read_bytes().startswith(b"\x89PNG")
     with page.expect_download() as table:
         page.get_by_role("button", name="CSV").click()
     header, *rows = table.value.path().read_text().splitlines()
     assert len(rows) == 40 and header.startswith("step,t,log_snr")
+    taken = take(page)
+    assert {path.suffix for path in taken.values()} == {".png", ".svg", ".html", ".csv", ".parquet"}
+    assert taken["PNG"].name == "anatomy-step13-k5.png" and taken["PNG"].read_bytes().startswith(b"\x89PNG")
+    frame, n = same_table(taken), len(tiny.recorder.column("reasons")[0])
+    cells = frame[frame.panel.str.startswith("map")]
+    np.testing.assert_array_equal(
+        cells.value.to_numpy().reshape(40, n).astype(int), tiny.recorder.column("reasons")
+    )
+    scores = frame[frame.panel.str.startswith("scores")]
+    np.testing.assert_allclose(scores.value, tiny.recorder.column("e")[12], rtol=1e-6)
+    panels = svg_panels(taken["SVG"])
+    assert [len(panels["scores"].dots), len(panels["map"].cells)] == [n, 1]
+    assert len(panels["series"].lines) == 2 + fan_size(frame) and len(panels["trace"].lines) == 2
+    for panel, wanted in (
+        ("map", {"step", "frequency k"}),
+        ("spectrum", {"frequency k (cycles a window)", "|Xₖ| (standard deviations)"}),
+        ("shares", {"step", "% of tokens computed so far"}),
+    ):
+        assert wanted <= panels[panel].texts, panels[panel].texts
+    html = taken["HTML"].read_text()
+    assert "<svg" in html and "because" in html and "step=12" in html and "<script" not in html
+
+
+def test_the_inside_is_run_once_and_follows_every_move_without_a_message(
+    visit, tiny, demo_assets, monkeypatch
+):
+    monkeypatch.setenv("E2CRF_ASSETS", str(demo_assets))
+    table = layer_table(tiny, load_checkpoint("ecg"))
+    page = opened(visit, "&step=12&k=5")
+    page.get_by_role("button", name="Look inside this run").click()
+    wait(page, "d.inside === 'there'")
+    page.wait_for_timeout(800)
+    before, sent = data(page)["renders"], page.evaluate("window.sent")
+    page.locator('[data-panel="map"] canvas').focus()
+    page.keyboard.press("ArrowRight")
+    wait(page, f"+d.renders > {before}")
+    assert page.evaluate("window.sent") == sent and data(page)["step"] == "13"
+    frame = same_table(take(page, ("CSV", "Parquet")))
+    rows = frame[frame.panel.str.startswith("layers")]
+    said = np.concatenate([table.kept[13, :, 5], table.used[13, :, 5]])
+    np.testing.assert_allclose(rows.value, said, rtol=1e-3, atol=1e-6)
+    words = page.locator('[data-el="inside_words"]').inner_text()
+    c = 100 * table.kept[13, table.names.index("C"), 5]
+    assert f"{float(f'{c:.3g}'):g} % in C" in words, words
+    page.get_by_label("What the map shows").select_option("reuse")
+    page.wait_for_timeout(700)
+    page.reload()
+    wait(page, "d.inside === 'there'")
+    assert "map=reuse" in page.url and page.get_by_label("What the map shows").input_value() == "reuse"
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (900, "dark")])

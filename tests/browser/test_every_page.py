@@ -1,4 +1,4 @@
-"""Every page, light and dark, wide and narrow: nothing raises, nothing is logged, nothing runs off the screen."""
+"""Every page, light and dark, wide and narrow: nothing raises, is logged, overlaps or runs off the screen."""
 
 from pathlib import Path
 
@@ -26,6 +26,33 @@ HARMLESS = ("_stcore/health", "_stcore/host-config")
 OVERFLOW = """() => {
   const main = document.querySelector('[data-testid="stMain"]');
   return main ? main.scrollWidth - main.clientWidth : -1;
+}"""
+# Controls, titles and figures that lie on one another, in the page and in its components. Parts of one Streamlit
+# widget (a field and its button) are one thing; handles lie on plots by design.
+OVERLAPS = """() => {
+  const wanted = 'button, select, input, textarea, summary, h1, h2, h3, h4, h5, .legend, dl.tiles > div, ' +
+    '[data-testid="stMetric"], [data-testid="stMarkdownContainer"] > p';
+  const found = [];
+  const walk = (root) => {
+    for (const node of root.querySelectorAll('*')) {
+      if (node.matches(wanted) && node.type !== 'file' && !node.closest('.handle')) found.push(node);
+      if (node.shadowRoot) walk(node.shadowRoot);
+    }
+  };
+  walk(document.querySelector('[data-testid="stMain"]'));
+  const seen = found.filter((n) => n.checkVisibility({ opacityProperty: true, visibilityProperty: true }))
+    .map((node) => ({ node, box: node.getBoundingClientRect(),
+      widget: node.closest('[data-testid="stElementContainer"]') }))
+    .filter(({ box }) => box.width > 4 && box.height > 4);
+  const bad = [];
+  seen.forEach((a, i) => seen.slice(i + 1).forEach((b) => {
+    if (a.node.contains(b.node) || b.node.contains(a.node) || (a.widget && a.widget === b.widget)) return;
+    const wide = Math.min(a.box.right, b.box.right) - Math.max(a.box.left, b.box.left);
+    const high = Math.min(a.box.bottom, b.box.bottom) - Math.max(a.box.top, b.box.top);
+    const name = (n) => `${n.tagName} ${(n.ariaLabel || n.textContent || '').trim().slice(0, 40)}`;
+    if (wide > 3 && high > 3) bad.push(`${name(a.node)} | ${name(b.node)}`);
+  }));
+  return { bad, count: seen.length };
 }"""
 QUIET = """() => !document.querySelector('[data-testid="stStatusWidget"], [data-testid="stSkeleton"]')"""
 
@@ -63,6 +90,8 @@ def test_every_page_is_whole(chromium, address, theme, width):
             assert page.locator('[data-testid="stException"]').count() == 0, f"/{path} raised"
             assert "Page not found" not in page.content(), f"/{path}"
             assert page.evaluate(OVERFLOW) == 0, f"/{path} is wider than {width} px"
+            lying = page.evaluate(OVERLAPS)
+            assert lying["count"] > 0 and lying["bad"] == [], f"/{path} at {width} px: {lying['bad'][:5]}"
             dark = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).colorScheme")
             assert dark == theme, f"/{path} is shown in {dark}"
             page.screenshot(path=ARTIFACTS / f"{path or 'live'}-{theme}-{width}.png")

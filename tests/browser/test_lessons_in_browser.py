@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.browser.taken import same_table, svg_panels, take
 from tests.browser.test_anatomy_in_browser import COUNT, data, wait
 
 pytestmark = pytest.mark.browser
@@ -67,3 +68,25 @@ def test_what_is_kept_longer_is_more_wrong(visit):
     page.keyboard.press("End")
     page.wait_for_timeout(500)
     assert float(value(page, "|Δ D| / |D|").split("%")[0]) > short
+
+
+def test_a_symbol_lights_up_its_trace_while_it_is_pointed_at_or_focused(visit):
+    page = opened(visit, "lesson=1&dataset=wind")
+    tile = page.locator(".values .lights").first
+    tile.focus()
+    wait(page, "d.lit === 'time'")
+    tile.hover()
+    wait(page, "d.lit === 'time'")
+    page.mouse.move(0, 0)
+    wait(page, "d.lit === ''")
+
+
+def test_a_lesson_can_be_taken_away(visit):
+    page = opened(visit, "lesson=1&dataset=wind&K=9")
+    taken = take(page)
+    frame, panels = same_table(taken), svg_panels(taken["SVG"])
+    assert len(panels["time"].lines) == 2 and len(panels["spectrum"].bars) == 73
+    assert {"frequency k", "|Xₖ|"} <= panels["spectrum"].texts
+    spectrum = frame[frame.panel.str.startswith("spectrum")]
+    assert spectrum.series.str.startswith("kept").sum() == 10 and len(spectrum) == 73
+    assert taken["HTML"].read_text().count("<svg") == 1

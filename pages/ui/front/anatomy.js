@@ -3,6 +3,8 @@
 const SECONDS_A_RUN = 12;
 const NAMES = { tau: "τ", k_low: "K", refresh_every: "R" };
 const FIELDS = ["tau", "k_low", "refresh_every"];
+const SHADES = { why: "Decisions", e: "Event score over threshold", drift: "Drift dₖ of the network’s input since it was last computed", age: "Age of the features", spectrum: "Amplitude |Xₖ| of the noisy state", reuse: "|C_kept − C_fresh| / |C_fresh|, had it been reused" };
+const percentFine = (v) => (!Number.isFinite(v) ? "–" : v < 1e-5 ? "0 %" : `${short(100 * v)} %`);
 const clamp = (v, lo, hi) => Math.min(hi, Math.max(lo, v));
 const element = (tag, text, name) => { const e = document.createElement(tag); if (text !== undefined) e.textContent = text; if (name) e.className = name; return e; };
 
@@ -87,10 +89,13 @@ class Anatomy {
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.lab);
     for (const p of Object.values(this.plots)) this.observer.observe(p.box);
+    this.el("take").append(takeAwayMenu(this));
+    this.hear = ({ detail }) => { const { head } = readPacket(detail); if (head.kind === "inside" && this.rec && head.key === this.rec.key) this.progress(head); };
+    window.addEventListener("e2crf-picture", this.hear);
     this.wire();
   }
 
-  close() { this.observer.disconnect(); clearInterval(this.player); clearTimeout(this.later); }
+  close() { window.removeEventListener("e2crf-picture", this.hear); this.observer.disconnect(); clearInterval(this.player); clearTimeout(this.later); }
   resize() { for (const p of Object.values(this.plots)) { p.fit(); p.layerKey = null; } this.dirty(); }
 
   update({ data, setTriggerValue }) {
@@ -108,7 +113,7 @@ class Anatomy {
       this.k = clamp(view.k ?? Math.max(0, event), 0, rec.n - 1);
       this.mode = view.mode === "whatif" ? "whatif" : "look";
       this.channel = clamp(view.channel ?? 0, 0, rec.M - 1);
-      this.shade = rec[view.shade] || view.shade === "age" ? view.shade : "why";
+      this.shade = view.shade !== "reuse" && view.shade in SHADES ? view.shade : "why";
       this.el("slider").max = rec.count - 1;
       this.el("channel").replaceChildren(...rec.channels.map((name, i) => new Option(name, i)));
       this.el("channel").value = String(this.channel);
@@ -118,10 +123,62 @@ class Anatomy {
       this.el("code").replaceChildren(...rec.source.lines.map((line) => element("span", line || " ")));
       this.ask(view.policy);
     } else this.rec.confirmable = packet.head.confirmable;
+    this.look(packet);
     this.tints = null; this.images = {};
     for (const p of Object.values(this.plots)) p.layerKey = null;
     this.stamp = (this.stamp || 0) + 1;
     this.show();
+  }
+
+  // ---- layer by layer: the server runs the record again, once, and hands over every step
+  look({ head, arrays }) {
+    const { rec } = this;
+    Object.assign(rec, { inside: head.inside, kept: arrays.layers_kept, used: arrays.layers_used });
+    this.el("shade").querySelector('[value="reuse"]').disabled = !rec.kept;
+    if (this.shade === "reuse" && !rec.kept) { this.shade = "why"; this.el("shade").value = "why"; }
+    else if (rec.kept && rec.view.shade === "reuse" && !this.wanted) { this.wanted = true; this.shade = "reuse"; this.el("shade").value = "reuse"; }
+    const { state, text } = rec.inside;
+    this.el("inside").hidden = state === "there";
+    this.plots.layers.box.hidden = !rec.kept;
+    this.plots.layers.fit();
+    this.progress({ state, text });
+  }
+
+  progress({ state, text, share = 0, left = null }) {
+    const running = state === "running", [v, unit] = duration(left);
+    this.lab.dataset.inside = state;
+    this.lab.querySelector('[data-act="inside"]').hidden = running || state === "refused";
+    this.lab.querySelector('[data-act="leave"]').hidden = !running;
+    this.el("inside_progress").hidden = !running; this.el("inside_progress").value = share;
+    this.el("inside_text").textContent = running ? `Running the record again: ${percent(share)} %${v === "–" ? "" : `, ${v} ${unit} left`}` : text;
+  }
+
+  drawLayers() {
+    const { rec, step, k, theme: t } = this, plot = this.plots.layers, { kept, used, n, inside } = rec;
+    this.el("inside_words").textContent = "";
+    if (!kept || !plot.width) return;
+    const { names } = inside, count = names.length, read = (from, q) => from[(step * count + q) * n + k];
+    // One range for the whole run, so that dots move and the axis stands still.
+    if (this.insideStamp !== this.stamp) {
+      const seen = [];
+      for (const from of [kept, used]) for (let i = 0; i < from.length; i += 37) { const v = from[i]; if (v > 1e-6 && v < 1e30) seen.push(v); }
+      seen.sort((a, b) => a - b);
+      const share = (q) => seen[Math.floor(q * (seen.length - 1))];
+      this.insideRange = seen.length ? decadeRange(share(0.01), share(0.995)) : [1e-3, 1]; this.insideStamp = this.stamp;
+    }
+    const [floor, top] = this.insideRange, at = (v) => clamp(v, floor, top);
+    plot.axes(t, { domain: [0, count], title: "", names: names.map((name) => name.replace(/\d+/, (d) => [...d].map((c) => "₀₁₂₃₄₅₆₇₈₉"[c]).join(""))) }, { domain: this.insideRange, log: true, title: "|held − fresh| / |fresh|" });
+    const c = plot.ctx;
+    c.strokeStyle = t.grid;
+    for (let q = 3; q < count; q += q < count - 4 ? 3 : 4) { c.beginPath(); c.moveTo(plot.x(q), plot.top); c.lineTo(plot.x(q), plot.bottom); c.stroke(); }
+    const marks = (from, offset, colour, name, radius) => names.map((_, q) => [q + 0.5 + offset, read(from, q), colour, name, radius]).filter(([, v]) => Number.isFinite(v));
+    const drawn = [...marks(kept, -0.12, t.colors[1], "had it been reused", 4), ...marks(used, 0.12, t.colors[0], "as the step went on", 3.2)];
+    for (const [x, v, colour] of drawn) { c.strokeStyle = colour; c.globalAlpha = 0.5; c.beginPath(); c.moveTo(plot.x(x), plot.bottom); c.lineTo(plot.x(x), plot.y(at(v))); c.stroke(); c.globalAlpha = 1; }
+    plot.dots(drawn.map(([x, v, ...rest]) => [x, at(v), ...rest, v]));
+    const C = names.indexOf("C"), pc = (from, name) => percentFine(read(from, names.indexOf(name)));
+    const would = step ? `Reused, it would have been off by ${pc(kept, "C")} in C, ${pc(kept, "F")} in F, ${pc(kept, "D")} in D and ${pc(kept, "score")} in the score.` : "Before the first step nothing was kept.";
+    const is = read(used, C) < 1e-5 ? "As it is, the step went on with what a fresh forward gives." : `As it is, the step went on with ${pc(used, "C")} in C, ${pc(used, "F")} in F, ${pc(used, "D")} in D and ${pc(used, "score")} in the score${rec.reasons[step * n + k] ? ": this frequency was computed, but looked at others that were old" : ""}.`;
+    this.el("inside_words").textContent = `${would} ${is} Values outside of the axis are drawn at its ends.${inside.changed === null ? "" : ` This machine did not repeat the run: decisions differ from step ${inside.changed + 1} on, so what is shown from there is another run's.`}`;
   }
 
   // ---- what if
@@ -164,21 +221,24 @@ class Anatomy {
     for (const f of FIELDS) this.el(f).closest("label").hidden = !acts(f);
     const cost = rec.whatif.cost, exact = !rec.bySample(policy);
     const mean = this.would.shares.reduce((a, b) => a + b, 0) / rec.count;
-    const error = exact ? 0 : (rec.whatif.margin[policy.trigger] ?? 0) + (policy.tau_safe || policy.tau_warn ? rec.whatif.intensity_margin : 0);
+    // As core's whatif.margin: the logarithm of a factor.
+    const { margin, margin_by_tau, recorded_tau, intensity_margin } = rec.whatif;
+    const error = exact ? 0 : (margin[policy.trigger] ?? 0) + (policy.tau_safe || policy.tau_warn ? intensity_margin : 0) + (margin_by_tau[policy.trigger] ?? 0) * Math.abs(Math.log(policy.tau / recorded_tau));
+    const less = Math.exp(-error), more = Math.exp(error);
     const seconds = cost.base * rec.count + cost.slope * mean * rec.count;
     this.lab.dataset.share = mean; this.lab.dataset.seconds = seconds;
     const band = (v, lo_, hi_, text) => (hi_ - lo_ < 1e-12 ? "" : `${text(lo_)} to ${text(hi_)}`);
     const tile = (label, value, small) => { const box = element("div"); const dd = element("dd", value); dd.append(element("small", small)); box.append(element("dt", label), dd); return box; };
     const pc = (v) => `${(100 * v).toFixed(1)} %`, sec = (v) => duration(v).join(" ");
     this.el("tiles").replaceChildren(
-      tile("Tokens computed, predicted", pc(mean), exact ? "exact" : band(mean, mean * (1 - error), Math.min(1, mean * (1 + error)), pc)),
+      tile("Tokens computed, predicted", pc(mean), exact ? "exact" : band(mean, mean * less, Math.min(1, mean * more), pc)),
       tile("Tokens computed, recorded", pc(rec.share), ""),
-      tile("Compute time, predicted", sec(seconds), band(seconds, seconds * cost.low * (1 - error), seconds * cost.high * (1 + error), sec)),
+      tile("Compute time, predicted", sec(seconds), band(seconds, seconds * cost.low * less, seconds * cost.high * more, sec)),
       tile("Compute time, recorded", sec(rec.seconds), `whole batch of ${rec.num}`),
     );
     this.el("basis").textContent = exact
       ? "This trigger decides by the clock alone, so its decisions are known exactly. Time is a straight line through the recorded steps, on this machine as busy as it was then; quality is not predicted: confirm with a real run."
-      : `Decided on the recorded path of one sample: another policy’s run would take a slightly different path, so allow ±${(100 * error).toFixed(0)} % of that share. Time is a straight line through the recorded steps, on this machine as busy as it was then; quality is not predicted: confirm with a real run.`;
+      : `Decided on the recorded path of one sample: another policy’s run would take a slightly different path, so allow a factor of ${more.toFixed(2)} either way${margin_by_tau[policy.trigger] ? ", which grows with the change of τ: a frequency’s gain falls when the others are computed less often" : ""}. Time is a straight line through the recorded steps, on this machine as busy as it was then; quality is not predicted: confirm with a real run.`;
     const same = FIELDS.concat("trigger").every((f) => policy[f] === rec.whatif.policy[f]);
     this.lab.querySelector('[data-act="reset"]').disabled = same;
     this.lab.querySelector('[data-act="confirm"]').disabled = !rec.confirmable;
@@ -187,7 +247,7 @@ class Anatomy {
   // ---- controls
   wire() {
     const act = {
-      save: () => this.save(), back: () => this.go(this.step - 1), next: () => this.go(this.step + 1), play: () => this.play(),
+      inside: () => { this.progress({ state: "running" }); this.trigger("inside", { act: "start", n: Math.random() }); }, leave: () => this.trigger("inside", { act: "stop", n: Math.random() }), back: () => this.go(this.step - 1), next: () => this.go(this.step + 1), play: () => this.play(),
       reset: () => { this.policy = { ...this.rec.whatif.policy }; this.predict(); this.dirty(); },
       confirm: () => this.trigger("confirm", { changes: Object.fromEntries(FIELDS.concat("trigger").map((f) => [f, this.policy[f]])), n: Math.random() }),
     };
@@ -252,26 +312,11 @@ class Anatomy {
     }, 33);
   }
 
-  // All plots that are shown, as they stand, on one sheet.
-  save() {
-    const shown = Object.values(this.plots).filter((p) => p.width && !p.section.hidden), origin = this.lab.getBoundingClientRect();
-    const sheet = document.createElement("canvas"), c = sheet.getContext("2d"), ratio = shown[0].ratio;
-    const boxes = shown.map((p) => p.section.getBoundingClientRect());
-    const top = Math.min(...boxes.map((b) => b.top)), bottom = Math.max(...boxes.map((b) => b.bottom));
-    sheet.width = origin.width * ratio; sheet.height = (bottom - top + 24) * ratio;
-    c.scale(ratio, ratio);
-    c.fillStyle = getComputedStyle(this.lab).getPropertyValue("--st-background-color") || "#fff"; c.fillRect(0, 0, sheet.width, sheet.height);
-    c.fillStyle = this.theme.text; c.font = `12px ${this.theme.font}`;
-    c.fillText(`${this.key} · ${this.el("place").textContent} · k = ${this.k}`, 8, 15);
-    c.font = `600 13px ${this.theme.font}`;
-    shown.forEach((p, i) => {
-      const box = p.canvas.getBoundingClientRect();
-      c.fillStyle = this.theme.text; c.fillText(p.section.querySelector("h3").textContent, boxes[i].left - origin.left + 10, boxes[i].top - top + 40);
-      c.drawImage(p.canvas, box.left - origin.left, box.top - top + 24, box.width, box.height);
-    });
-    const link = document.createElement("a");
-    link.download = `anatomy-step${this.step + 1}-k${this.k}.png`; link.href = sheet.toDataURL("image/png"); link.click();
-  }
+  // ---- what a saved picture says of itself
+  title() { return this.mode === "look" ? "Anatomy of a run" : "What if: another policy over a recorded run"; }
+  caption() { return `${this.key} · ${this.el("place").textContent} · k = ${this.k}`; }
+  file() { return `anatomy-step${this.step + 1}-k${this.k}`; }
+  words() { return this.mode === "look" ? this.el("why").querySelector("p + p").textContent : this.el("basis").textContent; }
 
   // What is shown is in the address, so that a link opens it; the server need not know before a reload.
   address() {
@@ -304,7 +349,7 @@ class Anatomy {
   draw() {
     if (!this.lab.isConnected || !this.plots.map.width) return;
     this.drawMap("map"); this.drawTrace(); this.drawShares();
-    if (this.mode === "look") { this.drawSeries(); this.drawSpectrum(); this.drawScores(); this.explain(); }
+    if (this.mode === "look") { this.drawSeries(); this.drawSpectrum(); this.drawScores(); this.drawLayers(); this.explain(); }
     else this.drawMap("would");
     const { rec, step } = this, slider = this.el("slider");
     if (+slider.value !== step) slider.value = step;
@@ -322,6 +367,7 @@ class Anatomy {
     put("would", codes);
     put("series", [["real series", t.faint], ["noisy state", t.noisy], ["denoised estimate", t.colors[1]]]);
     put("spectrum", [["real data, median", t.faint], ["noisy state", t.noisy], ["denoised estimate", t.colors[1]], ["chosen k", t.text, "dash"]]);
+    put("layers", this.rec.kept ? [["had it been reused", t.colors[1], "box"], ["as the step went on", t.colors[0], "box"]] : []);
     put("scores", [["reused", t.axis, "box"], ["computed (colour: why)", t.colors[3], "box"], ["τ in force", t.colors[1], "dash"]]);
     put("trace", [["eₖ", t.colors[0]], ["computed", t.colors[3], "box"], ["τ in force", t.colors[1], "dash"], ...(this.mode === "whatif" ? [["τ asked for", t.colors[2]]] : [])]);
     put("shares", [["recorded, batch", t.colors[0]], ...(this.mode === "whatif" ? [["predicted", t.colors[1]]] : [])]);
@@ -358,17 +404,18 @@ class Anatomy {
 
   picture(name) {
     const { rec } = this, { codes, ramp } = this.shades();
-    if (name === "would") return this.image(name, (i) => this.would.reasons[i], (v) => codes[v]);
-    if (this.shade === "why") return this.image(name, (i) => rec.reasons[i], (v) => codes[v]);
+    const shown = name === "would" ? (i) => this.would.reasons[i] : (i) => rec.reasons[i];
+    if (name === "would" || this.shade === "why") return [this.image(name, shown, (v) => codes[v]), CODES, shown];
     const read = {
       e: (i, s) => rec.e[i] / rec.at("tau", s), drift: (i) => rec.drift[i], age: (i) => rec.age[i],
       spectrum: (i) => rec.spectrum[i * rec.M + this.channel],
+      reuse: (i, s) => { const { names } = rec.inside; return rec.kept[(s * names.length + names.indexOf("C")) * rec.n + i - s * rec.n]; },
     }[this.shade];
     const some = [];
     for (let i = 0; i < rec.count * rec.n; i += 7) { const v = read(i, Math.floor(i / rec.n)); if (v > 0 && Number.isFinite(v)) some.push(v); }
     some.sort((a, b) => a - b);
     const lo = Math.log(some[Math.floor(some.length * 0.02)] || 1e-6), hi = Math.log(some[Math.floor(some.length * 0.995)] || 1);
-    return this.image(name, (i, s) => { const v = read(i, s); return v > 0 ? clamp((Math.log(v) - lo) / (hi - lo || 1), 0, 1) : 0; }, (v) => ramp[Math.round(v * 255)]);
+    return [this.image(name, (i, s) => { const v = read(i, s); return v > 0 ? clamp((Math.log(v) - lo) / (hi - lo || 1), 0, 1) : 0; }, (v) => ramp[Math.round(v * 255)]), SHADES[this.shade], read];
   }
 
   drawMap(name) {
@@ -376,12 +423,10 @@ class Anatomy {
     if (name === "would" && !this.would) { plot.axes(t, { domain: [0, total], title: "step" }, { domain: [0, n], title: "frequency k" }); return; }
     plot.layer(`${this.stamp} ${this.shade} ${this.channel}`, () => {
       plot.axes(t, { domain: [0, total], title: "step" }, { domain: [0, n], title: "frequency k" });
-      const c = plot.ctx;
-      c.imageSmoothingEnabled = false;
-      c.drawImage(this.picture(name), plot.left + 1, plot.top, plot.right - plot.left - 1, plot.bottom - plot.top);
+      const c = plot.ctx, [sheet, what, value] = this.picture(name);
+      plot.cells(sheet, what, rec.count, n, (s, k) => value(s * n + k, s));
       if (name === "map") {
-        const label = { why: "Decisions", e: "Event score over threshold", drift: "Drift dₖ of the network’s input since it was last computed", age: "Age of the features", spectrum: "Amplitude |Xₖ| of the noisy state" }[this.shade];
-        plot.section.querySelector("h3").textContent = `${label}: step × frequency. Drag, or use the arrow keys.`;
+        plot.section.querySelector("h3").textContent = `${SHADES[this.shade]}: step × frequency. Drag, or use the arrow keys.`;
         c.strokeStyle = t.text; c.setLineDash([2, 3]);
         for (const [first] of rec.policies.slice(1)) { const x = Math.round(plot.x(first)) + 0.5; c.beginPath(); c.moveTo(x, plot.top); c.lineTo(x, plot.bottom); c.stroke(); }
         c.setLineDash([]);
@@ -413,12 +458,11 @@ class Anatomy {
       plot.section.querySelector("h3").textContent = `Event score of k = ${k} over the run`;
       plot.axes(t, { domain: [0, rec.total], title: "step" }, { domain: decadeRange(Math.max(lo, hi * 1e-6) / 1.3, hi * 1.3), log: true, title: "eₖ" });
       plot.line(count, (i) => { const v = rec.e[i * n + k]; return v > 0 && v < 1e30 ? v : NaN; }, t.colors[0], { width: 1.2, start: 0.5 });
-      plot.clipped((c) => {
-        for (let i = 1; i < count; i++) { const why = rec.reasons[i * n + k], v = rec.e[i * n + k]; if (why && v > 0) { c.fillStyle = t.colors[why - 1]; c.beginPath(); c.arc(plot.x(i + 0.5), plot.y(v), 2.2, 0, 6.3); c.fill(); } }
-        c.setLineDash([5, 4]);
-      });
+      const computed = [];
+      for (let i = 1; i < count; i++) { const why = rec.reasons[i * n + k], v = rec.e[i * n + k]; if (why && v > 0) computed.push([i + 0.5, v, t.colors[why - 1], `computed: ${REASONS[why]}`, 2.2]); }
+      plot.dots(computed);
       plot.ctx.setLineDash([5, 4]);
-      plot.line(count, (i) => { const v = rec.at("tau", i); return v > 0 && v < 1e30 ? v : NaN; }, t.colors[1], { width: 1.4, start: 0.5 });
+      plot.line(count, (i) => { const v = rec.at("tau", i); return v > 0 && v < 1e30 ? v : NaN; }, t.colors[1], { width: 1.4, start: 0.5, name: "τ in force" });
       plot.ctx.setLineDash([]);
       if (this.mode === "whatif" && this.policy && this.policy.trigger === rec.trigger && this.policy.tau !== rec.whatif.policy.tau) plot.line(2, () => this.policy.tau, t.colors[2], { width: 2, step: rec.total });
     });
@@ -481,12 +525,11 @@ class Anatomy {
       this.scoreRange = hi ? decadeRange(Math.max(lo, hi * 1e-8), hi) : [0.01, 1]; this.scoreStamp = this.stamp;
     }
     plot.layer(`${this.stamp}`, () => plot.axes(t, { domain: [0, n], title: "frequency k" }, { domain: this.scoreRange, log: true, title: "eₖ" }));
+    plot.dots(Array.from({ length: n }, (_, k) => {
+      const why = rec.reasons[step * n + k];
+      return [k + 0.5, rec.e[step * n + k], why ? t.colors[why - 1] : t.axis, why ? `computed: ${REASONS[why]}` : "reused", why ? 2.8 : 2.2];
+    }));
     plot.clipped((c) => {
-      for (let k = 0; k < n; k++) {
-        const why = rec.reasons[step * n + k];
-        c.fillStyle = why ? t.colors[why - 1] : t.axis;
-        c.beginPath(); c.arc(plot.x(k + 0.5), plot.y(rec.e[step * n + k]), why ? 2.8 : 2.2, 0, 6.3); c.fill();
-      }
       if (tau > 0 && tau < 1e30) { c.strokeStyle = t.colors[1]; c.setLineDash([5, 4]); c.beginPath(); c.moveTo(plot.left, plot.y(tau)); c.lineTo(plot.right, plot.y(tau)); c.stroke(); c.setLineDash([]); }
     });
     this.mark(plot);
@@ -505,7 +548,7 @@ class Anatomy {
     const fact = (name, value) => { const box = element("div"); box.append(element("dt", name), element("dd", value)); facts.append(box); };
     const judged = step > 0 && tau > 0 && tau < 1e30;
     fact("score eₖ", step ? short(e) : "–"); fact("threshold τ", judged ? short(tau) : "–"); fact("input drift dₖ", step ? short(rec.drift[at]) : "–");
-    fact("age", step ? `${rec.age[at]} steps` : "–"); fact("|Xₖ|", short(rec.spectrum[at * rec.M + this.channel])); fact("r before", step ? short(rec.r[step - 1]) : "–");
+    fact("age", step ? `${rec.age[at]} step${rec.age[at] === 1 ? "" : "s"}` : "–"); fact("|Xₖ|", short(rec.spectrum[at * rec.M + this.channel])); fact("r before", step ? short(rec.r[step - 1]) : "–");
     fact("this step", `${percent(rec.at("share", step))} % of tokens`); fact("took", `${short(1000 * rec.at("seconds", step))} ms`);
     fact("policy", `${policy.trigger}${version ? `, change ${version}` : ""}`);
     const parts = [head, element("p", `${code ? "Computed" : "Reused"} because ${sentence}`), facts];

@@ -31,22 +31,19 @@ const extent = (...lists) => {
 };
 // Uniform numbers that depend on (step, frequency) alone, so that a probe does not jump while a slider moves.
 const chance = (i, k) => { let h = (i * 374761393 + k * 668265263) >>> 0; h = Math.imul(h ^ (h >>> 13), 1274126177) >>> 0; return ((h ^ (h >>> 16)) >>> 0) / 4294967296; };
-const bars = (plot, count, value, colour) => plot.clipped((c) => {
-  const w = Math.max(1, plot.x(1) - plot.x(0) - 1);
-  for (let k = 0; k < count; k++) { c.fillStyle = colour(k); const y = plot.y(value(k)); c.fillRect(plot.x(k), y, w, plot.bottom - y); }
-});
-const level = (plot, y, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.setLineDash([5, 4]); c.beginPath(); c.moveTo(plot.left, plot.y(y)); c.lineTo(plot.right, plot.y(y)); c.stroke(); c.setLineDash([]); };
-const upright = (plot, x, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.lineWidth = 1.5; c.beginPath(); c.moveTo(plot.x(x), plot.top); c.lineTo(plot.x(x), plot.bottom); c.stroke(); };
-const heat = (lesson, plot, columns, rows, colour, key) => {
-  if (lesson.sheets[key.name]?.key !== key.key) {
+const level = (plot, y, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.lineWidth = plot.lit === colour ? 3 : 1.5; c.setLineDash([5, 4]); c.beginPath(); c.moveTo(plot.left, plot.y(y)); c.lineTo(plot.right, plot.y(y)); c.stroke(); c.setLineDash([]); };
+const upright = (plot, x, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.lineWidth = plot.lit === colour ? 3.5 : 1.5; c.beginPath(); c.moveTo(plot.x(x), plot.top); c.lineTo(plot.x(x), plot.bottom); c.stroke(); };
+// A map: `value(column, row)` shown by `colour(value, column, row)`, drawn once for a `key`.
+const heat = (lesson, plot, columns, rows, { key, name, value, colour }) => {
+  const { panel } = plot.section.dataset;
+  if (lesson.sheets[panel]?.key !== key) {
     const sheet = document.createElement("canvas"); sheet.width = columns; sheet.height = rows;
     const context = sheet.getContext("2d"), image = context.createImageData(columns, rows), words = new Uint32Array(image.data.buffer);
-    for (let c = 0; c < columns; c++) for (let k = 0; k < rows; k++) words[(rows - 1 - k) * columns + c] = colour(c, k);
+    for (let c = 0; c < columns; c++) for (let k = 0; k < rows; k++) words[(rows - 1 - k) * columns + c] = colour(value(c, k));
     context.putImageData(image, 0, 0);
-    lesson.sheets[key.name] = { key: key.key, sheet };
+    lesson.sheets[panel] = { key, sheet };
   }
-  plot.ctx.imageSmoothingEnabled = false;
-  plot.ctx.drawImage(lesson.sheets[key.name].sheet, plot.left + 1, plot.top, plot.right - plot.left - 1, plot.bottom - plot.top);
+  plot.cells(lesson.sheets[panel].sheet, name, columns, rows, value);
 };
 
 const seriesOf = (d, s) => Float64Array.from({ length: d.N }, (_, i) => (d.fan[(s.series * d.N + i) * d.M + s.channel] - d.mean[s.channel]) / d.std[s.channel]);
@@ -54,6 +51,7 @@ const seriesControls = (d) => [
   { name: "series", label: "Series", low: 0, high: d.F - 1, start: 0, text: (v) => `${v + 1} of ${d.F}` },
   ...(d.M > 1 ? [{ name: "channel", label: "Channel", low: 0, high: d.M - 1, start: 0, text: (v) => d.channels[v] }] : []),
 ];
+const complex = (re, im) => `${re.toFixed(2)} ${im < 0 ? "−" : "+"} ${Math.abs(im).toFixed(2)} i`;
 const vpA = (d, t) => Math.exp(-0.25 * t * t * (d.beta_max - d.beta_min) - 0.5 * t * d.beta_min);
 
 const LESSONS = {
@@ -69,7 +67,8 @@ const LESSONS = {
       for (let k = 0; k <= s.K; k++) { fullRe[k] = re[k]; fullIm[k] = im[k]; if (twice(k, d.N) === 2) { fullRe[d.N - k] = re[k]; fullIm[d.N - k] = -im[k]; } }
       return { x, re, im, low: inverse(fullRe, fullIm)[0], energy, captured: captured.map((v) => v / sum), sum };
     },
-    values: (d, s, r) => [["K", s.K, "cutoff"], ["n", d.n, `frequencies of N = ${d.N} steps`], ["Σ |X₀..K|² / Σ |X|²", `${(100 * r.captured[s.K]).toFixed(1)} %`, "energy captured"],
+    values: (d, s, r, t) => [["xᵢ", `N = ${d.N}`, "steps of the series", { time: t.noisy }], ["K", s.K, "cutoff", { spectrum: t.colors[0], energy: t.colors[0] }], ["|X_K|", short(Math.sqrt(r.energy[s.K] / twice(s.K, d.N))), `coefficient at K, of n = ${d.n}`, { spectrum: t.colors[1] }],
+      ["w_K", twice(s.K, d.N), "coefficients this token stands for"], ["x low-pass", `${s.K + 1} of ${d.n}`, "frequencies left in it", { time: t.colors[1] }], ["Σ |X₀..K|² / Σ |X|²", `${(100 * r.captured[s.K]).toFixed(1)} %`, "energy captured", { energy: t.colors[0] }],
       ["residual", short(Math.sqrt(Math.max(0, r.sum * (1 - r.captured[s.K])) / d.N)), "root mean square of what is gone"]],
     draw(lab, d, s, r, t) {
       const { time, spectrum, energy } = lab.plots;
@@ -77,7 +76,7 @@ const LESSONS = {
       time.line(d.N, (i) => r.x[i], t.noisy, { width: 1.2, step: d.time.step }); time.line(d.N, (i) => r.low[i], t.colors[1], { width: 2.2, step: d.time.step });
       const size = r.energy.map((e, k) => Math.sqrt(e / twice(k, d.N))), top = Math.max(...size);
       spectrum.axes(t, { domain: [0, d.n], title: "frequency k" }, { domain: decadeRange(top * 1e-4, top * 1.2), log: true, title: "|Xₖ|" });
-      bars(spectrum, d.n, (k) => size[k], (k) => (k <= s.K ? t.colors[1] : t.faint)); upright(spectrum, s.K + 1, t.colors[0]);
+      spectrum.bars(d.n, (k) => size[k], (k) => (k <= s.K ? t.colors[1] : t.faint)); upright(spectrum, s.K + 1, t.colors[0]);
       energy.axes(t, { domain: [0, d.n], title: "K" }, { domain: [0, 100], title: "% of the energy" });
       energy.line(d.n, (k) => 100 * r.captured[k], t.colors[0], { width: 2, start: 0.5 }); upright(energy, s.K + 1, t.colors[0]);
     },
@@ -99,7 +98,8 @@ const LESSONS = {
       const [a, b] = inverse(R, I);
       return { x, a, b, R, I, residue: b.reduce((m, v) => Math.max(m, Math.abs(v)), 0) };
     },
-    values: (d, s, r) => [["max |Im x|", r.residue < 1e-9 ? "0" : short(r.residue), r.residue < 1e-9 ? "a real series" : "not a real series"], ["N", d.N, "coefficients"], ["n = ⌊N/2⌋ + 1", d.n, "tokens that say everything"],
+    values: (d, s, r, t) => [["X_k", complex(r.R[s.k], r.I[s.k]), `k = ${s.k}, edited`, { full: t.colors[1], real: t.colors[1] }], ["X_N−k", complex(r.R[d.N - s.k], r.I[d.N - s.k]), `N − k = ${d.N - s.k}, its mirror`, { full: s.both ? t.colors[1] : t.faint }],
+      ["max |Im x|", r.residue < 1e-9 ? "0" : short(r.residue), r.residue < 1e-9 ? "a real series" : "not a real series", { imaginary: r.residue < 1e-9 ? t.good : t.bad }], ["N", d.N, "coefficients", { full: t.faint }], ["n = ⌊N/2⌋ + 1", d.n, "tokens that say everything", { full: t.colors[0] }],
       ["N / n", (d.N / d.n).toFixed(2), "times less work in every linear layer"], ["(N / n)²", ((d.N / d.n) ** 2).toFixed(2), "times less work in attention"]],
     draw(lab, d, s, r, t) {
       const { real, imaginary, full } = lab.plots, [lo, hi] = extent(r.x, r.a);
@@ -109,7 +109,7 @@ const LESSONS = {
       imaginary.line(d.N, (i) => r.b[i], r.residue < 1e-9 ? t.good : t.bad, { width: 2, step: d.time.step });
       const size = r.R.map((v, k) => Math.hypot(v, r.I[k])), top = Math.max(...size);
       full.axes(t, { domain: [0, d.N], title: "k = 0 .. N − 1" }, { domain: decadeRange(top * 1e-4, top * 1.2), log: true, title: "|Xₖ|" });
-      bars(full, d.N, (k) => size[k], (k) => (k === s.k || (s.both && k === d.N - s.k) ? t.colors[1] : k < d.n ? t.colors[0] : t.faint)); upright(full, d.n, t.text);
+      full.bars(d.N, (k) => size[k], (k) => (k === s.k || (s.both && k === d.N - s.k) ? t.colors[1] : k < d.n ? t.colors[0] : t.faint)); upright(full, d.n, t.text);
     },
     legend: (t) => ({ real: [["before", t.noisy], ["after", t.colors[1]]], full: [["the n tokens", t.colors[0], "box"], ["their mirror: nothing new", t.faint, "box"], ["edited", t.colors[1], "box"]] }),
   },
@@ -122,19 +122,21 @@ const LESSONS = {
       const snr = Float64Array.from({ length: d.n }, (_, k) => a * a * d.v[k] / (sd * sd));
       return { a, s: sd, snr, x, noisy: x.map((v, i) => a * v + sd * d.noise[i]), above: snr.filter((v) => v > 1).length };
     },
-    values: (d, s, r) => [["t", LABELS.t(s.t), "1 is noise, 0 is data"], ["a", short(r.a), "scale of the data"], ["s", short(r.s), "scale of the noise"], ["log(a/s)", Math.log(r.a / r.s).toFixed(2), "the clock of the cache"],
-      ["a² vₖ > s²", `${r.above} of ${d.n}`, "frequencies above the noise"]],
+    values: (d, s, r, t) => [["t", LABELS.t(s.t), "1 is noise, 0 is data", { map: t.colors[0] }], ["a", short(r.a), "scale of the data: a z₀ is lit", { time: t.colors[1] }], ["s", short(r.s), "scale of the noise: s² is lit", { power: t.text }], ["z_t", "a z₀ + s ε", "the noisy series", { time: t.noisy }], ["v_k", `${short(Math.min(...d.v))} to ${short(Math.max(...d.v))}`, "variances of the tokens", { power: r.above ? t.colors[1] : t.faint }],
+      ["SNR_k", `${short(Math.min(...r.snr))} to ${short(Math.max(...r.snr))}`, "a² vₖ / s²", { power: r.above ? t.colors[1] : t.faint }], ["β₀, β₁", `${d.beta_min}, ${d.beta_max}`, "of the noise schedule"], ["log(a/s)", Math.log(r.a / r.s).toFixed(2), "the clock of the cache"],
+      ["a² vₖ > s²", `${r.above} of ${d.n}`, "frequencies above the noise", { power: r.above ? t.colors[1] : t.faint }]],
     draw(lab, d, s, r, t) {
       const { power, map, time } = lab.plots, v = d.v, top = Math.max(...v), low = Math.min(...v);
       power.axes(t, { domain: [0, d.n], title: "frequency k" }, { domain: decadeRange(Math.max(low * 0.1, top * 1e-5), Math.max(top, 1) * 1.2), log: true, title: "variance" });
-      bars(power, d.n, (k) => r.a ** 2 * v[k], (k) => (r.snr[k] > 1 ? t.colors[1] : t.faint)); level(power, r.s ** 2, t.text);
+      power.bars(d.n, (k) => r.a ** 2 * v[k], (k) => (r.snr[k] > 1 ? t.colors[1] : t.faint)); level(power, r.s ** 2, t.text);
       map.axes(t, { domain: [0, 1], title: "1 − t: noise to the left, data to the right" }, { domain: [0, d.n], title: "frequency k" });
       const word = (c) => { const [q, g, b] = rgb(c); return (255 << 24 | b << 16 | g << 8 | q) >>> 0; }, low_ = rgb(t.reused), high = rgb(t.colors[1]), ones = word(t.text);
       const ramp = Array.from({ length: 101 }, (_, i) => word(mix(low_, high, i / 100)));
-      heat(lab, map, 300, d.n, (c, k) => {
-        const a = vpA(d, 1 - c / 300), z = Math.log10(a * a * v[k] / -Math.expm1(2 * Math.log(a)));
-        return Math.abs(z) < 0.06 ? ones : ramp[Math.round(100 * clampTo((z + 4) / 8, 0, 1))];
-      }, { name: "map", key: `${lab.stamp}` });
+      heat(lab, map, 300, d.n, {
+        key: `${lab.stamp}`, name: "log10 of the signal-to-noise ratio; x in 300ths of 1 − t",
+        value: (c, k) => { const a = vpA(d, 1 - c / 300); return Math.log10(a * a * v[k] / -Math.expm1(2 * Math.log(a))); },
+        colour: (z) => (Math.abs(z) < 0.06 ? ones : ramp[Math.round(100 * clampTo((z + 4) / 8, 0, 1))]),
+      });
       upright(map, 1 - s.t / 1000, t.colors[0]);
       time.axes(t, { domain: [0, (d.N - 1) * d.time.step], title: d.time.title }, { domain: extent(r.x, [-3, 3]), title: "x_t = a x + s ε" });
       time.line(d.N, (i) => r.noisy[i], t.noisy, { width: 1, step: d.time.step }); time.line(d.N, (i) => r.a * r.x[i], t.colors[1], { width: 2, step: d.time.step });
@@ -161,9 +163,11 @@ const LESSONS = {
       }
       return out;
     },
-    values: (d, s, r) => {
+    values: (d, s, r, t) => {
+      const half = d.count >> 1, typical = (x) => short([...x.subarray(half * d.n, (half + 1) * d.n)].sort((a, b) => a - b)[d.n >> 1]);
       const middle = (x) => { const v = [...x].filter(Number.isFinite).sort((a, b) => a - b); return v.length ? `${(100 * v[v.length >> 1]).toFixed(1)} %` : "–"; };
-      return [["h", s.h, "steps"], ["s²/a |Δ score| / |D|", middle(r.score), "score kept, median"], ["|Δ D| / |D|", middle(r.D), "D kept, median"], ["|c_out Δ F| / |D|", middle(r.F), "F kept, median"]];
+      return [["h", s.h, "steps"], ["s²/a |Δ score| / |D|", middle(r.score), "score kept, median", { curves: t.colors[0] }], ["|Δ D| / |D|", middle(r.D), "D kept, median", { curves: t.colors[1] }], ["|c_out Δ F| / |D|", middle(r.F), "F kept, median", { curves: t.colors[3] }],
+        ["c_skip", typical(d.c_skip), `at step ${half + 1}, typical token`], ["c_out", typical(d.c_out), `at step ${half + 1}, typical token`], ["c_in", typical(d.c_in), `at step ${half + 1}, typical token`], ["a, s", `${short(d.a[half])}, ${short(d.s[half])}`, `at step ${half + 1}, t = ${short(d.t[half])}`]];
     },
     draw(lab, d, s, r, t) {
       const { curves, map } = lab.plots, all = ["score", "D", "F"].flatMap((name) => [...r[name]]).filter((v) => v > 0);
@@ -171,12 +175,16 @@ const LESSONS = {
       [["score", 0], ["D", 1], ["F", 3]].forEach(([name, c]) => curves.line(d.count, (i) => (r[name][i] > 0 ? r[name][i] : NaN), t.colors[c], { width: 2, start: 0.5 }));
       map.axes(t, { domain: [0, d.count], title: "step" }, { domain: [0, d.n], title: "frequency k" });
       const low = rgb(t.reused), high = rgb(t.colors[3]), ramp = Array.from({ length: 101 }, (_, i) => { const [q, g, b] = rgb(mix(low, high, i / 100)); return (255 << 24 | b << 16 | g << 8 | q) >>> 0; });
-      heat(lab, map, d.count, d.n, (i, k) => {
-        if (i < s.h) return ramp[0];
-        let up = 0;
-        for (let c = 0; c < d.width; c++) up += (d.F[(i * d.n + k) * d.width + c] - d.F[((i - s.h) * d.n + k) * d.width + c]) ** 2;
-        return ramp[Math.round(100 * clampTo((Math.log10(up + 1e-12) + 4) / 4.5, 0, 1))];
-      }, { name: "map", key: `${lab.stamp} ${s.h}` });
+      heat(lab, map, d.count, d.n, {
+        key: `${lab.stamp} ${s.h}`, name: "|Δ F|²",
+        value: (i, k) => {
+          if (i < s.h) return 0;
+          let up = 0;
+          for (let c = 0; c < d.width; c++) up += (d.F[(i * d.n + k) * d.width + c] - d.F[((i - s.h) * d.n + k) * d.width + c]) ** 2;
+          return up;
+        },
+        colour: (up) => ramp[Math.round(100 * clampTo((Math.log10(up + 1e-12) + 4) / 4.5, 0, 1))],
+      });
     },
     legend: (t) => ({ curves: [["score kept", t.colors[0]], ["D kept", t.colors[1]], ["F kept, the rest renewed", t.colors[3]]], map: [["still", t.reused, "box"], ["changing (log scale)", t.colors[3], "box"]] }),
   },
@@ -206,19 +214,28 @@ const LESSONS = {
       for (let c = 0; c < w; c++) drift += (rec.p[a + c] - rec.p[b + c]) ** 2;
       return drift * rec.weight(r.policy, i, k);
     },
-    values: (d, s, r) => {
-      const count = [0, 0, 0, 0, 0];
+    values(d, s, r, t) {
+      let top = 0;
+      for (let k = 0; k < d.n; k++) if (this.score(r, s.i, k) > this.score(r, s.i, top)) top = k;
+      const e = this.score(r, s.i, top), count = [0, 0, 0, 0, 0];
       for (const code of r.reasons) count[code]++;
-      return [["τ", short(r.policy.tau), "threshold"], ["|S| / n", `${(100 * r.mean).toFixed(1)} %`, "tokens computed"], ["events", `${(100 * count[2] / r.reasons.length).toFixed(1)} %`, "score above τ"], ["low band", `${(100 * count[1] / r.reasons.length).toFixed(1)} %`, "k ≤ K"],
+      return [["τ", short(r.policy.tau), "threshold", { scores: t.colors[1] }], ["eₖ", short(e), `largest at this step: k = ${top}`, { scores: r.reasons[s.i * d.n + top] ? t.colors[r.reasons[s.i * d.n + top] - 1] : t.axis }], ["dₖ", short(e / r.rec.weight(r.policy, s.i, top)), `its drift since step ${r.last[s.i * d.n + top] + 1}`], ["ε + |zₖ|²", s.weigh ? short(r.rec.weight(r.policy, s.i, top)) : "1", s.weigh ? `its energy, ε = ${r.policy.energy_eps}` : "weighting is off"],
+        ["|S| / n", `${(100 * r.mean).toFixed(1)} %`, "tokens computed", { share: t.colors[0] }], ["events", `${(100 * count[2] / r.reasons.length).toFixed(1)} %`, "score above τ"], ["low band", `${(100 * count[1] / r.reasons.length).toFixed(1)} %`, "k ≤ K"],
         ["probes", `${(100 * count[3] / r.reasons.length).toFixed(1)} %`, "drawn at random"], ["refresh", `${(100 * count[4] / r.reasons.length).toFixed(1)} %`, "every R steps"]];
     },
     draw(lab, d, s, r, t) {
       const { map, scores, share } = lab.plots, words = [t.reused, ...t.colors.slice(0, 4)].map((c) => { const [q, g, b] = rgb(c); return (255 << 24 | b << 16 | g << 8 | q) >>> 0; });
       map.axes(t, { domain: [0, d.count], title: "step" }, { domain: [0, d.n], title: "frequency k" });
-      heat(lab, map, d.count, d.n, (i, k) => words[r.reasons[i * d.n + k]], { name: "map", key: `${lab.stamp} ${this.key}` });
+      heat(lab, map, d.count, d.n, {
+        key: `${lab.stamp} ${this.key}`, name: CODES,
+        value: (i, k) => r.reasons[i * d.n + k], colour: (code) => words[code],
+      });
       upright(map, s.i + 0.5, t.text);
       scores.axes(t, { domain: [0, d.n], title: "frequency k" }, { domain: [1e-6, 1e3], log: true, title: s.weigh ? "eₖ = dₖ (ε + |Xₖ|²)" : "eₖ = dₖ" });
-      scores.clipped((c) => { for (let k = 0; k < d.n; k++) { const why = r.reasons[s.i * d.n + k]; c.fillStyle = why ? t.colors[why - 1] : t.axis; c.beginPath(); c.arc(scores.x(k + 0.5), scores.y(this.score(r, s.i, k)), why ? 2.8 : 2.2, 0, 6.3); c.fill(); } });
+      scores.dots(Array.from({ length: d.n }, (_, k) => {
+        const why = r.reasons[s.i * d.n + k];
+        return [k + 0.5, this.score(r, s.i, k), why ? t.colors[why - 1] : t.axis, why ? `computed: ${REASONS[why]}` : "reused", why ? 2.8 : 2.2];
+      }));
       level(scores, r.policy.tau, t.colors[1]);
       let sum = 0;
       const soFar = Float64Array.from(r.shares, (v, i) => { sum += v; return 100 * sum / (i + 1); });
@@ -234,7 +251,13 @@ class Lesson {
     this.root = root; this.lab = root.querySelector(".lab"); this.renders = 0; this.stamp = 0;
     this.observer = new ResizeObserver(() => { for (const p of Object.values(this.plots || {})) p.fit(); this.dirty(); });
     this.observer.observe(this.lab);
+    this.lab.querySelector('[data-el="take"]').append(takeAwayMenu(this));
   }
+
+  // ---- what a saved picture says of itself
+  title() { return `Lesson: ${this.key}`; }
+  caption() { return [this.key, ...Object.entries(this.inputs).filter(([, { control }]) => control.kind !== "check").map(([name, { said, control }]) => `${control.label} ${said.textContent}`)].join(" · "); }
+  file() { return `lesson-${this.data.lesson}`; }
 
   close() { this.observer.disconnect(); this.silence(); clearTimeout(this.later); }
 
@@ -253,7 +276,7 @@ class Lesson {
   }
 
   build() {
-    const grid = this.lab.querySelector(".grid"), box = this.lab.querySelector(".controls");
+    const grid = this.lab.querySelector(".grid"), box = this.lab.querySelector(".inputs");
     grid.replaceChildren(); box.replaceChildren();
     this.plots = {}; this.state = { channel: 0, series: 0 }; this.inputs = {};
     for (const [name, title, wide, drag] of this.lesson.panels) {
@@ -301,14 +324,34 @@ class Lesson {
       else { if (+input.value !== state[name]) input.value = state[name]; said.textContent = (control.text || String)(state[name]); }
     }
     lesson.draw(this, data, state, result, theme);
-    this.lab.querySelector(".values").replaceChildren(...lesson.values(data, state, result).map(([symbol, value, help]) => {
-      const box = document.createElement("div"), dt = document.createElement("dt"), dd = document.createElement("dd"), small = document.createElement("small");
-      dt.textContent = symbol; dd.textContent = value; small.textContent = help; dd.append(small); box.append(dt, dd);
-      return box;
-    }));
+    this.tiles(lesson.values(data, state, result, theme));
     this.hear(lesson.sound ? lesson.sound(data, state, result) : null);
     Object.assign(this.lab.dataset, { renders: ++this.renders, lesson: data.lesson });
     this.address();
+  }
+
+  // Symbols of the formula with their values; one that is a trace lights it up while it is pointed at or focused.
+  tiles(values) {
+    const list = this.lab.querySelector(".values");
+    while (list.children.length > values.length) list.lastElementChild.remove();
+    values.forEach(([symbol, value, help, lights], i) => {
+      let box = list.children[i];
+      if (!box) {
+        box = document.createElement("div"); box.innerHTML = "<dt></dt><dd><span></span><small></small></dd>";
+        for (const [event, on] of [["pointerenter", true], ["focus", true], ["pointerleave", false], ["blur", false]]) box.addEventListener(event, () => this.light(on ? box : null));
+        list.append(box);
+      }
+      const put = (query, text) => { const node = box.querySelector(query); if (node.textContent !== String(text)) node.textContent = text; };
+      put("dt", symbol); put("span", value); put("small", help);
+      box.lights = lights; box.classList.toggle("lights", !!lights);
+      if (lights) { box.tabIndex = 0; box.style.setProperty("--c", Object.values(lights)[0]); box.title = "Point here to light up its trace"; } else { box.removeAttribute("tabindex"); box.removeAttribute("title"); }
+    });
+  }
+
+  light(box) {
+    for (const [name, plot] of Object.entries(this.plots)) plot.lit = (box && box.lights && box.lights[name]) || null;
+    this.lab.dataset.lit = (box && box.lights && Object.keys(box.lights).join(" ")) || "";
+    this.dirty();
   }
 
   hear(tone) {

@@ -44,6 +44,7 @@ class Lab {
       this.lab.querySelector(".tiles").append(box);
       this.tiles[key] = box.querySelector("dd");
     }
+    this.lab.querySelector('[data-el="take"]').append(takeAwayMenu(this));
     this.wire();
   }
 
@@ -380,8 +381,7 @@ class Lab {
       pic.done = count;
     }
     const c = plot.ctx;
-    c.imageSmoothingEnabled = false;
-    if (count) c.drawImage(pic.sheet, plot.left + 1, plot.top, plot.right - plot.left - 1, plot.bottom - plot.top);
+    if (count) plot.cells(pic.sheet, CODES, count, n, (s, k) => reasons[s * n + k]);
     else if (ENDED.has(this.store.now?.status)) plot.note(t, "no step was taken");
     else plot.note(t, hello.run ? "waiting for the first step" : "Each column is one step, each row one frequency: coloured where the network computes, grey where it reuses.");
     c.strokeStyle = t.text; c.setLineDash([2, 3]);
@@ -432,13 +432,12 @@ class Lab {
     const domain = this.span("scores", (see) => { for (let i = from; i < count * n; i++) see(scores[i]); }, on ? [this.value("tau"), force] : []);
     plot.axes(t, { domain: [0, n], title: "frequency k" }, { domain, log: true, title: "eₖ" });
     if (!count) { plot.note(t, on || this.store.hello.run ? "drag τ: above the line is recomputed" : ""); return; }
+    const at = (count - 1) * n;
+    plot.dots(Array.from({ length: n }, (_, k) => {
+      const why = reasons[at + k];
+      return [k + 0.5, scores[at + k], why ? t.colors[why - 1] : t.axis, why ? `computed: ${REASONS[why]}` : "reused", why ? 2.8 : 2.2];
+    }));
     plot.clipped((c) => {
-      const at = (count - 1) * n;
-      for (let k = 0; k < n; k++) {
-        const why = reasons[at + k];
-        c.fillStyle = why ? t.colors[why - 1] : t.axis;
-        c.beginPath(); c.arc(plot.x(k + 0.5), plot.y(scores[at + k]), why ? 2.8 : 2.2, 0, 6.3); c.fill();
-      }
       if (on && Number.isFinite(force)) {
         c.strokeStyle = t.colors[1]; c.setLineDash([5, 4]); c.beginPath(); c.moveTo(plot.left, plot.y(force)); c.lineTo(plot.right, plot.y(force)); c.stroke(); c.setLineDash([]);
       }
@@ -452,7 +451,7 @@ class Lab {
     const extra = ["tau_safe", "tau_warn"].filter((f) => this.active(f)).map((f) => this.value(f));
     const domain = this.span("intensity", (see) => { for (let i = 0; i < count; i++) { see(r(i)); see(mean(i)); } }, extra);
     plot.axes(t, { domain: [0, hello.steps], title: "step" }, { domain, log: true, title: "r = |C − C_prev|² / |C_prev|²" });
-        plot.clipped((c) => {
+    plot.clipped((c) => {
       for (const { field, color } of HANDLES.filter((h) => h.panel === "intensity" && this.active(h.field) && this.value(h.field) > 0)) {
         c.strokeStyle = t.colors[color]; c.lineWidth = 2; c.beginPath();
         c.moveTo(plot.left, plot.y(this.value(field))); c.lineTo(plot.right, plot.y(this.value(field))); c.stroke();
@@ -469,6 +468,14 @@ class Lab {
     if (!count) return;
     for (let b = 0; b < bandCount; b++) plot.line(count, (i) => { const v = bands[i * bandCount + b]; return v > 0 ? v : NaN; }, this.bandColor(b), { start: 0.5 });
   }
+
+  // ---- what a saved picture says of itself
+  title() { return "A live run"; }
+  caption() {
+    const { hello, count, policy } = this.store;
+    return `${hello.channels[this.channel]} · step ${count} of ${hello.steps} · ${policy.trigger}, τ = ${short(policy.tau)}, K = ${policy.k_low}`;
+  }
+  file() { return `live-step${this.store.count}`; }
 
   drawBar() {
     const { store } = this, { now, hello, count, sums } = store;

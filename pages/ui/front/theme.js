@@ -1,6 +1,7 @@
 // Colours of the theme that the visitor sees, and numbers as people read them: shared by every canvas.
 
 const REASONS = ["reused", "low band", "event", "probe", "refresh"];
+const CODES = `reason (${REASONS.map((what, code) => `${code} ${what}`).join(", ")})`;
 
 const rgb = (text) => {
   const c = document.createElement("canvas").getContext("2d");
