@@ -140,7 +140,7 @@ def study(task: Task, out: Path) -> dict[str, Any]:
         {
             "row": row.config.name,
             "speedup": vars(row.speedup_twin),
-            "intervals_overlap": row.quality.overlaps(e.row(SLOWEST).quality),
+            "intervals_overlap": bool(row.quality.overlaps(e.row(SLOWEST).quality)),
         }
         for row in e.rows
         if row.config.solver == "euler_maruyama" and row.speedup_twin is not None
