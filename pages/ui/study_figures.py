@@ -38,12 +38,15 @@ def cost_of(rung: Rung, axis: str) -> Span:
 
 
 def change_of(point: Point, reference: Point) -> Span | None:
-    """Quality of a point less that of the uncached run on the same samples, in % of it, with its 95% interval."""
-    theirs = reference.at(point.last.num)
-    if theirs is None:
-        return None
+    """Quality of a point less that of the uncached run on the same samples, in % of it, with its 95% interval.
+
+    None where there is nothing to take a share of: relative L2 is told against the uncached run, which has none.
+    """
     if point.number == reference.number:
         return 0.0, 0.0, 0.0
+    theirs = reference.at(point.last.num)
+    if theirs is None or reference.last.quality == 0:
+        return None
     value, low, high = (100 * x / reference.last.quality for x in point.last.change(theirs))
     return value, low, high
 
@@ -98,7 +101,7 @@ def words(point: Point, reference: Point) -> list[str]:
         f"{spanned(cost_of(last, 'seconds'), unit=' ms')} a sample, {figure(last.flops / 1e9)} GFLOP"
     )
     change = change_of(point, reference)
-    if reference.last.quality > 0 and change is not None and point.number != REFERENCE:
+    if change is not None and point.number != REFERENCE:
         lines.append(f"distance {spanned(change, unit='%', sign='+')} against uncached")
     lines.append(f"quality {spanned((last.quality, last.low, last.high))} on {last.num} samples")
     if point.setting.policy is not None:
