@@ -298,8 +298,8 @@ PRESETS: dict[str, CachePolicy] = {
     "quality": CachePolicy(trigger="log_snr", tau=0.06, clock="profile", predictor="linear"),
     "balanced": CachePolicy(trigger="log_snr", tau=0.2, clock="profile", predictor="linear"),
     "fast": CachePolicy(trigger="log_snr", tau=0.45, clock="profile", predictor="linear"),
-    # For dpmpp_2m on the profile grid with 40 steps: 7 network calls, each step between them a prediction.
-    "multistep": CachePolicy(trigger="log_snr", tau=1.3, clock="profile", predictor="linear"),
+    # For dpmpp_2m on the profile grid with 40 steps: 5 network calls, each step between them a prediction.
+    "multistep": CachePolicy(trigger="log_snr", tau=1.8, clock="profile", predictor="linear"),
     "paper": CachePolicy(
         trigger="paper",
         tau=0.01,

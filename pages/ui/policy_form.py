@@ -17,7 +17,7 @@ DEFAULT_INTERVAL = 10
 
 PRESET_HELP = (
     "exact: no cache at all. quality, balanced, fast: refresh everything on a schedule of the noise level, ever "
-    "more rarely. multistep: for DPM-Solver++ on the profile grid with 40 steps, 7 of them network calls. paper: the "
+    "more rarely. multistep: for DPM-Solver++ on the profile grid with 40 steps, 5 of them network calls. paper: the "
     "published rule, as it is. Any change of a field makes it custom."
 )
 
