@@ -130,8 +130,8 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# Leaving out tokens beside a solver with few calls\n",
         f"Written by `python -m benchmarks.token_skipping`: DPM-Solver++(2M), {results['calls']} calls on the profile"
-        f" grid, {results['num']} samples. Relative L2 to the uncached run with as many calls on the same noise; `two calls"
-        " fewer` is the uncached run that makes two calls less.\n",
+        f" grid, {results['num']} samples. Relative L2 to the uncached run with as many calls on the same noise;"
+        " `two calls fewer` is the uncached run that makes two calls less.\n",
         "| data | tau | tokens run | skipped | outputs only | two calls fewer |",
         "|---|---|---|---|---|---|",
     ]

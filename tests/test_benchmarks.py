@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import paper_tables, rules, trigger_study
+from benchmarks import paper_tables, rules, token_skipping, trigger_study
 from e2crf_core.evaluation import load_configs
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import CachePolicy
@@ -76,3 +76,17 @@ def test_the_effect_of_a_token_peaks_where_its_signal_emerges(model: ScoreModel)
     emerges = -0.5 * np.log(model.v.mean(-1).numpy())
     inside = np.abs(emerges) < 3
     np.testing.assert_allclose(peak[inside], emerges[inside], atol=0.35)
+
+
+def test_skipping_nothing_is_the_uncached_run_and_a_higher_tau_skips_more(model: ScoreModel) -> None:
+    plan = token_skipping.plan_of(8)
+    masks = [token_skipping.needed(model, 8, tau, num=4) for tau in (0.0, 0.02, 0.2)]
+    assert all(mask[0].all() for mask in masks)
+    assert masks[0].sum() >= masks[1].sum() > masks[2].sum()
+    every = np.ones_like(masks[0])
+    plain = Sampler(model, **plan, cached=False).sample(3).tokens
+    np.testing.assert_allclose(
+        token_skipping.OutputsOnly(model, every, **plan).sample(3).tokens, plain, atol=1e-9
+    )
+    held = token_skipping.OutputsOnly(model, masks[2], **plan).sample(3).tokens
+    assert np.abs(held - plain).max() > 1e-3
