@@ -24,7 +24,7 @@ from pages.ui.takeaway import chart, data_buttons
 from pages.ui.theme import palette
 
 TRIGGERS, SOLVERS, TABLES = "triggers", "solvers", "tables"
-VIEWS = {TRIGGERS: "Triggers", SOLVERS: "Solvers and caches", TABLES: "Published tables"}
+VIEWS = {SOLVERS: "Solvers and caches", TRIGGERS: "Triggers", TABLES: "Published tables"}
 
 COSTS: dict[str, tuple[str, Callable[[ev.Setting], float]]] = {
     "tokens": ("share of tokens recomputed (%)", lambda s: 100 * s.token_share),
@@ -138,7 +138,7 @@ def triggers_view() -> None:
         missing(
             "trigger study",
             STUDY,
-            "about 20 minutes a data set",
+            "about 10 minutes a data set",
             f"{STUDY} --quick",
             "about 2 minutes a data set",
         )
@@ -282,7 +282,11 @@ def solvers_view() -> None:
     files = ev.result_files("solver_study")
     if not files:
         missing(
-            "solver study", SOLVER_STUDY, "see its first lines", f"{SOLVER_STUDY} --quick", "a few minutes"
+            "solver study",
+            SOLVER_STUDY,
+            "about half an hour",
+            f"{SOLVER_STUDY} --checkpoints wind --num 8 --repeats 3",
+            "a few minutes",
         )
         return
     path = chosen_file("solver_study", files)

@@ -191,7 +191,7 @@ class TestPage:
             assert "cores" in at.info[0].value
 
     def test_a_visitor_reads_the_study_and_turns_its_axes(self, filled):
-        at = opened()
+        at = opened(view="triggers")
         assert len(at.get("plotly_chart")) == 2
         said = text(at)
         assert "they pay" in said and "they lose" in said and "not told apart" in said
@@ -212,7 +212,7 @@ class TestPage:
         assert set(frame["data set"]) == {"wind"} and len(frame) == 1 + 4 * len(SHARES) + 1
 
     def test_a_link_opens_what_its_sender_saw_and_nonsense_is_left_out(self, filled):
-        at = opened(sets="wind,mars", families="gain, hold;none", share="7%", cost="money")
+        at = opened(view="triggers", sets="wind,mars", families="gain, hold;none", share="7%", cost="money")
         assert at.session_state["sets"] == ["wind"] and at.session_state["families"] == ["gain, hold"]
         assert at.session_state["share"] == "5%" and at.session_state["cost"] == "tokens"
 

@@ -280,5 +280,7 @@ def solvers_chart(
                 )
             )
     figure.update_xaxes(title=x_title, **log_axis([m.x for m in marks]))
-    figure.update_yaxes(title=y_title)
+    # Distances span decades where a solver fails: on a plain axis one such row would flatten all others.
+    heights = [y for m in marks for y in m.y if y > 0]
+    figure.update_yaxes(title=y_title, **(log_axis(heights) if min(m.y[0] for m in marks) > 0 else {}))
     return _quiet(figure, 520)
