@@ -32,10 +32,12 @@ MARGIN = {"paper": 0.05, "gain": 0.05}
 """Factor, as its logarithm, by which a predicted share of tokens may be off whatever was changed."""
 MARGIN_BY_TAU = {"gain": 0.65}
 """The same for each unit of log(tau / recorded tau): a token's gain falls when others are computed less often, which no
-record of another threshold tells. Measured by `python -m benchmarks.whatif_law`: at tau x 3 either way a predicted
-share was off by up to 30% on ECG and by up to 76% on household, always towards the recorded one."""
+record of another threshold tells. Measured by `python -m benchmarks.whatif_law`: for tau up to 3 times larger or
+smaller a predicted share was off by up to 31% on ecg, 37% on wind, 7% on stocks and 76% on household."""
 INTENSITY_MARGIN = 0.05
-"""Further relative error where r decides, because it is taken as recorded."""
+"""Further logarithm where r decides, because it is taken as recorded."""
+INTENSITY_ELSEWHERE = 0.35
+"""The same where another trigger was recorded, whose r differs: `benchmarks.whatif_law` found up to 47% on stocks."""
 RESAMPLES = 200
 TIME_MARGIN = 0.15
 """Relative error of seconds to allow for: so much the same work differs from run to run on a machine in use."""
@@ -150,7 +152,9 @@ def refusal(archive: Archive, policy: CachePolicy) -> str | None:
 
 def margin(policy: CachePolicy, recorded: CachePolicy) -> float:
     """Logarithm of the factor by which a predicted share may be off; 0 where decisions depend on the clock alone."""
-    by_intensity = INTENSITY_MARGIN if policy.tau_safe or policy.tau_warn else 0.0
+    by_intensity = 0.0
+    if policy.tau_safe or policy.tau_warn:
+        by_intensity = INTENSITY_MARGIN if policy.trigger == recorded.trigger else INTENSITY_ELSEWHERE
     by_tau = MARGIN_BY_TAU.get(policy.trigger, 0.0) * abs(math.log(policy.tau / recorded.tau))
     return MARGIN.get(policy.trigger, 0.0) + by_intensity + by_tau
 

@@ -1,6 +1,9 @@
 """What-if against the real run: schedules are exact, drift is close, what cannot be told is refused."""
 
+import json
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from e2crf_core.archive import of_handle
 from e2crf_core.errors import LabError
 from e2crf_core.policy import PRESETS, CachePolicy
 from e2crf_core.run import RunHandle, RunSpec
-from e2crf_core.whatif import cost_line, predict, predictable, trace
+from e2crf_core.whatif import cost_line, margin, predict, predictable, trace
 from tests.conftest import make_model
 
 MODEL = replace(make_model(), dataset="")
@@ -110,3 +113,18 @@ def test_time_is_a_line_through_the_recorded_steps(base):
     assert cost_line(np.ones(5), np.full(5, 0.3)) == pytest.approx((0.0, 0.3))
     base_cost, slope = cost_line(np.array([0.1, 1.0]), np.array([0.001, 1.0]))
     assert base_cost == 0 and slope > 0
+
+
+def test_stated_margins_cover_what_was_measured_on_all_shipped_checkpoints() -> None:
+    """benchmarks/results/whatif_law_cpu.json: a page must not promise more than `benchmarks.whatif_law` found."""
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "whatif_law_cpu.json"
+    rows = [row for row in json.loads(path.read_text())["rows"] if 0.02 <= row["real"] <= 0.95]
+    assert {row["checkpoint"] for row in rows} == {"ecg", "wind", "household", "stocks"}
+    warned = CachePolicy(trigger="paper", tau_warn=0.3)
+    rules = {"paper": warned.replace(tau_warn=0.0), "paper, preset": warned, "paper, warned": warned}
+    rules["gain"], rules["log_snr"] = CachePolicy(trigger="gain"), CachePolicy(trigger="log_snr")
+    for row in rows:
+        rule = rules[row["rule"].removesuffix(", from log_snr")].replace(tau=row["tau"])
+        recorded = CachePolicy(trigger=row["from"], tau=row["tau_recorded"])
+        # Figures are kept to four digits.
+        assert abs(math.log(row["predicted"] / row["real"])) <= margin(rule, recorded) + 0.01, row

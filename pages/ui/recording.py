@@ -14,10 +14,11 @@ from e2crf_core.archive import Archive, Entry, load
 from e2crf_core.data import assets_dir
 from e2crf_core.errors import LabError
 from e2crf_core.model import ScoreModel
-from e2crf_core.policy import CachePolicy
+from e2crf_core.policy import TRIGGERS, CachePolicy
 from e2crf_core.spectral import token_count, tokenise
 from e2crf_core.triggers import influence
 from e2crf_core.whatif import (
+    INTENSITY_ELSEWHERE,
     INTENSITY_MARGIN,
     MARGIN,
     MARGIN_BY_TAU,
@@ -128,6 +129,7 @@ def whatif_block(archive: Archive, model: ScoreModel) -> tuple[dict[str, Any], d
     base, slope = cost_line(share[fair], seconds[fair])
     middle, low, high = seconds_of(archive, share)
     meta = {f.name: f.metadata for f in fields(CachePolicy)}
+    recorded = archive.recorder.policies[-1][2]
     header = {
         "policy": asdict(policy),
         "triggers": list(known),
@@ -135,8 +137,10 @@ def whatif_block(archive: Archive, model: ScoreModel) -> tuple[dict[str, Any], d
         "factor": batch_factor(archive, policy),
         "margin": MARGIN,
         "margin_by_tau": MARGIN_BY_TAU,
-        "recorded_tau": archive.recorder.policies[-1][2].tau,
-        "intensity_margin": INTENSITY_MARGIN,
+        "recorded_tau": recorded.tau,
+        "intensity_margin": {
+            name: INTENSITY_MARGIN if name == recorded.trigger else INTENSITY_ELSEWHERE for name in TRIGGERS
+        },
         "cost": {
             "base": base,
             "slope": slope,

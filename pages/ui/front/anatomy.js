@@ -223,7 +223,7 @@ class Anatomy {
     const mean = this.would.shares.reduce((a, b) => a + b, 0) / rec.count;
     // As core's whatif.margin: the logarithm of a factor.
     const { margin, margin_by_tau, recorded_tau, intensity_margin } = rec.whatif;
-    const error = exact ? 0 : (margin[policy.trigger] ?? 0) + (policy.tau_safe || policy.tau_warn ? intensity_margin : 0) + (margin_by_tau[policy.trigger] ?? 0) * Math.abs(Math.log(policy.tau / recorded_tau));
+    const error = exact ? 0 : (margin[policy.trigger] ?? 0) + (policy.tau_safe || policy.tau_warn ? intensity_margin[policy.trigger] : 0) + (margin_by_tau[policy.trigger] ?? 0) * Math.abs(Math.log(policy.tau / recorded_tau));
     const less = Math.exp(-error), more = Math.exp(error);
     const seconds = cost.base * rec.count + cost.slope * mean * rec.count;
     this.lab.dataset.share = mean; this.lab.dataset.seconds = seconds;
