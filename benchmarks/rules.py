@@ -58,8 +58,16 @@ class Pilot:
     rate: np.ndarray
 
 
-def pilot(model: ScoreModel, *, steps: int, solver: str, grid: str, num: int = 16) -> Pilot:
-    """Run `num` uncached samples and difference F between steps, smoothed over neighbouring steps."""
+def network_output(problem: Problem, z: Tensor, info: StepInfo, step: int) -> Tensor:
+    """F (B, n, 2M) that a step from state z used, out of its denoised estimate (E3 inverted)."""
+    rest = info.denoised - problem.d0[step] - problem.c_skip[step] * z
+    return rest / problem.c_out[step].clamp(min=1e-12) * problem.model.mask
+
+
+def pilot_outputs(
+    model: ScoreModel, *, steps: int, solver: str, grid: str, num: int
+) -> tuple[Problem, list[np.ndarray]]:
+    """The problem of an uncached pilot run, and F (num, n, 2M) of each of its steps."""
     sampler = Sampler(model, steps=steps, solver=solver, grid=grid, cached=False)
     outputs = []
     with torch.inference_mode():
@@ -67,8 +75,13 @@ def pilot(model: ScoreModel, *, steps: int, solver: str, grid: str, num: int = 1
         for i in range(steps):
             z = state.z
             state, info = plain_step(problem, state)
-            f = (info.denoised - problem.d0[i] - problem.c_skip[i] * z) / problem.c_out[i].clamp(min=1e-12)
-            outputs.append((f * model.mask).cpu().numpy())
+            outputs.append(network_output(problem, z, info, i).cpu().numpy())
+    return problem, outputs
+
+
+def pilot(model: ScoreModel, *, steps: int, solver: str, grid: str, num: int = 16) -> Pilot:
+    """Run `num` uncached samples and difference F between steps, smoothed over neighbouring steps."""
+    problem, outputs = pilot_outputs(model, steps=steps, solver=solver, grid=grid, num=num)
     levels = np.array(problem.levels)
     # Over a single fine step injected noise would dominate: look as far ahead as a cache would hold.
     rate = np.empty((steps, model.n))

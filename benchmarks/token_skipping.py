@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.rules import PILOT_SEED, RuleSampler, effect
+from benchmarks.rules import RuleSampler, effect, network_output, pilot_outputs
 from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, replace_file
 from e2crf_core.data import load_dataset
 from e2crf_core.e2crf import advance
@@ -44,22 +44,9 @@ def plan_of(calls: int) -> dict[str, Any]:
     return {"steps": calls, "solver": "dpmpp_2m", "grid": "profile"}
 
 
-def network_output(problem: Problem, z: torch.Tensor, info: StepInfo, step: int) -> torch.Tensor:
-    """F (B, n, 2M) that a plain step used, from its denoised estimate (E3 inverted)."""
-    rest = info.denoised - problem.d0[step] - problem.c_skip[step] * z
-    return rest / problem.c_out[step].clamp(min=1e-12) * problem.model.mask
-
-
 def needed(model: ScoreModel, calls: int, tau: float, num: int = 16) -> np.ndarray:
     """(calls, n) which tokens a pilot run finds must be recomputed: influence of holding F on the sample over tau."""
-    sampler = Sampler(model, **plan_of(calls), cached=False)
-    outputs = []
-    with torch.inference_mode():
-        problem, state = sampler.begin(num, PILOT_SEED)
-        for i in range(calls):
-            z = state.z
-            state, info = plain_step(problem, state)
-            outputs.append(network_output(problem, z, info, i).cpu().numpy())
+    problem, outputs = pilot_outputs(model, **plan_of(calls), num=num)
     weight = effect(problem) * np.abs(np.gradient(np.array(problem.levels)))[:, None]
     mask = np.ones((calls, model.n), dtype=bool)
     held = outputs[0].copy()

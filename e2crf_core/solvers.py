@@ -163,6 +163,14 @@ MAX_STEPS = 2000
 ETA = "ddim:"
 
 
+def fewest_steps(solver: str) -> int:
+    """The least number of network calls that a solver takes."""
+    return 10 if solver == "euler_maruyama" else 2
+
+
+ETA = "ddim:"
+
+
 def find_solver(name: str) -> Callable[[Schedule, list[float]], list[Row]]:
     """`SOLVERS[name]`, or for `ddim:ETA` DDIM with that share, 0 to 1, of ancestral noise. Raises LabError."""
     if name in SOLVERS:
@@ -194,7 +202,7 @@ def make_plan(
     table = find_solver(solver)
     if grid not in GRIDS:
         raise LabError(f"unknown time grid {grid!r}: use one of {', '.join(GRIDS)}")
-    least = 10 if solver == "euler_maruyama" else 2
+    least = fewest_steps(solver)
     if not least <= steps <= MAX_STEPS:
         raise LabError(f"steps {steps}: {solver} takes {least} to {MAX_STEPS}")
     # Heun spends two calls on each interval and one on the end.

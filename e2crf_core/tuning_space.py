@@ -18,7 +18,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import DECIDING, POLICY_SCHEMA, PRESETS, CachePolicy
 from e2crf_core.sampler import Sampler
-from e2crf_core.solvers import GRIDS, MAX_STEPS, find_solver
+from e2crf_core.solvers import GRIDS, MAX_STEPS, fewest_steps, find_solver
 
 NONE = "none"
 """The search's name for no cache at all: the plain solver."""
@@ -281,9 +281,8 @@ def base_policy(trigger: str) -> CachePolicy:
 
 
 def fit_steps(solver: str, steps: int) -> int:
-    """The nearest number of network calls that the solver can make: Heun needs an odd one, Euler-Maruyama 10."""
-    if solver == "euler_maruyama":
-        return max(10, steps)
+    """The nearest number of network calls that the solver can make: Heun needs an odd one."""
+    steps = max(fewest_steps(solver), steps)
     return steps - 1 + steps % 2 if solver == "heun" else steps
 
 

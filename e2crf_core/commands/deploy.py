@@ -43,7 +43,7 @@ def _add_setting(parser: Any) -> None:
     parser.add_argument("--policy", default="balanced", help="preset name or JSON file")
     parser.add_argument("--steps", type=int, default=1000, help="network calls of the solver")
     parser.add_argument("--solver", default="euler_maruyama")
-    parser.add_argument("--grid", default="linear", help="time grid: linear, log_snr or karras")
+    parser.add_argument("--grid", default="linear", help="time grid: linear, log_snr, karras or profile")
 
 
 def _chosen(folder: Path, digest: str) -> Any:

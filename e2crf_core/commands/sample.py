@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
     sample.add_argument("--policy", default="balanced", help="preset name or JSON file")
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--solver", default="euler_maruyama", help="see info; ddim:0.5 is DDIM with eta 0.5")
-    sample.add_argument("--grid", default="linear", help="time grid: linear, log_snr or karras")
+    sample.add_argument("--grid", default="linear", help="time grid: linear, log_snr, karras or profile")
     sample.add_argument("--batch", type=int, default=64, help="samples run together")
     sample.add_argument("--device", default="auto", help="auto, cpu or cuda")
     sample.add_argument("--out", type=Path, required=True, help="npz to write, with `samples` in data units")
