@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -423,6 +423,15 @@ class Row:
         return self.metrics[PRIMARY]
 
 
+def front_of(points: Mapping[str, tuple[float, float]]) -> set[str]:
+    """Names of the points (cost, distance) that no other point beats or equals in both and betters in one."""
+    return {
+        name
+        for name, (cost, distance) in points.items()
+        if not any(c <= cost and d <= distance and (c, d) != (cost, distance) for c, d in points.values())
+    }
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A finished table. `reference` is the name of the row that speed and quality are told against.
@@ -463,17 +472,7 @@ class Evaluation:
 
     def front(self, cost: Callable[[Row], float]) -> set[str]:
         """Names of the rows that no other row beats in both cost and mean quality."""
-        names = set()
-        for row in self.rows:
-            beaten = any(
-                cost(other) <= cost(row)
-                and other.quality.value <= row.quality.value
-                and (cost(other), other.quality.value) != (cost(row), row.quality.value)
-                for other in self.rows
-            )
-            if not beaten:
-                names.add(row.config.name)
-        return names
+        return front_of({row.config.name: (cost(row), row.quality.value) for row in self.rows})
 
     def not_worse(self, row: Row, than: Row, metrics: Sequence[str] = (PRIMARY,)) -> bool:
         """Whether no interval of `row` lies wholly above that of `than`."""

@@ -17,6 +17,7 @@ from e2crf_core.policy import PRESETS, CachePolicy
 from e2crf_core.recorder import Recorder
 from e2crf_core.run import RunHandle, RunSpec
 from e2crf_core.userfiles import user_dir
+from tests import tiny
 from tests.conftest import make_model
 
 MODEL = replace(make_model(), dataset="")
@@ -24,19 +25,9 @@ MODEL = replace(make_model(), dataset="")
 
 def ended(policy=PRESETS["fast"], change=None, compare=False, **spec):
     settings = {"checkpoint": "some/test model", "steps": 40, "num": 3, "seed": 7, "device": "cpu"}
-    run = RunHandle(
-        RunSpec(**{**settings, **spec}, policy=policy, compare=compare), load=lambda name, device: MODEL
+    return tiny.ended(
+        RunSpec(**{**settings, **spec}, policy=policy, compare=compare), MODEL, change, seconds=30
     )
-    if change is not None:
-        for _ in range(11):
-            run.step_once()
-        while run.recorder is None or run.recorder.count < 11:
-            run.wait(0.01)
-        run.set_policy(change)
-        run.resume()
-    run.start()
-    assert run.wait(30) and run.status == "done", run.error
-    return run
 
 
 @pytest.fixture(scope="module")

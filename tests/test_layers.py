@@ -13,8 +13,9 @@ from e2crf_core.events import Reason
 from e2crf_core.forward import plain_forward
 from e2crf_core.layers import Tapped, fresh_inside, held_inside, layer_table, quantities
 from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.run import RunHandle, RunSpec
+from e2crf_core.run import RunSpec
 from e2crf_core.sampler import Sampler
+from tests import tiny
 from tests.conftest import make_model
 
 MODEL = replace(make_model(), dataset="")
@@ -25,19 +26,8 @@ ROUND = 1e-6
 
 def recorded(policy, steps=30, change=None, **spec):
     settings = {"num": 3, "seed": 3, "watch": 1, **spec}
-    run = RunHandle(
-        RunSpec("test", steps, device="cpu", policy=policy, compare=False, **settings),
-        load=lambda name, device: MODEL,
-    )
-    if change is not None:
-        for _ in range(11):
-            run.step_once()
-        while run.recorder is None or run.recorder.count < 11:
-            run.wait(0.01)
-        run.set_policy(change)
-    run.start()
-    assert run.wait(60) and run.status == "done", run.error
-    return of_handle(run)
+    spec = RunSpec("test", steps, device="cpu", policy=policy, compare=False, **settings)
+    return of_handle(tiny.ended(spec, MODEL, change))
 
 
 def row(name):

@@ -11,8 +11,9 @@ import pytest
 from e2crf_core.archive import of_handle
 from e2crf_core.errors import LabError
 from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.run import RunHandle, RunSpec
+from e2crf_core.run import RunSpec
 from e2crf_core.whatif import cost_line, margin, predict, predictable, trace
+from tests import tiny
 from tests.conftest import make_model
 
 MODEL = replace(make_model(), dataset="")
@@ -20,10 +21,7 @@ MODEL = replace(make_model(), dataset="")
 
 def recorded(policy, num=4, watch=1, seed=3):
     spec = RunSpec("test", 120, num, seed, "cpu", policy=policy, watch=watch, compare=False)
-    run = RunHandle(spec, load=lambda name, device: MODEL)
-    run.start()
-    assert run.wait(60) and run.status == "done", run.error
-    return of_handle(run)
+    return of_handle(tiny.ended(spec, MODEL))
 
 
 @pytest.fixture(scope="module")

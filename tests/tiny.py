@@ -10,6 +10,7 @@ import torch
 from e2crf_core.archive import Archive, of_handle, save
 from e2crf_core.checkpoints import save_checkpoint
 from e2crf_core.data import assets_dir, load_dataset
+from e2crf_core.model import ScoreModel
 from e2crf_core.policy import CachePolicy
 from e2crf_core.run import RunHandle, RunSpec
 from e2crf_core.training import Trainer, TrainSpec
@@ -32,6 +33,27 @@ def tiny_assets(folder: Path, datasets: tuple[str, ...] = ("ecg", "wind"), **siz
                 parameter.add_(0.05 * torch.randn_like(parameter))
         save_checkpoint(model, folder / "checkpoints" / name)
     return folder
+
+
+def ended(
+    spec: RunSpec,
+    model: ScoreModel,
+    change: CachePolicy | None = None,
+    *,
+    after: int = 11,
+    seconds: float = 60,
+) -> RunHandle:
+    """A run of `model` to its end, whose policy is changed once `after` steps are recorded."""
+    run = RunHandle(spec, load=lambda name, device: model)
+    if change is not None:
+        for _ in range(after):
+            run.step_once()
+        while run.recorder is None or run.recorder.count < after:
+            run.wait(0.01)
+        run.set_policy(change)
+    run.start()
+    assert run.wait(seconds) and run.status == "done", run.error
+    return run
 
 
 DEMO_POLICY = CachePolicy(trigger="paper", tau=0.3, k_low=1, probe_share=0.05, refresh_every=20)

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import stats
 
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation import FEWEST_SEEDS
+from e2crf_core.evaluation import FEWEST_SEEDS, front_of
 from e2crf_core.statistics import seed_spread
 from e2crf_core.triggers import REFRESHING
 from pages.ui import library
@@ -436,13 +436,7 @@ class Table:
 
     def front(self, cost: Callable[[Rated], float], metric: str) -> set[str]:
         """Names of the rows that no other row beats in both cost and mean figure."""
-        names = set()
-        for row in self.rows:
-            mine = cost(row), row.figures[metric][0]
-            others = [(cost(o), o.figures[metric][0]) for o in self.rows]
-            if not any(c <= mine[0] and q <= mine[1] and (c, q) != mine for c, q in others):
-                names.add(row.name)
-        return names
+        return front_of({row.name: (cost(row), row.figures[metric][0]) for row in self.rows})
 
 
 def _figure(stored: dict[str, Any], middle: str = "value") -> tuple[float, float, float]:

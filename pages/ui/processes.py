@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ class Processes:
         """Whether a process of this server is at work on a job."""
         process = self._of.get(job)
         return process is not None and process.poll() is None
+
+    def said(self, job: Path, running: Collection[str]) -> dict[str, Any]:
+        """The progress file of a job, `status` among it: interrupted where it is one of `running` and nobody runs."""
+        # Asked first: a worker that ends in between has written its last word by then.
+        alive = self.alive(job)
+        said = {"status": "starting", **(read_json(job / "progress.json") or {})}
+        return {**said, "status": "interrupted"} if said["status"] in running and not alive else said
 
     def at_work(self) -> list[Path]:
         """Jobs with a living process."""

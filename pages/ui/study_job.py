@@ -211,17 +211,12 @@ class StudyJobs:
     def state(self, name: str, job: str = SEARCH) -> JobState | None:
         """What is known of a job, None when there never was one."""
         folder = self._job(name, job)
-        # Asked first: a worker that ends in between has written its last word by then.
-        alive = self.processes.alive(folder)
         order = read_json(folder / "job.json")
         if order is None:
             return None
-        said = read_json(folder / "progress.json") or {}
-        status = str(said.get("status", "starting"))
-        if status in RUNNING and not alive:
-            status = "interrupted"
+        said = self.processes.said(folder, RUNNING)
         return JobState(
-            status,
+            str(said["status"]),
             str(said.get("error", "")),
             float(said.get("spent", 0.0)),
             float(said.get("minutes", order.get("minutes", 0.0))),

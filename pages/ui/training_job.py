@@ -25,7 +25,6 @@ MODULE = "pages.ui.training_worker"
 RUNNING = ("starting", "preparing", "training", "measuring")
 SIDE = "training"
 """Folder of the job, in that of its checkpoint."""
-STARTING: dict[str, Any] = {"status": "starting"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def threads() -> int:
 
 def series_drawn(name: str) -> dict[int, np.ndarray]:
     """What a training drew at some of its steps, always out of the same noise: step -> (S, N, M), data units."""
-    path = user_folder("checkpoints", name) / "training" / "previews.npz"
+    path = user_folder("checkpoints", name) / SIDE / "previews.npz"
     try:
         with np.load(path) as stored:
             return dict(zip(stored["steps"].tolist(), stored["series"], strict=True))
@@ -120,17 +119,16 @@ class TrainingJobs:
         job = self._read(name, "job.json")
         if job is None:
             return None
-        # Asked first: a worker that ends in between has written its last word by then.
-        alive = self.processes.alive(self._job(name))
-        said = self._read(name, "progress.json") or STARTING
-        status = str(said["status"])
-        if status in RUNNING and not alive:
-            status = "interrupted"
+        said = self.processes.said(self._job(name), RUNNING)
         known = {
             k: said[k] for k in ("error", "note", "step", "steps", "seconds_left", "measured") if k in said
         }
         return JobState(
-            name, status, TrainSpec(**job["spec"]), history=tuple(said.get("history", ())), **known
+            name,
+            str(said["status"]),
+            TrainSpec(**job["spec"]),
+            history=tuple(said.get("history", ())),
+            **known,
         )
 
     def running(self) -> str | None:
@@ -144,9 +142,10 @@ class TrainingJobs:
 
     def _busy(self) -> list[str]:
         """Trainings at work: a process that has said its last word and only has to exit is not."""
-        alive = [job.parent.name for job in self.processes.at_work()]
         return [
-            name for name in alive if (self._read(name, "progress.json") or STARTING)["status"] in RUNNING
+            job.parent.name
+            for job in self.processes.at_work()
+            if self.processes.said(job, RUNNING)["status"] in RUNNING
         ]
 
     def _room(self) -> None:
