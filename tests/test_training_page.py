@@ -186,6 +186,7 @@ def test_names_that_are_unsafe_or_taken_are_refused(jobs, name, tmp_path):
 
 def test_a_second_training_has_to_wait(jobs, monkeypatch):
     monkeypatch.setattr(jobs.processes, "at_work", lambda: [user_folder("checkpoints", "first") / "training"])
+    monkeypatch.setattr(jobs.processes, "alive", lambda job: job.parent.name == "first")
     with pytest.raises(LabError, match="'first' is being trained"):
         jobs.start("second", SPEC)
     assert "**first** is being trained" in text(opened(data="waves"))

@@ -159,7 +159,8 @@ def test_a_whole_run_ends_with_its_results(visit):
 
 def test_where_no_socket_is_served_the_page_polls(visit):
     page = visit(before=lambda page: page.route_web_socket(re.compile("/lab/live/"), lambda ws: ws.close()))
-    start(page, steps=300)
+    # Long enough not to end before a busy machine has clicked on Pause.
+    start(page, pace="50", steps=2000)
     seen = lab(page, "steps")
     wait(page, f"+d.steps > {seen + 30}")
     page.get_by_role("button", name="Pause", exact=True).click()
