@@ -131,6 +131,19 @@ def core_policies(tokens: int, steps: int) -> dict[str, list[CachePolicy]]:
     }
 
 
+# Fields of a policy that say how reused outputs continue: all tokens alike, or low and high frequencies apart.
+WHOLE: dict[str, dict[str, Any]] = {name: {"predictor": name} for name in PREDICTORS}
+
+
+def split_predictors(tokens: int) -> dict[str, dict[str, Any]]:
+    """One predictor for the lowest eighth of the tokens, another for the rest."""
+    at = max(1, tokens // 8)
+    return {
+        f"{low} below, {high} above": {"predictor": low, "predictor_split": at, "predictor_above": high}
+        for low, high in (("linear", "hold"), ("hold", "linear"))
+    }
+
+
 EXPERIMENTS: tuple[tuple[str, str, tuple[tuple[float, ...], ...]], ...] = (
     ("pilot", "hold", ((0.2,), (0.5,), (1.1,))),
     ("pilot", "linear", ((0.2,), (0.5,), (1.1,))),
@@ -153,10 +166,11 @@ def study_configs(model: ScoreModel, steps: int, quick: bool) -> tuple[Config, .
     rows: list[Config] = [base]
     every = slice(None, None, 2) if quick else slice(None)
     for trigger, policies in core_policies(model.n, steps).items():
-        for predictor in PREDICTORS:
+        split = split_predictors(model.n) if trigger.startswith("log_snr") else {}
+        for predictor, how in {**WHOLE, **split}.items():
             for place, policy in list(enumerate(policies))[every]:
                 name = f"{trigger}, {predictor} {place + 1}"
-                rows.append(replace(base, name=name, policy=policy.replace(predictor=predictor)))
+                rows.append(replace(base, name=name, policy=policy.replace(**how)))
     for rule, predictor, settings in EXPERIMENTS:
         for place, setting in list(enumerate(settings))[every]:
             name = f"({rule}), {predictor} {place + 1}"

@@ -118,7 +118,7 @@ def learn(
             if policy.adapt:
                 factor = (policy.error_budget / (error + ETA)).clamp(0.25, 4.0) ** ADAPT_EXPONENT
                 scale = torch.where(touched, (scale * factor).clamp(1 / SCALE_LIMIT, SCALE_LIMIT), scale)
-        if policy.predictor != "hold":
+        if policy.predicts:
             slope, curve = _differences(policy, problem, i, cache, chosen, delta)
     return Cache(
         kv=cache.kv,

@@ -16,7 +16,7 @@ from e2crf_core.errors import LabError
 POLICY_SCHEMA = 1
 TRIGGERS = ("paper", "gain", "log_snr", "bands", "rate", "fixed", "always", "never")
 DECIDING = TRIGGERS[:6]
-PREDICTORS = ("hold", "linear", "quadratic")
+PREDICTORS = ("hold", "linear", "quadratic", "hermite")
 CLOCKS = ("log_snr", "profile")
 
 TRIGGER_HELP = {
@@ -186,7 +186,27 @@ class CachePolicy:
     predictor: str = field(
         default="hold",
         metadata=_meta(
-            "Predictor", "how a reused output continues between recomputes, on the clock", choices=PREDICTORS
+            "Predictor",
+            "how a reused output continues between recomputes, on the clock: hermite is a damped quadratic",
+            choices=PREDICTORS,
+        ),
+    )
+    predictor_split: int = field(
+        default=0,
+        metadata=_meta(
+            "Predictor split",
+            "tokens from this one on follow the predictor of high frequencies; 0: all follow the same",
+            0,
+            4096,
+            unit="frequency index",
+        ),
+    )
+    predictor_above: str = field(
+        default="hold",
+        metadata=_meta(
+            "Predictor of high frequencies",
+            "how reused outputs from the split on continue between recomputes",
+            choices=PREDICTORS,
         ),
     )
 
@@ -202,6 +222,11 @@ class CachePolicy:
                 faults.append(f"tau_warn {self.tau_warn} must exceed tau_safe {self.tau_safe}")
         if faults:
             raise PolicyError(faults)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether any reused output is continued rather than held."""
+        return self.predictor != "hold" or (self.predictor_split > 0 and self.predictor_above != "hold")
 
     def replace(self, **changes: Any) -> CachePolicy:
         """A whole new policy with some fields changed."""

@@ -29,10 +29,21 @@ MAIN_FIELDS = ("tau", "bands", "clock", "refresh_every", "k_low", "predictor", "
 LAST_BAND = 100_000
 
 # What a field's value stands for when it switches the feature off, and the range searched when it is on.
-OFF: dict[str, float] = {"refresh_every": 0, "probe_share": 0.0, "tau_safe": 0.0, "tau_warn": 0.0}
+OFF: dict[str, float] = {
+    "refresh_every": 0,
+    "probe_share": 0.0,
+    "tau_safe": 0.0,
+    "tau_warn": 0.0,
+    "predictor_split": 0,
+}
 _ON_RANGES = {"probe_share": (0.002, 0.2), "tau_safe": (1e-3, 1.0), "tau_warn": (1e-2, 10.0)}
 # Fields that act only while another one is set.
-NEEDS = {"alpha": "correct", "error_budget": "adapt", "energy_eps": "energy_weighting"}
+NEEDS = {
+    "alpha": "correct",
+    "error_budget": "adapt",
+    "energy_eps": "energy_weighting",
+    "predictor_above": "predictor_split",
+}
 _NARROW = {"error_budget": (1e-2, 1.0), "energy_eps": (1e-8, 1e-2)}
 
 
@@ -87,7 +98,9 @@ class Setting:
             "bands": ", bands " + " ".join(f"k<{edge}: {tau:.3g}" for edge, tau in policy.bands),
             "fixed": f", every {policy.refresh_every} steps",
         }.get(policy.trigger, f", tau {policy.tau:.3g}")
-        extra = "" if policy.predictor == "hold" else f", {policy.predictor} predictor"
+        extra = f", {policy.predictor} predictor" if policy.predicts else ""
+        if policy.predicts and policy.predictor_split:
+            extra += f" ({policy.predictor_above} from token {policy.predictor_split} on)"
         return f"{plan}, trigger {policy.trigger}{detail}{extra}"
 
 
@@ -222,6 +235,8 @@ class SearchSpace:
         meta = FIELDS[name].metadata
         if name == "refresh_every":
             return 2, max(4, self.steps[1])
+        if name == "predictor_split":
+            return 1, max(2, self.tokens - 1)
         if name == "k_low":
             return -1, max(1, self.tokens // 2)
         return _ON_RANGES.get(name) or _NARROW.get(name) or (meta["low"], meta["high"])

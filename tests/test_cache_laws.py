@@ -1,10 +1,12 @@
 """Laws of the cache (E4-E7): what must hold for any weights, any data, any policy."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from numpy.polynomial.hermite import hermval
 
 from e2crf_core.calibration import calibrate
 from e2crf_core.e2crf import decide, step
@@ -13,8 +15,10 @@ from e2crf_core.forward import plain_forward, selective_forward
 from e2crf_core.kvcache import KVCache, StaleRead
 from e2crf_core.model import Profile, ScoreModel
 from e2crf_core.policy import CLOCKS, PRESETS, TRIGGERS, CachePolicy
+from e2crf_core.predictors import reused_output
 from e2crf_core.sampler import Sampler
 from e2crf_core.selection import Selection
+from e2crf_core.state import Problem
 from tests.conftest import make_model
 
 EVERY_POLICY = {
@@ -26,6 +30,10 @@ EVERY_POLICY = {
     "probes_corrected": CachePolicy(trigger="gain", tau=50.0, probe_share=0.02, correct=True, alpha=0.9),
     "log_snr": CachePolicy(trigger="log_snr", tau=0.3),
     "log_snr_linear": CachePolicy(trigger="log_snr", tau=0.3, predictor="linear"),
+    "log_snr_hermite": CachePolicy(trigger="log_snr", tau=0.3, predictor="hermite"),
+    "bands_split": CachePolicy(
+        trigger="bands", predictor="linear", predictor_split=3, predictor_above="hermite"
+    ),
     "log_snr_quadratic": CachePolicy(trigger="log_snr", tau=0.3, k_low=2, predictor="quadratic"),
     "bands": CachePolicy(trigger="bands", bands=((4, 0.1), (99, 0.7)), correct=True),
     "rate": CachePolicy(trigger="rate", tau=0.1, adapt=True, tau_warn=0.9, tau_safe=0.01),
@@ -316,56 +324,101 @@ def test_calibration_finds_a_profile_of_mean_one(model: ScoreModel) -> None:
     assert profile == calibrate(model, num=4, steps=64)
 
 
+class OfClock(torch.nn.Module):
+    """A network whose output is a function of log(a/s) alone, the same for every token."""
+
+    layers, heads, width, prepare_flops = 1, 1, 4, 0
+
+    def __init__(self, curve: Callable[[float], float]) -> None:
+        super().__init__()
+        self.curve = curve
+
+    def condition(self, log_snr: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(self.curve(float(log_snr)), dtype=torch.float64)
+
+    def prepare(self, u: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
+        return u
+
+    def embed(self, u: torch.Tensor, index: torch.Tensor | None) -> torch.Tensor:
+        return torch.ones(*u.shape[:-1], 4, dtype=torch.float64)
+
+    def qkv(self, layer: int, h: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return h, h, h
+
+    def finish(
+        self, layer: int, h: torch.Tensor, attended: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
+        return h * condition
+
+    def head(self, feature: torch.Tensor) -> torch.Tensor:
+        return feature
+
+
+def continued(
+    model: ScoreModel, policy: CachePolicy, curve: Callable[[float], float], steps: int = 40
+) -> tuple[Problem, list[torch.Tensor]]:
+    """The problem, and what is reused (n, 4) at each of its first steps when F is `curve` of log(a/s)."""
+    outputs = []
+    with torch.inference_mode():
+        problem, state = Sampler(replace(model, network=OfClock(curve)), policy, steps=60).begin(1, 0)
+        for i in range(steps):
+            state, _ = step(problem, state, policy)
+            outputs.append(reused_output(policy, problem, state.cache, i)[0])
+    return problem, outputs
+
+
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_predictors_are_exact_for_outputs_that_are_polynomials_of_their_clock(
     model: ScoreModel, clock: str
 ) -> None:
     """Give the cache outputs that are quadratic in the clock's reading: they are continued exactly."""
-    from e2crf_core.predictors import reused_output
-
     shaped = replace(model, profile=Profile((-3.0, 0.0, 3.0), (0.4, 2.2, 0.4)))
 
+    def reading(level: float) -> float:
+        return float(shaped.profile.clock([-8.0, level, 8.0])[1]) if clock == "profile" else level
+
     def parabola(level: float) -> float:
-        x = float(shaped.profile.clock([-8.0, level, 8.0])[1]) if clock == "profile" else level
-        return 1 + 0.3 * x - 0.02 * x**2
-
-    class Parabola(torch.nn.Module):
-        layers, heads, width, prepare_flops = 1, 1, 4, 0
-
-        def condition(self, log_snr: torch.Tensor) -> torch.Tensor:
-            return torch.tensor(parabola(float(log_snr)), dtype=torch.float64)
-
-        def prepare(self, u: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
-            return u
-
-        def embed(self, u: torch.Tensor, index: torch.Tensor | None) -> torch.Tensor:
-            return torch.ones(*u.shape[:-1], 4, dtype=torch.float64)
-
-        def qkv(self, layer: int, h: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return h, h, h
-
-        def finish(
-            self, layer: int, h: torch.Tensor, attended: torch.Tensor, condition: torch.Tensor
-        ) -> torch.Tensor:
-            return h * condition
-
-        def head(self, feature: torch.Tensor) -> torch.Tensor:
-            return feature
+        return 1 + 0.3 * reading(level) - 0.02 * reading(level) ** 2
 
     policy = CachePolicy(trigger="fixed", refresh_every=5, predictor="quadratic", clock=clock)
-    with torch.inference_mode():
-        problem, state = Sampler(replace(shaped, network=Parabola()), policy, steps=60).begin(1, 0)
-        # The clock's origin does not matter to a difference, but this law compares readings.
-        ticks = problem.clocks[clock] - problem.clocks[clock][0]
-        start = problem.levels[0]
-        origin = float(shaped.profile.clock([-8.0, start, 8.0])[1]) if clock == "profile" else start
-        for i in range(40):
-            state, _ = step(problem, state, policy)
-            if i >= 15:
-                x = origin + float(ticks[i])
-                now = reused_output(policy, problem, state.cache, i)
-                truth = 1 + 0.3 * x - 0.02 * x**2
-                torch.testing.assert_close(now, torch.full_like(now, truth), rtol=1e-4, atol=1e-4)
+    problem, outputs = continued(shaped, policy, parabola)
+    for i in range(15, 40):
+        truth = parabola(problem.levels[i])
+        torch.testing.assert_close(outputs[i], torch.full_like(outputs[i], truth), rtol=1e-4, atol=1e-4)
+
+
+def test_the_hermite_predictor_follows_its_polynomials(model: ScoreModel) -> None:
+    """Against numpy's Hermite series, with differences of the outputs at the last three recomputes."""
+    sigma, every = 0.5, 5
+    policy = CachePolicy(trigger="fixed", refresh_every=every, predictor="hermite")
+    problem, outputs = continued(model, policy, lambda level: float(np.sin(level)))
+    ticks = problem.clocks["log_snr"].numpy()
+    refreshed = [i for i in range(40) if torch.allclose(outputs[i], outputs[i].new_tensor(np.sin(ticks[i])))]
+    assert refreshed == list(range(0, 40, every))
+    for i in range(2 * every + 1, 40):
+        a, b, c = (i // every - back for back in range(3))
+        at = [every * k for k in (a, b, c)]
+        gap = ticks[at[0]] - ticks[at[1]]
+        first = (np.sin(ticks[at[0]]) - np.sin(ticks[at[1]])) / gap
+        before = (np.sin(ticks[at[1]]) - np.sin(ticks[at[2]])) / (ticks[at[1]] - ticks[at[2]])
+        second = (first - before) / (ticks[at[0]] - ticks[at[2]])
+        x = sigma * (ticks[i] - ticks[at[0]]) / gap
+        terms = [np.sin(ticks[at[0]]), sigma * first * gap, sigma**2 * second * gap**2]
+        truth = float(hermval(x, terms)) if i > at[0] else terms[0]
+        torch.testing.assert_close(outputs[i], torch.full_like(outputs[i], truth), rtol=1e-9, atol=1e-9)
+
+
+def test_low_and_high_frequencies_follow_predictors_of_their_own(model: ScoreModel) -> None:
+    whole = CachePolicy(trigger="fixed", refresh_every=5, predictor="quadratic")
+    split = whole.replace(predictor_split=3, predictor_above="hold")
+    turned = whole.replace(predictor="hold", predictor_split=3, predictor_above="quadratic")
+    found = {
+        p: continued(model, p, np.sin)[1] for p in (whole, whole.replace(predictor="hold"), split, turned)
+    }
+    for quadratic, held, low, high in zip(*found.values(), strict=True):
+        torch.testing.assert_close(low, torch.cat([quadratic[:3], held[3:]]), rtol=0, atol=0)
+        torch.testing.assert_close(high, torch.cat([held[:3], quadratic[3:]]), rtol=0, atol=0)
+    assert not torch.equal(found[split][23], found[whole][23])
 
 
 def test_a_live_change_of_clock_drops_differences_stated_on_the_other(model: ScoreModel) -> None:

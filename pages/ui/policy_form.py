@@ -125,7 +125,11 @@ def _widget(field: Field, policy: CachePolicy, handle: RunHandle | None, n: int)
         low, high = int(meta["low"]), int(meta["high"])
         st.session_state[key] = value
         st.number_input(
-            label, low, min(high, n - 1) if name == "k_low" and value < n else high, step=1, **common
+            label,
+            low,
+            min(high, n - 1) if meta["unit"] == "frequency index" and value < n else high,
+            step=1,
+            **common,
         )
     elif meta["log"] or meta["high"] > 1:
         st.session_state[key] = float(value)
