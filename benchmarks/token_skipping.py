@@ -4,24 +4,29 @@
 
 DPM-Solver++ with few calls on the profile grid. A pilot run measures how far each token's output F moves from call
 to call and how strongly that moves the finished sample; a token is left out of a call while that influence stays
-under tau. The same tokens are left out in two ways:
+under tau. The same tokens are left out in several ways:
 
 - skipped: not run at all (E6), so that others attend to the keys and values it left at its last recompute;
+- predicted keys: not run, but its keys and values go on along the line through its last two recomputes, on log(a/s);
+- absent: not run, and nobody attends to it;
+- 1, 2 or 3 fresh: run through that many of the first layers, for the sake of their keys and values;
 - outputs only: run, so that its keys and values are fresh, but its fresh output is thrown away and the old one used.
 
-Errors are relative L2 to the uncached run of the same solver and calls on the same noise. What outputs only saves
-none of the work: it tells how much of the harm is due to stale keys and values.
+Errors are relative L2 to the uncached run of the same solver and calls on the same noise. The last way saves none of
+the work: it tells how much of the harm is due to stale keys and values. Those before it are tried remedies.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.rules import RuleSampler, effect, network_output, pilot_outputs
 from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, replace_file
@@ -29,6 +34,8 @@ from e2crf_core.data import load_dataset
 from e2crf_core.e2crf import advance
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation import machine
+from e2crf_core.forward import attend
+from e2crf_core.kvcache import KVCache
 from e2crf_core.metrics import relative_l2
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import CachePolicy
@@ -80,6 +87,116 @@ class OutputsOnly(Sampler):
         return after, StepInfo(info.reasons, info.score, info.tau, info.rows, info.samples, denoised)
 
 
+class KeysOf(KVCache):
+    """Keys and values of tokens that are left out go on along a line, or are hidden; all samples leave out the same."""
+
+    def __init__(self, kept: KVCache, tick: float, hide: bool) -> None:
+        self.__dict__.update(kept.clone().__dict__)
+        layers, _, tokens, _ = self.keys.shape
+        self.hide, self.now = hide, tick
+        self.at = torch.full((layers, tokens), tick, dtype=torch.float64)
+        self.slopes = torch.zeros_like(self.keys), torch.zeros_like(self.values)
+
+    def write_samples(self, layer: int, rows: Tensor | None, k: Tensor, v: Tensor) -> None:
+        """All tokens of all samples."""
+        assert rows is None
+        self._learn(layer, slice(None), k, v)
+        super().write_samples(layer, rows, k, v)
+
+    def write_tokens(self, layer: int, sample: Tensor, token: Tensor, k: Tensor, v: Tensor) -> None:
+        """The same tokens of all samples."""
+        chosen = token[: len(token) // self.keys.shape[1]]
+        shape = (self.keys.shape[1], len(chosen), -1)
+        self._learn(layer, chosen, k.view(shape), v.view(shape))
+        super().write_tokens(layer, sample, token, k, v)
+
+    def read(self, layer: int, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Keys and values as they are expected to be now, or of the tokens that are run now."""
+        kept = super().read(layer, rows)
+        behind = (self.now - self.at[layer]).to(kept[0])
+        if self.hide:
+            return kept[0][:, behind == 0], kept[1][:, behind == 0]
+        keys, values = (
+            torch.addcmul(x, slope[layer], behind[:, None])
+            for x, slope in zip(kept, self.slopes, strict=True)
+        )
+        return keys, values
+
+    def _learn(self, layer: int, chosen: Any, k: Tensor, v: Tensor) -> None:
+        moved = (self.now - self.at[layer, chosen]).to(k)[:, None]
+        for slope, new, old in zip(self.slopes, (k, v), (self.keys, self.values), strict=True):
+            slope[layer][:, chosen] = (new - old[layer][:, chosen]) / moved
+        self.at[layer, chosen] = self.now
+
+
+class KeySampler(RuleSampler):
+    """A RuleSampler with `KeysOf` for keys and values."""
+
+    hide = False
+
+    def step(
+        self, problem: Problem, state: SamplerState, policy: CachePolicy
+    ) -> tuple[SamplerState, StepInfo]:
+        """A step before which keys and values are told what time it is."""
+        if state.cache is not None:
+            kv, ticks = state.cache.kv, problem.clocks["log_snr"]
+            if not isinstance(kv, KeysOf):
+                kv = KeysOf(kv, float(ticks[state.step - 1]), self.hide)
+                state = replace(state, cache=replace(state.cache, kv=kv))
+            kv.now = float(ticks[state.step])
+        return super().step(problem, state, policy)
+
+
+class AbsentSampler(KeySampler):
+    """Tokens that are left out are attended by nobody."""
+
+    hide = True
+
+
+class FreshLayers(RuleSampler):
+    """All tokens run through the first `depth` layers, for their keys and values, before the chosen ones run."""
+
+    depth = 1
+
+    def step(
+        self, problem: Problem, state: SamplerState, policy: CachePolicy
+    ) -> tuple[SamplerState, StepInfo]:
+        """A step after fresh keys and values were kept in the first layers."""
+        if state.cache is not None:
+            i, network = state.step, problem.model.network
+            u = torch.addcmul(problem.u0[i], problem.c_in[i], state.z)
+            level = torch.tensor(problem.levels[i], dtype=torch.float64, device=u.device)
+            condition, h = network.condition(level), network.embed(network.prepare(u, level), None)
+            for layer in range(self.depth):
+                q, k, v = network.qkv(layer, h, condition)
+                state.cache.kv.write_samples(layer, None, k, v)
+                h = network.finish(layer, h, attend(q, k, v, network.heads), condition)
+        return super().step(problem, state, policy)
+
+
+class TwoFresh(FreshLayers):
+    """The first two layers."""
+
+    depth = 2
+
+
+class ThreeFresh(FreshLayers):
+    """The first three layers."""
+
+    depth = 3
+
+
+WAYS = {
+    "skipped": RuleSampler,
+    "predicted_keys": KeySampler,
+    "absent": AbsentSampler,
+    "1_fresh": FreshLayers,
+    "2_fresh": TwoFresh,
+    "3_fresh": ThreeFresh,
+}
+"""How tokens are left out, by a sampler that takes a rule."""
+
+
 def measure(model: ScoreModel, calls: int, num: int, seed: int) -> list[dict[str, float]]:
     """One record for each tau."""
     data = load_dataset(model.dataset)
@@ -97,12 +214,16 @@ def measure(model: ScoreModel, calls: int, num: int, seed: int) -> list[dict[str
         def rule(problem: Problem, state: SamplerState, table: torch.Tensor = table) -> torch.Tensor:
             return table[state.step : state.step + 1]
 
-        skipped = RuleSampler(model, rule, CachePolicy(), **plan_of(calls), batch=num)
         found.append(
             {
                 "tau": tau,
                 "share": float(mask.mean()),
-                "skipped": relative_l2(series(skipped), twin),
+                **{
+                    name: relative_l2(
+                        series(kind(model, rule, CachePolicy(), **plan_of(calls), batch=num)), twin
+                    )
+                    for name, kind in WAYS.items()
+                },
                 "outputs_only": relative_l2(
                     series(OutputsOnly(model, mask, **plan_of(calls), batch=num)), twin
                 ),
@@ -114,20 +235,19 @@ def measure(model: ScoreModel, calls: int, num: int, seed: int) -> list[dict[str
 
 def page(results: dict[str, Any]) -> str:
     """The figures as Markdown."""
+    shown = (*WAYS, "outputs_only", "two_calls_fewer")
     lines = [
         "# Leaving out tokens beside a solver with few calls\n",
         f"Written by `python -m benchmarks.token_skipping`: DPM-Solver++(2M), {results['calls']} calls on the profile"
         f" grid, {results['num']} samples. Relative L2 to the uncached run with as many calls on the same noise;"
         " `two calls fewer` is the uncached run that makes two calls less.\n",
-        "| data | tau | tokens run | skipped | outputs only | two calls fewer |",
-        "|---|---|---|---|---|---|",
+        "| data | tau | tokens run | " + " | ".join(name.replace("_", " ") for name in shown) + " |",
+        "|---|---|---|" + "---|" * len(shown),
     ]
     for name, rows in results["rows"].items():
-        lines += [
-            f"| {name} | {r['tau']:g} | {100 * r['share']:.0f}% | {r['skipped']:.3f} | {r['outputs_only']:.3f} |"
-            f" {r['two_calls_fewer']:.3f} |"
-            for r in rows
-        ]
+        for r in rows:
+            figures = " | ".join(f"{r[key]:.3f}" for key in shown)
+            lines.append(f"| {name} | {r['tau']:g} | {100 * r['share']:.0f}% | {figures} |")
     return "\n".join(lines) + "\n"
 
 
@@ -144,9 +264,8 @@ def main() -> None:
     try:
         for name in arguments.checkpoints or list_checkpoints():
             rows[name] = measure(load_checkpoint(name, "cpu"), arguments.calls, arguments.num, arguments.seed)
-            print(
-                name, *(f"{r['share']:.2f}: {r['skipped']:.3f} / {r['outputs_only']:.3f}" for r in rows[name])
-            )
+            for row in rows[name]:
+                print(name, *(f"{key} {value:.3f}" for key, value in row.items()), flush=True)
     except LabError as fault:
         raise SystemExit(f"error: {fault}") from None
     stored = {"calls": arguments.calls, "num": arguments.num, "machine": machine(), "rows": rows}

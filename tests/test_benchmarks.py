@@ -14,6 +14,7 @@ from e2crf_core.evaluation import load_configs
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import CachePolicy
 from e2crf_core.sampler import Sampler
+from e2crf_core.state import Problem, SamplerState
 
 CONFIGS = sorted((Path(paper_tables.__file__).parent / "configs").glob("*.json"))
 PLAN = {"steps": 60, "solver": "euler_maruyama", "grid": "linear"}
@@ -90,3 +91,27 @@ def test_skipping_nothing_is_the_uncached_run_and_a_higher_tau_skips_more(model:
     )
     held = token_skipping.OutputsOnly(model, masks[2], **plan).sample(3).tokens
     assert np.abs(held - plain).max() > 1e-3
+
+
+def test_ways_of_leaving_out_tokens_meet_where_nothing_is_left_out_and_where_all_keys_are_fresh(
+    model: ScoreModel,
+) -> None:
+    plan = token_skipping.plan_of(8)
+    mask = token_skipping.needed(model, 8, 0.2, num=4)
+
+    def end(kind: type[rules.RuleSampler], mask: np.ndarray) -> np.ndarray:
+        def rule(problem: Problem, state: SamplerState) -> torch.Tensor:
+            return torch.from_numpy(mask)[state.step : state.step + 1]
+
+        return kind(model, rule, CachePolicy(), **plan).sample(3).tokens
+
+    plain = Sampler(model, **plan, cached=False).sample(3).tokens
+    for name, kind in token_skipping.WAYS.items():
+        np.testing.assert_allclose(end(kind, np.ones_like(mask)), plain, atol=1e-9, err_msg=name)
+        assert np.abs(end(kind, mask) - plain).max() > 1e-3, name
+
+    class AllFresh(token_skipping.FreshLayers):
+        depth = model.network.layers
+
+    outputs_only = token_skipping.OutputsOnly(model, mask, **plan).sample(3).tokens
+    np.testing.assert_allclose(end(AllFresh, mask), outputs_only, atol=1e-9)
