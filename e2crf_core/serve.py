@@ -24,7 +24,7 @@ from e2crf_core.events import StepEvent
 from e2crf_core.model import ScoreModel
 from e2crf_core.policy import PRESETS, CachePolicy
 from e2crf_core.serve_queue import Answer, Job, QueueFull, SampleQueue, Settings
-from e2crf_core.solvers import GRIDS, MAX_STEPS, SOLVERS
+from e2crf_core.solvers import ETA, GRIDS, MAX_STEPS, SOLVERS
 
 MAX_BODY = 65_536
 # The largest whole number that every reader of JSON keeps exact.
@@ -152,6 +152,18 @@ def policy_model() -> type[BaseModel]:
     return create_model("Policy", __config__=_STRICT, __doc__="When to recompute which token.", **members)
 
 
+# One of the named solvers, or DDIM with a share of ancestral noise.
+_SOLVER = (
+    _choice(SOLVERS)
+    | Annotated[
+        str,
+        Field(
+            strict=True,
+            pattern=rf"^{ETA}(0(\.[0-9]{{1,6}})?|1(\.0{{1,6}})?)$",
+            description=f"{ETA}ETA is DDIM with that share, 0 to 1, of ancestral noise",
+        ),
+    ]
+)
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -168,7 +180,7 @@ def request_model(limits: Limits, default: Settings) -> type[BaseModel]:
         seed=(_int(0, MAX_SEED, "samples of equal seeds are equal"), 0),
         policy=(_choice(PRESETS) | policy, stated),
         steps=(_int(2, limits.steps, "network calls of the solver"), default.steps),
-        solver=(_choice(SOLVERS), default.solver),
+        solver=(_SOLVER, default.solver),
         grid=(_choice(GRIDS), default.grid),
         format=(_choice(("json", "npz")), "json"),
     )

@@ -168,9 +168,6 @@ def fewest_steps(solver: str) -> int:
     return 10 if solver == "euler_maruyama" else 2
 
 
-ETA = "ddim:"
-
-
 def find_solver(name: str) -> Callable[[Schedule, list[float]], list[Row]]:
     """`SOLVERS[name]`, or for `ddim:ETA` DDIM with that share, 0 to 1, of ancestral noise. Raises LabError."""
     if name in SOLVERS:

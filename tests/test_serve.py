@@ -121,6 +121,8 @@ def test_events_come_step_by_step_and_end_with_the_samples(client: TestClient) -
         ({"seed": -1}, 422),
         ({"seed": 2**53}, 422),
         ({"solver": "rk45"}, 422),
+        ({"solver": "ddim:1.5"}, 422),
+        ({"solver": "ddim:0.5\n"}, 422),
         ({"policy": "bogus"}, 422),
         ({"policy": {"tau": -1}}, 422),
         ({"policy": {"tua": 1}}, 422),
@@ -150,6 +152,14 @@ def test_bodies_that_are_no_json_or_too_large_are_refused(client: TestClient) ->
             yield b" " * 1000
 
     assert client.post("/samples", content=chunks(), headers=kind).status_code == 413
+
+
+@pytest.mark.parametrize("solver", ["ddim:0", "ddim:0.25", "ddim:1"])
+def test_ddim_with_any_share_of_ancestral_noise_is_served(client: TestClient, solver: str) -> None:
+    answer = client.post("/samples", json=BODY | {"solver": solver})
+    np.testing.assert_allclose(
+        answer.json()["samples"], expected(BODY | {"solver": solver}), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_token_is_asked_for_when_set() -> None:

@@ -21,14 +21,14 @@ def run(arguments: argparse.Namespace) -> None:
     from e2crf_core.checkpoints import list_checkpoints, read_card
     from e2crf_core.data import list_datasets, load_dataset
     from e2crf_core.policy import PRESETS
-    from e2crf_core.solvers import GRIDS, SOLVERS
+    from e2crf_core.solvers import ETA, GRIDS, SOLVERS
 
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     listing: dict[str, dict[str, Any] | list[str]] = {
         "checkpoints": {name: read_card(name).get("dataset") for name in list_checkpoints()},
         "datasets": {name: load_dataset(name).title for name in list_datasets()},
         "presets": {name: policy.trigger for name, policy in PRESETS.items()},
-        "solvers": list(SOLVERS),
+        "solvers": [*SOLVERS, f"{ETA}0 to {ETA}1"],
         "grids": list(GRIDS),
         "devices": devices,
     }
