@@ -307,8 +307,9 @@ def solvers_view() -> None:
         )
     price: Callable[[ev.Rated], float] = table.calls if work == "calls" else lambda row: row.seconds[0]
     front = table.front(price, metric)
+    missing_rows = len(table.rated(metric)) < len(table.rows)
     marks = []
-    for row in table.rows:
+    for row in table.rated(metric):
         value, low, high = row.figures[metric]
         text = (
             f"{row.steps} calls on the {row.grid} grid, {100 * row.token_share:.1f}% of tokens, "
@@ -323,7 +324,7 @@ def solvers_view() -> None:
         palette(),
         x_title=f"wall clock of {table.num} samples (s)" if work == "seconds" else "worth of network calls",
         y_title=f"{table.titles[metric]} ({table.units[metric]})",
-        floor=table.floors[metric],
+        floor=table.floors.get(metric),
     )
     frame = ev.table_frame(table)
     chart(figure, "solvers", frame)
@@ -331,8 +332,14 @@ def solvers_view() -> None:
         SOLVER_STUDY,
         path,
         table.machine,
-        f"{table.repeats} repeats of {table.num} samples; bars are 95% intervals; the band is real data against real "
-        "data. Filled marks use the cache. ",
+        f"{table.repeats} repeats of {table.num} samples; bars are 95% intervals"
+        + ("; the band is real data against real data" if metric in table.floors else "")
+        + ". Filled marks use the cache. "
+        + (
+            "Rows that add noise at every step converge to no one solution and are left out. "
+            if missing_rows
+            else ""
+        ),
     )
     st.subheader(f"What it says for {data}", anchor=False)
     st.markdown("\n".join(f"- {line}" for line in table.reading))

@@ -170,7 +170,15 @@ def _studies(path: Path, _: library.Stamp) -> dict[str, Study]:
     try:
         stored = json.loads(read_text(path))
         found = {str(name): _study(str(name), one) for name, one in stored.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError) as fault:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        StopIteration,
+        RecursionError,
+        LabError,
+    ) as fault:
         raise _damaged(path, f"{type(fault).__name__}: {fault}"[:120], command) from None
     if not found:
         raise _damaged(path, "it holds no data set", command)
@@ -392,6 +400,10 @@ def study_frame(studies: Sequence[Study]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+CONVERGED = "to_converged"
+"""Relative L2 to the converged solution of the same noise: a figure of rows that add no noise of their own."""
+
+
 @dataclass(frozen=True)
 class Rated:
     """A row of an evaluation: cost, and a figure (value, low, high) for each metric."""
@@ -410,7 +422,7 @@ class Rated:
 
 @dataclass(frozen=True)
 class Table:
-    """A stored evaluation. `floors` are (low, mean, high) of real data by metric."""
+    """A stored evaluation. `floors` are (low, mean, high) of real data by metric, for all but `CONVERGED`."""
 
     checkpoint: str
     dataset: str
@@ -434,9 +446,13 @@ class Table:
         """How many uncached network calls a row's operations amount to."""
         return row.flops / self.call_flops
 
+    def rated(self, metric: str) -> tuple[Rated, ...]:
+        """The rows that have a figure."""
+        return tuple(row for row in self.rows if metric in row.figures)
+
     def front(self, cost: Callable[[Rated], float], metric: str) -> set[str]:
         """Names of the rows that no other row beats in both cost and mean figure."""
-        return front_of({row.name: (cost(row), row.figures[metric][0]) for row in self.rows})
+        return front_of({row.name: (cost(row), row.figures[metric][0]) for row in self.rated(metric)})
 
 
 def _figure(stored: dict[str, Any], middle: str = "value") -> tuple[float, float, float]:
@@ -446,9 +462,13 @@ def _figure(stored: dict[str, Any], middle: str = "value") -> tuple[float, float
     return found[0], found[1], found[2]
 
 
-def _rated(row: dict[str, Any]) -> Rated:
+def _rated(row: dict[str, Any], converged: dict[str, list[float]]) -> Rated:
     config = row["config"]
     policy = config["policy"]
+    figures = {str(name): _figure(figure) for name, figure in row["metrics"].items()}
+    if config["name"] in converged:
+        spread = seed_spread(converged[config["name"]])
+        figures[CONVERGED] = (spread.mean, spread.low, spread.high)
     return Rated(
         name=str(config["name"]),
         solver=str(config["solver"]),
@@ -459,13 +479,29 @@ def _rated(row: dict[str, Any]) -> Rated:
         flops=float(row["flops"]),
         seconds=_figure(row["seconds"], "median"),
         speedup=_figure(row["speedup"], "median"),
-        figures={str(name): _figure(figure) for name, figure in row["metrics"].items()},
+        figures=figures,
     )
+
+
+def _equal_errors(found: list[dict[str, Any]]) -> list[str]:
+    """A sentence on what solvers without a cache need for the error of each cached row; none without figures."""
+    told = [f"{float(e['faster']):.2f} ({e['row']})" for e in found if e["faster"] is not None]
+    if not told:
+        return []
+    return [
+        "To come as near to the converged solution as a row with the cache, the fastest solver alone, on the better of"
+        f" its time grids, takes so many times as long: {', '.join(told)}."
+    ]
 
 
 def _table(checkpoint: str, stored: dict[str, Any]) -> Table:
     floors = {name: _figure(floor) for name, floor in stored["floors"].items()}
-    rows = tuple(_rated(row) for row in stored["rows"])
+    rows = tuple(_rated(row, stored.get(CONVERGED, {})) for row in stored["rows"])
+    titles = {str(k): str(v) for k, v in stored["titles"].items()}
+    units = {str(k): str(v) for k, v in stored["units"].items()}
+    whole = all(set(titles) <= set(row.figures) for row in rows)
+    if any(CONVERGED in row.figures for row in rows):
+        titles[CONVERGED], units[CONVERGED] = "relative L2 to the converged solution", "same noise"
     table = Table(
         checkpoint=checkpoint,
         dataset=str(stored["dataset"]),
@@ -473,13 +509,13 @@ def _table(checkpoint: str, stored: dict[str, Any]) -> Table:
         repeats=int(stored["repeats"]),
         reference=str(stored["reference"]),
         machine=dict(stored["machine"]),
-        titles={str(k): str(v) for k, v in stored["titles"].items()},
-        units={str(k): str(v) for k, v in stored["units"].items()},
+        titles=titles,
+        units=units,
         floors={name: (low, value, high) for name, (value, low, high) in floors.items()},
-        reading=tuple(map(str, stored["reading"])),
+        reading=(*map(str, stored["reading"]), *_equal_errors(stored.get("equal_error", []))),
         rows=rows,
     )
-    if not all(set(table.titles) <= set(row.figures) for row in rows) or not table.call_flops > 0:
+    if not whole or not table.call_flops > 0:
         raise ValueError("rows lack figures")
     return table
 
@@ -488,7 +524,15 @@ def _table(checkpoint: str, stored: dict[str, Any]) -> Table:
 def _tables(path: Path, command: str, _: library.Stamp) -> dict[str, Table]:
     try:
         found = {str(name): _table(str(name), one) for name, one in json.loads(read_text(path)).items()}
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError) as fault:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        StopIteration,
+        RecursionError,
+        LabError,
+    ) as fault:
         raise _damaged(path, f"{type(fault).__name__}: {fault}"[:120], command) from None
     if not found:
         raise _damaged(path, "it holds no data set", command)
@@ -516,7 +560,7 @@ def table_frame(table: Table) -> pd.DataFrame:
             "speed": row.speedup[0],
         }
         for metric, title in table.titles.items():
-            value, low, high = row.figures[metric]
+            value, low, high = row.figures.get(metric, (math.nan,) * 3)
             line |= {title: value, f"{title} low": low, f"{title} high": high}
         rows.append(line)
     return pd.DataFrame(rows)

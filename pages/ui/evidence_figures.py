@@ -235,11 +235,15 @@ class Mark:
 
 
 def solvers_chart(
-    marks: Sequence[Mark], colours: Sequence[str], *, x_title: str, y_title: str, floor: Band
+    marks: Sequence[Mark], colours: Sequence[str], *, x_title: str, y_title: str, floor: Band | None
 ) -> go.Figure:
-    """Cost (log) against a distance to real data: a colour for each solver, filled with a cache, open without."""
+    """Cost (log) against a distance: a colour for each solver, filled with a cache, open without.
+
+    `floor` is the distance between real sets; None where real sets have none.
+    """
     figure = go.Figure()
-    _level(figure, REAL, floor, (min(m.x for m in marks), max(m.x for m in marks)))
+    if floor is not None:
+        _level(figure, REAL, floor, (min(m.x for m in marks), max(m.x for m in marks)))
     front = sorted((m for m in marks if m.front), key=lambda m: m.x)
     figure.add_trace(
         go.Scatter(
