@@ -120,14 +120,16 @@ def core_policies(tokens: int, steps: int) -> dict[str, list[CachePolicy]]:
             CachePolicy(trigger="bands", bands=((low, tau / 2), (100_000, 2 * tau)), clock=clock)
             for tau in taus
         ]
-        found[f"rate{at}"] = [CachePolicy(trigger="rate", tau=tau, clock=clock) for tau in (0.01, 0.03, 0.1)]
+        # The stretched clock moves on where the plain one hardly does: equal work needs larger thresholds there.
+        rates = (0.06, 0.1, 0.2) if clock == CLOCKS[0] else (0.12, 0.25, 0.5)
+        found[f"rate{at}"] = [CachePolicy(trigger="rate", tau=tau, clock=clock) for tau in rates]
     paper = CachePolicy(
         trigger="paper", k_low=1, refresh_every=max(2, steps // 7), probe_share=0.01, correct=True
     )
     return found | {
         "fixed": [CachePolicy(trigger="fixed", refresh_every=k * r) for k in (5, 12, 36)],
         "gain": [CachePolicy(trigger="gain", tau=tau) for tau in (1e-4, 3e-3, 1e-1)],
-        "paper": [paper.replace(tau=tau) for tau in (0.01, 1.0, 300.0)],
+        "paper": [paper.replace(tau=tau) for tau in (1.0, 10.0, 300.0)],
     }
 
 

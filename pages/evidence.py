@@ -294,7 +294,8 @@ def solvers_view() -> None:
     quick_warning(path, "few steps and samples")
     st.markdown(
         "A cache for a thousand steps is worth nothing if twenty steps of a better solver do the same. Here both are "
-        "measured against real series that the network never saw. **Lower and further left is better.**"
+        "measured, against real series that the network never saw or against the converged solution of the same "
+        "noise. **Lower and further left is better.**"
     )
     with st.container(horizontal=True):
         data = choice("Data set", {name: name for name in found}, "solved")
