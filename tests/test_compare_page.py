@@ -1,11 +1,9 @@
 """The compare page: variants as text, runs one after another, and what is said of them."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from e2crf_core.errors import LabError
 from e2crf_core.policy import PRESETS
@@ -13,8 +11,8 @@ from pages.ui import registry
 from pages.ui.compare_figures import decisions_chart
 from pages.ui.variants import DEFAULT, Variant, checked, read, write
 from tests.tiny import tiny_assets
+from tests.visits import opened
 
-MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
 ROWS = "exact,,,euler_maruyama,linear,20;fast,,,euler_maruyama,linear,20;trigger fixed,,5,ddim,log_snr,12"
 
 
@@ -32,16 +30,6 @@ def own_world(monkeypatch, assets, tmp_path):
         run.stop()
         assert run.wait(10)
     registry.RUNS._runs.clear()
-
-
-def opened(**query):
-    at = AppTest.from_file(MAIN, default_timeout=60)
-    at.run()
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.switch_page("compare.py").run()
-    assert not at.exception, at.exception
-    return at
 
 
 def test_variants_survive_the_address():
@@ -67,7 +55,7 @@ def test_a_variant_changes_what_it_names_alone():
 
 
 def test_rows_run_one_after_another_and_are_measured_on_the_same_noise():
-    at = opened(v=ROWS, num="3", seed="4")
+    at = opened("compare", v=ROWS, num="3", seed="4")
     assert "same noise" in at.info[0].value
     at.button[0].click().run()
     job = at.session_state["compare.job"]
@@ -91,7 +79,7 @@ def test_rows_run_one_after_another_and_are_measured_on_the_same_noise():
 
 
 def test_nonsense_in_the_address_is_said_and_left_out():
-    at = opened(v="fast,,,nonsense,linear,20", num="0", seed="x")
+    at = opened("compare", v="fast,,,nonsense,linear,20", num="0", seed="x")
     assert "unknown solver" in at.warning[0].value
     assert at.number_input(key="compare.num").value == 1
 

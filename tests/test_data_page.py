@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from e2crf_core import quality_card
 from e2crf_core.checkpoints import list_checkpoints, read_card
@@ -15,8 +14,8 @@ from e2crf_core.data import list_datasets, load_dataset, shipped_datasets
 from e2crf_core.userfiles import user_folder
 from pages.ui import uploads
 from tests.tiny import tiny_assets
+from tests.visits import clean, opened, text
 
-MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
 GOLDEN = Path(__file__).parent / "golden" / "fourierdiffusion_wind_144x4"
 
 
@@ -29,23 +28,6 @@ def assets(tmp_path_factory):
 def own_world(monkeypatch, assets, tmp_path):
     monkeypatch.setenv("E2CRF_ASSETS", str(assets))
     monkeypatch.setenv("E2CRF_HOME", str(tmp_path / "home"))
-
-
-def clean(at):
-    assert not at.exception, at.exception
-    return at
-
-
-def opened(page, **query):
-    at = clean(AppTest.from_file(MAIN, default_timeout=20).run())
-    for name, value in query.items():
-        at.query_params[name] = value
-    return clean(at.switch_page(page).run())
-
-
-def text(at):
-    kinds = ("markdown", "caption", "info", "error", "warning", "success")
-    return " ".join(e.value for kind in kinds for e in at.get(kind))
 
 
 def charts(at):
@@ -77,7 +59,7 @@ def csv(rows=400, bad=None):
 
 
 def test_every_shipped_set_has_a_card_with_rights_split_and_what_was_measured():
-    at = opened("data.py")
+    at = opened("data")
     for name in shipped_datasets():
         clean(at.selectbox(key="set").set_value(name).run())
         data, said = load_dataset(name), text(at)
@@ -103,7 +85,7 @@ def test_every_shipped_set_has_a_card_with_rights_split_and_what_was_measured():
 
 
 def test_what_was_open_on_one_page_is_not_open_on_the_next():
-    at = opened("data.py", view="import")
+    at = opened("data", view="import")
     at.query_params.clear()
     clean(at.switch_page("models.py").run())
     assert at.segmented_control(key="part").value == "models" and len(charts(at)) >= 1
@@ -112,13 +94,13 @@ def test_what_was_open_on_one_page_is_not_open_on_the_next():
 
 
 def test_a_link_opens_the_set_it_names_and_says_when_it_is_gone():
-    at = opened("data.py", set="household")
+    at = opened("data", set="household")
     assert at.selectbox(key="set").value == "household" and at.query_params["set"] == "household"
-    assert "'gone'" in text(opened("data.py", set="gone"))
+    assert "'gone'" in text(opened("data", set="gone"))
 
 
 def test_another_channel_and_other_windows_are_drawn():
-    at = opened("data.py", set="wind")
+    at = opened("data", set="wind")
     before = charts(at)[0]
     clean(at.selectbox(key="channel.wind").set_value(1).run())
     assert "Ws_avg (m/s)" in json.dumps(charts(at)[0]["layout"])
@@ -130,7 +112,7 @@ def test_another_channel_and_other_windows_are_drawn():
 
 
 def uploaded(content, name="My rates.csv"):
-    at = opened("data.py", view="import")
+    at = opened("data", view="import")
     return clean(at.file_uploader(key="upload").set_value((name, content, "text/csv")).run())
 
 
@@ -201,7 +183,7 @@ def test_ready_windows_keep_their_length(tmp_path, monkeypatch):
     monkeypatch.setattr(uploads, "at_home", lambda: True)
     path = tmp_path / "windows.npy"
     np.save(path, np.random.default_rng(0).normal(size=(40, 20, 3)).astype(np.float32))
-    at = opened("data.py", view="import")
+    at = opened("data", view="import")
     clean(at.text_input(key="path").set_value(str(path)).run())
     assert field(at, "window").value == 20 and field(at, "window").disabled
     clean(at.button(key="import").click().run())
@@ -209,10 +191,10 @@ def test_ready_windows_keep_their_length(tmp_path, monkeypatch):
 
 
 def test_paths_are_read_for_visitors_at_this_machine_only(monkeypatch):
-    assert not any(w.key == "path" for w in opened("data.py", view="import").text_input)
+    assert not any(w.key == "path" for w in opened("data", view="import").text_input)
     with monkeypatch.context() as patch:
         patch.setattr(uploads, "at_home", lambda: True)
-        at = opened("data.py", view="import")
+        at = opened("data", view="import")
         clean(at.text_input(key="path").set_value("/no/such/file.csv").run())
         assert "There is no file" in at.error[0].value
     here = type("C", (), {"ip_address": None, "headers": {}})()
@@ -240,7 +222,7 @@ def test_a_model_card_draws_real_and_generated_series_side_by_side(assets):
         "profile": {"levels": [-1.0, 0.0, 1.0], "weights": [0.5, 1.5, 1.0]},
     }
     (folder / "card.json").write_text(json.dumps(card))
-    at = opened("models.py", model="wind")
+    at = opened("models", model="wind")
     samples, protocol, history, profile = charts(at)
     names = [trace["name"] for trace in samples["data"]]
     assert names.count("Real, held out") == names.count("Generated") == 16
@@ -251,7 +233,7 @@ def test_a_model_card_draws_real_and_generated_series_side_by_side(assets):
     assert [trace["x"] for trace in protocol["data"]] == [[1.0], pytest.approx([1.5])]
     assert history["data"][1]["y"] == [1.5, 1.2] and profile["data"][0]["y"] == [0.5, 1.5, 1.0]
     assert measures(at)["Sliced Wasserstein over floor"] == "1.50×"
-    again = opened("models.py", model="wind")
+    again = opened("models", model="wind")
     assert charts(again)[0]["data"][16]["y"] == samples["data"][16]["y"]
     clean(next(b for b in at.button if b.label == "Draw others").click().run())
     assert charts(at)[0]["data"][16]["y"] != samples["data"][16]["y"]
@@ -260,7 +242,7 @@ def test_a_model_card_draws_real_and_generated_series_side_by_side(assets):
 def test_an_unmeasured_model_says_so(assets):
     card = assets / "checkpoints" / "wind" / "card.json"
     card.write_text(json.dumps({k: v for k, v in json.loads(card.read_text()).items() if k != "measured"}))
-    assert "Not measured yet" in text(opened("models.py"))
+    assert "Not measured yet" in text(opened("models"))
 
 
 def peer(at, checkpoint, **more):
@@ -275,7 +257,7 @@ def peer(at, checkpoint, **more):
 
 def test_a_peers_checkpoint_is_imported_checked_and_drawn():
     arrays = GOLDEN.with_suffix(".npz").read_bytes()
-    at = opened("models.py", part="import")
+    at = opened("models", part="import")
     clean(at.selectbox(key="peer.data").set_value("wind").run())
     peer(at, GOLDEN.with_suffix(".ckpt").read_bytes(), stats=arrays, golden=arrays)
     assert "to single precision" in text(at)
@@ -283,7 +265,7 @@ def test_a_peers_checkpoint_is_imported_checked_and_drawn():
     assert "model" in list_checkpoints() and read_card("model")["dataset"] == "wind"
     clean(next(b for b in at.button if b.label == "Look at it").click().run())
     assert at.selectbox(key="model").value == "model" and len(charts(at)[0]["data"]) == 32
-    live = clean(AppTest.from_file(MAIN, default_timeout=20).run())
+    live = opened()
     clean(live.selectbox(key="checkpoint").set_value("model").run())
     assert len(live.get("bidi_component")) == 1
 
@@ -291,11 +273,11 @@ def test_a_peers_checkpoint_is_imported_checked_and_drawn():
 def test_an_own_model_is_measured_on_demand(monkeypatch, assets):
     shutil.copytree(assets / "checkpoints" / "wind", user_folder("checkpoints", "mine"))
     monkeypatch.setattr(quality_card, "SOLVER", {**quality_card.SOLVER, "steps": 4})
-    at = opened("models.py", model="mine")
-    clean(at.button(key="measure").click().run(timeout=60))
+    at = opened("models", model="mine")
+    clean(at.button(key="measure").click().run())
     ratio = read_card("mine")["measured"]["figures"]["sliced_wasserstein_time"]["ratio"]
     assert measures(at)["Sliced Wasserstein over floor"] == f"{ratio:.2f}×"
-    assert not any(b.key == "measure" for b in opened("models.py", model="wind").button)
+    assert not any(b.key == "measure" for b in opened("models", model="wind").button)
 
 
 def test_a_file_of_few_windows_is_said_to_be_too_short_to_judge_by():
@@ -306,7 +288,7 @@ def test_a_file_of_few_windows_is_said_to_be_too_short_to_judge_by():
 
 
 def test_a_malicious_checkpoint_is_refused_and_leaves_nothing():
-    at = opened("models.py", part="import")
+    at = opened("models", part="import")
     payload = b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."
     peer(at, payload, stats=GOLDEN.with_suffix(".npz").read_bytes())
     assert "os.system" in at.error[0].value and "refused" in at.error[0].value
@@ -314,11 +296,11 @@ def test_a_malicious_checkpoint_is_refused_and_leaves_nothing():
 
 
 def test_a_model_of_unknown_data_is_drawn_alone_and_refused_by_the_live_page():
-    at = opened("models.py", part="import")
+    at = opened("models", part="import")
     peer(at, GOLDEN.with_suffix(".ckpt").read_bytes(), stats=GOLDEN.with_suffix(".npz").read_bytes())
     clean(next(b for b in at.button if b.label == "Look at it").click().run())
     assert {t["name"] for t in charts(at)[0]["data"]} == {"Generated"}
-    live = clean(AppTest.from_file(MAIN, default_timeout=20).run())
+    live = opened()
     clean(live.selectbox(key="checkpoint").set_value("model").run())
     assert "does not say what data" in live.error[0].value
 
@@ -328,8 +310,8 @@ def test_damaged_files_of_ones_own_are_named_and_can_be_removed():
         user_folder(kind, "broken").mkdir(parents=True)
         (user_folder(kind, "broken") / file).write_bytes(b"?")
     for page, key, link in (
-        ("data.py", "set", {"set": "broken"}),
-        ("models.py", "model", {"model": "broken"}),
+        ("data", "set", {"set": "broken"}),
+        ("models", "model", {"model": "broken"}),
     ):
         at = opened(page, **link)
         assert at.selectbox(key=key).value == "broken" and len(at.error) == 1
@@ -341,7 +323,7 @@ def test_damaged_files_of_ones_own_are_named_and_can_be_removed():
 def test_a_damaged_checkpoint_does_not_take_the_live_page_with_it():
     user_folder("checkpoints", "broken").mkdir(parents=True)
     (user_folder("checkpoints", "broken") / "model.safetensors").touch()
-    live = clean(AppTest.from_file(MAIN, default_timeout=20).run())
+    live = opened()
     clean(live.selectbox(key="checkpoint").set_value("broken").run())
     assert "card" in live.error[0].value
     clean(live.selectbox(key="checkpoint").set_value("wind").run())
@@ -352,6 +334,6 @@ def test_a_damaged_checkpoint_does_not_take_the_live_page_with_it():
 
 def test_pages_without_any_model_say_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("E2CRF_ASSETS", str(tmp_path / "empty"))
-    assert "no trained network" in text(opened("models.py"))
-    assert "Import a file" in text(opened("data.py"))
-    assert "no data set" in text(opened("training.py"))
+    assert "no trained network" in text(opened("models"))
+    assert "Import a file" in text(opened("data"))
+    assert "no data set" in text(opened("training"))

@@ -3,19 +3,17 @@
 import json
 import math
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from e2crf_core.errors import LabError
 from e2crf_core.policy import CachePolicy
 from e2crf_core.report import to_json
 from pages.ui import evidence as ev
 from tests.test_evaluation import made_up
+from tests.visits import opened, text
 
-MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
 SHARES = (0.02, 0.06, 0.3)
 LOCALIZED = {"wind": 0.1, "household": 0.3, "ecg": 0.5}
 
@@ -85,22 +83,6 @@ def filled(results):
         "# Title\n\n## Table 2: both domains\n\n| a | b |\n|---|---|\n|1|2|\n"
     )
     return results
-
-
-def opened(**query):
-    at = AppTest.from_file(MAIN, default_timeout=60)
-    at.run()
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.switch_page("evidence.py").run()
-    assert not at.exception, at.exception
-    return at
-
-
-def text(at):
-    return " ".join(
-        e.value for kind in ("markdown", "caption", "info", "warning", "subheader") for e in at.get(kind)
-    )
 
 
 class TestWhatIsRead:
@@ -186,12 +168,12 @@ class TestPage:
             ("solvers", "python -m benchmarks.solver_study"),
             ("tables", "make paper-tables"),
         ):
-            at = opened(view=view)
+            at = opened("evidence", view=view)
             assert at.code[0].value == command
             assert "cores" in at.info[0].value
 
     def test_a_visitor_reads_the_study_and_turns_its_axes(self, filled):
-        at = opened(view="triggers")
+        at = opened("evidence", view="triggers")
         assert len(at.get("plotly_chart")) == 2
         said = text(at)
         assert "they pay" in said and "they lose" in said and "not told apart" in said
@@ -212,12 +194,19 @@ class TestPage:
         assert set(frame["data set"]) == {"wind"} and len(frame) == 1 + 4 * len(SHARES) + 1
 
     def test_a_link_opens_what_its_sender_saw_and_nonsense_is_left_out(self, filled):
-        at = opened(view="triggers", sets="wind,mars", families="gain, hold;none", share="7%", cost="money")
+        at = opened(
+            "evidence",
+            view="triggers",
+            sets="wind,mars",
+            families="gain, hold;none",
+            share="7%",
+            cost="money",
+        )
         assert at.session_state["sets"] == ["wind"] and at.session_state["families"] == ["gain, hold"]
         assert at.session_state["share"] == "5%" and at.session_state["cost"] == "tokens"
 
     def test_solvers_are_drawn_with_their_floor_and_their_reading(self, filled):
-        at = opened(view="solvers", work="calls")
+        at = opened("evidence", view="solvers", work="calls")
         traces = json.loads(at.get("plotly_chart")[0].proto.spec)["data"]
         named = {t.get("name") for t in traces}
         assert {"ddim", "ddim + E²-CRF", "best so far"} <= named
@@ -231,7 +220,7 @@ class TestPage:
         (filled / "solver_study_cpu.json").write_text(json.dumps({"c": stored}))
         table = ev.read_tables(filled / "solver_study_cpu.json", "x")["c"]
         assert [row.name for row in table.rated(ev.CONVERGED)] == ["DPM++", "EM cached"]
-        at = opened(view="solvers", metric=ev.CONVERGED)
+        at = opened("evidence", view="solvers", metric=ev.CONVERGED)
         drawn = json.loads(at.get("plotly_chart")[0].proto.spec)
         names = {row[0] for trace in drawn["data"] for row in trace.get("customdata", [])}
         assert names == {"DPM++", "EM cached"}
@@ -239,11 +228,11 @@ class TestPage:
         assert "1.50 (EM cached)" in said and "left out" in said and "band is real data" not in said
 
     def test_quick_forms_are_said_to_be_quick(self, filled):
-        at = opened(view="tables")
+        at = opened("evidence", view="tables")
         assert "Quick form" in at.warning[0].value
         assert "#### Table 2" in text(at) and "# Title" not in text(at)
         (filled / "paper_tables_full.md").write_text("# T\n\nfull figures\n")
-        at = opened(view="tables")
+        at = opened("evidence", view="tables")
         assert not at.warning and "full figures" in text(at)
 
     def test_damage_does_not_take_the_page_down(self, filled):
@@ -255,5 +244,5 @@ class TestPage:
             ("solvers", "solver_study"),
             ("tables", "paper_tables"),
         ):
-            at = opened(view=view)
+            at = opened("evidence", view=view)
             assert name in at.error[0].value and len(at.error) == 1

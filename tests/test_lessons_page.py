@@ -1,11 +1,9 @@
 """Lessons as a visitor's session sees them: each opens from its address, and what it claims is measured."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from e2crf_core.archive import load
 from e2crf_core.checkpoints import load_checkpoint
@@ -16,8 +14,7 @@ from pages.ui import lesson_data, recording
 from pages.ui.lesson_texts import TEXTS
 from tests.packets import decode
 from tests.tiny import tiny_assets, tiny_demo
-
-MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
+from tests.visits import opened, text
 
 
 @pytest.fixture(scope="module")
@@ -33,34 +30,20 @@ def own_world(monkeypatch, assets, tmp_path):
     monkeypatch.setenv("E2CRF_HOME", str(tmp_path))
 
 
-def opened(**query):
-    at = AppTest.from_file(MAIN, default_timeout=60)
-    at.run()
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.switch_page("lessons.py").run()
-    assert not at.exception, at.exception
-    return at
-
-
 def canvas(at):
     return decode(at.get("bidi_component")[0].proto.bytes)
 
 
-def text(at):
-    return " ".join(e.value for kind in ("markdown", "info", "warning", "error") for e in at.get(kind))
-
-
 @pytest.mark.parametrize("place", range(1, len(TEXTS) + 1))
 def test_every_lesson_opens_from_its_address_with_formula_question_and_answer(place):
-    at = opened(lesson=str(place))
+    at = opened("lessons", lesson=str(place))
     said = TEXTS[place - 1]
     assert said.title in text(at) and said.question in text(at) and said.answer in text(at)
     assert at.latex and not at.error
 
 
 def test_stepping_leaves_the_controls_of_the_last_lesson_behind():
-    at = opened(lesson="1", dataset="wind", K="3")
+    at = opened("lessons", lesson="1", dataset="wind", K="3")
     assert canvas(at)[0]["view"]["K"] == "3"
     next(b for b in at.button if b.label.endswith("→")).click().run()
     assert at.query_params["lesson"] == "2" or at.query_params["lesson"] == ["2"]
@@ -68,13 +51,13 @@ def test_stepping_leaves_the_controls_of_the_last_lesson_behind():
 
 
 def test_nonsense_in_the_address_opens_the_nearest_lesson():
-    assert TEXTS[0].title in text(opened(lesson="x"))
-    assert TEXTS[-1].title in text(opened(lesson="99"))
-    assert "no data set" in text(opened(lesson="1", dataset="nothing"))
+    assert TEXTS[0].title in text(opened("lessons", lesson="x"))
+    assert TEXTS[-1].title in text(opened("lessons", lesson="99"))
+    assert "no data set" in text(opened("lessons", lesson="1", dataset="nothing"))
 
 
 def test_series_lessons_send_real_windows_and_the_variance_of_their_tokens():
-    head, arrays = canvas(opened(lesson="3", dataset="wind"))
+    head, arrays = canvas(opened("lessons", lesson="3", dataset="wind"))
     data = load_dataset("wind")
     assert (head["N"], head["M"], head["n"]) == (*data.x.shape[1:], data.length // 2 + 1)
     np.testing.assert_array_equal(arrays["fan"][0], data.x[data.train[0]])
@@ -118,7 +101,7 @@ def test_feedback_and_fewer_steps_are_run_on_request(monkeypatch):
         ("6", 1, {"policy", "tokens computed"}, ("**r** =", "**α** = 0.1", "**b** =", "**τ** =")),
         ("7", 2, None, ("**λ** =", "gap of F continued")),
     ):
-        at = opened(lesson=lesson)
+        at = opened("lessons", lesson=lesson)
         assert not at.get("plotly_chart") and "Run it" in text(at)
         next(b for b in at.button if b.label == "Run it").click().run()
         assert not at.exception, at.exception

@@ -1,7 +1,6 @@
 """Every page as a visitor's session sees it, without a browser: the canvas is fed by polling here."""
 
 import time
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -12,8 +11,7 @@ from pages.ui import registry
 from pages.ui.canvas import OVERLAP
 from tests.packets import decode
 from tests.tiny import tiny_assets
-
-MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
+from tests.visits import clean, opened, text
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +29,6 @@ def own_world(monkeypatch, assets):
     for run in registry.RUNS._runs.values():
         assert run.wait(5)
     registry.RUNS._runs.clear()
-
-
-def opened(**query) -> AppTest:
-    at = AppTest.from_file(MAIN, default_timeout=20)
-    for name, value in query.items():
-        at.query_params[name] = value
-    return clean(at.run())
-
-
-def clean(at: AppTest) -> AppTest:
-    assert not at.exception, at.exception
-    return at
 
 
 def started(at: AppTest, steps=30, num=2, pace=0.0, compare=False):
@@ -67,12 +53,6 @@ def packets(at):
     """Packets handed to the components of the page, by their kind."""
     found = [decode(c.proto.bytes) for c in at.get("bidi_component")]
     return {head["kind"]: (head, arrays) for head, arrays in found}
-
-
-def text(at):
-    return " ".join(
-        e.value for kind in ("markdown", "caption", "info", "error", "warning") for e in at.get(kind)
-    )
 
 
 def test_a_newcomer_is_told_to_press_start_and_sees_real_series():

@@ -2,11 +2,9 @@
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from e2crf_core.archive import RunStore
 from e2crf_core.errors import LabError
@@ -15,8 +13,7 @@ from e2crf_core.run import RunSpec
 from pages.ui import inside, recording, registry
 from tests.packets import decode
 from tests.tiny import DEMO_POLICY, tiny_assets, tiny_demo
-
-MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
+from tests.visits import opened, text
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +35,8 @@ def own_home(monkeypatch, tmp_path, world):
     registry.RUNS._runs.clear()
 
 
-def opened(page, **query):
-    at = AppTest.from_file(MAIN, default_timeout=30)
-    at.run()
-    for name, value in query.items():
-        at.query_params[name] = value
-    at.switch_page(f"{page}.py").run()
-    assert not at.exception, at.exception
-    return at
-
-
 def canvas(at):
     return decode(at.get("bidi_component")[0].proto.bytes)
-
-
-def text(at):
-    return " ".join(
-        e.value for kind in ("markdown", "info", "error", "success", "warning") for e in at.get(kind)
-    )
 
 
 def until(condition, seconds=20):

@@ -4,13 +4,11 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from streamlit.testing.v1 import AppTest
 
 from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, read_card
 from e2crf_core.errors import LabError
@@ -20,8 +18,8 @@ from e2crf_core.userfiles import user_folder
 from pages.ui import training_job
 from pages.ui.training_job import TrainingJobs, series_drawn
 from pages.ui.training_worker import SHOWN, TrainingWorker
+from tests.visits import clean, opened, text
 
-MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
 TINY = {"width": 8, "layers": 1, "heads": 2, "hidden": 16, "batch": 16, "evaluate_every": 20}
 SPEC = TrainSpec("waves", steps=300, **TINY)
 
@@ -66,30 +64,12 @@ def weights(name):
     return load_file(user_folder("checkpoints", name) / "model.safetensors")
 
 
-def opened(**query):
-    at = clean(AppTest.from_file(MAIN, default_timeout=20).run())
-    for name, value in query.items():
-        at.query_params[name] = value
-    return clean(at.switch_page("training.py").run())
-
-
-def clean(at):
-    assert not at.exception, at.exception
-    return at
-
-
-def text(at):
-    return " ".join(
-        e.value for kind in ("markdown", "caption", "info", "error", "warning") for e in at.get(kind)
-    )
-
-
 def test_train_on_the_page_stop_kill_and_resume_gives_the_uninterrupted_weights(jobs, monkeypatch):
     whole = in_this_process("whole", SPEC)
     assert whole.progress["status"] == "done" and whole.progress["step"] == 300
 
     monkeypatch.setitem(TRAIN_PRESETS, "compact", {**TINY, "steps": 300})
-    at = opened(data="waves")
+    at = opened("training", data="waves")
     assert "waves" in at.selectbox(key="data").options[0]
     name = at.text_input(key="name.waves.compact").value
     assert name == "waves-compact"
@@ -163,7 +143,7 @@ def test_a_worker_whose_server_is_gone_ends_by_itself():
 def test_a_training_left_by_an_earlier_server_is_shown_as_interrupted(jobs):
     worker = in_this_process("old", SPEC, parent=1 << 30)
     worker.say(status="training", step=40, steps=300, error="", history=[])
-    at = opened(job="old")
+    at = opened("training", job="old")
     assert "Interrupted at step 40 of 300" in text(at) and any(b.key == "resume" for b in at.button)
     assert at.selectbox(key="job").options == ["A new training", "old"]
 
@@ -171,13 +151,13 @@ def test_a_training_left_by_an_earlier_server_is_shown_as_interrupted(jobs):
 def test_a_failure_is_told_on_the_page(jobs):
     worker = in_this_process("unlucky", SPEC, parent=1 << 30)
     worker.say(status="failed", error="the disk is full")
-    assert "Failed: the disk is full" in text(opened(job="unlucky"))
+    assert "Failed: the disk is full" in text(opened("training", job="unlucky"))
 
 
 @pytest.mark.parametrize("name", ["../up", "", "taken"])
 def test_names_that_are_unsafe_or_taken_are_refused(jobs, name, tmp_path):
     user_folder("checkpoints", "taken").mkdir(parents=True)
-    at = opened(data="waves")
+    at = opened("training", data="waves")
     clean(at.text_input(key="name.waves.compact").set_value(name).run())
     clean(at.button(key="train").click().run())
     assert len(at.error) == 1 and jobs.running() is None
@@ -189,8 +169,8 @@ def test_a_second_training_has_to_wait(jobs, monkeypatch):
     monkeypatch.setattr(jobs.processes, "alive", lambda job: job.parent.name == "first")
     with pytest.raises(LabError, match="'first' is being trained"):
         jobs.start("second", SPEC)
-    assert "**first** is being trained" in text(opened(data="waves"))
+    assert "**first** is being trained" in text(opened("training", data="waves"))
 
 
 def test_a_link_to_a_training_that_is_gone_says_so(jobs):
-    assert "There is no training 'gone'" in text(opened(job="gone"))
+    assert "There is no training 'gone'" in text(opened("training", job="gone"))

@@ -8,11 +8,9 @@ import signal
 import sqlite3
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from e2crf_core import policy_card
 from e2crf_core.checkpoints import load_checkpoint
@@ -30,8 +28,8 @@ from pages.ui.study_job import StudyJobs, card_of, checkpoint_of, record_of
 from pages.ui.study_worker import StudyWorker, advice_job
 from tests.packets import decode
 from tests.tiny import tiny_assets
+from tests.visits import clean, opened, text
 
-MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
 SPEC = StudySpec(num=8, batch=4, directions=16, resamples=20, cost="flops")
 TWIN = replace(SPEC, quality="relative_l2")
 TRIALS = 14
@@ -96,23 +94,6 @@ def study(measured, jobs):
     return "night"
 
 
-def clean(at):
-    assert not at.exception, at.exception
-    return at
-
-
-def opened(**query):
-    at = clean(AppTest.from_file(MAIN, default_timeout=60).run())
-    for name, value in query.items():
-        at.query_params[name] = value
-    return clean(at.switch_page("tune.py").run())
-
-
-def text(at):
-    kinds = ("markdown", "caption", "info", "error", "warning", "success")
-    return " ".join(e.value for kind in kinds for e in at.get(kind))
-
-
 def charts(at):
     heads = [decode(c.proto.bytes)[0] for c in at.get("bidi_component")]
     return {head["kind"]: head for head in heads}
@@ -131,7 +112,7 @@ def has(at, key):
 
 def test_a_study_is_begun_killed_resumed_and_cancelled_without_losing_a_trial(jobs, monkeypatch):
     monkeypatch.setattr(study_form, "BATCH", 2)
-    at = opened()
+    at = opened("tune")
     assert "A study measures many settings" in text(at) and has(at, "try")
     at.number_input(key="tune.num").set_value(4)
     at.number_input(key="tune.low").set_value(10)
@@ -188,7 +169,7 @@ def test_a_budget_that_ends_leaves_a_choice_with_its_warnings(jobs):
     assert study_job.advice_of("short", number) is not None
     jobs.advise("short", -1)
     assert jobs.state("short", advice_job(-1)).status == "done"
-    at = opened(study="short")
+    at = opened("tune", study="short")
     assert "**Done**" in text(at) and charts(at)["pareto"]["chosen"] == number
     assert "relative L2" in charts(at)["pareto"]["y"]["title"] and not has(at, "tune.advise")
 
@@ -205,7 +186,7 @@ def test_a_worker_whose_server_is_gone_ends_by_itself(study, tmp_path):
 
 
 def test_what_cannot_be_searched_is_refused_in_place(jobs):
-    at = opened()
+    at = opened("tune")
     clean(at.multiselect(key="tune.triggers").set_value([]).run())
     assert "at least one trigger" in text(at) and not has(at, "tune.start")
     clean(at.radio(key="tune.quality").set_value("relative_l2").run())
@@ -220,7 +201,7 @@ def test_what_cannot_be_searched_is_refused_in_place(jobs):
 
 
 def test_a_study_of_the_command_line_is_shown_with_all_it_measured(study, measured):
-    at = opened()
+    at = opened("tune")
     assert at.session_state["study"] == study and "**Kept**" in text(at)
     pareto, parallel = (charts(at)[kind] for kind in ("pareto", "parallel"))
     record = record_of(study)
@@ -241,7 +222,9 @@ def test_a_study_of_the_command_line_is_shown_with_all_it_measured(study, measur
 def test_a_link_opens_the_same_trial_axes_and_budgets(study):
     record = record_of(study)
     worst = max((p for p in record.points if p.complete), key=lambda p: p.last.flops)
-    at = opened(study=study, trial=str(worst.number), cost="seconds", quality="change", latency="1e-3")
+    at = opened(
+        "tune", study=study, trial=str(worst.number), cost="seconds", quality="change", latency="1e-3"
+    )
     pareto = charts(at)["pareto"]
     assert pareto["selected"] == worst.number and pareto["y"]["percent"] and "(ms" in pareto["x"]["title"]
     assert pareto["latency"] == 1e-3 and "No point takes" in text(at) and has(at, "tune.back")
@@ -250,7 +233,7 @@ def test_a_link_opens_the_same_trial_axes_and_budgets(study):
     assert charts(at)["pareto"]["selected"] == pareto["chosen"] and "trial" not in at.query_params
     clean(at.number_input(key="latency").set_value(1e5).run())
     assert "cannot be told from it" in text(at)
-    nonsense = opened(study=study, trial="99999", cost="x", quality="y")
+    nonsense = opened("tune", study=study, trial="99999", cost="x", quality="y")
     assert charts(nonsense)["pareto"]["selected"] == charts(nonsense)["pareto"]["chosen"]
 
 
@@ -278,7 +261,7 @@ def cached(record, solver):
 
 def test_warnings_are_measured_on_a_press(study):
     point = cached(record_of(study), "euler_maruyama")
-    at = opened(study=study, trial=str(point.number))
+    at = opened("tune", study=study, trial=str(point.number))
     assert "Not measured yet" in text(at)
     press(at, "tune.advise")
     clean(at.run())
@@ -294,7 +277,7 @@ def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, mon
     monkeypatch.setattr(policy_card, "DIRECTIONS", 16)
     monkeypatch.setattr(policy_card, "RESAMPLES", 20)
     point = cached(record_of(study), "ddim")
-    at = opened(study=study, trial=str(point.number))
+    at = opened("tune", study=study, trial=str(point.number))
     clean(at.number_input(key="tune.card.num").set_value(8).run())
     press(at, "tune.card")
     clean(at.run())
@@ -318,7 +301,7 @@ def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, mon
 
 def test_a_solver_alone_needs_no_card_and_its_lines_run(study):
     point = next(p for p in record_of(study).points if p.complete and p.setting.policy is None)
-    at = opened(study=study, trial=str(point.number))
+    at = opened("tune", study=study, trial=str(point.number))
     assert not has(at, "tune.card") and not has(at, "tune.live")
     names = {}
     exec(at.code[0].value, names)
@@ -328,7 +311,7 @@ def test_a_solver_alone_needs_no_card_and_its_lines_run(study):
 
 def test_anatomy_gets_a_run_of_exactly_that_setting(study):
     point = cached(record_of(study), "ddim")
-    at = opened(study=study, trial=str(point.number))
+    at = opened("tune", study=study, trial=str(point.number))
     press(at, "tune.anatomy")
     run = registry.RUNS.get(at.session_state["tune.run"][1])
     spec = run.spec
@@ -343,7 +326,7 @@ def test_anatomy_gets_a_run_of_exactly_that_setting(study):
 
 def test_a_setting_of_the_live_page_is_opened_there(study):
     point = cached(record_of(study), "euler_maruyama")
-    at = opened(study=study, trial=str(point.number))
+    at = opened("tune", study=study, trial=str(point.number))
     press(at, "tune.live")
     assert at.session_state["policy"] == point.setting.policy
     assert at.session_state["steps"] == point.setting.steps
@@ -358,7 +341,7 @@ def test_a_damaged_study_is_named_and_removed_and_takes_no_other_with_it(study):
         shutil.copytree(user_folder("studies", study), folder)
         path = folder / "study.db"
         path.write_bytes(content or path.read_bytes()[:20_000])
-        at = opened(study=name)
+        at = opened("tune", study=name)
         assert str(folder) in at.error[0].value and not charts(at)
         press(at, f"remove.{name}")
         assert not folder.exists() and "pareto" in charts(at)
@@ -371,20 +354,20 @@ def test_numbers_of_a_stranger_do_not_break_the_page(study):
             "update trial_user_attributes set value_json = '{\"rungs\": []}' where key = 'point' and trial_id = 2"
         )
     database.close()
-    assert "is damaged" in opened(study=study).error[0].value
+    assert "is damaged" in opened("tune", study=study).error[0].value
 
 
 def test_a_study_whose_network_is_gone_can_still_be_read(study, monkeypatch):
     monkeypatch.setattr(study_job, "checkpoint_of", lambda digest: None)
     monkeypatch.setattr("pages.ui.study_point.checkpoint_of", lambda digest: None)
-    at = opened(study=study)
+    at = opened("tune", study=study)
     assert "is not here, or has changed" in text(at) and "pareto" in charts(at)
     with pytest.raises(LabError, match="not here, or has changed"):
         study_job.JOBS.resume(study, 5.0)
 
 
 def test_a_link_to_a_study_that_is_gone_says_so(study):
-    assert "There is no study 'gone'" in text(opened(study="gone"))
+    assert "There is no study 'gone'" in text(opened("tune", study="gone"))
 
 
 def test_checkpoints_are_found_by_their_weights():

@@ -1,0 +1,31 @@
+"""Pages without a browser: opened by their address, and what stands on them."""
+
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
+PATIENCE = 60
+"""Seconds for one run of a page: what a machine with other work may take."""
+SAID = ("markdown", "caption", "info", "success", "warning", "error", "subheader")
+
+
+def opened(page: str | None = None, **query: str) -> AppTest:
+    """A page by its name, the live page without one, as a link with this query opens it."""
+    at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
+    if page is not None:
+        clean(at.run())
+    for name, value in query.items():
+        at.query_params[name] = value
+    return clean(at.run() if page is None else at.switch_page(f"{page}.py").run())
+
+
+def clean(at: AppTest) -> AppTest:
+    """The same page, on which nothing was raised."""
+    assert not at.exception, at.exception
+    return at
+
+
+def text(at: AppTest) -> str:
+    """All that is written on a page in prose."""
+    return " ".join(e.value for kind in SAID for e in at.get(kind))
