@@ -34,7 +34,7 @@ from e2crf_core.model import ScoreModel
 from e2crf_core.sampler import check_request, synchronise, warm_up
 from e2crf_core.statistics import centred_interval, real_floor, resample_picks
 from e2crf_core.storage_urls import missing_driver, shown
-from e2crf_core.tuning_space import SearchSpace, Setting, measure_ranges, starting_points
+from e2crf_core.tuning_space import FIELDS, SearchSpace, Setting, measure_ranges, starting_points
 
 SCHEMA = 1
 QUALITIES = ("sliced_wasserstein", "relative_l2")
@@ -560,6 +560,8 @@ class Study:
             "device": str(self.model.device),
             "spec": asdict(self.spec),
             "space": {k: v for k, v in self.space.to_json().items() if k != "ranges"},
+            # A study keeps the values it may choose from: a version that knows more of them cannot go on with it.
+            "choices": {name: FIELDS[name].metadata["choices"] for name in self.space.fields},
         }
         mine = json.loads(json.dumps(mine))
         attrs = self.study.user_attrs

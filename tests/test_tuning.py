@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from e2crf_core.sampler import Sampler
 from e2crf_core.tuning import Job, Local, Point, Rung, Study, StudyHandle, StudySpec, measure, pareto_front
 from e2crf_core.tuning_advice import dominating, importance, inert_fields, neighbours, pick, scaled, warn
 from e2crf_core.tuning_space import (
+    FIELDS,
     NONE,
     SEARCHABLE,
     SearchSpace,
@@ -290,6 +292,17 @@ def test_another_study_is_not_mixed_in(tmp_path: Path) -> None:
     study(tmp_path)
     with pytest.raises(LabError, match="differs in spec"):
         study(tmp_path, spec=replace(SPEC, seed=1))
+
+
+def test_a_study_of_a_version_with_other_choices_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(tmp_path)
+    known = FIELDS["predictor"]
+    more = dict(known.metadata) | {"choices": (*known.metadata["choices"], "new")}
+    monkeypatch.setitem(FIELDS, "predictor", SimpleNamespace(metadata=more, type=known.type))
+    with pytest.raises(LabError, match="differs in choices"):
+        study(tmp_path)
 
 
 def test_the_journal_file_serves_as_storage(tmp_path: Path) -> None:
