@@ -103,9 +103,9 @@ def choice(
     return picked or default
 
 
-def leading(studies: Sequence[ev.Study], share: float) -> list[str]:
+def leading(studies: Sequence[ev.Study], budget: ev.Budget) -> list[str]:
     """Families worth a colour at first: the best of each kind on any of the data sets."""
-    found = [ev.best_at(study, share, kind) for kind in ev.KINDS for study in studies]
+    found = [ev.best_at(study, budget, kind) for kind in ev.KINDS for study in studies]
     return list(dict.fromkeys(best.family for best in found if best is not None))[:8]
 
 
@@ -138,7 +138,7 @@ def triggers_view() -> None:
         missing(
             "trigger study",
             STUDY,
-            "about 10 minutes a data set",
+            "about 15 minutes a data set",
             f"{STUDY} --quick",
             "about 2 minutes a data set",
         )
@@ -156,11 +156,11 @@ def triggers_view() -> None:
     with st.container(horizontal=True):
         cost = choice("Work, across", COST_NAMES, "cost")
         error = choice("What it did, upwards", ERRORS, "error")
-        name = choice("Compare at a share of tokens of", {n: n for n in SHARE_NAMES}, "share", "5%")
-    share = SHARE_NAMES[name]
+        name = choice("Compare at this share of it", {n: n for n in SHARE_NAMES}, "share", "5%")
+    budget = ev.Budget(SHARE_NAMES[name], cost)
     shown = [found[name] for name in several("Data sets", list(found), "sets", list(found))]
     families = list(dict.fromkeys(f for study in found.values() for f in study.families))
-    default = leading(list(found.values()), share)
+    default = leading(list(found.values()), budget)
     if "families" not in st.session_state:
         asked = [f for f in st.query_params.get("families", "").split(";") if f in families]
         st.session_state["families"] = asked or default
@@ -169,7 +169,7 @@ def triggers_view() -> None:
         "Highlighted families (trigger, predictor)",
         families,
         key="families",
-        help="At first the best of each kind at the chosen share, on any data set. The others are drawn in grey; "
+        help="At first the best of each kind at the chosen work, on any data set. The others are drawn in grey; "
         "hover for their names.",
     )
     note("families", ";".join(highlighted), ";".join(default))
@@ -191,23 +191,24 @@ def triggers_view() -> None:
         else "Bars span the seeds."
     )
     provenance(STUDY, path, first.machine, f"{first.steps} Euler-Maruyama steps. {bars} ")
-    st.subheader(f"What it says at {name} of the tokens", anchor=False)
+    st.subheader(f"What it says at {budget}", anchor=False)
     st.markdown(
-        "Distance to the uncached twins at this share of tokens, as a ratio to that of the best family which refreshes "
-        "everything at once: **under 1 events pay**. In brackets the 95% interval over seeds, paired on common noise."
+        "Distance to the uncached twins at this share of the uncached work, as a ratio to that of the best family that "
+        "refreshes everything at once: **under 1 events pay**. In brackets the 95% interval over seeds, paired on "
+        "common noise. Fewer tokens need not take less time: choose the work above."
     )
     for first_of_row in range(0, len(shown), 2):
         columns = st.columns(2)
         for column, study in zip(columns, shown[first_of_row : first_of_row + 2], strict=False):
             with column.container(border=True, height="stretch"):
                 st.markdown(f"##### {study.dataset}")
-                st.markdown("\n".join(f"- {line}" for line in ev.verdict(study, share)))
+                st.markdown("\n".join(f"- {line}" for line in ev.verdict(study, budget)))
     st.caption(
         "Families are the best of their kind on these very runs, so small gains are flattered: believe what other "
         "seeds repeat."
     )
     st.subheader("Can one tell beforehand?", anchor=False)
-    foresight_section(list(found.values()), share)
+    foresight_section(list(found.values()), budget)
     with st.expander("All settings", icon=":material/table:"):
         st.dataframe(frame, hide_index=True, column_config=formats(frame))
         with st.container(horizontal=True):
@@ -232,7 +233,7 @@ def formats(frame: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def foresight_section(studies: list[ev.Study], share: float) -> None:
+def foresight_section(studies: list[ev.Study], budget: ev.Budget) -> None:
     """How localized the data are against what band and token events gain."""
     known = ev.measures(studies)
     if not known:
@@ -243,7 +244,7 @@ def foresight_section(studies: list[ev.Study], share: float) -> None:
         measure = choice("Measure of the training data", {m: ev.measure_title(m) for m in known}, "localized")
         groups, rows = [], []
         for kind in (ev.BANDS, ev.TOKENS):
-            f = ev.foresight(studies, share, measure, kind)
+            f = ev.foresight(studies, budget, measure, kind)
             dots = []
             for data, x, gain in zip(f.names, f.x, f.gains, strict=True):
                 text = (
@@ -267,14 +268,14 @@ def foresight_section(studies: list[ev.Study], share: float) -> None:
             figure = foresight_chart(groups, palette(), x_title=ev.measure_title(measure))
             chart(figure, "foresight", pd.DataFrame(rows))
         else:
-            st.info("No data set was measured for both kinds at this share: choose another one.")
+            st.info("No data set was measured for both kinds at this budget: choose another one.")
     with right:
         st.markdown(
-            "The ratio of distances to the uncached twins at an equal share of tokens: the best band-wise (or "
+            f"The ratio of distances to the uncached twins at {budget}: the best band-wise (or "
             "token-wise) family over the best that refreshes everything. **Under 1 events pay.**"
         )
         for kind in (ev.BANDS, ev.TOKENS):
-            st.markdown(f"- {ev.foresight_sentence(studies, share, kind)}")
+            st.markdown(f"- {ev.foresight_sentence(studies, budget, kind)}")
 
 
 def solvers_view() -> None:

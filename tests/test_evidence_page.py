@@ -103,35 +103,49 @@ class TestWhatIsRead:
         """Errors here are c / share, a straight line between logarithms: interpolation must return it."""
         one = ev.read_studies(filled / "trigger_study.json")["ecg"]
         settings = one.families["log_snr, hold"]
-        values = ev.curve_at(settings, 0.05)
+        values = ev.curve_at(one, settings, ev.Budget(0.05))
         assert values is not None and np.allclose(values, 0.2, rtol=0.05)
-        assert ev.curve_at(settings, 0.01) is None and ev.curve_at(settings, 0.5) is None
+        assert ev.curve_at(one, settings, ev.Budget(0.01)) is None
+        assert ev.curve_at(one, settings, ev.Budget(0.5)) is None
 
     @pytest.mark.parametrize("dataset", LOCALIZED)
     def test_gains_are_those_put_in(self, filled, dataset):
         one = ev.read_studies(filled / "trigger_study.json")[dataset]
-        gain = ev.gain_at(one, 0.05, ev.BANDS)
+        gain = ev.gain_at(one, ev.Budget(0.05), ev.BANDS)
         assert gain.ratio == pytest.approx(0.5 + LOCALIZED[dataset], rel=0.03)
         assert gain.low < gain.ratio < gain.high
         assert gain.whole.family == "log_snr, hold"
         # 0.6 and 0.8 are told apart from 1; on ecg there is nothing to tell.
         assert gain.told_apart == (dataset != "ecg")
-        tokens = ev.gain_at(one, 0.05, ev.TOKENS)
+        tokens = ev.gain_at(one, ev.Budget(0.05), ev.TOKENS)
         assert tokens.told_apart and "they lose" in ev.gain_sentence(tokens)
+
+    def test_who_pays_depends_on_what_is_paid_with(self, results):
+        """Errors are c / share: events that take twice the time for a token are twice as far off at equal time."""
+        made = study("wind")
+        for one in made["rows"]:
+            if one["family"] == "bands, linear":
+                one["seconds"] *= 2
+        (results / "trigger_study.json").write_text(json.dumps({"wind": made}))
+        read = ev.read_studies(results / "trigger_study.json")["wind"]
+        ratios = {work: ev.gain_at(read, ev.Budget(0.08, work), ev.BANDS).ratio for work in ev.WORKS}
+        assert ratios["tokens"] == pytest.approx(0.6, rel=0.03) == ratios["flops"]
+        assert ratios["seconds"] == pytest.approx(1.2, rel=0.03)
+        assert "8% of the wall clock" in ev.verdict(read, ev.Budget(0.08, "seconds"))[0]
 
     def test_one_seed_excludes_no_chance(self, results):
         (results / "trigger_study_quick.json").write_text(json.dumps({"wind": study("wind", 1)}))
         one = ev.read_studies(results / "trigger_study_quick.json")["wind"]
-        gain = ev.gain_at(one, 0.05, ev.BANDS)
+        gain = ev.gain_at(one, ev.Budget(0.05), ev.BANDS)
         assert gain.told_apart is None and "too few seeds" in ev.gain_sentence(gain)
 
     def test_localization_orders_what_bands_gain(self, filled):
         found = list(ev.read_studies(filled / "trigger_study.json").values())
-        f = ev.foresight(found, 0.05, "tokens_for_90", ev.BANDS)
+        f = ev.foresight(found, ev.Budget(0.05), "tokens_for_90", ev.BANDS)
         assert f.rank == pytest.approx(1.0) and len(f.names) == 3
-        said = ev.foresight_sentence(found, 0.05, ev.BANDS)
+        said = ev.foresight_sentence(found, ev.Budget(0.05), ev.BANDS)
         assert "is smaller" in said and "do not prove" in said
-        assert ev.foresight(found, 0.05, "constant", ev.BANDS).rank is None
+        assert ev.foresight(found, ev.Budget(0.05), "constant", ev.BANDS).rank is None
 
     def test_calls_are_operations_over_those_of_one_call(self, filled):
         table = ev.read_tables(filled / "solver_study_cpu.json", "x")["c"]

@@ -28,6 +28,7 @@ LIMIT_BYTES = 50_000_000
 QUICK = "quick"
 PLAIN = "no cache"
 
+WORKS = {"tokens": "tokens", "flops": "operations", "seconds": "wall clock"}
 WHOLE, BANDS, TOKENS = "everything at once", "band by band", "token by token"
 KINDS = (WHOLE, BANDS, TOKENS)
 SHARES = (0.03, 0.05, 0.08, 0.12, 0.2)
@@ -190,25 +191,40 @@ def read_studies(path: Path) -> dict[str, Study]:
     return _studies(path, library.stamp(path))
 
 
-def at_share(settings: Sequence[Setting], share: float, seed: int) -> float | None:
-    """Relative L2 of one seed at a share of tokens, between measured settings (log-log); None beyond them."""
-    x = np.log([s.token_share for s in settings])
-    if not x[0] <= math.log(share) <= x[-1]:
+@dataclass(frozen=True)
+class Budget:
+    """A share of what the uncached run costs, by which families are compared. `work`: a key of WORKS."""
+
+    share: float
+    work: str = "tokens"
+
+    def __str__(self) -> str:
+        return f"{100 * self.share:g}% of the {WORKS[self.work]}"
+
+    def part(self, study: Study, setting: Setting) -> float:
+        """What a setting costs, in parts of the uncached run."""
+        match self.work:
+            case "flops":
+                return setting.flops / study.plain.flops
+            case "seconds":
+                return setting.seconds / study.plain.seconds
+        return setting.token_share
+
+
+def curve_at(study: Study, settings: Sequence[Setting], budget: Budget) -> tuple[float, ...] | None:
+    """Relative L2 of each seed at a budget, between measured settings (log-log); None beyond them."""
+    ordered = sorted(settings, key=lambda s: budget.part(study, s))
+    x, wanted = np.log([budget.part(study, s) for s in ordered]), math.log(budget.share)
+    if not x[0] <= wanted <= x[-1]:
         return None
-    y = np.log([max(s.l2[seed], 1e-12) for s in settings])
-    return float(np.exp(np.interp(math.log(share), x, y)))
-
-
-def curve_at(settings: Sequence[Setting], share: float) -> tuple[float, ...] | None:
-    """`at_share` for every seed that all settings have; None where the share was not measured."""
-    seeds = min(len(s.l2) for s in settings)
-    values = [at_share(settings, share, seed) for seed in range(seeds)]
-    return None if None in values else tuple(v for v in values if v is not None)
+    seeds = min(len(s.l2) for s in ordered)
+    heights = np.log(np.maximum([s.l2[:seeds] for s in ordered], 1e-12))
+    return tuple(float(np.exp(np.interp(wanted, x, heights[:, seed]))) for seed in range(seeds))
 
 
 @dataclass(frozen=True)
 class Best:
-    """The family of a kind that stays nearest to the uncached twin at a share; `l2` one for each seed."""
+    """The family of a kind that stays nearest to the uncached twin at a budget; `l2` one for each seed."""
 
     family: str
     l2: tuple[float, ...]
@@ -219,12 +235,12 @@ class Best:
         return float(np.exp(np.mean(np.log(self.l2))))
 
 
-def best_at(study: Study, share: float, kind: str | None = None) -> Best | None:
-    """The best family at a share, of one kind or of all; None where none was measured there."""
+def best_at(study: Study, budget: Budget, kind: str | None = None) -> Best | None:
+    """The best family at a budget, of one kind or of all; None where none was measured there."""
     found = []
     for family, settings in study.families.items():
         if kind is None or settings[0].kind == kind:
-            values = curve_at(settings, share)
+            values = curve_at(study, settings, budget)
             if values is not None:
                 found.append(Best(family, values))
     return min(found, key=lambda best: best.mean, default=None)
@@ -238,7 +254,6 @@ class Gain:
     """
 
     kind: str
-    share: float
     mine: Best
     whole: Best
     ratio: float
@@ -251,9 +266,9 @@ class Gain:
         return None if self.low is None or self.high is None else not self.low <= 1 <= self.high
 
 
-def gain_at(study: Study, share: float, kind: str) -> Gain | None:
+def gain_at(study: Study, budget: Budget, kind: str) -> Gain | None:
     """Best family of `kind` against the best that refreshes everything, seed by seed on common noise."""
-    mine, whole = best_at(study, share, kind), best_at(study, share, WHOLE)
+    mine, whole = best_at(study, budget, kind), best_at(study, budget, WHOLE)
     if mine is None or whole is None:
         return None
     logs = np.log(mine.l2) - np.log(whole.l2)
@@ -261,13 +276,13 @@ def gain_at(study: Study, share: float, kind: str) -> Gain | None:
     if len(logs) >= FEWEST_SEEDS:
         spread = seed_spread(logs.tolist())
         low, high = math.exp(spread.low), math.exp(spread.high)
-    return Gain(kind, share, mine, whole, float(np.exp(logs.mean())), low, high)
+    return Gain(kind, mine, whole, float(np.exp(logs.mean())), low, high)
 
 
 def outcome(gain: Gain | None) -> str:
     """A comparison in a few words."""
     if gain is None:
-        return "not measured at this share"
+        return "not measured at this budget"
     if gain.told_apart is None:
         return f"ratio {gain.ratio:.2f}; too few seeds to exclude chance"
     word = "not told apart" if not gain.told_apart else "they pay" if gain.ratio < 1 else "they lose"
@@ -284,19 +299,18 @@ def gain_sentence(gain: Gain) -> str:
     )
 
 
-def verdict(study: Study, share: float) -> list[str]:
-    """What the study says of one data set at an equal share of tokens, in sentences."""
-    best = best_at(study, share)
+def verdict(study: Study, budget: Budget) -> list[str]:
+    """What the study says of one data set at an equal budget, in sentences."""
+    best = best_at(study, budget)
     if best is None:
-        return [f"No family was measured at {100 * share:g}% of the tokens."]
+        return [f"No family was measured at {budget}."]
     lines = [
-        f"Nearest to the uncached samples with {100 * share:g}% of the tokens: **{best.family}**, relative L2"
-        f" {best.mean:.3f}."
+        f"Nearest to the uncached samples with {budget}: **{best.family}**, relative L2 {best.mean:.3f}."
     ]
     for kind in (BANDS, TOKENS):
-        gain = gain_at(study, share, kind)
+        gain = gain_at(study, budget, kind)
         lines.append(
-            f"Events {kind}, not measured at this share beside some that refresh everything."
+            f"Events {kind}, not measured at this budget beside some that refresh everything."
             if gain is None
             else gain_sentence(gain)
         )
@@ -332,11 +346,11 @@ class Foresight:
         return rank_correlation(self.x, [g.ratio for g in self.gains])
 
 
-def foresight(studies: Sequence[Study], share: float, measure: str, kind: str) -> Foresight:
-    """Data sets that have both the measure and a gain at this share."""
+def foresight(studies: Sequence[Study], budget: Budget, measure: str, kind: str) -> Foresight:
+    """Data sets that have both the measure and a gain at this budget."""
     found = []
     for study in studies:
-        gain = gain_at(study, share, kind)
+        gain = gain_at(study, budget, kind)
         if gain is not None and measure in study.localization:
             found.append((study.dataset, study.localization[measure], gain))
     names, x, gains = zip(*found, strict=True) if found else ((), (), ())
@@ -354,15 +368,15 @@ def measure_title(measure: str) -> str:
     return MEASURES.get(measure, measure.replace("_", " "))
 
 
-def foresight_sentence(studies: Sequence[Study], share: float, kind: str) -> str:
+def foresight_sentence(studies: Sequence[Study], budget: Budget, kind: str) -> str:
     """Which measure orders the data sets as the gain of a kind of event does."""
     ranked = [
         (abs(f.rank), f)
-        for f in (foresight(studies, share, m, kind) for m in measures(studies))
+        for f in (foresight(studies, budget, m, kind) for m in measures(studies))
         if f.rank is not None
     ]
     if not ranked:
-        return f"Events **{kind}**: fewer than three data sets were measured at this share, so nothing can be ordered."
+        return f"Events **{kind}**: fewer than three data sets were measured at this budget, so nothing can be ordered."
     strength, best = max(ranked, key=lambda pair: pair[0])
     way = "larger" if (best.rank or 0) < 0 else "smaller"
     count = len(best.names)
