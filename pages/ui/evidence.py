@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,8 @@ from e2crf_core.evaluation import FEWEST_SEEDS, front_of
 from e2crf_core.statistics import seed_spread
 from e2crf_core.triggers import REFRESHING
 from pages.ui import library
+
+Read = TypeVar("Read")
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_BYTES = 50_000_000
@@ -165,12 +167,10 @@ def _study(checkpoint: str, stored: dict[str, Any]) -> Study:
     )
 
 
-@lru_cache(maxsize=8)
-def _studies(path: Path, _: library.Stamp) -> dict[str, Study]:
-    command = "python -m benchmarks.trigger_study" + (" --quick" if QUICK in path.stem else "")
+def _each(path: Path, command: str, one: Callable[[str, Any], Read]) -> dict[str, Read]:
+    """What `one` makes of a file's objects, by name. Raises LabError that names the file and the command for it."""
     try:
-        stored = json.loads(read_text(path))
-        found = {str(name): _study(str(name), one) for name, one in stored.items()}
+        found = {str(name): one(str(name), stored) for name, stored in json.loads(read_text(path)).items()}
     except (
         ValueError,
         KeyError,
@@ -184,6 +184,13 @@ def _studies(path: Path, _: library.Stamp) -> dict[str, Study]:
     if not found:
         raise _damaged(path, "it holds no data set", command)
     return found
+
+
+@lru_cache(maxsize=8)
+def _studies(path: Path, _: library.Stamp) -> dict[str, Study]:
+    return _each(
+        path, "python -m benchmarks.trigger_study" + (" --quick" if QUICK in path.stem else ""), _study
+    )
 
 
 def read_studies(path: Path) -> dict[str, Study]:
@@ -536,21 +543,7 @@ def _table(checkpoint: str, stored: dict[str, Any]) -> Table:
 
 @lru_cache(maxsize=8)
 def _tables(path: Path, command: str, _: library.Stamp) -> dict[str, Table]:
-    try:
-        found = {str(name): _table(str(name), one) for name, one in json.loads(read_text(path)).items()}
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        StopIteration,
-        RecursionError,
-        LabError,
-    ) as fault:
-        raise _damaged(path, f"{type(fault).__name__}: {fault}"[:120], command) from None
-    if not found:
-        raise _damaged(path, "it holds no data set", command)
-    return found
+    return _each(path, command, _table)
 
 
 def read_tables(path: Path, command: str) -> dict[str, Table]:
