@@ -3,6 +3,6 @@
 import streamlit as st
 from starlette.routing import WebSocketRoute
 
-from pages.ui.socket import LIVE_ROUTE, live_socket
+from pages.ui.live.socket import LIVE_ROUTE, live_socket
 
 app = st.App("pages/main.py", routes=[WebSocketRoute(LIVE_ROUTE, live_socket)])

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, replace_file
-from e2crf_core.evaluation import machine
-from e2crf_core.forward import plain_forward, selective_forward
-from e2crf_core.kvcache import KVCache
-from e2crf_core.model import ScoreModel
-from e2crf_core.sampler import synchronise
-from e2crf_core.selection import Selection
+from e2crf_core.caching.selection import Selection
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.evaluation.evaluate import machine
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
+from e2crf_core.network.forward import plain_forward, selective_forward
+from e2crf_core.network.kvcache import KVCache
+from e2crf_core.sampling.sampler import synchronise
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.03)
 HERE = Path(__file__).resolve().parent

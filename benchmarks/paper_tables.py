@@ -13,11 +13,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, read_card, replace_file
-from e2crf_core.data import load_dataset
+from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation import Config, Evaluation, Row, Task, evaluate, load_configs
-from e2crf_core.report import to_json
+from e2crf_core.evaluation.evaluate import Config, Evaluation, Row, Task, evaluate, load_configs
+from e2crf_core.evaluation.report import to_json
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, read_card, replace_file
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = json.loads((HERE / "published.json").read_text())

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from e2crf_core.checkpoints import load_checkpoint
-from e2crf_core.cluster import RayShards, connect, disconnect
-from e2crf_core.evaluation import machine
-from e2crf_core.model import ScoreModel
-from e2crf_core.policy import PRESETS
-from e2crf_core.shards import Draw, Evaluation, draw_here, run_shards
-from e2crf_core.tuning_space import Setting
+from e2crf_core.caching.policy import PRESETS
+from e2crf_core.cluster.executor import RayShards, connect, disconnect
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.evaluation.bulk import Draw, Evaluation, draw_here, run_shards
+from e2crf_core.evaluation.evaluate import machine
+from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.tuning.space import Setting
 
 ROOT = Path(__file__).resolve().parent.parent
 WAYS = ("this process", "1 worker", "2 workers")

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from e2crf_core.caching.events import Reason
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.caching.state import Cache, Problem, SamplerState, StepInfo
+from e2crf_core.caching.triggers import input_drift
+from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.e2crf import advance, recompute, reused_output
-from e2crf_core.events import Reason
-from e2crf_core.model import ScoreModel
-from e2crf_core.policy import CachePolicy
-from e2crf_core.sampler import Sampler, plain_step
-from e2crf_core.state import Cache, Problem, SamplerState, StepInfo
-from e2crf_core.triggers import input_drift
+from e2crf_core.sampling.sampler import Sampler, plain_step
 
 PILOT_SEED = 987_654
 Rule = Callable[[Problem, SamplerState], Tensor]
@@ -260,7 +260,7 @@ def coupling(model: ScoreModel, level: float, num: int = 8, probes: int = 4, siz
     at = torch.tensor(level, dtype=torch.float64, device=model.device)
 
     def output(inputs: Tensor) -> Tensor:
-        from e2crf_core.forward import plain_forward
+        from e2crf_core.network.forward import plain_forward
 
         network = model.network
         return network.head(plain_forward(network, network.prepare(inputs, at), network.condition(at)))

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.browser import browser_page, served_lab
-from e2crf_core.archive import of_handle, save
-from e2crf_core.policy import CachePolicy
-from e2crf_core.run import RunHandle, RunSpec
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.runs.archive import of_handle, save
+from e2crf_core.runs.run import RunHandle, RunSpec
 
 FIND = """const find = (root) => {
   for (const node of root.querySelectorAll('*')) {

@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, replace_file
-from e2crf_core.data import load_dataset
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.diffusion.schedules import VP
+from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation import (
+from e2crf_core.evaluation.evaluate import (
     Evaluation,
     Row,
     Task,
@@ -33,11 +34,10 @@ from e2crf_core.evaluation import (
     shard_path,
     summarise,
 )
-from e2crf_core.metrics import relative_l2
+from e2crf_core.evaluation.report import to_json, write_results
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
 from e2crf_core.progress import ProgressLine
-from e2crf_core.report import to_json, write_results
-from e2crf_core.sde import VP
-from e2crf_core.solvers import make_plan
+from e2crf_core.quality.distances import relative_l2
 
 HERE = Path(__file__).resolve().parent
 CONVERGED = "DPM++ 40 (converged)"

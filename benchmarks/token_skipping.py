@@ -29,18 +29,18 @@ import torch
 from torch import Tensor
 
 from benchmarks.rules import RuleSampler, effect, network_output, pilot_outputs
-from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, replace_file
-from e2crf_core.data import load_dataset
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.caching.state import Problem, SamplerState, StepInfo
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.e2crf import advance
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation import machine
-from e2crf_core.forward import attend
-from e2crf_core.kvcache import KVCache
-from e2crf_core.metrics import relative_l2
-from e2crf_core.model import ScoreModel
-from e2crf_core.policy import CachePolicy
-from e2crf_core.sampler import Sampler, plain_step
-from e2crf_core.state import Problem, SamplerState, StepInfo
+from e2crf_core.evaluation.evaluate import machine
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
+from e2crf_core.network.forward import attend
+from e2crf_core.network.kvcache import KVCache
+from e2crf_core.quality.distances import relative_l2
+from e2crf_core.sampling.sampler import Sampler, plain_step
 
 HERE = Path(__file__).resolve().parent
 TAUS = (0.005, 0.01, 0.02, 0.04)

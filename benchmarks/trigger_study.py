@@ -18,17 +18,17 @@ import numpy as np
 import torch
 
 from benchmarks import rules
-from e2crf_core.calibration import calibrate
-from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, replace_file
-from e2crf_core.data import load_dataset
+from e2crf_core.caching.policy import CLOCKS, PREDICTORS, CachePolicy
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.diffusion.spectral import band_edges
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation import PRIMARY, Config, Evaluation, Row, Task, run_shards, summarise
-from e2crf_core.figures import Curve, as_html, curves_chart, plotly_script
-from e2crf_core.model import ScoreModel
-from e2crf_core.policy import CLOCKS, PREDICTORS, CachePolicy
+from e2crf_core.evaluation.evaluate import PRIMARY, Config, Evaluation, Row, Task, run_shards, summarise
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
 from e2crf_core.progress import ProgressLine
-from e2crf_core.sampler import Sampler
-from e2crf_core.spectral import band_edges
+from e2crf_core.report.charts import Curve, as_html, curves_chart, plotly_script
+from e2crf_core.sampling.calibration import calibrate
+from e2crf_core.sampling.sampler import Sampler
 
 HERE = Path(__file__).resolve().parent
 SHARES = (0.03, 0.05, 0.08, 0.12, 0.2)

@@ -23,17 +23,17 @@ from typing import Any
 import numpy as np
 import optuna
 
-from e2crf_core.checkpoints import load_checkpoint
-from e2crf_core.data import load_dataset
-from e2crf_core.drawing import draw
-from e2crf_core.evaluation import heldout_blocks, machine
-from e2crf_core.metrics import sliced_wasserstein_metric
-from e2crf_core.policy import PRESETS
-from e2crf_core.sampler import warm_up
-from e2crf_core.statistics import measure_change
-from e2crf_core.tuning import Point
-from e2crf_core.tuning_advice import dominating
-from e2crf_core.tuning_space import Setting
+from e2crf_core.caching.policy import PRESETS
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.evaluation.evaluate import heldout_blocks, machine
+from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.quality.distances import sliced_wasserstein_metric
+from e2crf_core.quality.intervals import measure_change
+from e2crf_core.sampling.batch import draw
+from e2crf_core.sampling.sampler import warm_up
+from e2crf_core.tuning.advice import dominating
+from e2crf_core.tuning.space import Setting
+from e2crf_core.tuning.study import Point
 
 
 def finished(out: Path) -> dict[int, list[float]]:

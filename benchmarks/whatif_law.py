@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from e2crf_core.archive import Archive, load, of_handle, save
-from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, replace_file
-from e2crf_core.evaluation import machine
-from e2crf_core.model import ScoreModel
-from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.run import RunHandle, RunSpec
-from e2crf_core.whatif import Trace, margin, predict, trace
+from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.evaluation.evaluate import machine
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
+from e2crf_core.runs.archive import Archive, load, of_handle, save
+from e2crf_core.runs.run import RunHandle, RunSpec
+from e2crf_core.runs.whatif import Trace, margin, predict, trace
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent / "artifacts" / "whatif_law"

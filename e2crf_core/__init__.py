@@ -6,18 +6,17 @@ import os
 # (a browser, a second run): steps of 2 ms were measured to take 400 ms. Read once, when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from e2crf_core.checkpoints import list_checkpoints, load_checkpoint
-from e2crf_core.data import Dataset, list_datasets, load_dataset
+from e2crf_core.caching.events import Reason, StepEvent
+from e2crf_core.caching.policy import PRESETS, CachePolicy, PolicyError
+from e2crf_core.data.datasets import Dataset, list_datasets, load_dataset
+from e2crf_core.deploy.policy_card import PolicyCard, load_policy
+from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
-from e2crf_core.events import Reason, StepEvent
-from e2crf_core.model import ScoreModel
-from e2crf_core.policy import PRESETS, CachePolicy, PolicyError
-from e2crf_core.policy_card import PolicyCard, load_policy
-from e2crf_core.recorder import Recorder
-from e2crf_core.run import RunHandle, RunResult, RunSpec
-from e2crf_core.sampler import Sampler, Samples
-
-__version__ = "0.1.0"
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.runs.run import RunHandle, RunResult, RunSpec
+from e2crf_core.sampling.recorder import Recorder
+from e2crf_core.sampling.sampler import Sampler, Samples
+from e2crf_core.version import __version__
 
 __all__ = [
     "PRESETS",
@@ -35,6 +34,7 @@ __all__ = [
     "Samples",
     "ScoreModel",
     "StepEvent",
+    "__version__",
     "list_checkpoints",
     "list_datasets",
     "load_checkpoint",

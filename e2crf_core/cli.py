@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from e2crf_core.commands import cluster, data, deploy, evaluate, info, peer, sample, serve, train, tune
+from e2crf_core.commands import cluster, data, deploy, evaluate, info, sample, serve, train, tune
+from e2crf_core.commands import fourierdiffusion as peer
 from e2crf_core.errors import LabError
 
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from e2crf_core.events import Reason
-from e2crf_core.feedback import first_cache, learn
-from e2crf_core.forward import plain_forward, selective_forward
-from e2crf_core.policy import CachePolicy
-from e2crf_core.predictors import reused_output
-from e2crf_core.selection import Selection
-from e2crf_core.state import Cache, Problem, SamplerState, StepInfo
-from e2crf_core.triggers import REFRESHING, event_score, threshold
+from e2crf_core.caching.events import Reason
+from e2crf_core.caching.feedback import first_cache, learn
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.caching.predictors import reused_output
+from e2crf_core.caching.selection import Selection
+from e2crf_core.caching.state import Cache, Problem, SamplerState, StepInfo
+from e2crf_core.caching.triggers import REFRESHING, event_score, threshold
+from e2crf_core.network.forward import plain_forward, selective_forward
 
 
 def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from e2crf_core.archive import Archive, archive_name
+from e2crf_core.caching.events import Reason
 from e2crf_core.errors import LabError
-from e2crf_core.events import Reason
-from e2crf_core.layers import LayerTable
-from e2crf_core.run import FINISHED
-from e2crf_core.whatif import predict, trace
-from pages.ui.boards import anatomy_canvas
-from pages.ui.canvas import tell
-from pages.ui.inside import INSIDES
-from pages.ui.recording import (
+from e2crf_core.runs.archive import Archive, archive_name
+from e2crf_core.runs.layer_errors import LayerTable
+from e2crf_core.runs.run import FINISHED
+from e2crf_core.runs.whatif import predict, trace
+from pages.ui.anatomy.layer_job import INSIDES
+from pages.ui.common.components import anatomy_canvas
+from pages.ui.common.downloads import data_buttons
+from pages.ui.common.recording import (
     ASKED,
     DEMO,
     confirmed_spec,
@@ -26,8 +26,8 @@ from pages.ui.recording import (
     open_run,
     recording_packet,
 )
-from pages.ui.registry import RUNS, STORE
-from pages.ui.takeaway import data_buttons
+from pages.ui.common.registry import RUNS, STORE
+from pages.ui.live.canvas import tell
 
 KEY = "anatomy"
 

@@ -7,22 +7,22 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from e2crf_core.archive import archive_name
-from e2crf_core.checkpoints import list_checkpoints
+from e2crf_core.diffusion.solvers import GRIDS
 from e2crf_core.errors import LabError
-from e2crf_core.metrics import relative_l2_per_sample, sliced_wasserstein_metric
-from e2crf_core.run import RunHandle
-from e2crf_core.solvers import GRIDS
-from e2crf_core.statistics import measure
-from pages.ui import address
-from pages.ui.compare_figures import Line, decisions_chart, lines_frame, pair_chart
-from pages.ui.feed import time_axis
-from pages.ui.learned_panel import learned_panel
-from pages.ui.reference import Reference, reference_of
-from pages.ui.registry import RUNS
-from pages.ui.takeaway import chart, data_buttons
-from pages.ui.theme import palette
-from pages.ui.variants import CHOICES, DEFAULT, MOST, POLICIES, Job, Variant, read, write
+from e2crf_core.models.checkpoints import list_checkpoints
+from e2crf_core.quality.distances import relative_l2_per_sample, sliced_wasserstein_metric
+from e2crf_core.quality.intervals import measure
+from e2crf_core.runs.archive import archive_name
+from e2crf_core.runs.run import RunHandle
+from pages.ui.common import query_params as address
+from pages.ui.common.downloads import chart, data_buttons
+from pages.ui.common.reference import Reference, reference_of
+from pages.ui.common.registry import RUNS
+from pages.ui.common.series_charts import Line, decisions_chart, lines_frame, pair_chart
+from pages.ui.common.theme import palette
+from pages.ui.compare.learned_panel import learned_panel
+from pages.ui.compare.variants import CHOICES, DEFAULT, MOST, POLICIES, Job, Variant, read, write
+from pages.ui.live.live_packets import time_axis
 
 NUM, SEED = 16, 0
 RESAMPLES = 400

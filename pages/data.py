@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from e2crf_core.data import Dataset, list_datasets, shipped_datasets
+from e2crf_core.data.datasets import Dataset, list_datasets, shipped_datasets
+from e2crf_core.data.importing import ImportReport, import_file
+from e2crf_core.data.tables import TABLE_SUFFIXES, Preview, open_source, preview
 from e2crf_core.errors import LabError
-from e2crf_core.importing import ImportReport, import_file
-from e2crf_core.tables import TABLE_SUFFIXES, Preview, open_source, preview
-from e2crf_core.userfiles import check_name, free_name, user_dir, user_folder
-from pages.ui import library
-from pages.ui.address import note, recall, views
-from pages.ui.charts import localization_chart, series_grid
-from pages.ui.feed import time_axis
-from pages.ui.own import for_page, remove_button
-from pages.ui.theme import palette
-from pages.ui.uploads import at_home, keep
+from e2crf_core.io.userfiles import check_name, free_name, user_dir, user_folder
+from pages.ui.common import library
+from pages.ui.common.charts import localization_chart, series_grid
+from pages.ui.common.messages import for_page, remove_button
+from pages.ui.common.query_params import note, recall, views
+from pages.ui.common.theme import palette
+from pages.ui.common.uploads import at_home, keep
+from pages.ui.live.live_packets import time_axis
 
 LOOK, IMPORT = "sets", "import"
 VIEWS = {LOOK: "Data sets", IMPORT: "Import a file"}

@@ -8,9 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from e2crf_core.errors import LabError
-from pages.ui import evidence as ev
-from pages.ui.address import note, recall
-from pages.ui.evidence_figures import (
+from pages.ui.common.downloads import chart, data_buttons
+from pages.ui.common.query_params import note, recall
+from pages.ui.common.theme import palette
+from pages.ui.evidence import results as ev
+from pages.ui.evidence.plots import (
     REAL,
     Dot,
     Family,
@@ -20,8 +22,6 @@ from pages.ui.evidence_figures import (
     foresight_chart,
     solvers_chart,
 )
-from pages.ui.takeaway import chart, data_buttons
-from pages.ui.theme import palette
 
 TRIGGERS, SOLVERS, TABLES = "triggers", "solvers", "tables"
 VIEWS = {SOLVERS: "Solvers and caches", TRIGGERS: "Triggers", TABLES: "Published tables"}

@@ -9,17 +9,24 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from e2crf_core.checkpoints import list_checkpoints
-from e2crf_core.data import list_datasets
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.data.datasets import list_datasets
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.errors import LabError
-from e2crf_core.figures import Point, pareto_chart
-from e2crf_core.model import ScoreModel
-from e2crf_core.policy import CachePolicy
-from e2crf_core.solvers import make_plan
-from pages.ui import address, library
-from pages.ui.boards import lesson_canvas
-from pages.ui.compare_figures import Line, line_chart, lines_frame, pair_chart
-from pages.ui.lesson_data import (
+from e2crf_core.models.checkpoints import list_checkpoints
+from e2crf_core.report.charts import Point, pareto_chart
+from pages.ui.common import library
+from pages.ui.common import query_params as address
+from pages.ui.common.components import lesson_canvas
+from pages.ui.common.downloads import chart
+from pages.ui.common.packet import pack
+from pages.ui.common.recording import DEMO, demo_path, label, lesson_recording, open_run
+from pages.ui.common.reference import reference_for
+from pages.ui.common.registry import STORE
+from pages.ui.common.series_charts import Line, line_chart, lines_frame, pair_chart
+from pages.ui.common.theme import palette
+from pages.ui.lessons.lesson_data import (
     FEEDBACK,
     FEWER_NUM,
     FEWER_STEPS,
@@ -33,13 +40,7 @@ from pages.ui.lesson_data import (
     meeting_runs,
     series_packet,
 )
-from pages.ui.lesson_texts import TEXTS, Text
-from pages.ui.packet import pack
-from pages.ui.recording import DEMO, demo_path, label, lesson_recording, open_run
-from pages.ui.reference import reference_for
-from pages.ui.registry import STORE
-from pages.ui.takeaway import chart
-from pages.ui.theme import palette
+from pages.ui.lessons.lesson_texts import TEXTS, Text
 
 
 def go(place: int) -> None:

@@ -5,20 +5,20 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from e2crf_core.archive import archive_mark
-from e2crf_core.checkpoints import list_checkpoints, read_card
+from e2crf_core.caching.policy import POLICY_SCHEMA, PRESETS, CachePolicy, PolicyError
+from e2crf_core.cluster.remote_run import RemoteRun
 from e2crf_core.errors import LabError
-from e2crf_core.policy import POLICY_SCHEMA, PRESETS, CachePolicy, PolicyError
-from e2crf_core.remote_run import RemoteRun
-from e2crf_core.run import FINISHED, RunHandle, RunSpec
-from pages.ui.address import note
-from pages.ui.canvas import KEY, live_canvas, polled_feed, whole_feed
-from pages.ui.feed import hello, obey, phase_of
-from pages.ui.policy_form import current_policy, policy_form, use_policy
-from pages.ui.reference import Reference, reference_of
-from pages.ui.registry import CLUSTER, RUNS, STORE, cluster_address
-from pages.ui.results import results_card
-from pages.ui.socket import live_path
+from e2crf_core.models.checkpoints import list_checkpoints, read_card
+from e2crf_core.runs.archive import archive_mark
+from e2crf_core.runs.run import FINISHED, RunHandle, RunSpec
+from pages.ui.common.query_params import note
+from pages.ui.common.reference import Reference, reference_of
+from pages.ui.common.registry import CLUSTER, RUNS, STORE, cluster_address
+from pages.ui.live.canvas import KEY, live_canvas, polled_feed, whole_feed
+from pages.ui.live.live_packets import hello, obey, phase_of
+from pages.ui.live.policy_form import current_policy, policy_form, use_policy
+from pages.ui.live.results import results_card
+from pages.ui.live.socket import live_path
 
 STEPS, NUM, SEED, PACE = 500, 8, 0, 100.0
 BOUNDS = {"steps": (10, 2000), "num": (1, 256), "seed": (0, 2**31 - 1)}

@@ -6,8 +6,8 @@ from typing import Any
 import streamlit as st
 
 from e2crf_core import e2crf
-from e2crf_core.checkpoints import read_card, shipped_checkpoints
-from e2crf_core.data import Dataset, load_dataset, shipped_datasets
+from e2crf_core.data.datasets import Dataset, load_dataset, shipped_datasets
+from e2crf_core.models.checkpoints import read_card, shipped_checkpoints
 
 TAGS = {
     "E1": (

@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from e2crf_core.checkpoints import list_checkpoints, read_card, shipped_checkpoints
 from e2crf_core.commands.train import measure_card
-from e2crf_core.data import Dataset, list_datasets
+from e2crf_core.data.datasets import Dataset, list_datasets
 from e2crf_core.errors import LabError
-from e2crf_core.peer import KIND, check_golden, import_fourierdiffusion
-from e2crf_core.sampler import Sampler
-from e2crf_core.userfiles import check_name, free_name, user_folder
-from pages.ui import library
-from pages.ui.address import note, recall, views
-from pages.ui.charts import history_chart, profile_chart, protocol_chart, series_grid
-from pages.ui.feed import time_axis
-from pages.ui.own import for_page, remove_button
-from pages.ui.theme import palette
-from pages.ui.uploads import keep
+from e2crf_core.io.userfiles import check_name, free_name, user_folder
+from e2crf_core.models.checkpoints import list_checkpoints, read_card, shipped_checkpoints
+from e2crf_core.models.fourierdiffusion import KIND, check_golden, import_fourierdiffusion
+from e2crf_core.sampling.sampler import Sampler
+from pages.ui.common import library
+from pages.ui.common.charts import history_chart, profile_chart, protocol_chart, series_grid
+from pages.ui.common.messages import for_page, remove_button
+from pages.ui.common.query_params import note, recall, views
+from pages.ui.common.theme import palette
+from pages.ui.common.uploads import keep
+from pages.ui.live.live_packets import time_axis
 
 LOOK, IMPORT = "models", "import"
 VIEWS = {LOOK: "Models", IMPORT: "Import a model"}

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from e2crf_core.archive import LIMIT_BYTES, NOTE_LENGTH, Entry, differences, rerun
 from e2crf_core.errors import LabError
-from pages.ui.recording import DEMO, demo_path, model_of, open_run
-from pages.ui.registry import STORE
+from e2crf_core.runs.archive import LIMIT_BYTES, NOTE_LENGTH, Entry, differences, rerun
+from pages.ui.common.recording import DEMO, demo_path, model_of, open_run
+from pages.ui.common.registry import STORE
 
 
 def table(entries: list[Entry]) -> pd.DataFrame:

@@ -6,18 +6,18 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from e2crf_core.checkpoints import list_checkpoints
-from e2crf_core.data import list_datasets
+from e2crf_core.data.datasets import list_datasets
 from e2crf_core.errors import LabError
-from e2crf_core.training import TRAIN_PRESETS, TrainSpec
-from e2crf_core.userfiles import check_name, free_name
-from pages.ui import library
-from pages.ui.address import note, recall
-from pages.ui.charts import history_chart, stages_chart
-from pages.ui.feed import time_axis
-from pages.ui.own import minutes_text, remove_button
-from pages.ui.theme import palette
-from pages.ui.training_job import JOBS, JobState, series_drawn
+from e2crf_core.io.userfiles import check_name, free_name
+from e2crf_core.models.checkpoints import list_checkpoints
+from e2crf_core.models.training import TRAIN_PRESETS, TrainSpec
+from pages.ui.common import library
+from pages.ui.common.charts import history_chart, stages_chart
+from pages.ui.common.messages import minutes_text, remove_button
+from pages.ui.common.query_params import note, recall
+from pages.ui.common.theme import palette
+from pages.ui.jobs.training_job import JOBS, JobState, series_drawn
+from pages.ui.live.live_packets import time_axis
 
 NEW = "new"
 TICK_S = 1.0

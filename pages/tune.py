@@ -5,18 +5,23 @@ from functools import partial
 
 import streamlit as st
 
-from e2crf_core.checkpoints import list_checkpoints
 from e2crf_core.errors import LabError
-from e2crf_core.study_record import Record
-from e2crf_core.tuning import StudySpec
-from e2crf_core.tuning_advice import FEWEST_TRIALS, Choice, pick
-from e2crf_core.tuning_space import SearchSpace
-from e2crf_core.userfiles import check_name
-from pages.ui import study_job, training_job
-from pages.ui.address import note, recall
-from pages.ui.boards import tune_board
-from pages.ui.own import for_page, minutes_text, remove_button
-from pages.ui.study_figures import (
+from e2crf_core.io.userfiles import check_name
+from e2crf_core.models.checkpoints import list_checkpoints
+from e2crf_core.tuning.advice import FEWEST_TRIALS, Choice, pick
+from e2crf_core.tuning.record import Record
+from e2crf_core.tuning.space import SearchSpace
+from e2crf_core.tuning.study import StudySpec
+from pages.ui.common.components import tune_board
+from pages.ui.common.downloads import data_buttons
+from pages.ui.common.messages import for_page, minutes_text, remove_button
+from pages.ui.common.query_params import note, recall
+from pages.ui.common.theme import palette
+from pages.ui.jobs import training_job
+from pages.ui.tune import study_job
+from pages.ui.tune.study_form import study_form, try_button
+from pages.ui.tune.study_job import JobState, importance_of, record_of
+from pages.ui.tune.study_plots import (
     CHANGE,
     COSTS,
     REFERENCE,
@@ -27,11 +32,7 @@ from pages.ui.study_figures import (
     qualities,
     trials_frame,
 )
-from pages.ui.study_form import study_form, try_button
-from pages.ui.study_job import JobState, importance_of, record_of
-from pages.ui.study_point import point_view
-from pages.ui.takeaway import data_buttons
-from pages.ui.theme import palette
+from pages.ui.tune.study_point import point_view
 
 # No study can be called so.
 NEW = "~new"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from e2crf_core.model import DEFAULT_SCHEDULE, ScoreModel, token_statistics
-from e2crf_core.transformer import NetworkConfig, ScoreTransformer
+from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, token_statistics
+from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from e2crf_core import archive as archives
-from e2crf_core.archive import RunStore, differences, events, load, of_handle, rerun, save
-from e2crf_core.checkpoints import list_checkpoints, load_checkpoint
-from e2crf_core.data import assets_dir
+from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.data.datasets import assets_dir
 from e2crf_core.errors import LabError
-from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.recorder import Recorder
-from e2crf_core.run import RunHandle, RunSpec
-from e2crf_core.userfiles import user_dir
+from e2crf_core.io.userfiles import user_dir
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.runs import archive as archives
+from e2crf_core.runs.archive import RunStore, differences, events, load, of_handle, rerun, save
+from e2crf_core.runs.run import RunHandle, RunSpec
+from e2crf_core.sampling.recorder import Recorder
 from tests import tiny
 from tests.conftest import make_model
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from benchmarks import paper_tables, rules, token_skipping, trigger_study
-from e2crf_core.evaluation import load_configs
-from e2crf_core.model import ScoreModel
-from e2crf_core.policy import CachePolicy
-from e2crf_core.sampler import Sampler
-from e2crf_core.state import Problem, SamplerState
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.caching.state import Problem, SamplerState
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.evaluation.evaluate import load_configs
+from e2crf_core.sampling.sampler import Sampler
 
 CONFIGS = sorted((Path(paper_tables.__file__).parent / "configs").glob("*.json"))
 PLAN = {"steps": 60, "solver": "euler_maruyama", "grid": "linear"}

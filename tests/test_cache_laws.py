@@ -8,17 +8,17 @@ import pytest
 import torch
 from numpy.polynomial.hermite import hermval
 
-from e2crf_core.calibration import calibrate
+from e2crf_core.caching.events import Reason
+from e2crf_core.caching.policy import CLOCKS, PRESETS, TRIGGERS, CachePolicy
+from e2crf_core.caching.predictors import reused_output
+from e2crf_core.caching.selection import Selection
+from e2crf_core.caching.state import Problem
+from e2crf_core.diffusion.score_model import Profile, ScoreModel
 from e2crf_core.e2crf import decide, step
-from e2crf_core.events import Reason
-from e2crf_core.forward import plain_forward, selective_forward
-from e2crf_core.kvcache import KVCache, StaleRead
-from e2crf_core.model import Profile, ScoreModel
-from e2crf_core.policy import CLOCKS, PRESETS, TRIGGERS, CachePolicy
-from e2crf_core.predictors import reused_output
-from e2crf_core.sampler import Sampler
-from e2crf_core.selection import Selection
-from e2crf_core.state import Problem
+from e2crf_core.network.forward import plain_forward, selective_forward
+from e2crf_core.network.kvcache import KVCache, StaleRead
+from e2crf_core.sampling.calibration import calibrate
+from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
 
 EVERY_POLICY = {
@@ -113,7 +113,7 @@ def test_keys_and_values_come_from_each_layers_own_input(model: ScoreModel) -> N
         _, k, v = model.network.qkv(layer, h, condition)
         torch.testing.assert_close(cache.keys[layer], k)
         torch.testing.assert_close(cache.values[layer], v)
-        from e2crf_core.forward import attend
+        from e2crf_core.network.forward import attend
 
         q = model.network.qkv(layer, h, condition)[0]
         h = model.network.finish(layer, h, attend(q, k, v, model.network.heads), condition)

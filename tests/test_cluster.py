@@ -17,15 +17,15 @@ import pytest
 import torch
 
 from e2crf_core import LabError, RunHandle, RunSpec
-from e2crf_core.archive import of_handle
-from e2crf_core.checkpoints import save_checkpoint
+from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.cli import main
-from e2crf_core.cluster import RayExecutor, RayShards, connect, disconnect
-from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.remote_run import RemoteRun, RunHost
-from e2crf_core.shards import Evaluation, assess, collect, draw_shard, run_shards
-from e2crf_core.tuning_space import Setting
-from pages.ui.registry import RunRegistry
+from e2crf_core.cluster.executor import RayExecutor, RayShards, connect, disconnect
+from e2crf_core.cluster.remote_run import RemoteRun, RunHost
+from e2crf_core.evaluation.bulk import Evaluation, assess, collect, draw_shard, run_shards
+from e2crf_core.models.checkpoints import save_checkpoint
+from e2crf_core.runs.archive import of_handle
+from e2crf_core.tuning.space import Setting
+from pages.ui.common.registry import RunRegistry
 from tests.conftest import make_model
 from tests.test_tuning import SPEC, study, toy
 from tests.tiny import tiny_assets
@@ -169,7 +169,7 @@ def test_a_run_that_no_node_has_room_for_can_be_stopped_and_ends(
     assert waiting.set_policy(CachePolicy(tau=0.9)) == 1
     waiting.stop()
     assert waiting.wait(60) and waiting.status == "stopped"
-    monkeypatch.setattr("e2crf_core.remote_run.WAIT_S", 0.1)
+    monkeypatch.setattr("e2crf_core.cluster.remote_run.WAIT_S", 0.1)
     late = RemoteRun(SPEC_RUN, gpus=1, load=lambda *_: MODEL)
     late.start()
     assert late.wait(60) and late.status == "failed" and "had room" in str(late.error)

@@ -5,11 +5,11 @@ import time
 import numpy as np
 import pytest
 
+from e2crf_core.caching.policy import PRESETS
 from e2crf_core.errors import LabError
-from e2crf_core.policy import PRESETS
-from pages.ui import registry
-from pages.ui.compare_figures import decisions_chart
-from pages.ui.variants import DEFAULT, Variant, checked, read, write
+from pages.ui.common import registry
+from pages.ui.common.series_charts import decisions_chart
+from pages.ui.compare.variants import DEFAULT, Variant, checked, read, write
 from tests.tiny import tiny_assets
 from tests.visits import opened
 

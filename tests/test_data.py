@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from e2crf_core.data import assets_dir, block_split, list_datasets, load_dataset
+from e2crf_core.data.datasets import assets_dir, block_split, list_datasets, load_dataset
 from e2crf_core.errors import LabError
 
 SHIPPED = ("ecg", "household", "stocks", "wind")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2crf_core import quality_card
-from e2crf_core.checkpoints import list_checkpoints, read_card
-from e2crf_core.data import list_datasets, load_dataset, shipped_datasets
-from e2crf_core.userfiles import user_folder
-from pages.ui import uploads
+from e2crf_core.data.datasets import list_datasets, load_dataset, shipped_datasets
+from e2crf_core.io.userfiles import user_folder
+from e2crf_core.models import quality_card
+from e2crf_core.models.checkpoints import list_checkpoints, read_card
+from pages.ui.common import uploads
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text
 

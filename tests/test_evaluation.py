@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2crf_core import evaluation as ev
-from e2crf_core import metrics_learned as learned
-from e2crf_core.checkpoints import load_checkpoint
+from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.cli import main
-from e2crf_core.data import load_dataset
-from e2crf_core.errors import LabError
-from e2crf_core.learned_scores import NAMES, learned_scores
-from e2crf_core.policy import CachePolicy
-from e2crf_core.report import evaluation_report, reading, to_csv, to_json
-from e2crf_core.sampler import Sampler
-from e2crf_core.statistics import Cancelled, Floor
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.evaluation import evaluate as ev
+from e2crf_core.evaluation.report import evaluation_report, reading, to_csv, to_json
+from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.quality import learned as learned
+from e2crf_core.quality.intervals import Floor
+from e2crf_core.quality.learned_scores import NAMES, learned_scores
+from e2crf_core.sampling.sampler import Sampler
 from tests.tiny import tiny_assets
 
 TABLE = [
@@ -360,9 +360,9 @@ class TestLearnedScores:
         """Scores stand among the figures of a row: in the table, in the order of pairs and in the CSV."""
         for function in (learned.discriminative_score, learned.predictive_score):
             quick = functools.partial(function, steps=4)
-            monkeypatch.setattr(f"e2crf_core.learned_scores.{function.__name__}", quick)
+            monkeypatch.setattr(f"e2crf_core.quality.learned_scores.{function.__name__}", quick)
         quick = functools.partial(learned.context_fid_metric, steps=4, dimension=4)
-        monkeypatch.setattr("e2crf_core.learned_scores.context_fid_metric", quick)
+        monkeypatch.setattr("e2crf_core.quality.learned_scores.context_fid_metric", quick)
         shares: list[tuple[int, int]] = []
         data = task.dataset
         few = np.full(len(data.split), 2, dtype=data.split.dtype)

@@ -7,10 +7,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
-from e2crf_core.policy import CachePolicy
-from e2crf_core.report import to_json
-from pages.ui import evidence as ev
+from e2crf_core.evaluation.report import to_json
+from pages.ui.evidence import results as ev
 from tests.test_evaluation import made_up
 from tests.visits import opened, text
 

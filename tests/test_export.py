@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from e2crf_core import LabError, Sampler
-from e2crf_core.checkpoints import save_checkpoint
+from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.cli import main
-from e2crf_core.export import ExportedSampler, check_exportable, export_policy, mixing_table
-from e2crf_core.policy import PRESETS, CachePolicy
+from e2crf_core.deploy.export import ExportedSampler, check_exportable, export_policy, mixing_table
+from e2crf_core.models.checkpoints import save_checkpoint
 from tests.conftest import make_model
 
 MODEL = make_model(dtype=torch.float32)

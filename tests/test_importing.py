@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from e2crf_core.arrays import read_npy, read_npz
-from e2crf_core.data import load_dataset
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.data.importing import Table as Rows
+from e2crf_core.data.importing import cut_windows, fill_gaps, import_file, parse_step, resampled
+from e2crf_core.data.tables import preview, sniff
 from e2crf_core.errors import LabError
-from e2crf_core.importing import Table as Rows
-from e2crf_core.importing import cut_windows, fill_gaps, import_file, parse_step, resampled
-from e2crf_core.tables import preview, sniff
+from e2crf_core.io.arrays import read_npy, read_npz
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -105,7 +105,7 @@ def test_nothing_but_gaps_is_refused(tmp_path):
 
 MEASURE = """
 import resource, sys
-from e2crf_core.importing import import_file
+from e2crf_core.data.importing import import_file
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 import_file(sys.argv[1], window=50, channels=["c0"], out=sys.argv[3])
 before = peak()

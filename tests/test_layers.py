@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from e2crf_core.archive import of_handle
+from e2crf_core.caching.events import Reason
+from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.e2crf import step
 from e2crf_core.errors import LabError
-from e2crf_core.events import Reason
-from e2crf_core.forward import plain_forward
-from e2crf_core.layers import Tapped, fresh_inside, held_inside, layer_table, quantities
-from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.run import RunSpec
-from e2crf_core.sampler import Sampler
+from e2crf_core.network.forward import plain_forward
+from e2crf_core.runs.archive import of_handle
+from e2crf_core.runs.layer_errors import Tapped, fresh_inside, held_inside, layer_table, quantities
+from e2crf_core.runs.run import RunSpec
+from e2crf_core.sampling.sampler import Sampler
 from tests import tiny
 from tests.conftest import make_model
 

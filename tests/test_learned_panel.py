@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from e2crf_core.data import load_dataset
-from e2crf_core.errors import LabError
-from e2crf_core.learned_scores import NAMES, Learned
-from e2crf_core.statistics import Cancelled, Figure, Floor
-from pages.ui import learned_panel as panel
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.quality.intervals import Figure, Floor
+from e2crf_core.quality.learned_scores import NAMES, Learned
+from pages.ui.compare import learned_panel as panel
 
 
 def scores(rows, heldout, train, *, blocks, progress, cancelled):
@@ -73,8 +73,8 @@ def script():
     import numpy as np
     import streamlit as st
 
-    from e2crf_core.data import load_dataset
-    from pages.ui.learned_panel import learned_panel
+    from e2crf_core.data.datasets import load_dataset
+    from pages.ui.compare.learned_panel import learned_panel
 
     data = load_dataset("ecg")
     learned_panel("k", ["a", "b"], [np.full((8, data.length, 1), v) for v in (1.0, 2.0)], data)

@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from e2crf_core.archive import load
-from e2crf_core.checkpoints import load_checkpoint
-from e2crf_core.data import load_dataset
-from e2crf_core.policy import PRESETS
-from e2crf_core.sampler import Sampler
-from pages.ui import lesson_data, recording
-from pages.ui.lesson_texts import TEXTS
+from e2crf_core.caching.policy import PRESETS
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.runs.archive import load
+from e2crf_core.sampling.sampler import Sampler
+from pages.ui.common import recording
+from pages.ui.lessons import lesson_data
+from pages.ui.lessons.lesson_texts import TEXTS
 from tests.packets import decode
 from tests.tiny import tiny_assets, tiny_demo
 from tests.visits import opened, text

@@ -16,17 +16,18 @@ from starlette.routing import WebSocketRoute
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from e2crf_core.caching.events import StepEvent
+from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
-from e2crf_core.events import StepEvent
-from e2crf_core.policy import CachePolicy
-from e2crf_core.recorder import Recorder
-from e2crf_core.run import Comparison, RunResult, RunSpec
-from pages.ui import feed, socket
-from pages.ui.packet import pack
-from pages.ui.policy_form import bands_text, read_bands
-from pages.ui.reference import reference_for
-from pages.ui.registry import ORPHAN_S, RunRegistry, watched_run
-from pages.ui.results import notes
+from e2crf_core.runs.run import Comparison, RunResult, RunSpec
+from e2crf_core.sampling.recorder import Recorder
+from pages.ui.common.packet import pack
+from pages.ui.common.reference import reference_for
+from pages.ui.common.registry import ORPHAN_S, RunRegistry, watched_run
+from pages.ui.live import live_packets as feed
+from pages.ui.live import socket
+from pages.ui.live.policy_form import bands_text, read_bands
+from pages.ui.live.results import notes
 from tests.packets import decode
 
 REFERENCE = reference_for("wind")

@@ -5,8 +5,8 @@ import ot
 import pytest
 from scipy.stats import wasserstein_distance, wasserstein_distance_nd
 
-from e2crf_core import metrics as m
 from e2crf_core.errors import LabError
+from e2crf_core.quality import distances as m
 
 DISTANCES = [
     m.sliced_wasserstein_metric(directions=50),

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from e2crf_core.data import load_dataset
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.data.original_datasets import LOADERS, bin_means, import_original, random_split
 from e2crf_core.errors import LabError
-from e2crf_core.original_datasets import LOADERS, bin_means, import_original, random_split
 
 
 @pytest.fixture

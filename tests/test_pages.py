@@ -5,10 +5,10 @@ import time
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from e2crf_core.policy import PRESETS
-from e2crf_core.run import FINISHED
-from pages.ui import registry
-from pages.ui.canvas import OVERLAP
+from e2crf_core.caching.policy import PRESETS
+from e2crf_core.runs.run import FINISHED
+from pages.ui.common import registry
+from pages.ui.live.canvas import OVERLAP
 from tests.packets import decode
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from e2crf_core.checkpoints import SCHEMA
+from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
-from e2crf_core.forward import plain_forward
-from e2crf_core.peer import (
+from e2crf_core.models.checkpoints import SCHEMA
+from e2crf_core.models.fourierdiffusion import (
     check_golden,
     frequency_order,
     from_positions,
@@ -24,8 +24,8 @@ from e2crf_core.peer import (
     read_checkpoint,
     to_positions,
 )
-from e2crf_core.policy import CachePolicy
-from e2crf_core.sampler import Sampler
+from e2crf_core.network.forward import plain_forward
+from e2crf_core.sampling.sampler import Sampler
 
 GOLDEN = Path(__file__).parent / "golden"
 CHECKPOINT = GOLDEN / "fourierdiffusion_wind_144x4.ckpt"
@@ -231,7 +231,7 @@ def test_files_that_are_cut_off_are_refused(tmp_path, cut):
 
 def change(tmp_path, edit):
     """The golden checkpoint with its contents edited, written anew."""
-    from e2crf_core import peer
+    from e2crf_core.models import fourierdiffusion as peer
 
     with torch.serialization.safe_globals([(peer.VPScheduler, "fdiff.schedulers.sde.VPScheduler")]):
         contents = torch.load(CHECKPOINT, weights_only=True)
@@ -244,7 +244,7 @@ def change(tmp_path, edit):
         for member in written.infolist():
             data = written.read(member)
             if member.filename.endswith("data.pkl"):
-                data = data.replace(b"ce2crf_core.peer\nVPScheduler", b"cfdiff.schedulers.sde\nVPScheduler")
+                data = data.replace(b"ce2crf_core.models.fourierdiffusion\nVPScheduler", b"cfdiff.schedulers.sde\nVPScheduler")
             out.writestr(member.filename, data)
     return path
 

@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from e2crf_core import LabError, Sampler, load_policy
-from e2crf_core.checkpoints import load_checkpoint, save_checkpoint
+from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.cli import main
-from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.policy_card import (
+from e2crf_core.deploy.policy_card import (
     Interval,
     PolicyCard,
     check_card,
@@ -26,6 +25,7 @@ from e2crf_core.policy_card import (
     usage,
     valid_range,
 )
+from e2crf_core.models.checkpoints import load_checkpoint, save_checkpoint
 from tests.conftest import make_model
 from tests.tiny import tiny_assets
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from e2crf_core.forward import plain_forward, selective_forward
-from e2crf_core.kvcache import KVCache, StaleRead
-from e2crf_core.model import ScoreModel
-from e2crf_core.peer import import_fourierdiffusion
-from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.sampler import Sampler
-from e2crf_core.selection import Selection
+from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.caching.selection import Selection
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.models.fourierdiffusion import import_fourierdiffusion
+from e2crf_core.network.forward import plain_forward, selective_forward
+from e2crf_core.network.kvcache import KVCache, StaleRead
+from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
 from tests.wavelet_dit import haar, wavelet_model
 

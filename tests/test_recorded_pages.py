@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from e2crf_core.archive import RunStore
+from e2crf_core.caching.policy import PRESETS
 from e2crf_core.errors import LabError
-from e2crf_core.policy import PRESETS
-from e2crf_core.run import RunSpec
-from pages.ui import inside, recording, registry
+from e2crf_core.runs.archive import RunStore
+from e2crf_core.runs.run import RunSpec
+from pages.ui.anatomy import layer_job as inside
+from pages.ui.common import recording, registry
 from tests.packets import decode
 from tests.tiny import DEMO_POLICY, tiny_assets, tiny_demo
 from tests.visits import opened, text

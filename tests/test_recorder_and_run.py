@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from e2crf_core import LabError
-from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.recorder import Recorder
-from e2crf_core.run import RunHandle, RunSpec
-from e2crf_core.sampler import Sampler
+from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.runs.run import RunHandle, RunSpec
+from e2crf_core.sampling.recorder import Recorder
+from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
 
 MODEL = make_model()

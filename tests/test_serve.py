@@ -20,11 +20,11 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from e2crf_core import LabError, Sampler
-from e2crf_core.checkpoints import save_checkpoint
+from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.cli import main
-from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.serve import MAX_BODY, Limits, make_app
-from e2crf_core.serve_queue import Job, QueueFull, SampleQueue, Settings
+from e2crf_core.models.checkpoints import save_checkpoint
+from e2crf_core.serving.queue import Job, QueueFull, SampleQueue, Settings
+from e2crf_core.serving.server import MAX_BODY, Limits, make_app
 from tests.conftest import make_model
 
 MODEL = make_model(dtype=torch.float64)
@@ -264,7 +264,7 @@ def test_a_fault_in_one_batch_does_not_end_the_service(
         raise RuntimeError("cosmic ray")
 
     with monkeypatch.context() as patched:
-        patched.setattr("e2crf_core.serve_queue._begin", broken)
+        patched.setattr("e2crf_core.serving.queue._begin", broken)
         failed = client.post("/samples", json=BODY)
         assert failed.status_code == 500 and "cosmic ray" in failed.json()["detail"]
     assert client.post("/samples", json=BODY).status_code == 200

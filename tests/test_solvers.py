@@ -10,14 +10,14 @@ import pytest
 import torch
 from diffusers import schedulers
 
-from e2crf_core import gaussian_truth as truth
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.diffusion import gaussian_truth as truth
+from e2crf_core.diffusion.schedules import VP, Schedule
+from e2crf_core.diffusion.score_model import Profile, ScoreModel
+from e2crf_core.diffusion.solvers import GRIDS, Plan, make_plan
 from e2crf_core.e2crf import step
 from e2crf_core.errors import LabError
-from e2crf_core.model import Profile, ScoreModel
-from e2crf_core.policy import CachePolicy
-from e2crf_core.sampler import Sampler
-from e2crf_core.sde import VP, Schedule
-from e2crf_core.solvers import GRIDS, Plan, make_plan
+from e2crf_core.sampling.sampler import Sampler
 
 LAW = truth.Mixture(np.array([0.4, 0.6]), np.array([[-1.2], [0.9]]), np.array([[0.15], [0.3]]))
 LINE = truth.Mixture(np.array([0.4, 0.6]), np.array([-1.2, 0.9]), np.array([0.15, 0.3]))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2crf_core import spectral
+from e2crf_core.diffusion import spectral
 
 lengths = st.integers(2, 65)
 

@@ -7,10 +7,10 @@ import ot
 import pytest
 import torch
 
-from e2crf_core import metrics_learned as learned
-from e2crf_core import statistics as st
 from e2crf_core.errors import LabError
-from e2crf_core.metrics import (
+from e2crf_core.quality import intervals as st
+from e2crf_core.quality import learned as learned
+from e2crf_core.quality.distances import (
     AUTOCORRELATION_DIFFERENCE,
     LOG_SPECTRAL_DISTANCE,
     marginal_wasserstein_metric,

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from e2crf_core import LabError, Sampler, load_checkpoint
-from e2crf_core.data import Dataset
-from e2crf_core.policy import PRESETS
-from e2crf_core.training import Trainer, TrainSpec
+from e2crf_core.caching.policy import PRESETS
+from e2crf_core.data.datasets import Dataset
+from e2crf_core.models.training import Trainer, TrainSpec
 
 SPEC = TrainSpec(
     data="toy", width=16, layers=1, heads=2, hidden=16, steps=60, batch=16, evaluate_every=10, seed=3
@@ -79,7 +79,7 @@ import sys, torch
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.test_training import SPEC, toy
-from e2crf_core.training import Trainer
+from e2crf_core.models.training import Trainer
 torch.set_num_threads(1)
 for event in Trainer(SPEC, toy(), Path({out!r})).run():
     print(event.step, flush=True)

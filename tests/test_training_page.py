@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from e2crf_core.checkpoints import list_checkpoints, load_checkpoint, read_card
+from e2crf_core.data.importing import import_file
 from e2crf_core.errors import LabError
-from e2crf_core.importing import import_file
-from e2crf_core.training import TRAIN_PRESETS, TrainSpec
-from e2crf_core.userfiles import user_folder
-from pages.ui import training_job
-from pages.ui.training_job import TrainingJobs, series_drawn
-from pages.ui.training_worker import SHOWN, TrainingWorker
+from e2crf_core.io.userfiles import user_folder
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, read_card
+from e2crf_core.models.training import TRAIN_PRESETS, TrainSpec
+from pages.ui.jobs import training_job
+from pages.ui.jobs.training_job import TrainingJobs, series_drawn
+from pages.ui.jobs.training_worker import SHOWN, TrainingWorker
 from tests.visits import clean, opened, text
 
 TINY = {"width": 8, "layers": 1, "heads": 2, "hidden": 16, "batch": 16, "evaluate_every": 20}

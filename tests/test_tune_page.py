@@ -12,20 +12,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from e2crf_core import policy_card
-from e2crf_core.checkpoints import load_checkpoint
+from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.cli import main
-from e2crf_core.data import load_dataset
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.deploy import policy_card
+from e2crf_core.deploy.policy_card import load_policy
 from e2crf_core.errors import LabError
-from e2crf_core.policy import CachePolicy
-from e2crf_core.policy_card import load_policy
-from e2crf_core.tuning import Point, Rung, Study, StudySpec
-from e2crf_core.tuning_space import SearchSpace, Setting
-from e2crf_core.userfiles import user_folder
-from pages.ui import registry, study_figures, study_form, study_job
-from pages.ui.processes import Processes, read_json, write_json
-from pages.ui.study_job import StudyJobs, card_of, checkpoint_of, record_of
-from pages.ui.study_worker import StudyWorker, advice_job
+from e2crf_core.io.userfiles import user_folder
+from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.tuning.space import SearchSpace, Setting
+from e2crf_core.tuning.study import Point, Rung, Study, StudySpec
+from pages.ui.common import registry
+from pages.ui.jobs.processes import Processes, read_json, write_json
+from pages.ui.tune import study_form, study_job
+from pages.ui.tune import study_plots as study_figures
+from pages.ui.tune.study_job import StudyJobs, card_of, checkpoint_of, record_of
+from pages.ui.tune.study_worker import StudyWorker, advice_job
 from tests.packets import decode
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text
@@ -359,7 +361,7 @@ def test_numbers_of_a_stranger_do_not_break_the_page(study):
 
 def test_a_study_whose_network_is_gone_can_still_be_read(study, monkeypatch):
     monkeypatch.setattr(study_job, "checkpoint_of", lambda digest: None)
-    monkeypatch.setattr("pages.ui.study_point.checkpoint_of", lambda digest: None)
+    monkeypatch.setattr("pages.ui.tune.study_point.checkpoint_of", lambda digest: None)
     at = opened("tune", study=study)
     assert "is not here, or has changed" in text(at) and "pareto" in charts(at)
     with pytest.raises(LabError, match="not here, or has changed"):

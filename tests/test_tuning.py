@@ -22,13 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2crf_core import LabError
-from e2crf_core.data import Dataset
-from e2crf_core.model import ScoreModel
-from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.sampler import Sampler
-from e2crf_core.tuning import Job, Local, Point, Rung, Study, StudyHandle, StudySpec, measure, pareto_front
-from e2crf_core.tuning_advice import dominating, importance, inert_fields, neighbours, pick, scaled, warn
-from e2crf_core.tuning_space import (
+from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.data.datasets import Dataset
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.sampling.sampler import Sampler
+from e2crf_core.tuning.advice import dominating, importance, inert_fields, neighbours, pick, scaled, warn
+from e2crf_core.tuning.space import (
     FIELDS,
     NONE,
     SEARCHABLE,
@@ -36,6 +35,17 @@ from e2crf_core.tuning_space import (
     Setting,
     measure_ranges,
     starting_points,
+)
+from e2crf_core.tuning.study import (
+    Job,
+    Local,
+    Point,
+    Rung,
+    Study,
+    StudyHandle,
+    StudySpec,
+    measure,
+    pareto_front,
 )
 from tests.conftest import make_model
 

@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 
-from e2crf_core.checkpoints import checkpoint_folder, list_checkpoints, load_checkpoint, read_card
-from e2crf_core.data import list_datasets, load_dataset
+from e2crf_core.data.datasets import list_datasets, load_dataset
+from e2crf_core.data.importing import import_file
 from e2crf_core.errors import LabError
-from e2crf_core.importing import import_file
-from e2crf_core.userfiles import check_name, free_name, user_folder
+from e2crf_core.io.userfiles import check_name, free_name, user_folder
+from e2crf_core.models.checkpoints import checkpoint_folder, list_checkpoints, load_checkpoint, read_card
 from tests.tiny import tiny_assets
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2crf_core.archive import of_handle
+from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.errors import LabError
-from e2crf_core.policy import PRESETS, CachePolicy
-from e2crf_core.run import RunSpec
-from e2crf_core.whatif import cost_line, margin, predict, predictable, trace
+from e2crf_core.runs.archive import of_handle
+from e2crf_core.runs.run import RunSpec
+from e2crf_core.runs.whatif import cost_line, margin, predict, predictable, trace
 from tests import tiny
 from tests.conftest import make_model
 

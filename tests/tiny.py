@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from e2crf_core.archive import Archive, of_handle, save
-from e2crf_core.checkpoints import save_checkpoint
-from e2crf_core.data import assets_dir, load_dataset
-from e2crf_core.model import ScoreModel
-from e2crf_core.policy import CachePolicy
-from e2crf_core.run import RunHandle, RunSpec
-from e2crf_core.training import Trainer, TrainSpec
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.data.datasets import assets_dir, load_dataset
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.models.checkpoints import save_checkpoint
+from e2crf_core.models.training import Trainer, TrainSpec
+from e2crf_core.runs.archive import Archive, of_handle, save
+from e2crf_core.runs.run import RunHandle, RunSpec
 
 TINY = {"width": 16, "layers": 2, "heads": 2, "hidden": 32}
 

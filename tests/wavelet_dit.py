@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from e2crf_core.model import DEFAULT_SCHEDULE, ScoreModel
+from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel
 
 
 def haar(length: int) -> np.ndarray:

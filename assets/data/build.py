@@ -269,7 +269,7 @@ def differences(built: dict[str, np.ndarray], shipped: Path) -> list[str]:
 def measure(name: str) -> dict[str, object]:
     """What a card says in numbers: sizes, split, statistics, and energy share below each cutoff, per channel."""
     sys.path.insert(0, str(HERE.parent.parent))
-    from e2crf_core.data import load_dataset
+    from e2crf_core.data.datasets import load_dataset
 
     data = load_dataset(name)
     shares = data.localization

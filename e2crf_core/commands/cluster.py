@@ -37,8 +37,8 @@ def add(commands: Any) -> None:
 
 def _task(arguments: argparse.Namespace) -> Any:
     from e2crf_core.commands.sample import load_policy_argument
-    from e2crf_core.shards import Evaluation
-    from e2crf_core.tuning_space import Setting
+    from e2crf_core.evaluation.bulk import Evaluation
+    from e2crf_core.tuning.space import Setting
 
     policy = None if arguments.policy == "none" else load_policy_argument(arguments.policy)
     setting = Setting(arguments.solver, arguments.grid, arguments.steps, policy)
@@ -46,12 +46,12 @@ def _task(arguments: argparse.Namespace) -> Any:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from e2crf_core.checkpoints import load_checkpoint, replace_file
-    from e2crf_core.cluster import RayShards, connect
+    from e2crf_core.cluster.executor import RayShards, connect
     from e2crf_core.commands.tune import interruptible
-    from e2crf_core.data import load_dataset
+    from e2crf_core.data.datasets import load_dataset
+    from e2crf_core.evaluation.bulk import assess, draw_here, run_shards
+    from e2crf_core.models.checkpoints import load_checkpoint, replace_file
     from e2crf_core.progress import ProgressLine
-    from e2crf_core.shards import assess, draw_here, run_shards
 
     if arguments.out.exists() and not arguments.out.is_dir():
         raise LabError(f"--out {arguments.out} is a file: name a folder")

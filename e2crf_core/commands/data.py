@@ -39,13 +39,13 @@ def add(commands: Any) -> None:
 
 
 def _preview(arguments: argparse.Namespace) -> None:
-    from e2crf_core.tables import preview
+    from e2crf_core.data.tables import preview
 
     print(json.dumps(asdict(preview(arguments.file)), default=str))
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    from e2crf_core.importing import import_file
+    from e2crf_core.data.importing import import_file
 
     channels = [c.strip() for c in arguments.channels.split(",")] if arguments.channels else None
     report = import_file(
@@ -65,7 +65,7 @@ def _import(arguments: argparse.Namespace) -> None:
 
 
 def _original(arguments: argparse.Namespace) -> None:
-    from e2crf_core.original_datasets import import_original
+    from e2crf_core.data.original_datasets import import_original
 
     data = import_original(arguments.name, arguments.folder, arguments.out)
     print(json.dumps({"out": str(arguments.out), "windows": len(data.x), "shape": list(data.x.shape)}))

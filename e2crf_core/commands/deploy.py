@@ -48,7 +48,7 @@ def _add_setting(parser: Any) -> None:
 
 def _chosen(folder: Path, digest: str) -> Any:
     """The setting that a study chose, if it was made on this checkpoint."""
-    from e2crf_core.tuning_space import Setting
+    from e2crf_core.tuning.space import Setting
 
     path = folder / "study.json"
     try:
@@ -74,11 +74,11 @@ def _chosen(folder: Path, digest: str) -> Any:
 
 
 def _deploy(arguments: argparse.Namespace) -> None:
-    from e2crf_core.checkpoints import load_checkpoint
     from e2crf_core.commands.sample import load_policy_argument
-    from e2crf_core.policy_card import make_card, save_card
+    from e2crf_core.deploy.policy_card import make_card, save_card
+    from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.progress import ProgressLine
-    from e2crf_core.tuning_space import Setting
+    from e2crf_core.tuning.space import Setting
 
     if arguments.out.exists() and not arguments.out.is_dir():
         raise LabError(f"--out {arguments.out} is a file: name a folder")
@@ -118,7 +118,7 @@ def _deploy(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from e2crf_core.policy_card import check_card, load_policy
+    from e2crf_core.deploy.policy_card import check_card, load_policy
     from e2crf_core.progress import ProgressLine
 
     card = load_policy(arguments.card)
@@ -145,10 +145,10 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from e2crf_core.checkpoints import load_checkpoint
     from e2crf_core.commands.sample import load_policy_argument
-    from e2crf_core.export import check_exportable, export_policy
-    from e2crf_core.policy_card import load_policy
+    from e2crf_core.deploy.export import check_exportable, export_policy
+    from e2crf_core.deploy.policy_card import load_policy
+    from e2crf_core.models.checkpoints import load_checkpoint
 
     if arguments.out.exists() and not arguments.out.is_dir():
         raise LabError(f"--out {arguments.out} is a file: name a folder")

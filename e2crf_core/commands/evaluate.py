@@ -35,10 +35,10 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run what is missing, write the results, print the reading."""
-    from e2crf_core.checkpoints import load_checkpoint
-    from e2crf_core.data import load_dataset
-    from e2crf_core.evaluation import Task, evaluate, load_configs
-    from e2crf_core.report import reading
+    from e2crf_core.data.datasets import load_dataset
+    from e2crf_core.evaluation.evaluate import Task, evaluate, load_configs
+    from e2crf_core.evaluation.report import reading
+    from e2crf_core.models.checkpoints import load_checkpoint
 
     configs = load_configs(arguments.configs)
     if arguments.out.exists() and not arguments.out.is_dir():

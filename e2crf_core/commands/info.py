@@ -18,10 +18,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Print the listing."""
     import torch
 
-    from e2crf_core.checkpoints import list_checkpoints, read_card
-    from e2crf_core.data import list_datasets, load_dataset
-    from e2crf_core.policy import PRESETS
-    from e2crf_core.solvers import ETA, GRIDS, SOLVERS
+    from e2crf_core.caching.policy import PRESETS
+    from e2crf_core.data.datasets import list_datasets, load_dataset
+    from e2crf_core.diffusion.solvers import ETA, GRIDS, SOLVERS
+    from e2crf_core.models.checkpoints import list_checkpoints, read_card
 
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     listing: dict[str, dict[str, Any] | list[str]] = {

@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 
 def load_policy_argument(text: str) -> Any:
     """A preset by name, or a policy from a JSON file."""
-    from e2crf_core.policy import PRESETS, CachePolicy
+    from e2crf_core.caching.policy import PRESETS, CachePolicy
 
     if text in PRESETS:
         return PRESETS[text]
@@ -61,10 +61,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Draw the samples, write them whole, print the report."""
     import numpy as np
 
-    from e2crf_core.checkpoints import load_checkpoint, replace_file
+    from e2crf_core.models.checkpoints import load_checkpoint, replace_file
     from e2crf_core.progress import ProgressLine
-    from e2crf_core.run import compare, distance_to_heldout
-    from e2crf_core.sampler import Sampler, check_request, warm_up
+    from e2crf_core.runs.run import compare, distance_to_heldout
+    from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
 
     policy = load_policy_argument(arguments.policy)
     check_request(arguments.num, arguments.seed)

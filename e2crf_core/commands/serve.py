@@ -36,10 +36,10 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
     import uvicorn
 
-    from e2crf_core.checkpoints import load_checkpoint
-    from e2crf_core.policy_card import load_policy
-    from e2crf_core.serve import Limits, make_app
-    from e2crf_core.serve_queue import Settings
+    from e2crf_core.deploy.policy_card import load_policy
+    from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.serving.queue import Settings
+    from e2crf_core.serving.server import Limits, make_app
 
     if not 0 <= arguments.port <= 65535:
         raise LabError(f"--port {arguments.port}: a port between 0 and 65535 is expected")

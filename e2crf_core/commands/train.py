@@ -45,9 +45,9 @@ def add(commands: Any) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     import torch
 
-    from e2crf_core.data import load_dataset
+    from e2crf_core.data.datasets import load_dataset
+    from e2crf_core.models.training import TRAIN_PRESETS, Trainer, TrainSpec
     from e2crf_core.progress import ProgressLine
-    from e2crf_core.training import TRAIN_PRESETS, Trainer, TrainSpec
 
     if arguments.preset not in TRAIN_PRESETS:
         raise LabError(f"unknown preset {arguments.preset!r}: use {' or '.join(TRAIN_PRESETS)}")
@@ -96,11 +96,11 @@ def measure_card(
 
     `progress` gets (done, total) of the protocol; without it a line on stderr says so.
     """
-    from e2crf_core.calibration import calibrate
-    from e2crf_core.checkpoints import checkpoint_folder, load_checkpoint, read_card, replace_file
-    from e2crf_core.data import load_dataset
+    from e2crf_core.data.datasets import load_dataset
+    from e2crf_core.models.checkpoints import checkpoint_folder, load_checkpoint, read_card, replace_file
+    from e2crf_core.models.quality_card import heldout_protocol
     from e2crf_core.progress import ProgressLine
-    from e2crf_core.quality_card import heldout_protocol
+    from e2crf_core.sampling.calibration import calibrate
 
     model = load_checkpoint(checkpoint)
     dataset = load_dataset(model.dataset)

@@ -93,11 +93,11 @@ def _check_budgets(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search, choose, warn; write study.json and policy.json, print the reading and one JSON line last."""
-    from e2crf_core.checkpoints import load_checkpoint
-    from e2crf_core.data import load_dataset
-    from e2crf_core.tuning import Local, Study, StudySpec
-    from e2crf_core.tuning_advice import advise, pick, save_report
-    from e2crf_core.tuning_space import SEARCHABLE, SearchSpace, measure_ranges
+    from e2crf_core.data.datasets import load_dataset
+    from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.tuning.advice import advise, pick, save_report
+    from e2crf_core.tuning.space import SEARCHABLE, SearchSpace, measure_ranges
+    from e2crf_core.tuning.study import Local, Study, StudySpec
 
     if arguments.out.exists() and not arguments.out.is_dir():
         raise LabError(f"--out {arguments.out} is a file: name a folder")
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> None:
     space = replace(space, ranges=measure_ranges(model))
     executor: Any = Local()
     if arguments.ray:
-        from e2crf_core.cluster import RayExecutor, connect
+        from e2crf_core.cluster.executor import RayExecutor, connect
 
         connect(arguments.ray, arguments.workers)
         executor = RayExecutor()

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from e2crf_core.archive import load
-from e2crf_core.checkpoints import load_checkpoint
-from e2crf_core.layers import layer_table
-from e2crf_core.whatif import predict, trace
+from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.runs.archive import load
+from e2crf_core.runs.layer_errors import layer_table
+from e2crf_core.runs.whatif import predict, trace
 from tests.browser.taken import same_table, svg_panels, take
 
 pytestmark = pytest.mark.browser

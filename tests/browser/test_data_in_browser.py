@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright import sync_api
 
-from e2crf_core.userfiles import user_folder
+from e2crf_core.io.userfiles import user_folder
 
 pytestmark = pytest.mark.browser
 

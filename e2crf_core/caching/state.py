@@ -1,0 +1,136 @@
+"""What a cached sampler carries from one step to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from e2crf_core.diffusion.noise import NoiseStream
+from e2crf_core.diffusion.score_model import ScoreModel, precondition
+from e2crf_core.diffusion.solvers import Plan
+from e2crf_core.network.kvcache import KVCache
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When each token was last recomputed, on the host: (b, n) with b = B, or 1 while all samples agree.
+
+    `at` is the step of a token's last recompute, `previous` that of the one before (`at` where there was none);
+    `refreshed` (b, 1) is the step of the last recompute of all tokens. `unit` names the clock of Problem.clocks
+    that differences of outputs are stated on.
+    """
+
+    at: Tensor
+    previous: Tensor
+    refreshed: Tensor
+    unit: str
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The cached side of a state. Small tensors are replaced, never changed; `kv` is handed on (see KVCache).
+
+    `feature` (B, n, d) is C (E4), `output` (B, n, 2M) F = head(C); `slope` and `curve` are F's divided
+    differences on the clock `clock.unit`, for predictors. `u` and `z` (B, n, 2M) are network input
+    and state at each token's last recompute, `gain` (B, n) the measured |dF|²/d. On the host, per sample: `r`
+    event intensity, `rate` of F per log(a/s), `scale` of tau by adaptation, `rested` whether the last step was
+    skipped. `residual` (B, bands, d) is the running residual of each band.
+    """
+
+    kv: KVCache
+    feature: Tensor
+    output: Tensor
+    slope: Tensor | None
+    curve: Tensor | None
+    u: Tensor
+    z: Tensor
+    gain: Tensor
+    clock: Clock
+    r: Tensor
+    rate: Tensor
+    scale: Tensor
+    rested: Tensor
+    residual: Tensor | None
+
+
+@dataclass(frozen=True)
+class SamplerState:
+    """Everything between two steps: the noisy tokens z (B, n, 2M), past denoised ones, and the cache."""
+
+    step: int
+    z: Tensor
+    before: Tensor | None
+    base: Tensor | None
+    cache: Cache | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What does not change during a run: model, plan, noise, and per-call coefficient tables (steps, n, 2M).
+
+    The tables fold E3 into affine maps: u = c_in z + u0, D = c_skip z + c_out F + d0. `clocks` (steps,) on the
+    host are what triggers measure intervals on: log(a/s), and log(a/s) stretched by the model's profile.
+    """
+
+    model: ScoreModel
+    plan: Plan
+    noise: NoiseStream
+    levels: tuple[float, ...]
+    clocks: dict[str, Tensor]
+    c_in: Tensor
+    u0: Tensor
+    c_skip: Tensor
+    c_out: Tensor
+    d0: Tensor
+    bands: Tensor
+
+    @staticmethod
+    def make(model: ScoreModel, plan: Plan, noise: NoiseStream, bands: Tensor) -> Problem:
+        """Tables for every call of `plan`; `bands` (n,) names each token's frequency band."""
+        schedule = model.schedule
+        times = [row.t for row in plan.rows]
+        levels = tuple(schedule.log_snr(t) for t in times)
+        a, s = (
+            torch.tensor([scale(t) for t in times], dtype=torch.float64, device=model.device)[:, None, None]
+            for scale in (schedule.a, schedule.s)
+        )
+        mu, v, mask = model.mu.double(), model.v.double(), model.mask.double()
+        p = precondition(v, a, s)
+        c_in, c_skip, c_out = p.c_in, p.c_skip * mask, p.c_out * mask
+        tables = {
+            "c_in": c_in,
+            "u0": -c_in * a * mu,
+            "c_skip": c_skip,
+            "c_out": c_out,
+            "d0": (mu * mask - c_skip * a * mu),
+        }
+        return Problem(
+            model=model,
+            plan=plan,
+            noise=noise,
+            levels=levels,
+            clocks={
+                "log_snr": torch.tensor(levels, dtype=torch.float64),
+                "profile": torch.as_tensor(model.profile.clock(levels)),
+            },
+            bands=bands,
+            **{name: table.to(model.dtype) for name, table in tables.items()},
+        )
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What one step decided and cost. `reasons` (b, n) host Reason codes and `score` (b, n) host event scores,
+
+    b = 1 where all samples agree; `tau` (b, 1) is the threshold in force. `rows` counts recomputed tokens and
+    `samples` those samples that have any, `denoised` is D (B, n, 2M) on the device.
+    """
+
+    reasons: Tensor
+    score: Tensor
+    tau: Tensor
+    rows: int
+    samples: int
+    denoised: Tensor

@@ -1,0 +1,327 @@
+"""Export for programs without this package's decisions: the score network as one graph, and the run as a table.
+
+A policy on the clock alone (`fixed`, `log_snr`, and the ends `always` and `never`) refreshes at steps that are
+known beforehand, and a reused output is a fixed mix of the last network outputs. So a whole run is a table: at
+which steps to call the network, how to mix, and the coefficients of E3 and E8. `ExportedSampler` is a runner of
+thirty lines over arrays, to use or to copy.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.caching.predictors import reused_output
+from e2crf_core.diffusion.noise import NoiseStream
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.diffusion.spectral import detokenise
+from e2crf_core.errors import LabError
+from e2crf_core.io.arrays import read_npz
+from e2crf_core.network.forward import plain_forward
+from e2crf_core.sampling.sampler import Sampler, check_request
+
+EXPORT_SCHEMA = 1
+NETWORKS = {"torch": "network.pt2", "onnx": "network.onnx"}
+FORMATS = tuple(NETWORKS)
+SCHEDULED = ("fixed", "log_snr", "always", "never")
+TOLERANCE = 1e-3
+MEMORY = 3
+
+
+def check_exportable(policy: CachePolicy) -> None:
+    """Raise LabError with every reason why a policy needs decisions that a table cannot hold."""
+    faults = []
+    if policy.trigger not in SCHEDULED:
+        faults.append(f"trigger {policy.trigger} decides on the data (use {', '.join(SCHEDULED)})")
+    if policy.trigger in ("fixed", "log_snr"):
+        faults += [
+            f"{name} {getattr(policy, name)} (use {off})"
+            for name, off in (
+                ("adapt", False),
+                ("probe_share", 0.0),
+                ("k_low", -1),
+                ("tau_safe", 0.0),
+                ("tau_warn", 0.0),
+            )
+            if getattr(policy, name) != off
+        ]
+    if faults:
+        raise LabError("this policy cannot be exported: " + "; ".join(faults))
+
+
+class _Impulses:
+    """A network whose j-th call answers with 1 in sample j and 0 in all others: it shows how outputs are mixed."""
+
+    layers, heads, width, prepare_flops = 0, 1, 1, 0
+
+    def __init__(self, channels: int) -> None:
+        self.calls, self.channels = 0, channels
+
+    def condition(self, log_snr: Tensor) -> Tensor:
+        return log_snr
+
+    def prepare(self, u: Tensor, log_snr: Tensor) -> Tensor:
+        prepared = torch.zeros_like(u[..., :1])
+        if self.calls < len(prepared):
+            prepared[self.calls] = 1.0
+        self.calls += 1
+        return prepared
+
+    def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
+        return prepared
+
+    def head(self, feature: Tensor) -> Tensor:
+        return feature.expand(*feature.shape[:-1], 2 * self.channels)
+
+
+def mixing_table(sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
+    """When the network is called (steps,) bool, and how its outputs are mixed (steps, MEMORY) float64.
+
+    Column m weighs the output of the m-th last call. Found by running the sampler itself on impulses.
+    """
+    check_exportable(sampler.policy)
+    model, channels = sampler.model, len(sampler.model.channels)
+    small = {name: getattr(model, name)[:2].double().cpu() for name in ("mu", "v", "mask")}
+    batch, called, weights = 1, np.zeros(sampler.plan.steps, bool), np.zeros((sampler.plan.steps, 1))
+    for _ in range(2):
+        network = _Impulses(channels)
+        probe = Sampler(replace(model, network=network, **small), sampler.policy)
+        probe.plan = sampler.plan
+        with torch.inference_mode():
+            problem, state = probe.begin(batch, 0)
+            weights = np.zeros((sampler.plan.steps, batch))
+            for i in range(sampler.plan.steps):
+                before = network.calls
+                state, _ = probe.step(problem, state, sampler.policy)
+                called[i] = network.calls > before
+                assert state.cache is not None
+                weights[i] = reused_output(sampler.policy, problem, state.cache, i)[:, 0, 0].numpy()
+        batch = network.calls
+    table = np.zeros((sampler.plan.steps, MEMORY))
+    latest = np.cumsum(called) - 1
+    for i, last in enumerate(latest):
+        for m in range(min(MEMORY, last + 1)):
+            table[i, m] = weights[i, last - m]
+    return called, table
+
+
+class ScoreGraph(nn.Module):
+    """F(u, log_snr) of E3 with all tokens: u (B, n, 2M), log_snr () -> (B, n, 2M)."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, u: Tensor, log_snr: Tensor) -> Tensor:
+        """One whole forward, nothing kept."""
+        network = self.network
+        prepared = network.prepare(u, log_snr)
+        return network.head(plain_forward(network, prepared, network.condition(log_snr)))
+
+
+def export_policy(
+    model: ScoreModel,
+    policy: CachePolicy,
+    folder: Path,
+    *,
+    steps: int,
+    solver: str = "euler_maruyama",
+    grid: str = "linear",
+    formats: tuple[str, ...] = ("torch",),
+) -> dict[str, Any]:
+    """Write network and table into `folder`, run them against eager, and return the largest differences.
+
+    Raises LabError when the policy needs decisions, a format is unknown or not installed, or the exported run
+    differs from eager by more than TOLERANCE.
+    """
+    unknown = [f for f in formats if f not in FORMATS]
+    if unknown or not formats:
+        raise LabError(f"unknown export format {', '.join(unknown) or '(none)'}: use {' or '.join(FORMATS)}")
+    if "onnx" in formats:
+        missing = [m for m in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(m) is None]
+        if missing:
+            raise LabError(f"export to ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    model = model.to("cpu", torch.float32)
+    sampler = Sampler(model, policy, steps=steps, solver=solver, grid=grid)
+    called, mix = mixing_table(sampler)
+    graph = ScoreGraph(model.network).eval()
+    example = (torch.zeros(2, *model.mu.shape), torch.tensor(0.5))
+    shapes = {"u": {0: torch.export.Dim("batch", min=1, max=65536)}, "log_snr": None}
+    program = torch.export.export(graph, example, dynamic_shapes=shapes)
+    about = {
+        "schema": EXPORT_SCHEMA,
+        "kind": "e2crf-export",
+        "checkpoint": model.name,
+        "digest": model.digest(),
+        "policy": asdict(policy),
+        "solver": solver,
+        "grid": grid,
+        "steps": steps,
+        "calls": int(called.sum()),
+        "length": model.length,
+        "channels": list(model.channels),
+        "inputs": {"u": ["batch", *model.mu.shape], "log_snr": []},
+        "torch": torch.__version__,
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Written and run beside the folder first: what differs from eager, or was interrupted, is never found in it.
+    with TemporaryDirectory(prefix=".export-", dir=folder.parent) as place:
+        work = Path(place)
+        _write_tables(sampler, called, mix, work / "run.npz")
+        if "torch" in formats:
+            _save_program(program, work / NETWORKS["torch"])
+        if "onnx" in formats:
+            _write_onnx(graph, example, shapes, work / NETWORKS["onnx"])
+        (work / "export.json").write_text(json.dumps(about, indent=1) + "\n")
+        differences = {name: verify(work, sampler, name) for name in formats}
+        for name, worst in differences.items():
+            if not max(worst.values()) <= TOLERANCE:
+                raise LabError(
+                    f"the exported {name} run differs from eager by {max(worst.values()):.3g}: nothing was written"
+                )
+        folder.mkdir(exist_ok=True)
+        for name in ("export.json", *NETWORKS.values()):
+            (folder / name).unlink(missing_ok=True)
+        for name in ("run.npz", *(NETWORKS[one] for one in formats), "export.json"):
+            os.replace(work / name, folder / name)
+    return {"calls": int(called.sum()), "steps": steps, "differences": differences}
+
+
+def _save_program(program: Any, path: Path) -> None:
+    with path.open("wb") as file:
+        torch.export.save(program, file)
+
+
+def _write_onnx(graph: nn.Module, example: tuple[Tensor, ...], shapes: dict[str, Any], path: Path) -> None:
+    # The exporter warns of every optional package that is not installed.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            example,
+            input_names=["u", "log_snr"],
+            output_names=["f"],
+            dynamic_shapes=shapes,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path), include_initializers=True)
+
+
+def _write_tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray, path: Path) -> None:
+    """Everything of a run but the network and the noise, as plain arrays."""
+    model = sampler.model
+    problem, _ = sampler.begin(1, 0)
+    first = sampler.plan.rows[0]
+    a, s = model.schedule.a(first.t), model.schedule.s(first.t)
+    names = ("own", "base", "now", "before", "sigma", "keep")
+    arrays = {
+        "levels": np.array(problem.levels, np.float32),
+        "called": called,
+        "mix": mix.astype(np.float32),
+        **{name: np.array([getattr(row, name) for row in sampler.plan.rows]) for name in names},
+        **{name: getattr(problem, name).numpy() for name in ("c_in", "u0", "c_skip", "c_out", "d0")},
+        "start_mean": (a * model.mu * model.mask).numpy(),
+        "start_spread": ((a * a * model.v + s * s).sqrt() * model.mask).numpy(),
+        "mask": model.mask.numpy(),
+        "mean": model.mean,
+        "std": model.std,
+    }
+
+    np.savez_compressed(path, **arrays)
+
+
+class ExportedSampler:
+    """Runs an export: arrays, noise keyed as everywhere, and a network that is one graph. No policy code."""
+
+    def __init__(self, folder: str | Path, runtime: str = "torch") -> None:
+        folder = Path(folder)
+        try:
+            self.about = json.loads((folder / "export.json").read_text())
+        except (OSError, ValueError):
+            raise LabError(f"{folder} holds no export: make one with 'export'") from None
+        if self.about.get("schema") != EXPORT_SCHEMA:
+            raise LabError(
+                f"export {folder} has schema {self.about.get('schema')!r}, this reads {EXPORT_SCHEMA}"
+            )
+        self.tables = read_npz(folder / "run.npz")
+        self.network = _network(folder, runtime)
+
+    def sample(self, num: int = 16, seed: int = 0) -> np.ndarray:
+        """Series (num, N, M) in data units: those of the eager sampler, to rounding."""
+        check_request(num, seed)
+        t = self.tables
+        noise = NoiseStream(seed, num, torch.as_tensor(t["mask"]), dtype=torch.float32)
+        z = t["start_mean"] + t["start_spread"] * noise.initial().numpy()
+        outputs: list[np.ndarray] = []
+        before = base = np.zeros_like(z)
+        for i, level in enumerate(t["levels"]):
+            if t["called"][i]:
+                outputs = [self.network(t["c_in"][i] * z + t["u0"][i], level), *outputs][:MEMORY]
+            output = sum(w * f for w, f in zip(t["mix"][i], outputs, strict=False))
+            denoised = t["c_skip"][i] * z + t["c_out"][i] * output + t["d0"][i]
+            base = z if t["keep"][i] else base
+            z = t["own"][i] * z + t["base"][i] * base + t["now"][i] * denoised + t["before"][i] * before
+            if t["sigma"][i]:
+                z = z + t["sigma"][i] * noise.at(i).numpy()
+            z, before = z.astype(np.float32), denoised
+        series = detokenise(z, self.about["length"])
+        return (series * t["std"] + t["mean"]).astype(np.float32)
+
+
+def _network(folder: Path, runtime: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    name = NETWORKS.get(runtime)
+    if name is None:
+        raise LabError(f"unknown runtime {runtime!r}: use {' or '.join(FORMATS)}")
+    path = folder / name
+    if not path.is_file():
+        raise LabError(f"export {folder} has no {name}: export it with --format {runtime}")
+    if runtime == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return lambda u, level: session.run(
+            None, {"u": u.astype(np.float32), "log_snr": np.asarray(level, np.float32)}
+        )[0]
+    with path.open("rb") as file:
+        module = torch.export.load(file).module()
+
+    def call(u: np.ndarray, level: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return module(torch.from_numpy(u.astype(np.float32)), torch.tensor(float(level))).numpy()
+
+    return call
+
+
+def verify(folder: Path, sampler: Sampler, runtime: str, *, num: int = 3, seed: int = 11) -> dict[str, float]:
+    """Largest differences from eager: of the network on noise at three levels, and of whole runs.
+
+    Both in the units of standardised data.
+    """
+    model, exported = sampler.model, ExportedSampler(folder, runtime)
+    graph = ScoreGraph(model.network)
+    generator = torch.Generator().manual_seed(seed)
+    worst = 0.0
+    with torch.inference_mode():
+        for level, batch in ((-3.0, 1), (0.0, num), (3.0, 5)):
+            u = torch.randn(batch, *model.mu.shape, generator=generator) * model.mask
+            eager = graph(u, torch.tensor(level)).numpy()
+            worst = max(worst, float(np.abs(exported.network(u.numpy(), np.asarray(level)) - eager).max()))
+    series = sampler.sample(num, seed).series
+    run = float((np.abs(exported.sample(num, seed) - series) / model.std).max())
+    return {"network": worst, "run": run}

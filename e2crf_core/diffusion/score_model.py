@@ -1,0 +1,134 @@
+"""E3: the score model: a network wrapped in the closed-form (Wiener) denoiser of Gaussian data.
+
+Per token coordinate with mean mu and variance v over the training set, and c = z - a mu:
+D(z, t) = mu + c_skip c + c_out F(c_in c, t), so F = 0 is the exact denoiser of N(mu, diag v).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from e2crf_core.diffusion.schedules import VP, Schedule
+from e2crf_core.diffusion.spectral import coordinate_mask, detokenise, magnitudes, tokenise
+
+VARIANCE_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Preconditioner:
+    """Coefficients of E3: tensors (..., n, 2M)."""
+
+    c_in: Tensor
+    c_skip: Tensor
+    c_out: Tensor
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How fast a model's denoised output changes at each log(a/s): weights of mean 1, measured by calibration.
+
+    Without points all levels weigh the same.
+    """
+
+    levels: tuple[float, ...] = ()
+    weights: tuple[float, ...] = ()
+
+    def clock(self, levels: Sequence[float]) -> np.ndarray:
+        """(steps,) float64 the integral of the weight over log(a/s) up to each of `levels`."""
+        if not self.levels:
+            return np.asarray(levels, dtype=np.float64)
+        grid = np.linspace(min(*levels, self.levels[0]), max(*levels, self.levels[-1]), 2001)
+        weight = np.interp(grid, self.levels, self.weights)
+        middle = 0.5 * (weight[1:] + weight[:-1]) * np.diff(grid)
+        return np.interp(levels, grid, np.concatenate([[0.0], np.cumsum(middle)]))
+
+
+@dataclass(frozen=True)
+class ScoreModel:
+    """A trained network with all that is needed to sample series in data units from it.
+
+    `mu`, `v`, `mask` have shape (n, 2M); `mean`, `std` (M,) take standardised series back to data units.
+    Frozen, and used in inference only; `network` is any torch module that satisfies forward.TokenNetwork.
+    """
+
+    name: str
+    network: Any
+    schedule: Schedule
+    length: int
+    channels: tuple[str, ...]
+    mu: Tensor
+    v: Tensor
+    mask: Tensor
+    mean: np.ndarray
+    std: np.ndarray
+    dataset: str
+    profile: Profile = Profile()
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Number of half-spectrum tokens."""
+        return self.mu.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.mu.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the model."""
+        return self.mu.dtype
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> ScoreModel:
+        """A copy on another device or in another precision."""
+        network = copy.deepcopy(self.network).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        moved = {name: getattr(self, name).to(device=device, dtype=dtype) for name in ("mu", "v", "mask")}
+        return replace(self, network=network, **moved)
+
+    def precondition(self, t: float) -> Preconditioner:
+        """E3 coefficients at time t."""
+        return precondition(self.v, self.schedule.a(t), self.schedule.s(t))
+
+    def digest(self) -> str:
+        """SHA-256 over weights, statistics and profile: names what a policy was tuned for."""
+        digest = hashlib.sha256(repr((self.profile.levels, self.profile.weights)).encode())
+        for name, tensor in sorted({**self.network.state_dict(), "mu": self.mu, "v": self.v}.items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def magnitudes(self, tokens: np.ndarray) -> np.ndarray:
+        """|X_k| (..., n, M) of tokens (..., n, 2M), in standardised units."""
+        return magnitudes(tokens, self.length)
+
+    def series(self, tokens: np.ndarray) -> np.ndarray:
+        """Tokens (..., n, 2M) -> series (..., N, M) in data units, float32."""
+        return (detokenise(tokens, self.length) * self.std + self.mean).astype(np.float32)
+
+
+def precondition(v: Tensor, a: Tensor | float, s: Tensor | float) -> Preconditioner:
+    """E3 coefficients for token variances v (n, 2M) at noise scales a, s: floats, or tensors that broadcast."""
+    total = a * a * v + s * s
+    root = total.rsqrt()
+    return Preconditioner(c_in=root, c_skip=a * v / total, c_out=s * v.sqrt() * root)
+
+
+def token_statistics(series: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """mu, v, mask (n, 2M) of standardised training series (S, N, M); v is floored relative to its largest entry."""
+    tokens = tokenise(series.astype(np.float64))
+    mask = coordinate_mask(series.shape[1], series.shape[2])
+    v = tokens.var(axis=0)
+    v = np.maximum(v, VARIANCE_FLOOR * v.max())
+    return (tokens.mean(axis=0) * mask), v, mask
+
+
+DEFAULT_SCHEDULE = VP()

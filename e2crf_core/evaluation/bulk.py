@@ -1,0 +1,229 @@
+"""A large evaluation in shards: drawn in any order, anywhere; each is on disk once it is whole.
+
+A shard is a pure function of a model, a setting and the numbers of its samples, so results are those of one
+machine with the same seeds. What is finished is never drawn again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from e2crf_core.data.datasets import Dataset
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import LabError
+from e2crf_core.evaluation.evaluate import heldout_blocks
+from e2crf_core.io.arrays import read_npz
+from e2crf_core.models.checkpoints import choose_device, replace_file
+from e2crf_core.progress import Cancel
+from e2crf_core.quality.distances import standard_metrics
+from e2crf_core.quality.intervals import measure
+from e2crf_core.sampling import batch as drawing
+from e2crf_core.sampling.batch import Part
+from e2crf_core.sampling.sampler import check_request, warm_up
+from e2crf_core.tuning.space import Setting
+
+MAX_SAMPLES = 10**10
+
+
+def on_device(model: ScoreModel, device: str) -> ScoreModel:
+    """The model where it should run on the machine that this is."""
+    target = choose_device(device)
+    return model if model.device == target else model.to(target)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`num` samples of a setting, drawn in shards of `shard`, `batch` of them together."""
+
+    setting: Setting
+    num: int
+    seed: int = 0
+    shard: int = 250
+    batch: int = 50
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be drawn."""
+        check_request(1, self.seed)
+        if not 1 <= self.num <= MAX_SAMPLES:
+            raise LabError(f"num {self.num}: must lie between 1 and {MAX_SAMPLES}")
+        if self.shard < 1 or self.batch < 1:
+            raise LabError(f"shard {self.shard} and batch {self.batch} must be at least 1")
+
+    @property
+    def firsts(self) -> range:
+        """The number of the first sample of every shard."""
+        return range(0, self.num, self.shard)
+
+    def count(self, first: int) -> int:
+        """Samples in the shard that begins at `first`: the last one takes what is left."""
+        return min(self.shard, self.num - first)
+
+    def fingerprint(self, model: ScoreModel) -> dict[str, Any]:
+        """What shards in one folder must agree in. More samples may be added to old ones."""
+        told = {**asdict(self), "setting": self.setting.to_json(), "checkpoint": model.digest()}
+        told.pop("num")
+        return json.loads(json.dumps(told))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Series (count, N, M) in data units of samples first.., what they took, and the process that drew them.
+
+    `seconds` passed on the clock; `cpu_seconds` were computed, which on a busy machine is less.
+    """
+
+    first: int
+    series: np.ndarray
+    seconds: float
+    cpu_seconds: float
+    rows: int
+    prepared: int
+    process: int
+
+
+def draw_shard(model: ScoreModel, task: Evaluation, first: int, device: str = "auto") -> Shard:
+    """Draw one shard: a pure function of its arguments, wherever it runs."""
+    sampler = task.setting.sampler(on_device(model, device), task.batch)
+    last = first + task.count(first)
+    warm_up(sampler, min(task.batch, last - first), task.seed)
+    begin = time.process_time()
+    parts: list[Part] = [
+        drawing.draw(sampler, min(task.batch, last - start), task.seed, start)
+        for start in range(first, last, task.batch)
+    ]
+    return Shard(
+        first,
+        np.concatenate([part.series for part in parts]),
+        sum(part.seconds for part in parts),
+        time.process_time() - begin,
+        sum(part.rows for part in parts),
+        sum(part.prepared for part in parts),
+        os.getpid(),
+    )
+
+
+def draw_here(
+    model: ScoreModel, task: Evaluation, missing: Sequence[int], cancelled: Cancel, device: str = "auto"
+) -> Iterator[Shard]:
+    """Draw shards in this process, one after the other; `run_shards` ends it between two."""
+    for first in missing:
+        yield draw_shard(model, task, first, device)
+
+
+Draw = Callable[[ScoreModel, Evaluation, Sequence[int], Cancel], Iterator[Shard]]
+"""Where shards are drawn: yields each as it is there, in any order; may end early when cancelled."""
+
+
+def run_shards(
+    model: ScoreModel,
+    task: Evaluation,
+    out: Path,
+    *,
+    draw: Draw = draw_here,
+    cancelled: Cancel = lambda: False,
+) -> Iterator[Shard]:
+    """Draw what is missing in `out`, yielding each shard once it is on disk.
+
+    Raises LabError when `out` holds another evaluation, or when a shard failed for good.
+    """
+    _claim(out, task.fingerprint(model))
+    missing = [first for first in task.firsts if _find(out, task, first) is None]
+    for shard in draw(model, task, missing, cancelled):
+        _write(out, shard)
+        yield shard
+        if cancelled():
+            return
+
+
+def _path(out: Path, first: int, count: int) -> Path:
+    return out / "shards" / f"{first:011d}-{count}.npz"
+
+
+def _find(out: Path, task: Evaluation, first: int) -> Path | None:
+    """The file that holds a shard: the whole one, or one cut by an equal num. Its name tells, unopened."""
+    paths = (_path(out, first, count) for count in (task.shard, task.count(first)))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _claim(out: Path, mine: dict[str, Any]) -> None:
+    path = out / "shards.json"
+    if path.is_file():
+        try:
+            theirs = json.loads(path.read_text())
+        except ValueError:
+            theirs = {}
+        differ = [key for key in mine if theirs.get(key) != mine[key]]
+        if differ:
+            raise LabError(f"{out} holds shards that differ in {', '.join(differ)}: name another --out")
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise LabError(f"{out} is not empty and holds no shards: name another --out")
+    replace_file(path, lambda p: p.write_text(json.dumps(mine, indent=1) + "\n"))
+
+
+def _write(out: Path, shard: Shard) -> None:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(shard).items()}
+            np.savez(file, **arrays)
+
+    replace_file(_path(out, shard.first, len(shard.series)), write)
+
+
+def _read(out: Path, task: Evaluation, first: int) -> Shard:
+    path = _find(out, task, first)
+    if path is None:
+        raise LabError(f"shard {first} is not in {out}: run the evaluation to its end")
+    try:
+        stored = read_npz(path)
+        numbers: dict[str, Any] = {
+            name: int(stored[name]) for name in ("first", "rows", "prepared", "process")
+        }
+        clocks: dict[str, Any] = {name: float(stored[name]) for name in ("seconds", "cpu_seconds")}
+        return Shard(series=stored["series"], **numbers, **clocks)
+    except (LabError, KeyError, ValueError, TypeError):
+        raise LabError(f"shard {path} is damaged: delete it and run again") from None
+
+
+def collect(out: Path, task: Evaluation) -> tuple[np.ndarray, list[Shard]]:
+    """All series (num, N, M) in order of their numbers, and the shards they came in."""
+    shards = [_read(out, task, first) for first in task.firsts]
+    series = np.concatenate([shard.series for shard in shards])[: task.num]
+    return series, shards
+
+
+def assess(model: ScoreModel, dataset: Dataset, task: Evaluation, out: Path) -> dict[str, Any]:
+    """Distances of all samples to held-out data with intervals and floors, and what they cost."""
+    series, shards = collect(out, task)
+    held, train = (dataset.standardise(dataset.x[i]) for i in (dataset.heldout, dataset.train))
+    made, blocks = dataset.standardise(series), heldout_blocks(dataset)
+    figures = {
+        metric.name: asdict(
+            measure(made, held, metric, train=train, resamples=50, floor_repeats=5, blocks=blocks)
+        )
+        for metric in standard_metrics(len(dataset.channels), directions=200)
+    }
+    sampler = task.setting.sampler(model, task.batch)
+    rows, prepared = sum(s.rows for s in shards), sum(s.prepared for s in shards)
+    drawn = sum(len(s.series) for s in shards)
+    return {
+        "checkpoint": model.name,
+        "digest": model.digest(),
+        "setting": task.setting.to_json(),
+        "num": task.num,
+        "seed": task.seed,
+        "shards": len(shards),
+        "processes": len({s.process for s in shards}),
+        "seconds_of_work": sum(s.seconds for s in shards),
+        "cpu_seconds": sum(s.cpu_seconds for s in shards),
+        "flop_share": sampler.flops(rows, prepared, drawn) / sampler.full_flops(drawn),
+        "figures": figures,
+    }

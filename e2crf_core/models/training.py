@@ -1,0 +1,397 @@
+"""Training of score models: AdamW, cosine schedule with warm-up, EMA, and a state that survives a kill.
+
+Every batch, noise level and noise draw is a function of (seed, step) alone, so a resumed training repeats what
+an uninterrupted one would have done, bit for bit on the same machine with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from e2crf_core.data.datasets import Dataset
+from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, precondition, token_statistics
+from e2crf_core.diffusion.spectral import tokenise
+from e2crf_core.errors import LabError
+from e2crf_core.models.checkpoints import choose_device, replace_file, save_checkpoint
+from e2crf_core.network.forward import plain_forward
+from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """What to train and how long. `steps` fixes the schedule; with 0 it is derived from `minutes` and kept."""
+
+    data: str
+    width: int = 96
+    layers: int = 4
+    heads: int = 4
+    hidden: int = 320
+    steps: int = 0
+    minutes: float = 20.0
+    batch: int = 64
+    learning_rate: float = 2e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    patience: int = 0
+    evaluate_every: int = 200
+    bf16: bool = False
+    truncation: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot train."""
+        faults = []
+        if self.steps < 0 or (self.steps == 0 and self.minutes <= 0):
+            faults.append(
+                f"steps {self.steps} / minutes {self.minutes}: give a positive number of one of them"
+            )
+        if self.batch < 1:
+            faults.append(f"batch {self.batch}: must be at least 1")
+        if not 0 < self.learning_rate < 1:
+            faults.append(f"learning_rate {self.learning_rate}: must lie in (0, 1)")
+        if not 0 <= self.truncation <= 1:
+            faults.append(f"truncation {self.truncation}: a probability in [0, 1]")
+        if faults:
+            raise LabError("; ".join(faults))
+
+
+TRAIN_PRESETS: dict[str, dict[str, Any]] = {
+    "compact": {},
+    "paper": {"width": 72, "layers": 10, "heads": 12, "hidden": 2048, "learning_rate": 1e-3},
+}
+
+
+@dataclass(frozen=True)
+class TrainEvent:
+    """One report of a running training. `loss` is the mean since the last report, `heldout` the EMA weights'."""
+
+    step: int
+    steps: int
+    loss: float
+    heldout: float
+    best: float
+    learning_rate: float
+    seconds: float
+    seconds_left: float
+
+
+def train_levels(generator: torch.Generator, count: int) -> Tensor:
+    """(count,) log-SNR values: mostly where structure forms, some over the whole range of the schedule."""
+    low, high = DEFAULT_SCHEDULE.log_snr(1.0), DEFAULT_SCHEDULE.log_snr(DEFAULT_SCHEDULE.t_min)
+    strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    strata = strata[torch.randperm(count, generator=generator)]
+    wide = torch.rand(count, generator=generator) < 0.3
+    return torch.where(wide, low + (high - low) * strata, -3.5 + 7.0 * strata)
+
+
+def batch_loss(
+    network: ScoreTransformer,
+    z0: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    levels: Tensor,
+    noise: Tensor,
+    keep: int = 0,
+) -> Tensor:
+    """Mean weighted squared error of F (E3): what training minimises."""
+    errors, weights = weighted_errors(network, z0, v, mask, levels, noise, keep)
+    return errors.sum() / weights.sum()
+
+
+def weighted_errors(
+    network: ScoreTransformer,
+    z0: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    levels: Tensor,
+    noise: Tensor,
+    keep: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """(B,) sums of weighted squared errors of F (E3) on centred clean tokens z0 (B, n, 2M), (B,) sums of weights.
+
+    A token's weight is its share of the error in D at that noise level, (c_out / max c_out)², lifted by a
+    tenth so that quiet frequencies are learned too. `keep` > 0 trains on the lowest `keep` tokens only.
+    """
+    ratio = torch.exp(levels)[:, None, None]
+    s = torch.rsqrt(1 + ratio * ratio)
+    a = ratio * s
+    p = precondition(v, a, s)
+    z = a * z0 + s * noise
+    target = (z0 - p.c_skip * z) / p.c_out
+    weight = (p.c_out / p.c_out.amax((1, 2), keepdim=True)).square() * 0.9 + 0.1
+    weight = weight * mask
+    u = p.c_in * z
+    if keep:
+        u = torch.where(torch.arange(u.shape[1], device=u.device)[:, None] < keep, u, 0.0)
+    prepared = network.prepare(u, levels)
+    if keep:
+        prepared, target, weight = (x[:, :keep] for x in (prepared, target, weight))
+    prediction = network.head(plain_forward(network, prepared, network.condition(levels)[:, None]))
+    return (weight * (prediction.float() - target).square()).sum((1, 2)), weight.sum((1, 2))
+
+
+class Trainer:
+    """A training that can be advanced, watched, killed and resumed. State lives in `out`/training/."""
+
+    def __init__(self, spec: TrainSpec, dataset: Dataset, out: Path, device: str = "cpu") -> None:
+        self.out = out
+        self.device = choose_device(device)
+        self.dataset = dataset
+        train = dataset.standardise(dataset.x[dataset.train])
+        if len(train) < 2 or not len(dataset.heldout):
+            raise LabError(
+                f"data set {dataset.name!r} has {len(train)} training and {len(dataset.heldout)} held-out windows:"
+                " use a smaller window or stride, or more data"
+            )
+        mu, v, mask = token_statistics(train)
+        self.mu, self.v, self.mask = (torch.as_tensor(x, dtype=torch.float32) for x in (mu, v, mask))
+        self.v, self.mask = self.v.to(self.device), self.mask.to(self.device)
+        self.clean = (torch.as_tensor(tokenise(train)) - self.mu).to(self.device)
+        held = dataset.standardise(dataset.x[dataset.heldout])
+        self.held = (torch.as_tensor(tokenise(held))[:512] - self.mu).to(self.device)
+        torch.manual_seed(spec.seed)
+        config = NetworkConfig(
+            tokens=mu.shape[0],
+            length=dataset.length,
+            channels=len(dataset.channels),
+            width=spec.width,
+            layers=spec.layers,
+            heads=spec.heads,
+            hidden=spec.hidden,
+        )
+        self.network = ScoreTransformer(config, self.mu, self.v).to(self.device)
+        self.average = {k: p.detach().clone() for k, p in self.network.state_dict().items()}
+        self.best_weights = {k: p.clone() for k, p in self.average.items()}
+        decay = [p for p in self.network.parameters() if p.dim() > 1]
+        plain = [p for p in self.network.parameters() if p.dim() <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": spec.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=spec.learning_rate,
+            betas=(0.9, 0.99),
+        )
+        self.step = 0
+        self.best = math.inf
+        self.since_best = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.spec = spec
+        self._resume()
+        if not self.spec.steps:
+            self.spec = replace(self.spec, steps=self._steps_for(self.spec.minutes))
+
+    @property
+    def state_path(self) -> Path:
+        """The file that a resumed training continues from."""
+        return self.out / "training" / "state.pt"
+
+    def _noise(self, shape: tuple[int, ...], *key: int) -> tuple[torch.Generator, Tensor]:
+        seed = np.random.SeedSequence([self.spec.seed, *key]).generate_state(2, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+        return generator, torch.randn(shape, generator=generator)
+
+    def _loss(self, step: int) -> Tensor:
+        generator, noise = self._noise((self.spec.batch, *self.mu.shape), 1, step)
+        index = torch.randint(len(self.clean), (self.spec.batch,), generator=generator)
+        levels = train_levels(generator, self.spec.batch)
+        keep = 0
+        if self.spec.truncation and float(torch.rand((), generator=generator)) < self.spec.truncation:
+            keep = int(torch.randint(2, self.mu.shape[0] + 1, (), generator=generator))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.bf16):
+            clean = self.clean[index.to(self.device)]
+            # Drawn on the host, so that a training does not depend on where it runs.
+            levels, noise = levels.to(self.device), noise.to(self.device)
+            return batch_loss(self.network, clean, self.v, self.mask, levels, noise, keep)
+
+    def _rate(self, step: int) -> float:
+        warm = max(1, int(self.spec.warmup * self.spec.steps))
+        if step < warm:
+            return self.spec.learning_rate * (step + 1) / warm
+        phase = (step - warm) / max(1, self.spec.steps - warm)
+        return self.spec.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, phase))))
+
+    def _update(self) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate(self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self._loss(self.step)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip)
+        self.optimiser.step()
+        decay = min(self.spec.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+        self.step += 1
+        return float(loss.detach())
+
+    def _steps_for(self, minutes: float) -> int:
+        """Steps that fit in `minutes`, from a few timed ones whose effect is undone by a fresh start."""
+        saved = {k: p.clone() for k, p in self.network.state_dict().items()}
+        self._loss(0).backward()
+        begin = time.perf_counter()
+        for step in range(5):
+            self._loss(step).backward()
+        each = (time.perf_counter() - begin) / 5 * 1.1
+        self.network.load_state_dict(saved)
+        self.optimiser.zero_grad(set_to_none=True)
+        return max(50, int(minutes * 60 / each))
+
+    @torch.no_grad()
+    def heldout_loss(self, weights: dict[str, Tensor] | None = None) -> float:
+        """Loss of the EMA weights on held-out windows, always on the same noise and levels."""
+        present = {k: p.clone() for k, p in self.network.state_dict().items()}
+        self.network.load_state_dict(weights or self.average)
+        total = 0.0
+        generator, noise = self._noise((len(self.held), *self.mu.shape), 2)
+        levels = train_levels(generator, len(self.held))
+        levels, noise = levels.to(self.device), noise.to(self.device)
+        for part in torch.arange(len(self.held)).split(128):
+            loss = batch_loss(self.network, self.held[part], self.v, self.mask, levels[part], noise[part])
+            total += float(loss) * len(part)
+        self.network.load_state_dict(present)
+        return total / len(self.held)
+
+    def run(
+        self,
+        cancelled: Callable[[], bool] = lambda: False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[TrainEvent]:
+        """Train to the end, yielding a report every `evaluate_every` steps. Cancelling keeps the best so far.
+
+        `progress(done, total)` is called after every step of this run, counted from where it resumed.
+        """
+        losses: list[float] = []
+        begin = time.perf_counter() - self.seconds
+        resumed = self.step
+        while self.step < self.spec.steps and not cancelled():
+            losses.append(self._update())
+            if progress is not None:
+                progress(self.step - resumed, self.spec.steps - resumed)
+            if self.step % self.spec.evaluate_every and self.step != self.spec.steps:
+                continue
+            heldout = self.heldout_loss()
+            self.since_best += 1
+            if heldout < self.best:
+                self.best, self.since_best = heldout, 0
+                self.best_weights = {k: p.clone() for k, p in self.average.items()}
+            self.seconds = time.perf_counter() - begin
+            mean = float(np.mean(losses))
+            losses = []
+            self.history.append({"step": self.step, "loss": mean, "heldout": heldout})
+            self.save_state()
+            left = self.seconds / self.step * (self.spec.steps - self.step)
+            yield TrainEvent(
+                self.step,
+                self.spec.steps,
+                mean,
+                heldout,
+                self.best,
+                self._rate(self.step),
+                self.seconds,
+                left,
+            )
+            if self.spec.patience and self.since_best >= self.spec.patience:
+                return
+
+    def save_state(self) -> None:
+        """Write the resumable state by way of a temporary file."""
+        self.state_path.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            "spec": json.dumps(asdict(self.spec)),
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "best_weights": self.best_weights,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "since_best": self.since_best,
+            "seconds": self.seconds,
+            "history": json.dumps(self.history),
+        }
+        replace_file(self.state_path, lambda path: torch.save(state, path))
+
+    def _resume(self) -> None:
+        if not self.state_path.is_file():
+            return
+        state = torch.load(self.state_path, weights_only=True, map_location=self.device)
+        kept = TrainSpec(**json.loads(state["spec"]))
+        asked = replace(self.spec, steps=kept.steps if not self.spec.steps else self.spec.steps)
+        if replace(asked, minutes=kept.minutes) != kept:
+            raise LabError(
+                f"{self.out} holds a training with other settings: resume with the same, or choose another folder"
+            )
+        self.spec = kept
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average, self.best_weights = state["average"], state["best_weights"]
+        self.step, self.best = state["step"], state["best"]
+        self.since_best, self.seconds = state["since_best"], state["seconds"]
+        self.history = json.loads(state["history"])
+
+    def model(self) -> ScoreModel:
+        """The best model so far, in evaluation mode."""
+        network = ScoreTransformer(self.network.config)
+        network.load_state_dict({k: p.cpu() for k, p in self.best_weights.items()})
+        return ScoreModel(
+            name=self.out.name,
+            network=network.eval().requires_grad_(False),
+            schedule=DEFAULT_SCHEDULE,
+            length=self.dataset.length,
+            channels=self.dataset.channels,
+            mu=self.mu,
+            v=self.v.cpu(),
+            mask=self.mask.cpu(),
+            mean=self.dataset.mean,
+            std=self.dataset.std,
+            dataset=self.dataset.name,
+            meta={
+                "training": {
+                    **asdict(self.spec),
+                    "steps_done": self.step,
+                    "seconds": round(self.seconds, 1),
+                    "threads": torch.get_num_threads(),
+                    "cpu_count": os.cpu_count(),
+                    "torch": torch.__version__,
+                    "parameters": sum(p.numel() for p in network.parameters()),
+                    "windows_train": len(self.dataset.train),
+                    "windows_heldout": len(self.dataset.heldout),
+                },
+                "command": self.command(),
+                "heldout_loss": self.best,
+                "history": self.history,
+            },
+        )
+
+    def command(self) -> str:
+        """The command line that repeats this training."""
+        sizes = {name: getattr(self.spec, name) for name in TRAIN_PRESETS["paper"]}
+        preset = "paper" if sizes == TRAIN_PRESETS["paper"] else "compact"
+        extras = "".join(
+            f" --{name} {getattr(self.spec, name)}"
+            for name in ("patience", "truncation")
+            if getattr(self.spec, name)
+        ) + (" --bf16" if self.spec.bf16 else "")
+        return (
+            f"python -m e2crf_core train --data {self.spec.data} --preset {preset} --steps {self.spec.steps}"
+            f" --batch {self.spec.batch} --seed {self.spec.seed}{extras}"
+            f" --threads {torch.get_num_threads()} --out {self.out.name}"
+        )
+
+    def save(self) -> ScoreModel:
+        """Write the best model so far as a checkpoint into `out`."""
+        model = self.model()
+        save_checkpoint(model, self.out)
+        return model

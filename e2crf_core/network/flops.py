@@ -1,0 +1,31 @@
+"""Counting operations, not only seconds: what a step costs with T recomputed tokens."""
+
+from __future__ import annotations
+
+from e2crf_core.network.forward import TokenNetwork
+
+
+def network_flops(network: TokenNetwork, tokens: int, context: int, samples: int) -> int:
+    """Floating-point operations of forwards that run `tokens` rows, each attending to `context` keys.
+
+    Matrix products only, two operations per multiply-add: linear maps (from the parameter shapes) and
+    attention; `samples` counts how often a sample's inputs were prepared. Conditioning is per step, not per
+    token, and is left out on both sides of any ratio.
+    """
+    each = token_weights(network) * 2 + 4 * network.layers * context * network.width
+    return tokens * each + samples * network.prepare_flops
+
+
+def token_weights(network: TokenNetwork) -> int:
+    """Number of weights that every recomputed token is multiplied with."""
+    total = 0
+    for name, parameter in network.named_parameters():  # type: ignore[attr-defined]
+        per_step = name.split(".")[0] in getattr(network, "per_step_modules", ())
+        if parameter.dim() == 2 and name.endswith("weight") and not per_step:
+            total += parameter.numel()
+    return total
+
+
+def update_flops(batch: int, tokens: int, width: int) -> int:
+    """Operations of the closed-form denoiser and the solver step (E3, E8), paid with and without a cache."""
+    return 10 * batch * tokens * width

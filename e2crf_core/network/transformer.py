@@ -1,0 +1,186 @@
+"""E4: the score network, a pre-norm transformer over half-spectrum tokens.
+
+It is written as the pieces that a cached sampler needs one by one (prepare, embed, qkv, finish, head) and every
+forward, plain or selective, is made of these same pieces and of one attention (see `forward.py`). The residual
+stream is the cumulative residual feature: C = h_L is its last value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as nnf
+
+from e2crf_core.diffusion.spectral import detokenise_torch, tokenise_torch
+from e2crf_core.errors import LabError
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the network. `tokens` n, `length` N and `channels` M fix what it models."""
+
+    tokens: int
+    length: int
+    channels: int
+    width: int = 96
+    layers: int = 4
+    heads: int = 4
+    hidden: int = 320
+    stem: int = 24
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        if self.width % self.heads or self.width % 2:
+            raise LabError(f"width {self.width} must be even and divisible by heads {self.heads}")
+        if min(asdict(self).values()) < 1:
+            raise LabError(f"network sizes must be positive: {asdict(self)}")
+
+
+class Block(nn.Module):
+    """One pre-norm layer: h + gate * attention(norm h), then h + gate * mlp(norm h), modulated by the noise level."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.up = nn.Linear(width, config.hidden)
+        self.down = nn.Linear(config.hidden, width)
+        self.offset = nn.Parameter(torch.zeros(6, width))
+
+
+class TimeStem(nn.Module):
+    """Features for every token from a short convolution of the series itself.
+
+    A sharp event at time p is a phase ramp exp(-2 pi i k p / N) over all frequencies, which products of tokens
+    would have to express; in time it is one local shape. The stem looks at the noisy series and at its Wiener
+    estimate (E3 with F = 0) with two convolutions, and hands their half spectrum to the tokens. It costs about
+    2% of a forward and needs the state alone, so it is renewed at every recompute.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.length, channels, self.channels = config.length, config.stem, config.channels
+        self.first = nn.Conv1d(2 * config.channels, channels, 9, padding=4)
+        self.level = nn.Linear(config.width, 2 * channels)
+        self.second = nn.Conv1d(channels, channels, 9, padding=8, dilation=2)
+        self.last = nn.Conv1d(channels, channels // 2, 1)
+        nn.init.zeros_(self.level.weight)
+        nn.init.zeros_(self.level.bias)
+
+    def forward(self, u: Tensor, gain: Tensor, mu: Tensor, level: Tensor) -> Tensor:
+        """u (B, n, 2M), Wiener gain (..., n, 2M), mean tokens mu (n, 2M), level (..., d) -> (B, n, stem)."""
+        noisy = detokenise_torch(u, self.length)
+        wiener = detokenise_torch(mu + gain * u, self.length)
+        x = self.first(torch.cat([noisy, wiener], dim=-1).transpose(1, 2))
+        scale, shift = self.level(level)[..., None].chunk(2, dim=-2)
+        x = nnf.gelu(torch.addcmul(shift, x, 1 + scale), approximate="tanh")
+        x = self.last(x + nnf.gelu(self.second(x), approximate="tanh"))
+        return tokenise_torch(x.transpose(1, 2))
+
+
+class ScoreTransformer(nn.Module):
+    """Predicts F(c_in z, log_snr) of E3 for tokens of width 2M.
+
+    Noise level enters each layer as shift, scale and gate: one shared projection plus a learned offset per
+    layer, so that conditioning costs few parameters.
+    """
+
+    per_step_modules = ("level", "modulation", "stem")
+
+    def __init__(self, config: NetworkConfig, mu: Tensor | None = None, v: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        like = torch.ones(config.tokens, 2 * config.channels)
+        self.register_buffer("mu", torch.zeros_like(like) if mu is None else mu.float())
+        self.register_buffer("v", like if v is None else v.float())
+        self.stem = TimeStem(config)
+        self.lift = nn.Linear(2 * config.channels + 2 * (config.stem // 2), width)
+        self.position = nn.Parameter(0.02 * torch.randn(config.tokens, width))
+        self.level = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.modulation = nn.Linear(width, 6 * width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.unlift = nn.Linear(width, 2 * config.channels)
+        nn.init.zeros_(self.unlift.weight)
+        nn.init.zeros_(self.unlift.bias)
+        nn.init.normal_(self.modulation.weight, std=0.01)
+        nn.init.zeros_(self.modulation.bias)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            with torch.no_grad():
+                block.offset[2].fill_(1.0)
+                block.offset[5].fill_(1.0)
+            nn.init.normal_(block.out.weight, std=0.02 / math.sqrt(2 * config.layers))
+            nn.init.normal_(block.down.weight, std=0.02 / math.sqrt(2 * config.layers))
+        frequencies = torch.exp(torch.linspace(math.log(0.1), math.log(8.0), 32))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    @property
+    def prepare_flops(self) -> int:
+        """Operations of `prepare` for one sample: the stem's convolutions, two for each multiply-add."""
+        weights = sum(p.numel() for name, p in self.stem.named_parameters() if p.dim() == 3)
+        return 2 * self.config.length * weights
+
+    @property
+    def layers(self) -> int:
+        """Number L of layers."""
+        return self.config.layers
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads."""
+        return self.config.heads
+
+    @property
+    def width(self) -> int:
+        """Width d of the residual stream."""
+        return self.config.width
+
+    def _level(self, log_snr: Tensor) -> Tensor:
+        dtype = self.position.dtype
+        angle = log_snr.to(dtype)[..., None] * self.frequencies.to(dtype)  # type: ignore[operator]
+        return self.level(torch.cat([angle.sin(), angle.cos()], dim=-1))
+
+    def prepare(self, u: Tensor, log_snr: Tensor) -> Tensor:
+        """Inputs u (B, n, 2M) at noise levels () or (B,) -> what `embed` reads of each token: (B, n, inputs)."""
+        # c_skip / c_in of E3, written in a/s alone: u and F are the same for every schedule at equal log(a/s).
+        ratio = torch.exp(log_snr.to(u.dtype))[..., None, None]
+        gain = ratio * self.v / torch.sqrt(ratio * ratio * self.v + 1)  # type: ignore[operator]
+        return torch.cat([u, self.stem(u, gain, self.mu, self._level(log_snr))], dim=-1)
+
+    def condition(self, log_snr: Tensor) -> Tensor:
+        """Noise levels of shape S -> modulations (*S, L, 6, d), computed once a step."""
+        level = self._level(log_snr)
+        shared = self.modulation(level).unflatten(-1, (6, self.width))
+        offsets = torch.stack([block.offset for block in self.blocks])  # type: ignore[misc]
+        return shared[..., None, :, :] + offsets
+
+    def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
+        """Prepared rows (..., inputs) of tokens `index` (None: all, in order) -> h_0 (..., d)."""
+        position = self.position if index is None else self.position[index]
+        return self.lift(prepared) + position
+
+    def qkv(self, layer: int, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Layer input h (..., d) -> its queries, keys and values (..., d)."""
+        block, c = self.blocks[layer], condition[..., layer, :, :]
+        x = nnf.layer_norm(h, (self.width,))
+        x = torch.addcmul(c[..., 0, :], x, 1 + c[..., 1, :])
+        q, k, v = block.qkv(x).chunk(3, dim=-1)  # type: ignore[operator]
+        return q, k, v
+
+    def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor:
+        """The rest of a layer after attention: (..., d) -> h of the next layer."""
+        block, c = self.blocks[layer], condition[..., layer, :, :]
+        h = torch.addcmul(h, block.out(attended), c[..., 2, :])  # type: ignore[operator]
+        x = nnf.layer_norm(h, (self.width,))
+        x = torch.addcmul(c[..., 3, :], x, 1 + c[..., 4, :])
+        x = block.down(nnf.gelu(block.up(x), approximate="tanh"))  # type: ignore[operator]
+        return torch.addcmul(h, x, c[..., 5, :])
+
+    def head(self, feature: Tensor) -> Tensor:
+        """Cumulative residual feature C (..., d) -> F (..., 2M). Free of time, so a cached C gives a cached F."""
+        return self.unlift(nnf.layer_norm(feature, (self.width,)))

@@ -1,0 +1,311 @@
+"""Quality as small networks see it: can they tell samples from data, learn from them, embed them alike?
+
+Answers depend on the network and its training, so these figures are comparable only with figures from here.
+All networks are small, seeded and trained on the CPU; none touches the global random state. Series are
+standardised arrays (S, N, M), as in `e2crf_core.quality.distances`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.progress import Cancel
+from e2crf_core.quality.distances import Metric, Picks, check_pair
+from e2crf_core.quality.intervals import Figure, Progress
+
+_BATCH = 64
+_FOLDS = 4
+
+
+class _CausalConvolution(nn.Module):
+    """Dilated convolutions over the past only: output t depends on inputs 0..t. (B, M, N) -> (B, M, N)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.inlet = nn.Conv1d(channels, width, 1)
+        self.layers = nn.ModuleList(nn.Conv1d(width, width, 2, dilation=1 << k) for k in range(5))
+        self.outlet = nn.Conv1d(width, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.inlet(x)
+        for k, layer in enumerate(self.layers):
+            h = h + F.gelu(layer(F.pad(h, (1 << k, 0))))
+        # The forecast is a correction of "as now": a network that learnt nothing is already persistence.
+        return x + self.outlet(h)
+
+
+class _Encoder(nn.Module):
+    """Convolutions, then mean and maximum over 8 stretches of time: (B, M, N) -> (B, outputs)."""
+
+    def __init__(self, channels: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(channels, width, 7, stride=2, padding=3)
+        self.second = nn.Conv1d(width, width, 5, stride=2, padding=2)
+        self.outlet = nn.Linear(2 * 8 * width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.gelu(self.second(F.gelu(self.first(x))))
+        pooled = torch.cat([F.adaptive_avg_pool1d(h, 8), F.adaptive_max_pool1d(h, 8)], 1)
+        return self.outlet(pooled.flatten(1))
+
+
+def _seeded(build: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
+    """The module with weights drawn from `generator` alone: other threads keep their random numbers."""
+    with torch.device("meta"):
+        model = build()
+    model.to_empty(device="cpu")
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
+        else:
+            nn.init.zeros_(parameter)
+    return model
+
+
+def _fit(
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    steps: int,
+    progress: Progress | None,
+    cancelled: Cancel | None,
+    span: tuple[float, float] = (0.0, 1.0),
+) -> None:
+    """Minimise `loss()` by AdamW with a cosine-decayed rate; progress runs over `span`."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    model.train()
+    for step in range(steps):
+        if cancelled is not None and cancelled():
+            raise Cancelled
+        optimiser.zero_grad(set_to_none=True)
+        loss().backward()
+        optimiser.step()
+        schedule.step()
+        if progress is not None and (step % 10 == 9 or step == steps - 1):
+            progress(span[0] + (span[1] - span[0]) * (step + 1) / steps)
+    model.eval()
+
+
+def _channels_first(x: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, 2, 1), dtype=np.float32))
+
+
+def _draw(x: Tensor, generator: torch.Generator) -> Tensor:
+    return x[torch.randint(len(x), (_BATCH,), generator=generator)]
+
+
+@torch.no_grad()
+def _apply(model: nn.Module, x: Tensor) -> Tensor:
+    return torch.cat([model(part) for part in x.split(512)])
+
+
+def _correct(
+    fake: Tensor, real: Tensor, steps: int, seed: int, progress: Progress | None, cancelled: Cancel | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each series, (n,) and (m,), was recognised by a classifier trained without its fold."""
+    generator = torch.Generator().manual_seed(seed)
+    folds = [torch.randperm(len(x), generator=generator) % _FOLDS for x in (fake, real)]
+    hits = [np.zeros(len(x), dtype=bool) for x in (fake, real)]
+    for fold in range(_FOLDS):
+        known = [x[f != fold] for x, f in zip((fake, real), folds, strict=True)]
+        model = _seeded(lambda: _Encoder(fake.shape[1], 24, 1), generator)
+
+        def loss(known: list[Tensor] = known, model: nn.Module = model) -> Tensor:
+            # Equal shares of both kinds, or the larger set could be recognised by its size.
+            logits = [model(_draw(x, generator)) for x in known]
+            return F.softplus(-logits[0]).mean() + F.softplus(logits[1]).mean()
+
+        _fit(model, loss, steps, progress, cancelled, (fold / _FOLDS, (fold + 1) / _FOLDS))
+        for which, (x, f) in enumerate(zip((fake, real), folds, strict=True)):
+            logit = _apply(model, x[f == fold])[:, 0]
+            hits[which][(f == fold).numpy()] = (logit > 0 if which == 0 else logit <= 0).numpy()
+    return hits[0], hits[1]
+
+
+def discriminative_score(
+    samples: np.ndarray,
+    real: np.ndarray,
+    *,
+    train: np.ndarray | None = None,
+    steps: int = 150,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancelled: Cancel | None = None,
+) -> Figure:
+    """Balanced accuracy less 1/2 of a classifier that tells samples (n, N, M) from real series (m, N, M).
+
+    0: it cannot; 0.5: always right. By cross-validation in 4 folds, so each series is judged once, by a
+    network that did not see it. Signed: below 0 is chance (other tools print the absolute value). The
+    interval bootstraps the series, not the training. With `train`, the floor judges as many training series.
+    """
+    samples, real = check_pair(samples, real)
+    if min(len(samples), len(real)) < 2 * _FOLDS:
+        raise LabError(
+            f"a discriminative score needs at least {2 * _FOLDS} series of each kind, "
+            f"got {len(samples)} and {len(real)}"
+        )
+    half = None if progress is None or train is None else (lambda share: progress(share / 2))
+    fake, truth = _channels_first(samples), _channels_first(real)
+    hits = _correct(fake, truth, steps, seed, half or progress, cancelled)
+    rng = np.random.default_rng([0xD15C, seed])
+    replicates = [
+        np.mean([h[rng.integers(0, len(h), len(h))].mean() for h in hits]) - 0.5 for _ in range(500)
+    ]
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    value = float(np.mean([h.mean() for h in hits])) - 0.5
+    floor = sizes = None
+    if train is not None:
+        chosen = rng.permutation(len(train))[: len(samples)]
+        rest = None if progress is None else (lambda share: progress((1 + share) / 2))
+        stand_in = _channels_first(np.asarray(train)[chosen])
+        floor_hits = _correct(stand_in, truth, steps, seed, rest, cancelled)
+        floor = float(np.mean([h.mean() for h in floor_hits])) - 0.5
+        sizes = (len(chosen), len(real))
+    return Figure(
+        "discriminative_score",
+        "accuracy - 1/2",
+        value,
+        float(low),
+        float(high),
+        len(samples),
+        len(real),
+        floor=floor,
+        floor_sizes=sizes,
+    )
+
+
+def _forecast_errors(
+    known: Tensor,
+    real: Tensor,
+    steps: int,
+    seed: int,
+    progress: Progress | None,
+    cancelled: Cancel | None,
+) -> np.ndarray:
+    """(m,) mean absolute one-step error on each real series of a forecaster trained on `known`."""
+    generator = torch.Generator().manual_seed(seed)
+    model = _seeded(lambda: _CausalConvolution(known.shape[1], 24), generator)
+
+    def loss() -> Tensor:
+        x = _draw(known, generator)
+        return (model(x[..., :-1]) - x[..., 1:]).abs().mean()
+
+    _fit(model, loss, steps, progress, cancelled)
+    return (_apply(model, real[..., :-1]) - real[..., 1:]).abs().mean((1, 2)).double().numpy()
+
+
+def predictive_score(
+    samples: np.ndarray,
+    real: np.ndarray,
+    *,
+    train: np.ndarray | None = None,
+    steps: int = 200,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancelled: Cancel | None = None,
+) -> Figure:
+    """Train on synthetic, test on real: mean absolute error, in standard deviations, of one-step forecasts.
+
+    A small causal network learns to forecast all channels from their past on samples (n, N, M) and is tested
+    on real series (m, N, M). The interval bootstraps the real series, not the training. With `train`, the
+    floor is the error after training on as many real ones; near it, the samples teach as well as data.
+    """
+    samples, real = check_pair(samples, real)
+    if samples.shape[1] < 2:
+        raise LabError("a forecast needs series of at least 2 steps")
+    truth = _channels_first(real)
+    half = None if progress is None or train is None else (lambda share: progress(share / 2))
+    errors = _forecast_errors(_channels_first(samples), truth, steps, seed, half or progress, cancelled)
+    rng = np.random.default_rng([0x93ED, seed])
+    replicates = [errors[rng.integers(0, len(errors), len(errors))].mean() for _ in range(500)]
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    floor = sizes = None
+    if train is not None:
+        chosen = rng.permutation(len(train))[: len(samples)]
+        rest = None if progress is None else (lambda share: progress((1 + share) / 2))
+        stand_in = _channels_first(np.asarray(train)[chosen])
+        floor = float(_forecast_errors(stand_in, truth, steps, seed, rest, cancelled).mean())
+        sizes = (len(chosen), len(real))
+    return Figure(
+        "predictive_score",
+        "std",
+        float(errors.mean()),
+        float(low),
+        float(high),
+        len(samples),
+        len(real),
+        floor=floor,
+        floor_sizes=sizes,
+    )
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Squared 2-Wasserstein distance between Gaussians with the moments of a (n, d) and b (m, d)."""
+    mean_a, mean_b = a.mean(0), b.mean(0)
+    cov_a, cov_b = (np.cov(x.T, bias=True).reshape(x.shape[1], -1) for x in (a, b))
+    weights, axes = np.linalg.eigh(cov_a)
+    root = (axes * np.sqrt(np.maximum(weights, 0))) @ axes.T
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_b @ root), 0)).sum()
+    return float(np.square(mean_a - mean_b).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+
+
+def _damaged(x: Tensor, damage: Tensor, generator: torch.Generator) -> Tensor:
+    """Series x (B, M, N), each with its kind of damage: 0 none, 1 noise, 2 smoothing, 3 phases shuffled."""
+    noisy = x + 0.2 * torch.randn(x.shape, generator=generator)
+    smooth = F.avg_pool1d(F.pad(x, (2, 2), mode="replicate"), 5, stride=1)
+    spectrum = torch.fft.rfft(x)
+    angle = 2 * torch.pi * torch.rand(len(x), 1, spectrum.shape[-1], generator=generator)
+    angle[..., 0] = 0.0
+    shuffled = torch.fft.irfft(spectrum * torch.polar(torch.ones_like(angle), angle), n=x.shape[-1])
+    kinds = torch.stack([x, noisy, smooth, shuffled])
+    return kinds[damage, torch.arange(len(x))]
+
+
+def context_fid_metric(
+    reference: np.ndarray,
+    *,
+    dimension: int = 16,
+    steps: int = 300,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancelled: Cancel | None = None,
+) -> Metric:
+    """Frechet distance in the space of an embedder trained here on `reference` (S, N, M), the training data.
+
+    The embedder learns to restore series from damaged ones and to name the damage (none, noise, smoothing,
+    phases shuffled): to see content, and the texture that generators get wrong. Embeddings are scaled to unit
+    variance over `reference`, so the figure is in squared standard deviations of features, summed over
+    `dimension` of them. Use it with `e2crf_core.quality.intervals.measure`: at few series its bias is large.
+    """
+    reference, _ = check_pair(reference, reference)
+    generator = torch.Generator().manual_seed(seed)
+    x = _channels_first(reference)
+    channels, length = x.shape[1:]
+    encoder = _seeded(lambda: _Encoder(channels, 24, dimension), generator)
+    restore = _seeded(
+        lambda: nn.Sequential(nn.Linear(dimension, 128), nn.GELU(), nn.Linear(128, channels * length)),
+        generator,
+    )
+    name = _seeded(lambda: nn.Linear(dimension, 4), generator)
+
+    def loss() -> Tensor:
+        batch = _draw(x, generator)
+        damage = torch.arange(len(batch)) % 4
+        code = encoder(_damaged(batch, damage, generator))
+        return F.mse_loss(restore(code), batch.flatten(1)) + F.cross_entropy(name(code), damage)
+
+    _fit(nn.ModuleList([encoder, restore, name]), loss, steps, progress, cancelled)
+    scale = _apply(encoder, x).double().numpy().std(0)
+    scale = np.maximum(scale, 1e-6 * max(scale.max(), 1e-300))
+
+    def over(a: np.ndarray, b: np.ndarray, picks: Picks) -> np.ndarray:
+        u, v = (_apply(encoder, _channels_first(s)).double().numpy() / scale for s in (a, b))
+        return np.array([frechet_distance(u[i], v[j]) for i, j in picks])
+
+    return Metric("context_fid", "Context-FID", "feature std²", over)

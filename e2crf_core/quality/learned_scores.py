@@ -1,0 +1,110 @@
+"""Learned scores of an evaluation's rows: discriminative, predictive and context-FID, each with interval and floor.
+
+They cost seconds to minutes a row, so they are measured on demand only. All rows are judged by networks of the same
+seeds; a floor is the same score for real training series in place of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.progress import Cancel
+from e2crf_core.quality.intervals import Figure, Floor, Progress, measure, real_floor
+from e2crf_core.quality.learned import context_fid_metric, discriminative_score, predictive_score
+
+NAMES = {
+    "discriminative_score": ("Discriminative score", "accuracy - 1/2"),
+    "predictive_score": ("Predictive score", "std"),
+    "context_fid": ("Context-FID", "feature std²"),
+}
+FEWEST = 8
+FLOOR_DRAWS = 3
+_RESAMPLES = 100
+
+
+@dataclass(frozen=True)
+class Learned:
+    """`figures[row][set]` has one Figure by name for each set of a row; `floors` those of real training series."""
+
+    figures: tuple[tuple[dict[str, Figure], ...], ...]
+    floors: dict[str, Floor]
+
+
+def learned_scores(
+    rows: Sequence[Sequence[np.ndarray]],
+    heldout: np.ndarray,
+    train: np.ndarray,
+    *,
+    blocks: np.ndarray | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancelled: Cancel | None = None,
+) -> Learned:
+    """Score every set (S, N, M) of every row against `heldout` (m, N, M); all standardised, S the same throughout.
+
+    `train` (T, N, M) trains the embedder of context-FID and gives the floors. `blocks` labels held-out series that
+    overlap (see `statistics.resample_picks`). `progress` is called with shares 0..1. Raises LabError for sets of
+    fewer than 8 series, Cancelled soon after `cancelled()` turns true.
+    """
+    size = min((len(x) for sets in rows for x in sets), default=0)
+    if min(size, len(heldout)) < FEWEST:
+        raise LabError(
+            f"learned scores need at least {FEWEST} samples and held-out series, got {size} and {len(heldout)}"
+        )
+    # In units of one training of a small network: four for a classifier's folds, one for a forecaster, two for the
+    # embedder.
+    total = 2 + 5 * (sum(map(len, rows)) + FLOOR_DRAWS)
+    done = 0
+
+    def part(units: int) -> Progress:
+        nonlocal done
+        begin, done = done, done + units
+
+        def tell(share: float) -> None:
+            if progress is not None:
+                progress((begin + units * share) / total)
+
+        return tell
+
+    metric = context_fid_metric(train, seed=seed, progress=part(2), cancelled=cancelled)
+
+    def two(x: np.ndarray) -> dict[str, Figure]:
+        return {
+            "discriminative_score": discriminative_score(
+                x, heldout, seed=seed, progress=part(4), cancelled=cancelled
+            ),
+            "predictive_score": predictive_score(
+                x, heldout, seed=seed, progress=part(1), cancelled=cancelled
+            ),
+        }
+
+    rng = np.random.default_rng([0xF100, seed])
+    draws = [two(train[rng.permutation(len(train))[:size]]) for _ in range(FLOOR_DRAWS)]
+    sizes = (min(size, len(train)), len(heldout))
+    floors = {}
+    for name in draws[0]:
+        values = [draw[name].value for draw in draws]
+        floors[name] = Floor(float(np.mean(values)), min(values), max(values), sizes, FLOOR_DRAWS)
+    floors[metric.name] = real_floor(heldout, size, metric, train=train, seed=seed)
+    figures = []
+    for sets in rows:
+        scored = []
+        for x in sets:
+            found = two(x)
+            if cancelled is not None and cancelled():
+                raise Cancelled
+            found[metric.name] = measure(
+                x, heldout, metric, resamples=_RESAMPLES, floor_repeats=1, seed=seed, blocks=blocks
+            )
+            scored.append(found)
+        figures.append(tuple(scored))
+    return Learned(tuple(figures), floors)
+
+
+def share_progress(report: Callable[[int, int], None]) -> Progress:
+    """A progress in shares for one that counts to a total."""
+    return lambda share: report(round(1000 * share), 1000)

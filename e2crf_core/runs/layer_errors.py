@@ -1,0 +1,198 @@
+"""What the cache held of every token, layer by layer, against a fresh forward of all tokens on the same state.
+
+A record keeps decisions and scores, not the inside of the network; runs repeat bit for bit, so the inside is had by
+running again. Differences are |held - fresh| / |fresh| over a token's vector: of h_l, K_l and V_l of each layer l
+(E4, E6), of the cumulative residual feature C = h_L, of F, and of D and the score that F makes (E3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.caching.predictors import reused_output
+from e2crf_core.caching.selection import Selection
+from e2crf_core.caching.state import Cache, Problem, SamplerState
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.e2crf import step
+from e2crf_core.errors import LabError
+from e2crf_core.network.forward import plain_forward
+from e2crf_core.network.kvcache import KVCache
+from e2crf_core.runs.archive import Archive
+from e2crf_core.sampling.sampler import Sampler
+
+
+class Tapped:
+    """A network as it is, whose residual stream of the last forward can be read: `stream` is h_0 .. h_L as rows."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+        self.stream: list[Tensor] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
+        """h_0, which begins a forward."""
+        self.stream = [self._network.embed(prepared, index)]
+        return self.stream[0]
+
+    def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor:
+        """h of the next layer."""
+        self.stream.append(self._network.finish(layer, h, attended, condition))
+        return self.stream[-1]
+
+
+@dataclass(frozen=True)
+class Inside:
+    """One sample's inside of the network at one step: stream (L + 1, n, d) with C last, keys and values (L, n, d),
+
+    and output F, denoised D and score (n, 2M).
+    """
+
+    stream: Tensor
+    keys: Tensor
+    values: Tensor
+    output: Tensor
+    denoised: Tensor
+    score: Tensor
+
+
+def quantities(layers: int) -> tuple[str, ...]:
+    """Names of the rows of `differences`, from the input to the score."""
+    inner = [f"{name}{layer}" for layer in range(layers) for name in ("h", "K", "V")]
+    return (*inner, "C", "F", "D", "score")
+
+
+def differences(held: Inside, fresh: Inside) -> Tensor:
+    """(3 L + 4, n) relative differences, ordered as `quantities`; 0 where both are 0."""
+    inner = torch.stack([_relative(a, b) for a, b in zip(_inner(held), _inner(fresh), strict=True)], dim=1)
+    outer = [
+        _relative(held.stream[-1], fresh.stream[-1]),
+        _relative(held.output, fresh.output),
+        _relative(held.denoised, fresh.denoised),
+        _relative(held.score, fresh.score),
+    ]
+    return torch.cat([inner.flatten(0, 1), torch.stack(outer)])
+
+
+def _inner(inside: Inside) -> tuple[Tensor, Tensor, Tensor]:
+    return inside.stream[:-1], inside.keys, inside.values
+
+
+def _relative(held: Tensor, fresh: Tensor) -> Tensor:
+    """(..., n) of vectors (..., n, d)."""
+    return torch.linalg.vector_norm(held - fresh, dim=-1) / torch.linalg.vector_norm(fresh, dim=-1).clamp(
+        min=torch.finfo(fresh.dtype).tiny
+    )
+
+
+def fresh_inside(problem: Problem, state: SamplerState, watch: int) -> Inside:
+    """A forward of all tokens of one sample of the state, as if nothing were kept."""
+    i, model = state.step, problem.model
+    z = state.z[watch : watch + 1]
+    u = torch.addcmul(problem.u0[i], problem.c_in[i], z)
+    level = torch.tensor(problem.levels[i], dtype=torch.float64, device=u.device)
+    tapped = Tapped(model.network)
+    kv = KVCache(tapped.layers, 1, model.n, tapped.width, device=u.device, dtype=u.dtype)
+    plain_forward(tapped, tapped.prepare(u, level), tapped.condition(level), cache=kv)
+    stream = torch.stack([h[0] for h in tapped.stream])
+    output = model.network.head(stream[-1])
+    return Inside(stream, kv.keys[:, 0], kv.values[:, 0], output, *_outcome(problem, i, z[0], output))
+
+
+def held_inside(
+    policy: CachePolicy, problem: Problem, state: SamplerState, cache: Cache, stream: Tensor, watch: int
+) -> Inside:
+    """What `cache` holds of one sample for `state`; `stream` (L, n, d) are its kept h_0 .. h_{L-1}."""
+    output = reused_output(policy, problem, cache, state.step)[watch]
+    whole = torch.cat([stream, cache.feature[watch][None]])
+    kv = cache.kv
+    outcome = _outcome(problem, state.step, state.z[watch], output)
+    return Inside(whole, kv.keys[:, watch], kv.values[:, watch], output, *outcome)
+
+
+def _outcome(problem: Problem, i: int, z: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+    """E3: D and the score (a D - z) / s² that F makes."""
+    schedule, t = problem.model.schedule, problem.plan.rows[i].t
+    denoised = torch.addcmul(problem.d0[i], problem.c_skip[i], z).addcmul_(problem.c_out[i], output)
+    return denoised, (schedule.a(t) * denoised - z) / schedule.s(t) ** 2
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """Differences to a fresh forward at every recorded step: (steps, 3 L + 4, n), named by `names`.
+
+    `kept` is what the cache held before the step, so what reusing the token would have been off by; NaN at the first
+    step. `used` is what the step went on with. `changed` names the first step whose decisions the new run did not
+    repeat, None where it repeated all.
+    """
+
+    names: tuple[str, ...]
+    kept: np.ndarray
+    used: np.ndarray
+    changed: int | None
+
+
+def layer_table(
+    archive: Archive,
+    model: ScoreModel,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> LayerTable:
+    """Run a recorded run again and look inside at every step, at its watched sample.
+
+    Raises LabError when the model is not the one that made the record, or when `cancelled` says so.
+    """
+    spec, old = archive.spec, archive.recorder
+    if model.digest() != archive.model["digest"]:
+        raise LabError("the checkpoint has changed since this run was made: its inside cannot be shown")
+    tapped = Tapped(model.network)
+    sampler = Sampler(
+        replace(model, network=tapped), spec.policy, steps=spec.steps, solver=spec.solver, grid=spec.grid
+    )
+    names, watch, changed = quantities(tapped.layers), spec.watch, None
+    kept = np.full((old.count, len(names), model.n), np.nan, np.float32)
+    used = np.empty_like(kept)
+    with torch.inference_mode():
+        problem, state = sampler.begin(spec.num, spec.seed)
+        stream = state.z.new_zeros(tapped.layers, model.n, tapped.width)
+        for i in range(old.count):
+            if cancelled():
+                raise LabError("looking inside the run was cancelled")
+            policy = archive.policy_at(i)
+            fresh = fresh_inside(problem, state, watch)
+            if state.cache is not None:
+                held = held_inside(policy, problem, state, state.cache, stream, watch)
+                kept[i] = differences(held, fresh).cpu().numpy()
+            after, info = step(problem, state, policy)
+            assert after.cache is not None
+            reasons = info.reasons.expand(spec.num, model.n)
+            stream = _renewed(
+                stream, tapped.stream, Selection.of(reasons > 0, spec.num, stream.device), watch
+            )
+            now = held_inside(policy, problem, state, after.cache, stream, watch)
+            used[i] = differences(now, fresh).cpu().numpy()
+            if changed is None and not np.array_equal(reasons[watch].numpy(), old.column("reasons")[i]):
+                changed = i
+            state = after
+            if progress is not None:
+                progress(i + 1, old.count)
+    return LayerTable(names, kept, used, changed)
+
+
+def _renewed(stream: Tensor, rows: list[Tensor], chosen: Selection, watch: int) -> Tensor:
+    """The kept stream (L, n, d) of the watched sample after a step that ran `chosen`, whose h_l were `rows`."""
+    mine = chosen.sample == watch
+    if not bool(mine.any()):
+        return stream
+    # A plain forward ran whole samples (b, n, d), a selective one rows (T, d): in the same order.
+    fresh = torch.stack([h.reshape(-1, h.shape[-1])[mine] for h in rows[:-1]])
+    return stream.index_copy(1, chosen.token[mine], fresh)

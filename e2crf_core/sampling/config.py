@@ -1,0 +1,85 @@
+"""SamplerConfig: how samples are drawn, as one value that studies, runs, servers and pages share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from e2crf_core.caching.policy import POLICY_SCHEMA, PRESETS, CachePolicy
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import LabError
+from e2crf_core.sampling.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """`steps` steps of `solver` on the time grid `grid`, cached by `policy` (None: the network runs at every step).
+
+    `batch` bounds how many samples run together; it changes no sample.
+    """
+
+    policy: CachePolicy | None = PRESETS["balanced"]
+    steps: int = 1000
+    solver: str = "euler_maruyama"
+    grid: str = "linear"
+    batch: int = 64
+
+    @property
+    def plan(self) -> tuple[str, str, int]:
+        """Solver, grid and steps: what a run shares with its uncached twin."""
+        return self.solver, self.grid, self.steps
+
+    @property
+    def twin(self) -> SamplerConfig:
+        """The same run without a cache."""
+        return replace(self, policy=None)
+
+    def sampler(self, model: ScoreModel) -> Sampler:
+        """The sampler that this describes, for one model. Raises LabError for a plan that the model cannot run."""
+        return Sampler(
+            model,
+            self.policy,
+            steps=self.steps,
+            solver=self.solver,
+            grid=self.grid,
+            batch=self.batch,
+            cached=self.policy is not None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` restores an equal configuration."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(stored: Mapping[str, Any]) -> SamplerConfig:
+        """Inverse of `to_json`; a missing batch takes the default. Raises LabError for anything else."""
+        try:
+            policy = stored["policy"]
+            return SamplerConfig(
+                policy=None
+                if policy is None
+                else CachePolicy.from_json(json.dumps({"schema": POLICY_SCHEMA, **policy})),
+                steps=int(stored["steps"]),
+                solver=str(stored["solver"]),
+                grid=str(stored["grid"]),
+                batch=int(stored.get("batch", 64)),
+            )
+        except (KeyError, TypeError, ValueError) as fault:
+            raise LabError(f"not a sampler configuration: {fault}") from None
+
+    def describe(self) -> str:
+        """The configuration in a few words."""
+        plan = f"{self.solver} on the {self.grid} grid with {self.steps} steps"
+        if self.policy is None:
+            return f"{plan}, no cache"
+        policy = self.policy
+        detail = {
+            "bands": ", bands " + " ".join(f"k<{edge}: {tau:.3g}" for edge, tau in policy.bands),
+            "fixed": f", every {policy.refresh_every} steps",
+        }.get(policy.trigger, f", tau {policy.tau:.3g}")
+        extra = f", {policy.predictor} predictor" if policy.predicts else ""
+        if policy.predicts and policy.predictor_split:
+            extra += f" ({policy.predictor_above} from token {policy.predictor_split} on)"
+        return f"{plan}, trigger {policy.trigger}{detail}{extra}"

@@ -1,0 +1,77 @@
+"""Append-only record of a run: one writer, any number of readers, each with a cursor of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from e2crf_core.caching.events import StepEvent
+from e2crf_core.caching.policy import CachePolicy
+
+BATCH_BYTES = 64 * 2**20
+
+
+class Recorder:
+    """Preallocated columns, one row a step. `count` is raised last, so rows below it are complete and final.
+
+    `batch_reasons` is kept only while the whole run's decisions fit in BATCH_BYTES; `keeps_batch` says so.
+    """
+
+    SCALARS = (
+        ("step", np.int32),
+        ("t", np.float32),
+        ("log_snr", np.float32),
+        ("policy_version", np.int32),
+        ("share", np.float32),
+        ("tokens", np.int64),
+        ("flops", np.int64),
+        ("flops_full", np.int64),
+        ("seconds", np.float64),
+        ("tau", np.float32),
+        ("r", np.float32),
+        ("r_mean", np.float32),
+    )
+
+    def __init__(self, steps: int, n: int, length: int, channels: int, batch: int) -> None:
+        self.steps, self.n, self.N, self.M, self.batch = steps, n, length, channels, batch
+        self.keeps_batch = steps * batch * n <= BATCH_BYTES
+        shapes: dict[str, tuple[tuple[int, ...], type]] = {
+            "reasons": ((n,), np.uint8),
+            "e": ((n,), np.float32),
+            "drift": ((n,), np.float32),
+            "age": ((n,), np.int32),
+            "spectrum": ((n, channels), np.float32),
+            "x0": ((length, channels), np.float32),
+            "series": ((length, channels), np.float32),
+        }
+        if self.keeps_batch:
+            shapes["batch_reasons"] = ((batch, n), np.uint8)
+        self._columns = {name: np.zeros(steps, dtype) for name, dtype in self.SCALARS}
+        self._columns |= {name: np.zeros((steps, *shape), dtype) for name, (shape, dtype) in shapes.items()}
+        self.policies: list[tuple[int, int, CachePolicy]] = []
+        self.count = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self._columns)
+
+    def append(self, event: StepEvent) -> None:
+        """Add one step. Called by the one writer."""
+        row = self.count
+        for name, column in self._columns.items():
+            column[row] = getattr(event, name)
+        self.count = row + 1
+
+    def column(self, name: str) -> np.ndarray:
+        """All rows so far of one column, as a read-only view."""
+        return self._slice(name, 0, self.count)
+
+    def since(self, cursor: int) -> tuple[dict[str, np.ndarray], int]:
+        """Views of all columns from row `cursor` on, and the cursor to ask with next."""
+        count = self.count
+        return {name: self._slice(name, cursor, count) for name in self._columns}, count
+
+    def _slice(self, name: str, start: int, stop: int) -> np.ndarray:
+        view = self._columns[name][start:stop]
+        view.flags.writeable = False
+        return view

@@ -1,0 +1,154 @@
+"""A study as it is stored, read without taking part in it: for pages and reports, while it runs or long after."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from e2crf_core.errors import LabError
+from e2crf_core.tuning.space import SearchSpace
+from e2crf_core.tuning.study import CUT, SCHEMA, Point, StudySpec, process_alive, stored_study
+
+STORE = "study.db"
+_MAGIC = b"SQLite format 3\0"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a study now.
+
+    `points` are in the order of their trials, `failed` holds (trial, why) of settings that could not run. `floor`
+    is None where it was not measured, `spent` counts seconds over all sessions, `driver` is the process on this
+    machine that is at work on it.
+    """
+
+    digest: str
+    dataset: str
+    device: str
+    spec: StudySpec
+    space: SearchSpace
+    reference: Point | None
+    points: tuple[Point, ...]
+    failed: tuple[tuple[int, str], ...]
+    floor: float | None
+    spent: float
+    driver: int | None
+
+    @property
+    def known(self) -> list[Point]:
+        """All measured points, the reference first."""
+        return [self.reference, *self.points] if self.reference is not None else list(self.points)
+
+    def point(self, number: int | None) -> Point | None:
+        """A measured point by its trial; -1 is the reference."""
+        return next((p for p in self.known if p.number == number), None)
+
+
+def begun(folder: Path) -> bool:
+    """Whether `folder` holds a study whose storage is set up.
+
+    Asked without optuna, which would set it up itself, and so be in the way of the process that does. Raises
+    LabError for a damaged file.
+    """
+    path = (folder / STORE).resolve()
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    try:
+        database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        try:
+            return database.execute("select 1 from study_user_attributes limit 1").fetchone() is not None
+        finally:
+            database.close()
+    except sqlite3.OperationalError:
+        return False  # the table is not there yet
+    except sqlite3.DatabaseError as fault:
+        raise LabError(f"the study in {folder} is damaged: {fault}") from None
+
+
+class StudyReader:
+    """Reads a study's folder again and again; trials that have ended are parsed once. Safe to call from any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises LabError when `folder` holds no study that can be read."""
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._points: dict[int, Point] = {}
+        self._failed: dict[int, str] = {}
+        self._checked: dict[str, Any] = {}
+        path = folder / STORE
+        try:
+            with path.open("rb") as file:
+                begin = file.read(len(_MAGIC))
+        except OSError as fault:
+            raise LabError(f"{path} cannot be read: {fault.strerror}") from None
+        if begin != _MAGIC:
+            raise LabError(f"{path} is no study: it is damaged, or another kind of file")
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.study = self._guarded(lambda: stored_study(folder))
+
+    def read(self) -> Record | None:
+        """The study as it stands; None until its settings are written. Raises LabError for a damaged one."""
+        with self._lock:
+            return self._guarded(self._read)
+
+    def _read(self) -> Record | None:
+        attrs = self.study.user_attrs
+        if "fingerprint" not in attrs or "space" not in attrs:
+            return None
+        if self._checked.get("fingerprint") != attrs["fingerprint"]:
+            self._checked = self._settings(attrs)
+        for trial in self.study.get_trials(deepcopy=False):
+            number = trial.number
+            if number in self._points or number in self._failed or not trial.state.is_finished():
+                continue
+            if "point" in trial.user_attrs:
+                self._points[number] = Point.from_json(trial.user_attrs["point"])
+            elif trial.state == TrialState.FAIL and trial.user_attrs.get("why", CUT) != CUT:
+                self._failed[number] = str(trial.user_attrs["why"])
+        stored, floor, driver = attrs.get("reference"), attrs.get("floor"), attrs.get("driver")
+        settings = {name: value for name, value in self._checked.items() if name != "fingerprint"}
+        here = bool(driver) and driver["host"] == socket.gethostname() and process_alive(int(driver["pid"]))
+        return Record(
+            **settings,
+            reference=Point.from_json(stored) if stored else None,
+            points=tuple(self._points[number] for number in sorted(self._points)),
+            failed=tuple(sorted(self._failed.items())),
+            floor=None if floor is None else float(floor),
+            spent=float(attrs.get("spent", 0.0)),
+            driver=int(driver["pid"]) if here and driver["pid"] != os.getpid() else None,
+        )
+
+    @staticmethod
+    def _settings(attrs: dict[str, Any]) -> dict[str, Any]:
+        mark = attrs["fingerprint"]
+        if mark["schema"] != SCHEMA:
+            raise LabError(f"it has schema {mark['schema']!r}, this version reads {SCHEMA}")
+        return {
+            "fingerprint": mark,
+            "digest": str(mark["checkpoint"]),
+            "dataset": str(mark["dataset"]),
+            "device": str(mark["device"]),
+            "spec": StudySpec(**mark["spec"]),
+            "space": SearchSpace.from_json(attrs["space"]),
+        }
+
+    def _guarded(self, action: Any) -> Any:
+        try:
+            return action()
+        except LabError as fault:
+            raise LabError(f"the study in {self.folder} cannot be read: {fault}") from None
+        except (
+            Exception
+        ) as fault:  # a stranger's file may break the storage, or any of the JSON in it, anywhere
+            reason = " ".join(str(fault).split())[:160]
+            raise LabError(
+                f"the study in {self.folder} is damaged: {type(fault).__name__}: {reason}"
+            ) from None

@@ -1,0 +1,367 @@
+"""What a study searches: solver, grid, steps, and the policy's fields, read from the policy's own metadata.
+
+Metadata ranges say what is valid; a search needs the much smaller part in which a value can matter on this
+model. `measure_ranges` finds it: thresholds between the scores that a short run really shows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from e2crf_core.caching.policy import DECIDING, POLICY_SCHEMA, PRESETS, CachePolicy
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.diffusion.solvers import GRIDS, MAX_STEPS, fewest_steps, find_solver
+from e2crf_core.errors import LabError
+from e2crf_core.sampling.sampler import Sampler
+
+NONE = "none"
+"""The search's name for no cache at all: the plain solver."""
+
+FIELDS = {f.name: f for f in fields(CachePolicy)}
+SEARCHABLE = tuple(name for name in FIELDS if name != "trigger")
+MAIN_FIELDS = ("tau", "bands", "clock", "refresh_every", "k_low", "predictor", "adapt", "error_budget")
+LAST_BAND = 100_000
+
+# What a field's value stands for when it switches the feature off, and the range searched when it is on.
+OFF: dict[str, float] = {
+    "refresh_every": 0,
+    "probe_share": 0.0,
+    "tau_safe": 0.0,
+    "tau_warn": 0.0,
+    "predictor_split": 0,
+}
+_ON_RANGES = {"probe_share": (0.002, 0.2), "tau_safe": (1e-3, 1.0), "tau_warn": (1e-2, 10.0)}
+# Fields that act only while another one is set.
+NEEDS = {
+    "alpha": "correct",
+    "error_budget": "adapt",
+    "energy_eps": "energy_weighting",
+    "predictor_above": "predictor_split",
+}
+_NARROW = {"error_budget": (1e-2, 1.0), "energy_eps": (1e-8, 1e-2)}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A point of the space: `steps` network calls of a solver on a grid, cached by `policy` (None: uncached)."""
+
+    solver: str
+    grid: str
+    steps: int
+    policy: CachePolicy | None
+
+    @property
+    def plan(self) -> tuple[str, str, int]:
+        """What an uncached twin shares with this setting."""
+        return self.solver, self.grid, self.steps
+
+    def sampler(self, model: ScoreModel, batch: int) -> Sampler:
+        """The sampler that this setting describes."""
+        return Sampler(
+            model,
+            self.policy,
+            steps=self.steps,
+            solver=self.solver,
+            grid=self.grid,
+            batch=batch,
+            cached=self.policy is not None,
+        )
+
+    def twin(self) -> Setting:
+        """The same solver, grid and steps without a cache."""
+        return replace(self, policy=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` restores an equal setting."""
+        return {**asdict(self), "policy": None if self.policy is None else asdict(self.policy)}
+
+    @staticmethod
+    def from_json(stored: Mapping[str, Any]) -> Setting:
+        """Inverse of `to_json`. Raises LabError for what is no setting."""
+        return Setting(
+            str(stored["solver"]), str(stored["grid"]), int(stored["steps"]), policy_from(stored["policy"])
+        )
+
+    def describe(self) -> str:
+        """The setting in a few words."""
+        plan = f"{self.solver} on the {self.grid} grid with {self.steps} steps"
+        if self.policy is None:
+            return f"{plan}, no cache"
+        policy = self.policy
+        detail = {
+            "bands": ", bands " + " ".join(f"k<{edge}: {tau:.3g}" for edge, tau in policy.bands),
+            "fixed": f", every {policy.refresh_every} steps",
+        }.get(policy.trigger, f", tau {policy.tau:.3g}")
+        extra = f", {policy.predictor} predictor" if policy.predicts else ""
+        if policy.predicts and policy.predictor_split:
+            extra += f" ({policy.predictor_above} from token {policy.predictor_split} on)"
+        return f"{plan}, trigger {policy.trigger}{detail}{extra}"
+
+
+def policy_from(stored: Mapping[str, Any] | None) -> CachePolicy | None:
+    """A policy from its fields as plain JSON values, None for none."""
+    if stored is None:
+        return None
+    return CachePolicy.from_json(json.dumps({"schema": POLICY_SCHEMA, **stored}))
+
+
+class Suggest(Protocol):
+    """What a search asks values from: an optuna trial satisfies it."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
+    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Triggers, policy fields, solvers, grids and the range of steps that a study may choose from.
+
+    `ranges` maps (trigger, field) to the part of a field's valid range in which it can matter, `tokens` is n.
+    Fields that are not searched keep the value of the trigger's preset, or their default. A single solver,
+    grid, or steps range of one value is not searched.
+    """
+
+    tokens: int
+    triggers: tuple[str, ...] = (NONE, *DECIDING)
+    fields: tuple[str, ...] = MAIN_FIELDS
+    solvers: tuple[str, ...] = ("euler_maruyama", "dpmpp_2m", "sde_dpmpp_2m", "ddim")
+    grids: tuple[str, ...] = ("linear", "log_snr", "profile")
+    steps: tuple[int, int] = (4, 1000)
+    ranges: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse names that are none, with those that are."""
+        for what, given, known in (
+            ("trigger", self.triggers, (NONE, *DECIDING)),
+            ("policy field", self.fields, SEARCHABLE),
+            ("time grid", self.grids, tuple(GRIDS)),
+        ):
+            unknown = [name for name in given if name not in known]
+            if unknown:
+                raise LabError(f"unknown {what} {unknown[0]!r}: use one of {', '.join(known)}")
+            if not given and what != "policy field":
+                raise LabError(f"a search needs at least one {what}")
+        if not self.solvers:
+            raise LabError("a search needs at least one solver")
+        for name in self.solvers:
+            find_solver(name)
+        low, high = self.steps
+        if not 3 <= low <= high <= MAX_STEPS:
+            raise LabError(f"steps {low} to {high}: a range within 3 to {MAX_STEPS} is expected")
+
+    @property
+    def one_plan(self) -> bool:
+        """Whether solver, grid and steps are given, so that every trial has the same uncached twin."""
+        return len(self.solvers) == len(self.grids) == 1 and self.steps[0] == self.steps[1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        ranges = {f"{trigger}.{name}": list(r) for (trigger, name), r in self.ranges.items()}
+        return {**asdict(self), "ranges": ranges}
+
+    @staticmethod
+    def from_json(stored: Mapping[str, Any]) -> SearchSpace:
+        """Inverse of `to_json`."""
+        ranges = {tuple(key.split(".")): (r[0], r[1]) for key, r in stored["ranges"].items()}
+        lists = {name: tuple(stored[name]) for name in ("triggers", "fields", "solvers", "grids", "steps")}
+        return SearchSpace(tokens=int(stored["tokens"]), ranges=ranges, **lists)
+
+    def suggest(self, trial: Suggest) -> Setting:
+        """A setting from a trial's values. Names are `field`, or `trigger.field` where the range depends on it."""
+        solver = trial.suggest_categorical("solver", list(self.solvers))
+        grid = trial.suggest_categorical("grid", list(self.grids))
+        steps = trial.suggest_int("steps", *self.steps, log=True)
+        trigger = trial.suggest_categorical("trigger", list(self.triggers))
+        policy = None if trigger == NONE else self._policy(trial, trigger)
+        return Setting(solver, grid, fit_steps(solver, steps), policy)
+
+    def params(self, setting: Setting) -> dict[str, Any] | None:
+        """The values from which `suggest` makes this very setting; None where it is outside the space."""
+        recorder = _Reader(self, setting)
+        try:
+            made = self.suggest(recorder)
+        except _Outside:
+            return None
+        return recorder.values if made == setting else None
+
+    def _policy(self, trial: Suggest, trigger: str) -> CachePolicy:
+        base = base_policy(trigger)
+        values: dict[str, Any] = {}
+        for name in SEARCHABLE:
+            meta = FIELDS[name].metadata
+            if name not in self.fields or trigger not in meta["triggers"]:
+                continue
+            switch = NEEDS.get(name)
+            if switch and not values.get(switch, getattr(base, switch)):
+                continue
+            values[name] = self._field(trial, trigger, name)
+        if values.get("tau_warn") and values.get("tau_safe", base.tau_safe) >= values["tau_warn"]:
+            values["tau_warn"] = OFF["tau_warn"]
+        return base.replace(**values)
+
+    def _field(self, trial: Suggest, trigger: str, name: str) -> Any:
+        meta, kind, full = FIELDS[name].metadata, FIELDS[name].type, f"{trigger}.{name}"
+        if name == "bands":
+            low, high = self.range(trigger, "bands")
+            edge = trial.suggest_int(f"{full}.edge", 1, max(1, self.tokens - 1), log=True)
+            first = trial.suggest_float(f"{full}.low", low, high, log=True)
+            return (edge, first), (LAST_BAND, trial.suggest_float(f"{full}.high", low, high, log=True))
+        if kind == "bool":
+            return trial.suggest_categorical(full, [False, True])
+        if meta["choices"]:
+            return trial.suggest_categorical(full, list(meta["choices"]))
+        low, high = self.range(trigger, name)
+        if name in OFF and not (name == "refresh_every" and trigger == "fixed"):
+            if not trial.suggest_categorical(f"{full}.on", [False, True]):
+                return OFF[name]
+            log = True
+        else:
+            log = bool(meta["log"]) or name == "refresh_every"
+        if kind == "int":
+            return trial.suggest_int(full, int(low), int(high), log=log)
+        return trial.suggest_float(full, low, high, log=log)
+
+    def range(self, trigger: str, name: str) -> tuple[float, float]:
+        """The values of a numeric field that are searched for a trigger."""
+        if (trigger, name) in self.ranges:
+            return self.ranges[trigger, name]
+        meta = FIELDS[name].metadata
+        if name == "refresh_every":
+            return 2, max(4, self.steps[1])
+        if name == "predictor_split":
+            return 1, max(2, self.tokens - 1)
+        if name == "k_low":
+            return -1, max(1, self.tokens // 2)
+        return _ON_RANGES.get(name) or _NARROW.get(name) or (meta["low"], meta["high"])
+
+
+class _Outside(Exception):
+    """A setting has a value that the space does not hold."""
+
+
+class _Reader:
+    """A trial that answers with the values of a setting, and remembers what was asked."""
+
+    def __init__(self, space: SearchSpace, setting: Setting) -> None:
+        self.space, self.setting = space, setting
+        self.values: dict[str, Any] = {}
+
+    def _of(self, name: str) -> Any:
+        setting = self.setting
+        if name in ("solver", "grid", "steps"):
+            return getattr(setting, name)
+        if name == "trigger":
+            return NONE if setting.policy is None else setting.policy.trigger
+        _, key, *part = name.split(".")
+        value = getattr(setting.policy, key)
+        if not part:
+            return value
+        if part[0] == "on":
+            return value != OFF[key]
+        if len(value) != 2:
+            raise _Outside
+        return {"edge": value[0][0], "low": value[0][1], "high": value[1][1]}[part[0]]
+
+    def _keep(self, name: str, inside: bool, value: Any) -> Any:
+        if not inside:
+            raise _Outside
+        self.values[name] = value
+        return value
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        value = float(self._of(name))
+        return self._keep(name, low <= value <= high, value)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        value = self._of(name)
+        return self._keep(name, low <= value <= high, value)
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        value = self._of(name)
+        return self._keep(name, value in choices, value)
+
+
+def base_policy(trigger: str) -> CachePolicy:
+    """The values of fields that are not searched: the trigger's preset where one differs in more than tau."""
+    if trigger == "paper":
+        return PRESETS["paper"]
+    return CachePolicy(trigger=trigger, refresh_every=10 if trigger == "fixed" else 0)
+
+
+def fit_steps(solver: str, steps: int) -> int:
+    """The nearest number of network calls that the solver can make: Heun needs an odd one."""
+    steps = max(fewest_steps(solver), steps)
+    return steps - 1 + steps % 2 if solver == "heun" else steps
+
+
+def measure_ranges(
+    model: ScoreModel, *, steps: int = 60, num: int = 2, seed: int = 0
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """Ranges of tau and bands in which a threshold decides something on this model.
+
+    Below the smallest score everything is an event at once, above the largest nothing ever is. Scores are seen
+    in a short run that refreshes now and then by itself. Triggers on the clock need no run: their scores are
+    stretches of log(a/s), from a small part of the whole way up to a quarter of it. Presets are kept inside.
+    """
+    schedule = model.schedule
+    way = schedule.log_snr(schedule.t_min) - schedule.log_snr(1.0)
+    limits = FIELDS["tau"].metadata
+    ranges = {("log_snr", "tau"): (way / 500, way / 4), ("bands", "bands"): (way / 500, way / 2)}
+    # The score of `rate` is a relative change of F.
+    ranges["rate", "tau"] = (1e-3, 1.0)
+    for trigger in ("paper", "gain"):
+        # So high that the interval alone decides, while the trigger scores every token.
+        probe = CachePolicy(trigger=trigger, tau=limits["high"], refresh_every=max(2, steps // 6))
+        scores = _scores(Sampler(model, probe, steps=steps), num, seed)
+        low, high = np.quantile(scores, [0.1, 0.999]) if len(scores) else (1e-3, 1.0)
+        low = min(max(float(low), limits["low"]), limits["high"] / 10)
+        ranges[trigger, "tau"] = low, min(max(float(high), 10 * low), limits["high"])
+    for preset in PRESETS.values():
+        key = preset.trigger, "tau"
+        if key in ranges:
+            low, high = ranges[key]
+            ranges[key] = min(low, preset.tau), max(high, preset.tau)
+    return ranges
+
+
+def _scores(sampler: Sampler, num: int, seed: int) -> np.ndarray:
+    """All positive finite event scores of a run."""
+    found = []
+    with torch.inference_mode():
+        problem, state = sampler.begin(num, seed)
+        for _ in range(sampler.plan.steps):
+            state, info = sampler.step(problem, state, sampler.policy)
+            found.append(info.score.numpy().ravel())
+    scores = np.concatenate(found)
+    return scores[np.isfinite(scores) & (scores > 0)]
+
+
+def starting_points(space: SearchSpace, reference: Setting) -> list[tuple[str, Setting]]:
+    """(where it comes from, setting) of what is tried first, as far as the space holds it.
+
+    Every preset with the reference's solver and steps, the multistep one with its own too; then the solvers
+    alone, the rivals of any cache.
+    """
+    found = [
+        (f"preset {name}", replace(reference, policy=policy))
+        for name, policy in PRESETS.items()
+        if policy.trigger != "always"
+    ]
+    found.append(("preset multistep", Setting("dpmpp_2m", "profile", 40, PRESETS["multistep"])))
+    for solver in space.solvers:
+        grid = "linear" if solver == "euler_maruyama" and "linear" in space.grids else space.grids[-1]
+        found += [
+            ("solver alone", Setting(solver, grid, fit_steps(solver, steps), None)) for steps in (8, 20)
+        ]
+    points: list[tuple[str, Setting]] = []
+    for origin, setting in found:
+        if space.params(setting) is not None and all(setting != known for _, known in points):
+            points.append((origin, setting))
+    return points

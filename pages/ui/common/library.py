@@ -1,0 +1,48 @@
+"""Data sets and checkpoints as pages show them: read once, and again when their files have changed."""
+
+import shutil
+from functools import lru_cache
+from pathlib import Path
+
+from e2crf_core.data.datasets import Dataset, dataset_file, load_dataset
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.io.userfiles import Kind, user_folder
+from e2crf_core.models.checkpoints import checkpoint_folder, load_checkpoint
+
+Stamp = tuple[str, int, int]
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes when a file is replaced."""
+    found = path.stat()
+    return str(path), found.st_mtime_ns, found.st_size
+
+
+def dataset(name: str) -> Dataset:
+    """A data set by name. Raises LabError."""
+    return _dataset(name, stamp(dataset_file(name)))
+
+
+def model_stamp(name: str) -> Stamp:
+    """Stamp of a checkpoint's weights. Raises LabError."""
+    return stamp(checkpoint_folder(name) / "model.safetensors")
+
+
+def model(name: str) -> ScoreModel:
+    """A checkpoint by name, on the CPU. Raises LabError."""
+    return _model(name, model_stamp(name))
+
+
+@lru_cache(maxsize=8)
+def _dataset(name: str, _: Stamp) -> Dataset:
+    return load_dataset(name)
+
+
+@lru_cache(maxsize=4)
+def _model(name: str, _: Stamp) -> ScoreModel:
+    return load_checkpoint(name, "cpu")
+
+
+def remove(kind: Kind, name: str) -> None:
+    """Delete a data set or checkpoint of the user's own folder. Shipped ones are out of its reach."""
+    shutil.rmtree(user_folder(kind, name), ignore_errors=True)

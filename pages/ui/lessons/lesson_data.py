@@ -1,0 +1,231 @@
+"""What the lessons are played with: real series, a real run without a cache, and measured experiments."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.data.datasets import Dataset
+from e2crf_core.diffusion.schedules import VP
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.diffusion.spectral import tokenise
+from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
+from e2crf_core.quality.intervals import Figure, measure
+from e2crf_core.sampling.sampler import Sampler
+from pages.ui.common.packet import pack
+from pages.ui.common.reference import Reference
+from pages.ui.live.live_packets import time_axis
+
+CHANGE_STEPS = 200
+FEEDBACK_STEPS, FEEDBACK_NUM = 200, 4
+FEWER_STEPS, FEWER_NUM = 300, 32
+TAUS = (0.1, 0.3, 0.9)
+CALLS = (10, 20, 40)
+SHORT = ("dpmpp_2m", "sde_dpmpp_2m")
+MEETING_CALLS, MEETING_FINE, MEETING_NUM = (10, 20, 40), 20, 4
+
+
+def series_packet(lesson: str, reference: Reference, view: Mapping[str, str]) -> bytes:
+    """Windows of a data set, the variance of their tokens, and one draw of noise."""
+    data: Dataset = reference.dataset
+    fan = reference.fan
+    tokens = tokenise(
+        data.standardise(data.x[data.train[:: max(1, len(data.train) // 2000)]]).astype(np.float64)
+    )
+    schedule = VP()
+    header = {
+        "kind": "lesson",
+        "lesson": lesson,
+        "key": f"{lesson} {data.name}",
+        "F": len(fan),
+        "n": tokens.shape[1],
+        "N": data.length,
+        "M": fan.shape[2],
+        "time": time_axis(data),
+        "channels": list(data.channels),
+        "mean": data.mean.tolist(),
+        "std": data.std.tolist(),
+        "beta_min": schedule.beta_min,
+        "beta_max": schedule.beta_max,
+        "view": dict(view),
+    }
+    noise = np.random.default_rng(0).standard_normal(data.length)
+    return pack(header, {"fan": fan, "v": tokens.var(0).mean(-1), "noise": noise})
+
+
+def change_recording(model: ScoreModel, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and arrays of an uncached run of one sample: at every step what D takes from the score (s²/a score),
+
+    D itself, and F, with c_in, c_skip and c_out (steps, n) of every token.
+    """
+    sampler = Sampler(model, PRESETS["exact"], steps=CHANGE_STEPS)
+    parts: dict[str, list[np.ndarray]] = {"score": [], "D": [], "F": []}
+    with torch.inference_mode():
+        problem, state = sampler.begin(1, 0)
+        for row in sampler.plan.rows:
+            z = state.z
+            state, info = sampler.step(problem, state, sampler.policy)
+            assert state.cache is not None
+            a = model.schedule.a(row.t)
+            # D = (z + s² score) / a: so much of D is taken from the score.
+            parts["score"].append(((a * info.denoised - z) / a)[0].numpy())
+            parts["D"].append(info.denoised[0].numpy())
+            parts["F"].append(state.cache.output[0].numpy())
+    header = {
+        "kind": "lesson",
+        "lesson": "change",
+        "key": f"change {name}",
+        "count": CHANGE_STEPS,
+        "n": model.n,
+        "width": parts["D"][0].shape[-1],
+        "t": [row.t for row in sampler.plan.rows],
+        "a": [model.schedule.a(row.t) for row in sampler.plan.rows],
+        "s": [model.schedule.s(row.t) for row in sampler.plan.rows],
+    }
+    scales = {
+        name: getattr(problem, name).square().mean(-1).sqrt().numpy() for name in ("c_in", "c_skip", "c_out")
+    }
+    return header, {key: np.stack(values) for key, values in parts.items()} | scales
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """One policy's run beside the uncached one: error of D (steps,) relative to D, share of tokens (steps,) computed,
+
+    event intensity r and threshold tau (steps,), means of the batch, and the distance of the samples at the end.
+    """
+
+    name: str
+    log_snr: np.ndarray
+    error: np.ndarray
+    share: np.ndarray
+    r: np.ndarray
+    tau: np.ndarray
+    relative_l2: float
+
+
+FEEDBACK = {
+    "bands, no feedback": CachePolicy(trigger="bands", bands=((16, 0.1), (100_000, 0.3))),
+    "bands, correcting": CachePolicy(trigger="bands", bands=((16, 0.1), (100_000, 0.3)), correct=True),
+    "log_snr, no feedback": CachePolicy(trigger="log_snr", tau=0.15),
+    "log_snr, adapting to a budget": CachePolicy(trigger="log_snr", tau=0.15, adapt=True, error_budget=0.1),
+}
+
+
+def feedback_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> list[Feedback]:
+    """The same noise without a cache and with each policy of FEEDBACK."""
+    plain = Sampler(model, PRESETS["exact"], steps=FEEDBACK_STEPS, cached=False)
+    truth, final, _ = _denoised(plain, lambda share: progress(share / 5, "without a cache"))
+    found = []
+    for place, (name, policy) in enumerate(FEEDBACK.items(), 1):
+        sampler = Sampler(model, policy, steps=FEEDBACK_STEPS)
+
+        def said(share: float, place: int = place, name: str = name) -> None:
+            progress((place + share) / 5, name)
+
+        made, end, columns = _denoised(sampler, said)
+        error = np.sqrt(np.square(made - truth).sum((1, 2, 3)) / np.square(truth).sum((1, 2, 3)))
+        levels = np.array([model.schedule.log_snr(row.t) for row in sampler.plan.rows])
+        l2 = float(np.sqrt(np.square(end - final).sum() / np.square(final).sum()))
+        share, r, tau = columns
+        found.append(Feedback(name, levels, error, share, r, tau, l2))
+    return found
+
+
+def _denoised(
+    sampler: Sampler, progress: Callable[[float], Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """D (steps, B, n, 2M) of a run, its final tokens, and (3, steps): share of tokens computed, r, and tau."""
+    made, columns = [], []
+    with torch.inference_mode():
+        problem, state = sampler.begin(FEEDBACK_NUM, 0)
+        full = FEEDBACK_NUM * sampler.model.n
+        for i in range(sampler.plan.steps):
+            state, info = sampler.step(problem, state, sampler.policy)
+            made.append(info.denoised.numpy())
+            r = float(state.cache.r.nanmean()) if state.cache is not None else np.nan
+            columns.append((info.rows / full, r, float(info.tau.mean())))
+            if i % 20 == 0:
+                progress(i / sampler.plan.steps)
+    return np.stack(made), state.z.numpy(), np.array(columns).T
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A way to sample: what it is, its family, full network calls, seconds, and distance to held-out series."""
+
+    name: str
+    family: str
+    calls: float
+    seconds: float
+    quality: Figure
+
+
+def fewer_runs(model: ScoreModel, data: Dataset, progress: Callable[[float, str], Any]) -> list[Cost]:
+    """Caches of a long sampler and short solvers, on one axis of cost. All draw FEWER_NUM series from one seed."""
+    held = data.standardise(data.x[data.heldout])
+    metric = sliced_wasserstein_metric(directions=200)
+    plans: list[tuple[str, str, Sampler]] = [
+        (
+            f"τ = {tau:g}",
+            f"cache, {FEWER_STEPS} steps",
+            Sampler(model, CachePolicy(tau=tau), steps=FEWER_STEPS),
+        )
+        for tau in TAUS
+    ]
+    plans += [
+        (f"{calls} steps", solver, Sampler(model, steps=calls, solver=solver, grid="log_snr", cached=False))
+        for solver in SHORT
+        for calls in CALLS
+    ]
+    found = []
+    for place, (name, family, sampler) in enumerate(plans):
+        progress(place / len(plans), f"{family}, {name}")
+        made = sampler.sample(FEWER_NUM, 0)
+        samples = (made.series - model.mean) / model.std
+        quality = measure(samples, held, metric, resamples=60, floor_repeats=8)
+        found.append(Cost(name, family, made.token_share * made.steps, made.seconds, quality))
+    return found
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """How far caches of a fine Euler grid end from the multistep solver of as many network calls, on the same noise.
+
+    Relative L2 to DPM-Solver++(2M) of `calls` calls: with F held between the calls, with F continued linearly, and of
+    the plain first-order solver of as many calls.
+    """
+
+    calls: int
+    held: float
+    continued: float
+    first_order: float
+
+
+def meeting_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> list[Meeting]:
+    """MEETING_CALLS calls, and MEETING_FINE Euler steps (DDIM, in log(a/s)) for each of them."""
+    found = []
+    for place, calls in enumerate(MEETING_CALLS):
+        progress(place / len(MEETING_CALLS), f"{calls} calls: cache and multistep solver")
+
+        def end(predictor: str, calls: int = calls) -> np.ndarray:
+            policy = CachePolicy(trigger="fixed", refresh_every=MEETING_FINE, predictor=predictor)
+            steps = (calls - 1) * MEETING_FINE + 1
+            return (
+                Sampler(model, policy, steps=steps, solver="ddim", grid="log_snr")
+                .sample(MEETING_NUM, 0)
+                .tokens
+            )
+
+        def plain(solver: str, calls: int = calls) -> np.ndarray:
+            sampler = Sampler(model, steps=calls, solver=solver, grid="log_snr", cached=False)
+            return sampler.sample(MEETING_NUM, 0).tokens
+
+        aim = plain("dpmpp_2m")
+        found.append(
+            Meeting(calls, *(relative_l2(made, aim) for made in (end("hold"), end("linear"), plain("ddim"))))
+        )
+    return found

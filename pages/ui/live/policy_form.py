@@ -1,0 +1,141 @@
+"""Widgets of a cache policy, made from its fields' metadata. The policy is the truth, the widgets mirror it."""
+
+import math
+from dataclasses import Field, asdict, fields
+from typing import Any
+
+import streamlit as st
+
+from e2crf_core.caching.policy import PRESETS, TRIGGER_HELP, CachePolicy, PolicyError
+from e2crf_core.runs.run import RunHandle
+from pages.ui.live.live_packets import phase_of
+
+MAIN = ("trigger", "tau", "bands", "k_low", "refresh_every")
+CUSTOM = "custom"
+REST = 100_000
+DEFAULT_INTERVAL = 10
+
+PRESET_HELP = (
+    "exact: no cache at all. quality, balanced, fast: refresh everything on a schedule of the noise level, ever "
+    "more rarely. multistep: for DPM-Solver++ on the profile grid with 40 steps, 5 of them network calls. paper: the "
+    "published rule, as it is. Any change of a field makes it custom."
+)
+
+
+def current_policy() -> CachePolicy:
+    """The policy of this session: of its running sampler, or of its next one."""
+    return st.session_state.setdefault("policy", PRESETS["balanced"])
+
+
+def use_policy(policy: CachePolicy, handle: RunHandle | None) -> None:
+    """Make `policy` the session's policy and put it in force in a run that still goes on."""
+    st.session_state["policy"] = policy
+    if handle is not None and phase_of(handle) == "live" and handle.policy != policy:
+        handle.set_policy(policy)
+
+
+def bands_text(bands: tuple[tuple[int, float], ...]) -> str:
+    """`((16, 0.15), (100000, 0.6))` as `16: 0.15, rest: 0.6`."""
+    return ", ".join(f"{'rest' if edge >= REST else edge}: {tau:g}" for edge, tau in bands)
+
+
+def read_bands(text: str) -> tuple[tuple[int, float], ...]:
+    """Inverse of `bands_text`; raises PolicyError when a part is no `edge: interval`."""
+    pairs = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        edge, _, tau = (s.strip() for s in part.partition(":"))
+        try:
+            pairs.append((REST if edge == "rest" else int(edge), float(tau)))
+        except ValueError:
+            raise PolicyError([f"bands: {part!r} is not like `16: 0.15` or `rest: 0.6`"]) from None
+    return tuple(pairs)
+
+
+def policy_form(handle: RunHandle | None, n: int) -> None:
+    """Preset, the main fields, and the others in an expander; `n` is the number of frequencies."""
+    policy = current_policy()
+    name = next((name for name, preset in PRESETS.items() if preset == policy), CUSTOM)
+    st.session_state["preset"] = name
+    st.selectbox(
+        "Preset",
+        [*PRESETS, CUSTOM],
+        key="preset",
+        help=PRESET_HELP,
+        on_change=_preset_chosen,
+        args=(handle,),
+    )
+    shown = [f for f in fields(CachePolicy) if policy.trigger in f.metadata["triggers"]]
+    for field in shown:
+        if field.name in MAIN:
+            _widget(field, policy, handle, n)
+    others = [f for f in shown if f.name not in MAIN]
+    if others:
+        with st.expander("Expert fields", icon=":material/tune:"):
+            for field in others:
+                _widget(field, policy, handle, n)
+    fault = st.session_state.pop("policy.fault", None)
+    if fault:
+        st.error(fault)
+
+
+def _preset_chosen(handle: RunHandle | None) -> None:
+    name = st.session_state["preset"]
+    if name in PRESETS:
+        use_policy(PRESETS[name], handle)
+
+
+def _changed(field: str, handle: RunHandle | None) -> None:
+    value = st.session_state[f"policy.{field}"]
+    changes: dict[str, Any] = {field: value}
+    policy = current_policy()
+    try:
+        if field == "bands":
+            changes = {field: read_bands(value)}
+        if field == "trigger" and value == "fixed" and policy.refresh_every < 1:
+            changes["refresh_every"] = DEFAULT_INTERVAL
+        use_policy(policy.replace(**changes), handle)
+    except PolicyError as fault:
+        st.session_state["policy.fault"] = str(fault)
+
+
+def _widget(field: Field, policy: CachePolicy, handle: RunHandle | None, n: int) -> None:
+    meta, name = field.metadata, field.name
+    key = f"policy.{name}"
+    value = asdict(policy)[name]
+    label = f"{meta['label']} ({meta['unit']})" if meta["unit"] else meta["label"]
+    common: dict[str, Any] = {
+        "key": key,
+        "help": meta["help"],
+        "on_change": _changed,
+        "args": (name, handle),
+        "disabled": not meta["live"] and handle is not None and phase_of(handle) == "live",
+    }
+    if name == "bands":
+        st.session_state[key] = bands_text(policy.bands)
+        st.text_input(label, **common)
+    elif field.type == "bool":
+        st.session_state[key] = value
+        st.toggle(label, **common)
+    elif field.type == "str":
+        st.session_state[key] = value
+        st.selectbox(label, meta["choices"], **common)
+        if name == "trigger":
+            st.caption(TRIGGER_HELP[value])
+    elif field.type == "int":
+        low, high = int(meta["low"]), int(meta["high"])
+        st.session_state[key] = value
+        st.number_input(
+            label,
+            low,
+            min(high, n - 1) if meta["unit"] == "frequency index" and value < n else high,
+            step=1,
+            **common,
+        )
+    elif meta["log"] or meta["high"] > 1:
+        st.session_state[key] = float(value)
+        usual = getattr(CachePolicy(), name)
+        step = 10.0 ** math.floor(math.log10(usual)) / 10 if usual else 0.01
+        st.number_input(label, float(meta["low"]), float(meta["high"]), step=step, format="%.3g", **common)
+    else:
+        st.session_state[key] = float(value)
+        st.slider(label, float(meta["low"]), float(meta["high"]), step=0.01, **common)

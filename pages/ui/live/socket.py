@@ -1,0 +1,150 @@
+"""The WebSocket beside the pages: about 30 pictures a second out, small control messages in.
+
+A custom route does not pass Streamlit's own origin check, so the checks stand here: same origin, a run id that
+cannot be guessed, a bound on size and rate of messages, and a bound on viewers of one run.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from contextlib import suppress
+from urllib.parse import urlparse
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from streamlit.web.server.server_util import is_url_from_allowed_origins
+
+from e2crf_core.errors import LabError
+from e2crf_core.runs.run import RunHandle
+from pages.ui.common.reference import reference_of
+from pages.ui.common.registry import RUNS
+from pages.ui.live.live_packets import obey, picture
+
+LIVE_ROUTE = "/{base:path}lab/live/{run}"
+FRAME_S = 1 / 30
+IDLE_S = 1.0
+IN_FLIGHT = 3
+MESSAGE_BYTES = 4096
+RATE, BURST = 120.0, 240.0
+VIEWERS = 8
+
+NO_SUCH_RUN, TOO_MANY_VIEWERS, TOO_BIG, TOO_FAST = 4404, 4429, 1009, 1008
+
+_viewers: Counter[str] = Counter()
+
+
+def live_path(run_id: str, base: str = "") -> str:
+    """Address path of a run's socket; `base` is the path that Streamlit is served under, if any."""
+    return "/" + "/".join(filter(None, (base.strip("/"), "lab/live", run_id)))
+
+
+def origin_allowed(origin: str | None, host: str | None) -> bool:
+    """True for a page of this very server, or one that Streamlit itself was told to trust."""
+    if not origin:
+        return False
+    return urlparse(origin).netloc == host or is_url_from_allowed_origins(origin)
+
+
+class Allowance:
+    """Token bucket: `take` is False once messages come faster than `rate` a second for long."""
+
+    def __init__(self, rate: float = RATE, burst: float = BURST) -> None:
+        self._rate, self._burst, self._left = rate, burst, burst
+        self._at = time.monotonic()
+
+    def take(self) -> bool:
+        """Use one message's worth; False when there is none."""
+        now = time.monotonic()
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._at = now
+        self._left -= 1
+        return self._left >= 0
+
+
+class _View:
+    """One connection: where it stands in the run and how many pictures are on their way to it."""
+
+    def __init__(self, start: int) -> None:
+        self.cursor = start
+        self.sent = 0
+        self.shown = 0
+
+
+async def live_socket(websocket: WebSocket) -> None:
+    """Endpoint of `LIVE_ROUTE`; `?from=` is the number of steps the viewer already has."""
+    if not origin_allowed(websocket.headers.get("origin"), websocket.headers.get("host")):
+        await websocket.close(TOO_FAST)
+        return
+    await websocket.accept()
+    handle = RUNS.get(websocket.path_params["run"])
+    if handle is None:
+        await websocket.close(NO_SUCH_RUN, "no such run")
+        return
+    if _viewers[handle.id] >= VIEWERS:
+        await websocket.close(TOO_MANY_VIEWERS, "too many viewers")
+        return
+    start = websocket.query_params.get("from", "0")
+    view = _View(int(start) if start.isdecimal() and len(start) < 8 else 0)
+    _viewers[handle.id] += 1
+    sender = asyncio.create_task(_send(websocket, handle, view))
+    try:
+        await _receive(websocket, handle, view)
+    except (WebSocketDisconnect, RuntimeError):
+        pass
+    finally:
+        sender.cancel()
+        with suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+            await sender
+        _viewers[handle.id] -= 1
+        if not _viewers[handle.id]:
+            del _viewers[handle.id]
+
+
+async def _send(websocket: WebSocket, handle: RunHandle, view: _View) -> None:
+    reference = reference_of(handle.spec.checkpoint)
+    seen: tuple[object, ...] = ()
+    version = -1
+    last = 0.0
+    due = time.monotonic()
+    while True:
+        handle.touch()
+        recorder = handle.recorder
+        count = recorder.count if recorder is not None else 0
+        now = time.monotonic()
+        mark = (handle.status, handle.policy_version, handle.pace, handle.error)
+        news = count != view.cursor or mark != seen or now - last > IDLE_S
+        if news and view.sent - view.shown < IN_FLIGHT:
+            frame, view.cursor = picture(
+                handle, reference, view.cursor, with_policy=handle.policy_version != version
+            )
+            seen, version, last = mark, handle.policy_version, now
+            view.sent += 1
+            await websocket.send_bytes(frame)
+        due = max(due + FRAME_S, time.monotonic())
+        await asyncio.sleep(due - time.monotonic())
+
+
+async def _receive(websocket: WebSocket, handle: RunHandle, view: _View) -> None:
+    allowance = Allowance()
+    while True:
+        text = await websocket.receive_text()
+        if len(text) > MESSAGE_BYTES:
+            await websocket.close(TOO_BIG, "message too big")
+            return
+        if not allowance.take():
+            await websocket.close(TOO_FAST, "too many messages")
+            return
+        try:
+            message = json.loads(text)
+            if not isinstance(message, dict):
+                raise LabError("a message is a JSON object")
+            if message.get("type") == "shown":
+                view.shown = min(view.sent, view.shown + 1)
+            elif message.get("type") == "resync":
+                view.cursor = 0
+            else:
+                obey(handle, message)
+        except json.JSONDecodeError:
+            await websocket.send_text(json.dumps({"error": "a message is a JSON object"}))
+        except LabError as fault:
+            await websocket.send_text(json.dumps({"error": str(fault)}))

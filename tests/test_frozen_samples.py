@@ -1,0 +1,54 @@
+"""Samples of every preset, frozen before the code moved into folders: a change of structure must not change a bit.
+
+`python -m tests.test_frozen_samples` writes them anew, after a change that is meant to alter samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from e2crf_core import PRESETS, CachePolicy, Sampler, load_checkpoint
+
+FROZEN = Path(__file__).parent / "golden" / "samples" / "presets.npz"
+CASES = [(data, preset, seed) for data in ("ecg", "wind") for preset in PRESETS for seed in (0, 1)]
+MACHINE = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def sample(data: str, preset: str, seed: int) -> np.ndarray:
+    """Two series (2, N, M) in data units, on one thread."""
+    plan = {"solver": "dpmpp_2m", "grid": "profile", "steps": 40} if preset == "multistep" else {"steps": 60}
+    model = load_checkpoint(data, "cpu")
+    return Sampler(model, CachePolicy.preset(preset), **plan).sample(2, seed).series
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads in their last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("data", "preset", "seed"), CASES)
+def test_samples_are_those_that_were_frozen(data, preset, seed):
+    with np.load(FROZEN) as frozen:
+        expected, machine = frozen[f"{data}-{preset}-{seed}"], str(frozen["machine"])
+    series = sample(data, preset, seed)
+    if machine == MACHINE:
+        np.testing.assert_array_equal(series, expected)
+    else:
+        # Another processor or torch rounds differently; drift events of `paper` may then fall elsewhere.
+        scale = expected.std()
+        assert np.abs(series - expected).max() < (1e-3 if preset != "paper" else 0.5) * scale
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    arrays = {"-".join(map(str, case)): sample(*case) for case in CASES}
+    np.savez_compressed(FROZEN, machine=np.array(MACHINE), **arrays)
