@@ -21,7 +21,7 @@ from e2crf_core.evaluation.evaluate import machine
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
 from e2crf_core.network.forward import plain_forward, selective_forward
 from e2crf_core.network.kvcache import KVCache
-from e2crf_core.sampling.sampler import synchronise
+from e2crf_core.sampling.sampler import synchronize
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.03)
 HERE = Path(__file__).resolve().parent
@@ -75,12 +75,12 @@ def measure(model: ScoreModel, batch: int, rounds: int) -> dict[str, dict[str, f
         for call in calls.values():
             call()
         for turn in range(rounds):
-            # Backwards every second time: what runs first in a round must not be favoured.
+            # Backwards every second time: what runs first in a round must not be favored.
             for name in list(calls)[:: 1 if turn % 2 == 0 else -1]:
-                synchronise(model.device)
+                synchronize(model.device)
                 begin = time.perf_counter()
                 calls[name]()
-                synchronise(model.device)
+                synchronize(model.device)
                 seconds[name].append(time.perf_counter() - begin)
     plain = np.array(seconds["plain"])
     result = {}

@@ -1,4 +1,4 @@
-"""How an evaluation scales with local Ray workers, one maths thread for each process.
+"""How an evaluation scales with local Ray workers, one math thread for each process.
 
     python -m benchmarks.ray_scaling
 

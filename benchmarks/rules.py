@@ -80,7 +80,7 @@ def pilot_outputs(
 
 
 def pilot(model: ScoreModel, *, steps: int, solver: str, grid: str, num: int = 16) -> Pilot:
-    """Run `num` uncached samples and difference F between steps, smoothed over neighbouring steps."""
+    """Run `num` uncached samples and difference F between steps, smoothed over neighboring steps."""
     problem, outputs = pilot_outputs(model, steps=steps, solver=solver, grid=grid, num=num)
     levels = np.array(problem.levels)
     # Over a single fine step injected noise would dominate: look as far ahead as a cache would hold.

@@ -32,7 +32,7 @@ from e2crf_core.evaluation.evaluate import (
     read_shard,
     run_shards,
     shard_path,
-    summarise,
+    summarize,
 )
 from e2crf_core.evaluation.report import to_json, write_results
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
@@ -55,7 +55,7 @@ def errors(task: Task, e: Evaluation, out: Path) -> dict[str, list[float]]:
     names = [config.name for config in task.configs]
 
     def series(name: str, repeat: int) -> np.ndarray:
-        return task.dataset.standardise(read_shard(shard_path(out, names.index(name), repeat)).series)
+        return task.dataset.standardize(read_shard(shard_path(out, names.index(name), repeat)).series)
 
     truth = [series(CONVERGED, repeat) for repeat in range(task.repeats)]
     return {
@@ -112,7 +112,7 @@ def verdict(e: Evaluation, seconds: dict[str, list[float]], target: str) -> dict
 def study(task: Task, out: Path) -> dict[str, Any]:
     """Run what is missing and read it: `to_json` of the evaluation, and what this study adds."""
     run_shards(task, out, ProgressLine(f"{task.model.name}, seconds"))
-    e = summarise(task, out, ProgressLine("measuring"))
+    e = summarize(task, out, ProgressLine("measuring"))
     write_results(e, out)
     seconds = {
         config.name: [read_shard(shard_path(out, index, r)).seconds for r in range(task.repeats)]

@@ -202,7 +202,7 @@ def measure(model: ScoreModel, calls: int, num: int, seed: int) -> list[dict[str
     data = load_dataset(model.dataset)
 
     def series(sampler: Sampler) -> np.ndarray:
-        return data.standardise(sampler.sample(num, seed).series)
+        return data.standardize(sampler.sample(num, seed).series)
 
     twin = series(Sampler(model, **plan_of(calls), batch=num, cached=False))
     fewer = series(Sampler(model, **plan_of(calls - 2), batch=num, cached=False))

@@ -23,7 +23,7 @@ from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import band_edges
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.evaluate import PRIMARY, Config, Evaluation, Row, Task, run_shards, summarise
+from e2crf_core.evaluation.evaluate import PRIMARY, Config, Evaluation, Row, Task, run_shards, summarize
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
 from e2crf_core.progress import ProgressLine
 from e2crf_core.report.charts import Curve, as_html, curves_chart, plotly_script
@@ -363,7 +363,7 @@ def main() -> None:
             )
             folder = arguments.work / f"{model.name}-{'quick' if quick else 'full'}"
             run_shards(task, folder, ProgressLine(f"{model.name}, seconds"))
-            evaluations[model.name] = summarise(task, folder, ProgressLine("measuring"))
+            evaluations[model.name] = summarize(task, folder, ProgressLine("measuring"))
     except LabError as fault:
         raise SystemExit(f"error: {fault}") from None
     if not evaluations:

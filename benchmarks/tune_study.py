@@ -72,7 +72,7 @@ def compare(options: argparse.Namespace, balanced: Setting, rivals: list[Setting
     """Rivals beside `balanced` on fresh seeds: time of a sample, and the change of the distance to held-out data."""
     model = load_checkpoint(options.checkpoint)
     data = load_dataset(model.dataset)
-    held, blocks = data.standardise(data.x[data.heldout]), heldout_blocks(data)
+    held, blocks = data.standardize(data.x[data.heldout]), heldout_blocks(data)
     metric = sliced_wasserstein_metric(directions=500)
     samplers = [setting.sampler(model, options.batch) for setting in (balanced, *rivals)]
     series: list[list[np.ndarray]] = [[] for _ in samplers]
@@ -82,7 +82,7 @@ def compare(options: argparse.Namespace, balanced: Setting, rivals: list[Setting
     for first in range(0, options.fresh, options.batch):
         for index in np.roll(np.arange(len(samplers)), first // options.batch):
             part = draw(samplers[index], options.batch, 90_001, first)
-            series[index].append(data.standardise(part.series))
+            series[index].append(data.standardize(part.series))
             seconds[index].append(part.seconds / options.batch)
     base = np.concatenate(series[0])
     rows = [

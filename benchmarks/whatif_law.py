@@ -74,7 +74,7 @@ def digest(policy: CachePolicy) -> str:
     return hashlib.sha256(policy.to_json().encode()).hexdigest()[:12]
 
 
-def centre(kept: Kept, rule: CachePolicy) -> float:
+def center(kept: Kept, rule: CachePolicy) -> float:
     """The threshold that is predicted to compute AIM of the tokens, to three figures."""
     archive = kept.record(rule if rule.trigger == "gain" else SCHEDULE)
     seen = trace(archive, kept.model)
@@ -122,7 +122,7 @@ def measure(name: str, steps: int, seeds: tuple[int, ...]) -> list[dict[str, Any
             policy = SCHEDULE.replace(tau=SCHEDULE.tau * factor)
             rows.append(row(schedule, clocked, "log_snr", policy, kept.record(policy)))
         for rule, base in RULES.items():
-            tau = centre(kept, base)
+            tau = center(kept, base)
             policies = [base.replace(tau=float(f"{tau * factor:.3g}")) for factor in FACTORS]
             archives = [kept.record(policy) for policy in policies]
             for i, archive in enumerate(archives):

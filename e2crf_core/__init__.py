@@ -2,7 +2,7 @@
 
 import os
 
-# Threads of the maths library that spin while they wait starve each other as soon as anything else wants a core
+# Threads of the math library that spin while they wait starve each other as soon as anything else wants a core
 # (a browser, a second run): steps of 2 ms were measured to take 400 ms. Read once, when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -105,7 +105,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     return float(values.mean()), float(low), float(high)
 
 
-def standardised(run: RunHandle) -> np.ndarray:
+def standardized(run: RunHandle) -> np.ndarray:
     """Samples (B, N, M) of a finished run as the network sees them."""
     assert run.result is not None and run.model is not None
     return (run.result.samples - run.model.mean) / run.model.std
@@ -113,13 +113,13 @@ def standardised(run: RunHandle) -> np.ndarray:
 
 def summary(job: Job, reference: Reference) -> pd.DataFrame:
     """Cost and quality of every variant with intervals."""
-    held = reference.dataset.standardise(reference.dataset.x[reference.dataset.heldout])
+    held = reference.dataset.standardize(reference.dataset.x[reference.dataset.heldout])
     metric = sliced_wasserstein_metric(directions=200)
-    first = standardised(job.runs[0])
+    first = standardized(job.runs[0])
     rows: list[dict[str, Any]] = []
     for variant, run in zip(job.variants, job.runs, strict=True):
         assert run.result is not None and run.recorder is not None
-        samples = standardised(run)
+        samples = standardized(run)
         seconds, low, high = (v * run.spec.steps for v in interval(run.recorder.column("seconds")))
         l2, l2_low, l2_high = interval(relative_l2_per_sample(samples, first))
         sw = measure(samples, held, metric, resamples=60, floor_repeats=8)
@@ -178,7 +178,7 @@ def progress(job: Job) -> None:
 
 def pictures(job: Job, reference: Reference) -> None:
     """All charts of a finished comparison."""
-    colours = palette()
+    colors = palette()
     data = reference.dataset
     count = job.specs[0].num
     left, right = st.columns(2)
@@ -189,7 +189,7 @@ def pictures(job: Job, reference: Reference) -> None:
     if len(data.channels) > 1:
         channel = list(data.channels).index(right.selectbox("Channel", data.channels, key="compare.channel"))
     axis = time_axis(data)
-    named = list(zip(job.variants, job.runs, colours[: len(job.runs)], strict=True))
+    named = list(zip(job.variants, job.runs, colors[: len(job.runs)], strict=True))
 
     def series(run: RunHandle) -> np.ndarray:
         assert run.result is not None
@@ -200,7 +200,7 @@ def pictures(job: Job, reference: Reference) -> None:
     unit = data.units[channel]
     value = data.channels[channel] + (f" ({unit})" if unit else "")
     upper = [Line(v.name, x, series(run), c) for v, run, c in named]
-    lower = [Line(line.name, x, line.y - first, line.colour) for line in upper[1:]]
+    lower = [Line(line.name, x, line.y - first, line.color) for line in upper[1:]]
     one, two = st.columns(2)
     with one:
         st.markdown("##### Samples, and their difference to row 1")
@@ -212,9 +212,9 @@ def pictures(job: Job, reference: Reference) -> None:
         scale = data.std[channel]
         spectra = [np.fft.rfft((line.y - data.mean[channel]) / scale, norm="ortho") for line in upper]
         k = np.arange(len(spectra[0]))
-        above = [Line(line.name, k, np.abs(s), line.colour) for line, s in zip(upper, spectra, strict=True)]
+        above = [Line(line.name, k, np.abs(s), line.color) for line, s in zip(upper, spectra, strict=True)]
         below = [
-            Line(line.name, k, np.abs(s - spectra[0]), line.colour)
+            Line(line.name, k, np.abs(s - spectra[0]), line.color)
             for line, s in zip(upper[1:], spectra[1:], strict=True)
         ]
         titles = ("|X_k|", "|difference|")
@@ -263,7 +263,7 @@ def pictures(job: Job, reference: Reference) -> None:
                 table.insert(0, "step", np.arange(len(share)) + 1)
                 table.insert(0, "variant", variant.name)
                 parts.append(table)
-        figure = decisions_chart(panels, ("rgba(128,128,128,.15)", colours[0]))
+        figure = decisions_chart(panels, ("rgba(128,128,128,.15)", colors[0]))
         chart(figure, "decisions", pd.concat(parts, ignore_index=True))
 
 
@@ -376,7 +376,7 @@ def results(job: Job, reference: Reference) -> None:
                 query_params={"run": archive_name(run)},
             )
     learned_panel(
-        key, [v.name for v in job.variants], [standardised(run) for run in job.runs], reference.dataset
+        key, [v.name for v in job.variants], [standardized(run) for run in job.runs], reference.dataset
     )
     pictures(job, reference)
 

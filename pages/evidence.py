@@ -104,7 +104,7 @@ def choice(
 
 
 def leading(studies: Sequence[ev.Study], budget: ev.Budget) -> list[str]:
-    """Families worth a colour at first: the best of each kind on any of the data sets."""
+    """Families worth a color at first: the best of each kind on any of the data sets."""
     found = [ev.best_at(study, budget, kind) for kind in ev.KINDS for study in studies]
     return list(dict.fromkeys(best.family for best in found if best is not None))[:8]
 
@@ -169,7 +169,7 @@ def triggers_view() -> None:
         "Highlighted families (trigger, predictor)",
         families,
         key="families",
-        help="At first the best of each kind at the chosen work, on any data set. The others are drawn in grey; "
+        help="At first the best of each kind at the chosen work, on any data set. The others are drawn in gray; "
         "hover for their names.",
     )
     note("families", ";".join(highlighted), ";".join(default))

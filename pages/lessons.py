@@ -163,9 +163,9 @@ def feedback_lesson(text: Text) -> None:
     runs: list[Feedback] | None = measured(text, name) if name is not None else None
     if not runs:
         return
-    colours = palette()
-    above = [Line(r.name, r.log_snr, r.error.clip(1e-4), colours[i]) for i, r in enumerate(runs)]
-    below = [Line(r.name, r.log_snr, np.cumsum(r.share), colours[i]) for i, r in enumerate(runs)]
+    colors = palette()
+    above = [Line(r.name, r.log_snr, r.error.clip(1e-4), colors[i]) for i, r in enumerate(runs)]
+    below = [Line(r.name, r.log_snr, np.cumsum(r.share), colors[i]) for i, r in enumerate(runs)]
     figure = pair_chart(
         above,
         below,
@@ -224,10 +224,10 @@ def fewer_lesson(text: Text) -> None:
         y_title="sliced Wasserstein to held-out series",
         floor=floor,
     )
-    colours = palette()
+    colors = palette()
     for trace in figure.data:
         if trace.name in {way.family for way in ways}:
-            trace.marker.color = colours[list(dict.fromkeys(way.family for way in ways)).index(trace.name)]
+            trace.marker.color = colors[list(dict.fromkeys(way.family for way in ways)).index(trace.name)]
             trace.marker.line = {}
     figure.update_layout(template=None)
     rows = [
@@ -253,14 +253,14 @@ def meeting_chart(model: ScoreModel, meeting: Sequence[Meeting]) -> None:
         "the same fine grid comes to that solver: the more calls, the closer. What remains is that the cache "
         "continues F and the solver continues D, and the error of the fine Euler steps themselves."
     )
-    calls, colours = np.array([m.calls for m in meeting]), palette()
+    calls, colors = np.array([m.calls for m in meeting]), palette()
     names = {
         "held": "F held over a fine Euler grid",
         "continued": "F continued over a fine Euler grid",
         "first_order": "first-order solver, no cache",
     }
     lines = [
-        Line(what, calls, np.array([getattr(m, name) for m in meeting]), colours[i])
+        Line(what, calls, np.array([getattr(m, name) for m in meeting]), colors[i])
         for i, (name, what) in enumerate(names.items())
     ]
     figure = line_chart(

@@ -271,7 +271,7 @@ GUIDE = """
 - **Sample in time**: the noisy series (thin) and what the network now takes it for (thick), before real ones (faint).
 - **Spectrum**: how strong each frequency is. Frequencies up to the cutoff **K**, the shaded part, are computed anew
   at every step.
-- **Decisions**: a column for each step, a row for each frequency. Grey is reused; a colour says why it was computed.
+- **Decisions**: a column for each step, a row for each frequency. Gray is reused; a color says why it was computed.
   Move the pointer over it, or focus it and use the arrow keys, to read single decisions.
 - **Event score eₖ**: what the trigger makes of each frequency at this step. Above the threshold **τ** it is computed.
 - **Event intensity r**: how much the network's features changed since the step before. Below **τ safe** a step may

@@ -148,14 +148,14 @@ def samples_panel(name: str, card: dict[str, Any]) -> None:
     except LabError as fault:
         st.error(str(fault))
         return
-    colours = palette()
-    panels = [("Generated", made[:, :, channel], colours[0])]
+    colors = palette()
+    panels = [("Generated", made[:, :, channel], colors[0])]
     time: dict[str, Any] = {"step": 1.0, "title": "time (steps)"}
     unit = ""
     if data is not None:
         rng = np.random.default_rng(seed)
         pick = rng.choice(data.heldout, size=min(COUNT, len(data.heldout)), replace=False)
-        panels.insert(0, ("Real, held out", data.x[np.sort(pick), :, channel], colours[1]))
+        panels.insert(0, ("Real, held out", data.x[np.sort(pick), :, channel], colors[1]))
         time, unit = time_axis(data), data.units[channel]
     st.plotly_chart(
         series_grid(panels, step=time["step"], x_title=time["title"], y_title=unit or "value", height=460),
@@ -277,7 +277,7 @@ def import_view() -> None:
     """A FourierDiffusion checkpoint becomes one of ours, without running anything that is in it."""
     st.markdown(
         "A Lightning checkpoint of the FourierDiffusion library (a transformer score model), and an NPZ file with the "
-        "`mean` and `std` of shape (steps, channels) that its data were standardised with. The checkpoint is read "
+        "`mean` and `std` of shape (steps, channels) that its data were standardized with. The checkpoint is read "
         "without unpickling code: anything in it but tensors and the library's noise scheduler is refused by name."
     )
     left, right = st.columns(2, gap="large")

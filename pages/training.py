@@ -247,9 +247,9 @@ def learning(name: str, data_name: str) -> None:
         )
     count = len(drawn[steps[0]])
     real = data.heldout[np.linspace(0, len(data.heldout) - 1, count).astype(int)]
-    colours, time = palette(), time_axis(data)
-    rows = [("Real, held out", data.x[real, :, channel], colours[7])]
-    rows += [(f"Step {step:,}", drawn[step][:, :, channel], colours[0]) for step in shown]
+    colors, time = palette(), time_axis(data)
+    rows = [("Real, held out", data.x[real, :, channel], colors[7])]
+    rows += [(f"Step {step:,}", drawn[step][:, :, channel], colors[0]) for step in shown]
     st.plotly_chart(
         stages_chart(rows, step=time["step"], x_title=time["title"], y_title=data.units[channel]),
         key=f"learning.{name}",

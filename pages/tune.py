@@ -316,7 +316,7 @@ def trials(name: str, shown: int | None, cost: str, quality: str) -> None:
     if len(record.points) > 1:
         st.markdown(
             "##### Parameters side by side",
-            help="A line is a finished setting; on the right its cost and quality, better towards the bottom.",
+            help="A line is a finished setting; on the right its cost and quality, better toward the bottom.",
         )
         tune_board(
             key="tune.parallel",

@@ -73,13 +73,13 @@ BAD = {
     "device": (["--device", "abacus"], "abacus"),
     "unknown preset": (["--policy", "turbo"], "turbo"),
     "missing policy file": (["--policy", "missing.json"], "missing.json"),
-    "wrong fields": (["--policy", "WRONG"], "colour"),
+    "wrong fields": (["--policy", "WRONG"], "color"),
     "solver": (["--solver", "magic"], "magic"),
     "grid": (["--grid", "magic"], "magic"),
     "batch": (["--batch", "0"], "batch 0"),
     "seed": (["--seed", "-5"], "seed -5"),
     "text for a number": (["--num", "many"], "many"),
-    "unknown option": (["--colour", "red"], "--colour"),
+    "unknown option": (["--color", "red"], "--color"),
     "folder missing": (["--out", "no/such/folder/x.npz"], "no/such/folder"),
 }
 
@@ -89,7 +89,7 @@ def test_bad_input_ends_in_one_line_and_leaves_nothing(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "wrong.json").write_text('{"schema": 1, "colour": "red", "tau": -1}')
+    (tmp_path / "wrong.json").write_text('{"schema": 1, "color": "red", "tau": -1}')
     options, named = BAD[case]
     options = ["wrong.json" if o == "WRONG" else o for o in options]
     code, printed, said = run(capsys, *SAMPLE, "--out", "out.npz", *options)

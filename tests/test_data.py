@@ -45,12 +45,12 @@ def test_enough_is_held_out_to_judge_by(dataset):
     assert len(dataset.train) > 3 * len(dataset.heldout)
 
 
-def test_standardisation_is_of_the_training_windows_and_inverts(dataset):
-    z = dataset.standardise(dataset.x)
+def test_standardization_is_of_the_training_windows_and_inverts(dataset):
+    z = dataset.standardize(dataset.x)
     train = z[dataset.train].astype(np.float64)
     np.testing.assert_allclose(train.mean((0, 1)), 0, atol=1e-3)
     np.testing.assert_allclose(train.std((0, 1)), 1, atol=1e-3)
-    np.testing.assert_allclose(dataset.unstandardise(z), dataset.x, atol=2e-5 * np.abs(dataset.x).max())
+    np.testing.assert_allclose(dataset.unstandardize(z), dataset.x, atol=2e-5 * np.abs(dataset.x).max())
 
 
 def test_card_numbers_are_those_of_the_array(dataset):

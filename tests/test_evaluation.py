@@ -63,7 +63,7 @@ class TestConfigurations:
     def test_every_fault_is_listed(self) -> None:
         table = [
             {**TABLE[0], "solver": "rk4", "stepz": 3},
-            {**TABLE[0], "policy": {"trigger": "log_snr", "tau": -1, "colour": "red"}},
+            {**TABLE[0], "policy": {"trigger": "log_snr", "tau": -1, "color": "red"}},
             {**TABLE[0], "name": "a", "steps": 12.5},
             {**TABLE[0], "name": "b", "policy": "quick"},
             {"name": "c", "solver": "heun", "grid": "linear", "steps": 10, "policy": None},
@@ -79,7 +79,7 @@ class TestConfigurations:
             "entry 1: unknown key 'stepz'",
             "entry 1: unknown solver 'rk4'",
             "entry 2: policy: tau",
-            "entry 2: policy: unknown field 'colour'",
+            "entry 2: policy: unknown field 'color'",
             "entry 3: solver and grid must be texts, and steps a whole number",
             "entry 4: policy 'quick' is no preset",
             "entry 5: steps 10: heun",
@@ -186,7 +186,7 @@ class TestRuns:
         shard = tmp_path / "out" / "shards" / "001-r000.npz"
         shard.write_bytes(shard.read_bytes()[:200])
         with pytest.raises(LabError, match=r"001-r000\.npz is damaged"):
-            ev.summarise(task, tmp_path / "out")
+            ev.summarize(task, tmp_path / "out")
 
     def test_few_seeds_are_said_to_be_few(self, task: ev.Task, tmp_path: Path) -> None:
         one = ev.evaluate(
@@ -368,7 +368,7 @@ class TestLearnedScores:
         few = np.full(len(data.split), 2, dtype=data.split.dtype)
         few[data.train[:48]], few[data.heldout[:40]] = 0, 1
         two = replace(task, dataset=replace(data, split=few), configs=task.configs[:2])
-        scored = ev.summarise(two, finished[0], learned=lambda done, total: shares.append((done, total)))
+        scored = ev.summarize(two, finished[0], learned=lambda done, total: shares.append((done, total)))
         names = set(scored.titles) - set(finished[1].titles)
         assert names == {"discriminative_score", "predictive_score", "context_fid"} == set(NAMES)
         done = [one for one, _ in shares]
@@ -391,7 +391,7 @@ class TestLearnedScores:
 
     def test_can_be_cancelled(self, task: ev.Task) -> None:
         data = task.dataset
-        held, train = (data.standardise(data.x[part][:16]) for part in (data.heldout, data.train))
+        held, train = (data.standardize(data.x[part][:16]) for part in (data.heldout, data.train))
         with pytest.raises(Cancelled):
             learned_scores([[held]], held, train, cancelled=lambda: True)
 

@@ -70,8 +70,8 @@ class TestMixture:
 
     def test_denoiser_ends_at_the_mean_and_at_the_data(self):
         z = MIXTURE.sample(4, 3)
-        centre = np.einsum("j,j...->...", MIXTURE.weights, MIXTURE.means)
-        np.testing.assert_allclose(MIXTURE.denoise(z, 1e-9, 1.0), np.broadcast_to(centre, z.shape), atol=1e-6)
+        center = np.einsum("j,j...->...", MIXTURE.weights, MIXTURE.means)
+        np.testing.assert_allclose(MIXTURE.denoise(z, 1e-9, 1.0), np.broadcast_to(center, z.shape), atol=1e-6)
         np.testing.assert_allclose(MIXTURE.denoise(z, 1.0, 1e-6), z, atol=1e-5)
 
     def test_far_away_it_stays_finite(self):

@@ -236,7 +236,7 @@ def test_heldout_windows_of_an_import_overlap_no_training_window(tmp_path):
     day = data.start.astype("datetime64[D]").astype(int)
     distance = np.abs(day[data.heldout, None] - day[data.train])
     assert len(data.heldout) > 20 and distance.min() >= 40 / 5 * 7 - 2
-    assert data.card["standardisation"]["mean"] == pytest.approx(data.mean.tolist(), rel=1e-5)
+    assert data.card["standardization"]["mean"] == pytest.approx(data.mean.tolist(), rel=1e-5)
 
 
 def test_rows_out_of_order_are_sorted_by_time(tmp_path):

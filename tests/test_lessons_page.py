@@ -62,7 +62,7 @@ def test_series_lessons_send_real_windows_and_the_variance_of_their_tokens():
     data = load_dataset("wind")
     assert (head["N"], head["M"], head["n"]) == (*data.x.shape[1:], data.length // 2 + 1)
     np.testing.assert_array_equal(arrays["fan"][0], data.x[data.train[0]])
-    # White noise of variance 1 and standardised series have the same energy in all.
+    # White noise of variance 1 and standardized series have the same energy in all.
     assert arrays["v"].sum() == pytest.approx(data.length / 2, rel=0.25)
 
 

@@ -215,8 +215,8 @@ def test_autocorrelation_equals_its_definition():
     a, b = series(1, length=10), series(2, length=10, count=19)
 
     def by_definition(x):
-        centred = x - x.mean((0, 1))
-        c = np.array([(centred[:, : 10 - k] * centred[:, k:]).sum((0, 1)) for k in range(6)])
+        centered = x - x.mean((0, 1))
+        c = np.array([(centered[:, : 10 - k] * centered[:, k:]).sum((0, 1)) for k in range(6)])
         return c / c[0]
 
     expected = np.sqrt(np.mean((by_definition(a) - by_definition(b))[1:] ** 2))

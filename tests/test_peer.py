@@ -244,7 +244,9 @@ def change(tmp_path, edit):
         for member in written.infolist():
             data = written.read(member)
             if member.filename.endswith("data.pkl"):
-                data = data.replace(b"ce2crf_core.models.fourierdiffusion\nVPScheduler", b"cfdiff.schedulers.sde\nVPScheduler")
+                data = data.replace(
+                    b"ce2crf_core.models.fourierdiffusion\nVPScheduler", b"cfdiff.schedulers.sde\nVPScheduler"
+                )
             out.writestr(member.filename, data)
     return path
 
@@ -288,7 +290,7 @@ def test_rows_of_the_position_table_are_shortened_as_the_library_does_at_look_up
         ({"mean": np.zeros((144, 4)), "std": -np.ones((144, 4))}, "negative"),
     ],
 )
-def test_a_standardisation_that_does_not_fit_is_refused(tmp_path, stats, word):
+def test_a_standardization_that_does_not_fit_is_refused(tmp_path, stats, word):
     np.savez(tmp_path / "stats.npz", **stats)
     with pytest.raises(LabError, match=word):
         import_fourierdiffusion(CHECKPOINT, tmp_path / "stats.npz", tmp_path / "out")

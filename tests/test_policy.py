@@ -48,12 +48,12 @@ def test_presets_round_trip_and_unknown_ones_are_refused() -> None:
 
 def test_all_faults_are_listed_at_once() -> None:
     text = json.dumps(
-        {"schema": 1, "trigger": "magic", "tau": -3, "k_low": 1.5, "colour": "red", "alpha": "x"}
+        {"schema": 1, "trigger": "magic", "tau": -3, "k_low": 1.5, "color": "red", "alpha": "x"}
     )
     with pytest.raises(PolicyError) as caught:
         CachePolicy.from_json(text)
     assert len(caught.value.faults) == 5
-    for word in ("magic", "tau", "k_low", "colour", "alpha"):
+    for word in ("magic", "tau", "k_low", "color", "alpha"):
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -84,8 +84,8 @@ def test_bad_policies_are_refused_in_one_line(text: str) -> None:
 
 
 def test_replace_refuses_unknown_fields() -> None:
-    with pytest.raises(PolicyError, match="colour"):
-        PRESETS["fast"].replace(colour="red")
+    with pytest.raises(PolicyError, match="color"):
+        PRESETS["fast"].replace(color="red")
 
 
 def test_every_field_describes_itself() -> None:

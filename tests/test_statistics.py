@@ -52,7 +52,7 @@ class TestInterval:
         a, b = gaussian(1, 40), gaussian(2, 90)
         replicates = SLICED.values(a, b, st.resample_picks(40, 90, resamples=60, seed=0))
         value = SLICED(a, b)
-        low, high = st.centred_interval(value, replicates)
+        low, high = st.centered_interval(value, replicates)
         assert np.quantile(replicates, 0.025) > value
         assert low < value < high
 
@@ -64,7 +64,7 @@ class TestInterval:
         assert width[1] < width[0] / 2
 
     def test_is_wider_where_the_held_out_series_come_in_copies(self):
-        """Ten windows of one event are one observation: labelled as blocks, the interval says so."""
+        """Ten windows of one event are one observation: labeled as blocks, the interval says so."""
         once = gaussian(2, 12, shift=0.5)
         b = np.repeat(once, 10, axis=0) + 0.01 * gaussian(3, 120)
         blocks = np.repeat(np.arange(12), 10)

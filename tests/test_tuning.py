@@ -26,7 +26,7 @@ from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.sampling.sampler import Sampler
-from e2crf_core.tuning.advice import dominating, importance, inert_fields, neighbours, pick, scaled, warn
+from e2crf_core.tuning.advice import dominating, importance, inert_fields, neighbors, pick, scaled, warn
 from e2crf_core.tuning.space import (
     FIELDS,
     NONE,
@@ -475,7 +475,7 @@ def test_a_cliff_next_to_the_point_is_measured(tmp_path: Path) -> None:
     bench = study(tmp_path).bench
     setting = Setting("ddim", "linear", 10, CachePolicy(trigger="fixed", refresh_every=4))
     near_point = Point(0, "search", setting, measure(bench, setting)[0], True)
-    beside = neighbours(bench, near_point)
+    beside = neighbors(bench, near_point)
     assert [b.factor for b in beside] == [0.8, 1.2]
     worst = max(beside, key=lambda b: abs(b.change))
     steep = replace(worst, change=0.5 * near_point.last.quality, low=0.1, high=1.0)

@@ -26,7 +26,7 @@ class StepEvent:
     cost, `flops_full` what it costs without a cache; `seconds` its compute time. `tau` is the threshold in
     force for `e` (n,), the event scores; `r` the event intensity (E4). `reasons` (n,) and `batch_reasons`
     (B, n) hold Reason codes; `drift` (n,) is |c_in z - u|² since each token's last recompute, `age` (n,) the
-    steps since. `spectrum` (n, M) is |X_k| of the noisy state in standardised units; `x0` (N, M), the present
+    steps since. `spectrum` (n, M) is |X_k| of the noisy state in standardized units; `x0` (N, M), the present
     denoised estimate, and `series` (N, M), the noisy state, are in data units.
     """
 

@@ -74,7 +74,7 @@ def learn(
 
     feature_rows = fresh
     if known and policy.correct and policy.trigger == "paper":
-        # Published: a probed token's kept feature moves towards the fresh one by the gain alpha only.
+        # Published: a probed token's kept feature moves toward the fresh one by the gain alpha only.
         code = reasons.expand(len(state.z), model.n).to(fresh.device)
         probed = chosen.take(code[..., None])[:, 0] == int(Reason.PROBE)
         partly = kept + alpha.to(fresh)[chosen.sample, None] * rho

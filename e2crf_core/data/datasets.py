@@ -1,4 +1,4 @@
-"""Data sets: windows of real series with their channels, units, licence and an honest train / held-out split."""
+"""Data sets: windows of real series with their channels, units, license and an honest train / held-out split."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class Dataset:
         """(M,) standard deviation of the training windows, floored so that a constant channel divides safely."""
         return np.maximum(self._moments[1], 1e-6).astype(np.float32)
 
-    def standardise(self, x: np.ndarray) -> np.ndarray:
+    def standardize(self, x: np.ndarray) -> np.ndarray:
         """Data units -> zero mean and unit variance per channel."""
         return ((x - self.mean) / self.std).astype(np.float32)
 
-    def unstandardise(self, x: np.ndarray) -> np.ndarray:
-        """Inverse of `standardise`."""
+    def unstandardize(self, x: np.ndarray) -> np.ndarray:
+        """Inverse of `standardize`."""
         return (x * self.std + self.mean).astype(np.float32)
 
     @cached_property

@@ -502,7 +502,7 @@ def import_file(
                  "filled_cells": filled, "dropped_windows": windows.dropped},
         "split": {"text": "contiguous stretches of time are held out; windows on the border are left out",
                   **counts},
-        "standardisation": {"mean": mean.tolist(), "std": std.tolist()},
+        "standardization": {"mean": mean.tolist(), "std": std.tolist()},
         "notes": notes,
     }  # fmt: skip
     arrays = {

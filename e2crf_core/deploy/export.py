@@ -27,7 +27,7 @@ from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.predictors import reused_output
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.diffusion.spectral import detokenise
+from e2crf_core.diffusion.spectral import detokenize
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npz
 from e2crf_core.network.forward import plain_forward
@@ -280,7 +280,7 @@ class ExportedSampler:
             if t["sigma"][i]:
                 z = z + t["sigma"][i] * noise.at(i).numpy()
             z, before = z.astype(np.float32), denoised
-        series = detokenise(z, self.about["length"])
+        series = detokenize(z, self.about["length"])
         return (series * t["std"] + t["mean"]).astype(np.float32)
 
 
@@ -311,7 +311,7 @@ def _network(folder: Path, runtime: str) -> Callable[[np.ndarray, np.ndarray], n
 def verify(folder: Path, sampler: Sampler, runtime: str, *, num: int = 3, seed: int = 11) -> dict[str, float]:
     """Largest differences from eager: of the network on noise at three levels, and of whole runs.
 
-    Both in the units of standardised data.
+    Both in the units of standardized data.
     """
     model, exported = sampler.model, ExportedSampler(folder, runtime)
     graph = ScoreGraph(model.network)

@@ -334,8 +334,8 @@ def _distances(
         data = load_dataset(model.dataset)
     except LabError:
         return None, None
-    held, train = (data.standardise(data.x[i]) for i in (data.heldout, data.train))
-    a, b = data.standardise(series), data.standardise(twin)
+    held, train = (data.standardize(data.x[i]) for i in (data.heldout, data.train))
+    a, b = data.standardize(series), data.standardize(twin)
     metric, blocks = sliced_wasserstein_metric(directions=DIRECTIONS), heldout_blocks(data)
     distance = measure_distance(
         a, held, metric, train=train, resamples=RESAMPLES, floor_repeats=10, blocks=blocks

@@ -117,14 +117,14 @@ def plan_law(
 
     `mean`, `variance` (*shape) are those of the data; `start` (*shape) is the variance of the first state
     about a * mean, that of the noised data if left out. The difference to the data's own law is the solver's
-    discretisation error, free of sampling noise. Noise is independent from row to row.
+    discretization error, free of sampling noise. Noise is independent from row to row.
     """
     a, s = schedule.a(plan.rows[0].t), schedule.s(plan.rows[0].t)
     # Carried along, in this order: the state, the kept state, the last denoised value.
     moments = np.zeros((3, 3, *np.shape(variance)))
     moments[0, 0] = a * a * variance + s * s if start is None else start
-    centre = np.zeros((3, *np.shape(mean)))
-    centre[0] = a * mean
+    center = np.zeros((3, *np.shape(mean)))
+    center[0] = a * mean
     for row in plan.rows:
         a, s = schedule.a(row.t), schedule.s(row.t)
         gain = a * variance / (a * a * variance + s * s)
@@ -134,9 +134,9 @@ def plan_law(
         state = state + row.now * np.array([gain, zero, zero]) + row.before * np.array([zero, zero, one])
         move = np.stack([state, kept, np.array([gain, zero, zero])])
         offset = mean - gain * a * mean
-        centre = np.einsum("ij...,j...->i...", move, centre)
-        centre[0] += row.now * offset
-        centre[2] += offset
+        center = np.einsum("ij...,j...->i...", move, center)
+        center[0] += row.now * offset
+        center[2] += offset
         moments = np.einsum("ij...,jk...,lk...->il...", move, moments, move)
         moments[0, 0] += row.sigma**2
-    return centre[0], moments[0, 0]
+    return center[0], moments[0, 0]

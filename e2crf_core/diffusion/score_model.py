@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from e2crf_core.diffusion.schedules import VP, Schedule
-from e2crf_core.diffusion.spectral import coordinate_mask, detokenise, magnitudes, tokenise
+from e2crf_core.diffusion.spectral import coordinate_mask, detokenize, magnitudes, tokenize
 
 VARIANCE_FLOOR = 1e-6
 
@@ -55,7 +55,7 @@ class Profile:
 class ScoreModel:
     """A trained network with all that is needed to sample series in data units from it.
 
-    `mu`, `v`, `mask` have shape (n, 2M); `mean`, `std` (M,) take standardised series back to data units.
+    `mu`, `v`, `mask` have shape (n, 2M); `mean`, `std` (M,) take standardized series back to data units.
     Frozen, and used in inference only; `network` is any torch module that satisfies forward.TokenNetwork.
     """
 
@@ -107,12 +107,12 @@ class ScoreModel:
         return digest.hexdigest()
 
     def magnitudes(self, tokens: np.ndarray) -> np.ndarray:
-        """|X_k| (..., n, M) of tokens (..., n, 2M), in standardised units."""
+        """|X_k| (..., n, M) of tokens (..., n, 2M), in standardized units."""
         return magnitudes(tokens, self.length)
 
     def series(self, tokens: np.ndarray) -> np.ndarray:
         """Tokens (..., n, 2M) -> series (..., N, M) in data units, float32."""
-        return (detokenise(tokens, self.length) * self.std + self.mean).astype(np.float32)
+        return (detokenize(tokens, self.length) * self.std + self.mean).astype(np.float32)
 
 
 def precondition(v: Tensor, a: Tensor | float, s: Tensor | float) -> Preconditioner:
@@ -123,8 +123,8 @@ def precondition(v: Tensor, a: Tensor | float, s: Tensor | float) -> Preconditio
 
 
 def token_statistics(series: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """mu, v, mask (n, 2M) of standardised training series (S, N, M); v is floored relative to its largest entry."""
-    tokens = tokenise(series.astype(np.float64))
+    """mu, v, mask (n, 2M) of standardized training series (S, N, M); v is floored relative to its largest entry."""
+    tokens = tokenize(series.astype(np.float64))
     mask = coordinate_mask(series.shape[1], series.shape[2])
     v = tokens.var(axis=0)
     v = np.maximum(v, VARIANCE_FLOOR * v.max())

@@ -35,7 +35,7 @@ def coordinate_mask(length: int, channels: int) -> np.ndarray:
     return mask
 
 
-def tokenise(series: np.ndarray) -> np.ndarray:
+def tokenize(series: np.ndarray) -> np.ndarray:
     """E1. Real series (..., N, M) -> orthonormal tokens (..., n, 2M), in the dtype of `series`."""
     length = series.shape[-2]
     scale = np.sqrt(mirror_weights(length))[:, None]
@@ -43,7 +43,7 @@ def tokenise(series: np.ndarray) -> np.ndarray:
     return np.concatenate([spectrum.real, spectrum.imag], axis=-1).astype(series.dtype, copy=False)
 
 
-def detokenise(tokens: np.ndarray, length: int) -> np.ndarray:
+def detokenize(tokens: np.ndarray, length: int) -> np.ndarray:
     """E1, inverse. Tokens (..., n, 2M) -> the real series (..., N, M). Structurally zero parts are ignored."""
     channels = tokens.shape[-1] // 2
     scale = np.sqrt(mirror_weights(length))[:, None]
@@ -51,7 +51,7 @@ def detokenise(tokens: np.ndarray, length: int) -> np.ndarray:
     return np.fft.irfft(spectrum, n=length, axis=-2, norm="ortho").astype(tokens.dtype, copy=False)
 
 
-def tokenise_torch(series: Tensor) -> Tensor:
+def tokenize_torch(series: Tensor) -> Tensor:
     """E1 on the device of `series`: (..., N, M) -> (..., n, 2M)."""
     length = series.shape[-2]
     scale = torch.as_tensor(
@@ -61,7 +61,7 @@ def tokenise_torch(series: Tensor) -> Tensor:
     return torch.cat([spectrum.real, spectrum.imag], dim=-1)
 
 
-def detokenise_torch(tokens: Tensor, length: int) -> Tensor:
+def detokenize_torch(tokens: Tensor, length: int) -> Tensor:
     """E1, inverse, on the device of `tokens`: (..., n, 2M) -> (..., N, M)."""
     channels = tokens.shape[-1] // 2
     scale = torch.as_tensor(
@@ -111,10 +111,10 @@ def band_energy(tokens: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def cumulative_energy(series: np.ndarray) -> np.ndarray:
     """(n, M) share of each channel's energy in tokens 0..k: the measure of spectral localization.
 
-    `series` (S, N, M) is centred per channel first, so that a constant offset does not count as structure.
+    `series` (S, N, M) is centered per channel first, so that a constant offset does not count as structure.
     """
-    centred = series - series.mean((0, 1))
+    centered = series - series.mean((0, 1))
     channels = series.shape[-1]
-    tokens = tokenise(centred.astype(np.float64))
+    tokens = tokenize(centered.astype(np.float64))
     energy = (np.square(tokens[..., :channels]) + np.square(tokens[..., channels:])).sum(0)
     return np.cumsum(energy, axis=0) / np.maximum(energy.sum(0), 1e-300)

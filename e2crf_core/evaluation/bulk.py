@@ -203,8 +203,8 @@ def collect(out: Path, task: Evaluation) -> tuple[np.ndarray, list[Shard]]:
 def assess(model: ScoreModel, dataset: Dataset, task: Evaluation, out: Path) -> dict[str, Any]:
     """Distances of all samples to held-out data with intervals and floors, and what they cost."""
     series, shards = collect(out, task)
-    held, train = (dataset.standardise(dataset.x[i]) for i in (dataset.heldout, dataset.train))
-    made, blocks = dataset.standardise(series), heldout_blocks(dataset)
+    held, train = (dataset.standardize(dataset.x[i]) for i in (dataset.heldout, dataset.train))
+    made, blocks = dataset.standardize(series), heldout_blocks(dataset)
     figures = {
         metric.name: asdict(
             measure(made, held, metric, train=train, resamples=50, floor_repeats=5, blocks=blocks)

@@ -3,7 +3,7 @@
 Every finished (configuration, repeat) is written whole as a shard, so an evaluation that was killed goes on
 where it stopped. Repeats differ in their seed only; within one, all configurations start from the same noise and
 run one after the other in one process, in an order that turns round from repeat to repeat, so that a machine
-that slows down does not favour any of them.
+that slows down does not favor any of them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from e2crf_core.quality.intervals import (
     stable_size,
 )
 from e2crf_core.quality.learned_scores import FEWEST, NAMES, learned_scores, share_progress
-from e2crf_core.sampling.sampler import Sampler, check_request, synchronise
+from e2crf_core.sampling.sampler import Sampler, check_request, synchronize
 
 SCHEMA = 1
 PRIMARY = "sliced_wasserstein_time"
@@ -366,7 +366,7 @@ def _warm(sampler: Sampler, num: int, seed: int) -> None:
         problem, state = sampler.begin(num, seed)
         for _ in range(min(8, sampler.plan.steps)):
             state, _ = sampler.step(problem, state, sampler.policy)
-    synchronise(sampler.model.device)
+    synchronize(sampler.model.device)
 
 
 @dataclass(frozen=True)
@@ -494,20 +494,20 @@ def reference_row(configs: Sequence[Config]) -> Config:
     return max(plain, key=lambda config: config.steps) if plain else configs[0]
 
 
-def summarise(task: Task, out: Path, report: Report = _silent, learned: Report | None = None) -> Evaluation:
+def summarize(task: Task, out: Path, report: Report = _silent, learned: Report | None = None) -> Evaluation:
     """Measure all shards of `out`: distances for every repeat, then estimates over repeats.
 
     With `learned`, a progress of its own, also the learned scores, which take seconds to minutes a row.
     """
     data = task.dataset
-    held, train = data.standardise(data.x[data.heldout]), data.standardise(data.x[data.train])
+    held, train = data.standardize(data.x[data.heldout]), data.standardize(data.x[data.train])
     metrics = standard_metrics(len(data.channels), directions=task.directions)
     floors = {m.name: real_floor(held, task.num, m, train=train) for m in metrics}
     shards = [
         [read_shard(shard_path(out, index, repeat)) for repeat in range(task.repeats)]
         for index in range(len(task.configs))
     ]
-    scaled = [[data.standardise(shard.series) for shard in row] for row in shards]
+    scaled = [[data.standardize(shard.series) for shard in row] for row in shards]
     reference = reference_row(task.configs)
     reference_seconds = [s.seconds for s in shards[task.configs.index(reference)]]
     twins = {config.plan: index for index, config in enumerate(task.configs) if config.policy is None}
@@ -618,6 +618,6 @@ def evaluate(task: Task, out: Path, *, quiet: bool = False, learned: bool = Fals
 
     run_shards(task, out, line(f"evaluating {task.model.name}, seconds"))
     scores = line("learned scores, per mille") if learned else None
-    evaluation = summarise(task, out, line("measuring"), scores)
+    evaluation = summarize(task, out, line("measuring"), scores)
     write_results(evaluation, out)
     return evaluation

@@ -210,7 +210,7 @@ def evaluation_report(evaluation: Evaluation) -> str:
     )
     notes = (
         "Lower left is better. The line joins the rows that no other row beats, which are named; hover for the others."
-        " Open marks are solvers alone, filled ones of the same colour use the cache. Bars are 95% intervals, the band"
+        " Open marks are solvers alone, filled ones of the same color use the cache. Bars are 95% intervals, the band"
         " is the distance between real sets of the same size.",
         "The same, by counted operations: what a machine without overheads would see.",
         "One dot for each seed.",
@@ -252,8 +252,8 @@ def _point(row: Row, x: float, front: set[str]) -> Point:
 def _cell(figure: Estimate | Timing | None, digits: int = 4) -> str:
     if figure is None:
         return ""
-    centre = figure.value if isinstance(figure, Estimate) else figure.median
-    return f"{centre:.{digits}g} <small>{figure.low:.{digits}g}–{figure.high:.{digits}g}</small>"
+    center = figure.value if isinstance(figure, Estimate) else figure.median
+    return f"{center:.{digits}g} <small>{figure.low:.{digits}g}–{figure.high:.{digits}g}</small>"
 
 
 def _enough(curve: StableSize | None) -> str:

@@ -1,7 +1,7 @@
 """Checkpoints of the public FourierDiffusion library (Crabbe et al. 2024, arXiv:2402.05933), without that library.
 
 Its network sees a series of N steps as N positions: the real parts of frequencies 0..floor(N/2), then the
-imaginary parts of 1..ceil(N/2)-1, each with M channels and standardised. Its noise has the scale G: 1 at
+imaginary parts of 1..ceil(N/2)-1, each with M channels and standardized. Its noise has the scale G: 1 at
 frequency 0 and, N even, at N/2, else 1/sqrt 2. So z = x / G carries white noise, as E1 and E2 ask, and one
 position is one token here. Tokens are put in order of frequency, so that low tokens are low frequencies for
 every policy.
@@ -93,14 +93,14 @@ def frequency_order(length: int) -> np.ndarray:
 
 
 def to_positions(series: np.ndarray) -> np.ndarray:
-    """Series (..., N, M) -> the library's layout (..., N, M), before standardisation."""
+    """Series (..., N, M) -> the library's layout (..., N, M), before standardization."""
     length = series.shape[-2]
     spectrum = np.fft.rfft(series, axis=-2, norm="ortho")
     return np.concatenate([spectrum.real, spectrum.imag[..., 1 : (length + 1) // 2, :]], axis=-2)
 
 
 def from_positions(positions: np.ndarray) -> np.ndarray:
-    """The library's layout (..., N, M), not standardised -> series (..., N, M)."""
+    """The library's layout (..., N, M), not standardized -> series (..., N, M)."""
     length = positions.shape[-2]
     half = length // 2 + 1
     imaginary = np.zeros_like(positions[..., :half, :])
@@ -248,7 +248,7 @@ class PeerModel(ScoreModel):
     position_std: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def positions(self, tokens: np.ndarray) -> np.ndarray:
-        """Tokens (..., N, M) -> standardised positions (..., N, M) in the library's layout."""
+        """Tokens (..., N, M) -> standardized positions (..., N, M) in the library's layout."""
         positions = np.empty_like(tokens)
         positions[..., frequency_order(self.length), :] = tokens / np.sqrt(self.v.cpu().numpy())
         return positions
@@ -413,7 +413,7 @@ def convert(name: str, checkpoint: dict[str, Any]) -> PeerNetwork:
 def import_fourierdiffusion(
     file: str | Path, stats: str | Path, out: str | Path, *, dataset: str = ""
 ) -> PeerModel:
-    """Convert a Lightning checkpoint and its standardisation (`mean`, `std` (N, M)); OUT gets weights and card.
+    """Convert a Lightning checkpoint and its standardization (`mean`, `std` (N, M)); OUT gets weights and card.
 
     `dataset` names the data it was trained on, where that is known. Raises LabError, and writes nothing, for
     anything but a transformer score model of the library.

@@ -10,7 +10,7 @@ import torch
 
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.diffusion.spectral import tokenise
+from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.errors import LabError
 from e2crf_core.models.training import train_levels, weighted_errors
 from e2crf_core.network.transformer import ScoreTransformer
@@ -34,14 +34,14 @@ def heldout_protocol(
     Half of the held-out windows (h of them, 512 at most) are drawn DRAWS times; each draw is compared with the
     other half (the floor) and with h of 2h generated series (the figure). Values are means over draws, low and
     high their 95% range; `ratio` is figure over floor. Samples are uncached, by SOLVER, so that the cards speak
-    of the model and not of a cache. Series are standardised.
+    of the model and not of a cache. Series are standardized.
     """
-    held = dataset.standardise(dataset.x[dataset.heldout])
+    held = dataset.standardize(dataset.x[dataset.heldout])
     half = min(len(held) // 2, 512)
     if half < 4:
         raise LabError(f"data set {dataset.name!r} has {len(held)} held-out windows: at least 8 are needed")
     sampler = Sampler(model, cached=False, **SOLVER)  # type: ignore[arg-type]
-    made = dataset.standardise(sampler.sample(2 * half, seed, progress=progress).series)
+    made = dataset.standardize(sampler.sample(2 * half, seed, progress=progress).series)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(held)) for _ in range(DRAWS)]
     real = [(order[:half], order[half : 2 * half]) for order in orders]
@@ -67,12 +67,12 @@ def heldout_protocol(
 
 
 def heldout_loss(model: ScoreModel, held: np.ndarray, *, seed: int = 0) -> dict[str, float]:
-    """Training loss on standardised held-out series (S, N, M), with the 95% interval of its mean over windows.
+    """Training loss on standardized held-out series (S, N, M), with the 95% interval of its mean over windows.
 
     F = 0, the exact denoiser of Gaussian data, has a loss of about 1: that is what the network has to beat.
     """
     network, device = model.network, model.device
-    clean = (torch.as_tensor(tokenise(held)) - model.mu.cpu()).to(device)
+    clean = (torch.as_tensor(tokenize(held)) - model.mu.cpu()).to(device)
     generator = torch.Generator().manual_seed(seed)
     error, weight = np.zeros(len(clean)), np.zeros(len(clean))
     with torch.inference_mode():

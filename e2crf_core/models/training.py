@@ -21,7 +21,7 @@ from torch import Tensor
 
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, precondition, token_statistics
-from e2crf_core.diffusion.spectral import tokenise
+from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import choose_device, replace_file, save_checkpoint
 from e2crf_core.network.forward import plain_forward
@@ -106,7 +106,7 @@ def batch_loss(
     noise: Tensor,
     keep: int = 0,
 ) -> Tensor:
-    """Mean weighted squared error of F (E3): what training minimises."""
+    """Mean weighted squared error of F (E3): what training minimizes."""
     errors, weights = weighted_errors(network, z0, v, mask, levels, noise, keep)
     return errors.sum() / weights.sum()
 
@@ -120,7 +120,7 @@ def weighted_errors(
     noise: Tensor,
     keep: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """(B,) sums of weighted squared errors of F (E3) on centred clean tokens z0 (B, n, 2M), (B,) sums of weights.
+    """(B,) sums of weighted squared errors of F (E3) on centered clean tokens z0 (B, n, 2M), (B,) sums of weights.
 
     A token's weight is its share of the error in D at that noise level, (c_out / max c_out)², lifted by a
     tenth so that quiet frequencies are learned too. `keep` > 0 trains on the lowest `keep` tokens only.
@@ -150,7 +150,7 @@ class Trainer:
         self.out = out
         self.device = choose_device(device)
         self.dataset = dataset
-        train = dataset.standardise(dataset.x[dataset.train])
+        train = dataset.standardize(dataset.x[dataset.train])
         if len(train) < 2 or not len(dataset.heldout):
             raise LabError(
                 f"data set {dataset.name!r} has {len(train)} training and {len(dataset.heldout)} held-out windows:"
@@ -159,9 +159,9 @@ class Trainer:
         mu, v, mask = token_statistics(train)
         self.mu, self.v, self.mask = (torch.as_tensor(x, dtype=torch.float32) for x in (mu, v, mask))
         self.v, self.mask = self.v.to(self.device), self.mask.to(self.device)
-        self.clean = (torch.as_tensor(tokenise(train)) - self.mu).to(self.device)
-        held = dataset.standardise(dataset.x[dataset.heldout])
-        self.held = (torch.as_tensor(tokenise(held))[:512] - self.mu).to(self.device)
+        self.clean = (torch.as_tensor(tokenize(train)) - self.mu).to(self.device)
+        held = dataset.standardize(dataset.x[dataset.heldout])
+        self.held = (torch.as_tensor(tokenize(held))[:512] - self.mu).to(self.device)
         torch.manual_seed(spec.seed)
         config = NetworkConfig(
             tokens=mu.shape[0],
@@ -177,7 +177,7 @@ class Trainer:
         self.best_weights = {k: p.clone() for k, p in self.average.items()}
         decay = [p for p in self.network.parameters() if p.dim() > 1]
         plain = [p for p in self.network.parameters() if p.dim() <= 1]
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             [{"params": decay, "weight_decay": spec.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=spec.learning_rate,
             betas=(0.9, 0.99),
@@ -223,13 +223,13 @@ class Trainer:
         return self.spec.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, phase))))
 
     def _update(self) -> float:
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self._rate(self.step)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss = self._loss(self.step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip)
-        self.optimiser.step()
+        self.optimizer.step()
         decay = min(self.spec.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, value in self.network.state_dict().items():
@@ -246,7 +246,7 @@ class Trainer:
             self._loss(step).backward()
         each = (time.perf_counter() - begin) / 5 * 1.1
         self.network.load_state_dict(saved)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         return max(50, int(minutes * 60 / each))
 
     @torch.no_grad()
@@ -314,7 +314,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "average": self.average,
             "best_weights": self.best_weights,
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "best": self.best,
             "since_best": self.since_best,
@@ -335,7 +335,8 @@ class Trainer:
             )
         self.spec = kept
         self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        # Training states written before version 0.2 spell the key in British English.
+        self.optimizer.load_state_dict(state.get("optimizer", state.get("optimiser")))
         self.average, self.best_weights = state["average"], state["best_weights"]
         self.step, self.best = state["step"], state["best"]
         self.since_best, self.seconds = state["since_best"], state["seconds"]

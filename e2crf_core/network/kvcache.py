@@ -47,7 +47,7 @@ class KVCache:
     def read(self, layer: int, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         """Keys and values (b, n, d) of samples `rows` (None: all). Raises StaleRead if one was never written."""
         if not self._known_valid[layer]:
-            # Asked only until everything has been written once: the answer needs a device synchronisation.
+            # Asked only until everything has been written once: the answer needs a device synchronization.
             valid = self.valid[layer] if rows is None else self.valid[layer][rows]
             if not bool(valid.all()):
                 missing = int((~valid).sum())

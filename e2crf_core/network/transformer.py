@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from e2crf_core.diffusion.spectral import detokenise_torch, tokenise_torch
+from e2crf_core.diffusion.spectral import detokenize_torch, tokenize_torch
 from e2crf_core.errors import LabError
 
 
@@ -73,13 +73,13 @@ class TimeStem(nn.Module):
 
     def forward(self, u: Tensor, gain: Tensor, mu: Tensor, level: Tensor) -> Tensor:
         """u (B, n, 2M), Wiener gain (..., n, 2M), mean tokens mu (n, 2M), level (..., d) -> (B, n, stem)."""
-        noisy = detokenise_torch(u, self.length)
-        wiener = detokenise_torch(mu + gain * u, self.length)
+        noisy = detokenize_torch(u, self.length)
+        wiener = detokenize_torch(mu + gain * u, self.length)
         x = self.first(torch.cat([noisy, wiener], dim=-1).transpose(1, 2))
         scale, shift = self.level(level)[..., None].chunk(2, dim=-2)
         x = nnf.gelu(torch.addcmul(shift, x, 1 + scale), approximate="tanh")
         x = self.last(x + nnf.gelu(self.second(x), approximate="tanh"))
-        return tokenise_torch(x.transpose(1, 2))
+        return tokenize_torch(x.transpose(1, 2))
 
 
 class ScoreTransformer(nn.Module):

@@ -1,7 +1,7 @@
 """Distances between sets of series: what the cache did to a sample, and how far samples are from real data.
 
-All functions take arrays (S, N, M) of *standardised* series (zero mean, unit variance per channel, as from
-`Dataset.standardise`), so that figures of different data sets are comparable and channels count alike. The
+All functions take arrays (S, N, M) of *standardized* series (zero mean, unit variance per channel, as from
+`Dataset.standardize`), so that figures of different data sets are comparable and channels count alike. The
 two sets may differ in S, never in N or M. Distances over a set are `Metric` objects: callable on two sets,
 and able to evaluate many resamples at once, which is what `e2crf_core.quality.intervals` needs.
 """
@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from e2crf_core.diffusion.spectral import coordinate_mask, tokenise
+from e2crf_core.diffusion.spectral import coordinate_mask, tokenize
 from e2crf_core.errors import LabError
 
 Domain = Literal["time", "frequency"]
@@ -126,7 +126,7 @@ def _points(x: np.ndarray, domain: Domain) -> np.ndarray:
     if domain == "time":
         return x.reshape(len(x), -1)
     if domain == "frequency":
-        return tokenise(x)[:, coordinate_mask(x.shape[1], x.shape[2])]
+        return tokenize(x)[:, coordinate_mask(x.shape[1], x.shape[2])]
     raise LabError(f"unknown domain {domain!r}: use 'time' or 'frequency'")
 
 

@@ -122,7 +122,7 @@ def resample_picks(
     return picks
 
 
-def centred_interval(value: float, replicates: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def centered_interval(value: float, replicates: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Percentile interval of `replicates`, moved so that their mean is at `value`.
 
     Resampled sets are noisier than the sets they come from, and a distance can only grow by noise, so plain
@@ -208,7 +208,7 @@ def measure(
     """`metric` between a (n, N, M) and held-out b (m, N, M) with interval and floor (see `real_floor`)."""
     picks = resample_picks(len(a), len(b), resamples=resamples, seed=seed, blocks=blocks)
     value = metric(a, b)
-    low, high = centred_interval(value, metric.values(a, b, picks))
+    low, high = centered_interval(value, metric.values(a, b, picks))
     floor = real_floor(b, len(a), metric, train=train, repeats=floor_repeats, seed=seed)
     return Figure(
         metric.name, metric.unit, value, low, high, len(a), len(b), floor.value, floor.high, floor.sizes
@@ -235,7 +235,7 @@ def measure_change(
         raise LabError(f"twins are resampled together, but there are {len(a)} and {len(other)} series")
     picks = resample_picks(len(a), len(b), resamples=resamples, seed=seed, blocks=blocks)
     change = metric(a, b) - metric(other, b)
-    low, high = centred_interval(change, metric.values(a, b, picks) - metric.values(other, b, picks))
+    low, high = centered_interval(change, metric.values(a, b, picks) - metric.values(other, b, picks))
     return Figure(f"{metric.name}_change", metric.unit, change, low, high, len(a), len(b))
 
 
@@ -293,7 +293,7 @@ def quality_report(
     progress: Progress | None = None,
     cancelled: Cancel | None = None,
 ) -> dict[str, Figure]:
-    """Every standard figure of samples (n, N, M) against held-out series (m, N, M), all standardised.
+    """Every standard figure of samples (n, N, M) against held-out series (m, N, M), all standardized.
 
     Keys are the names of `standard_metrics`. With `uncached`, the twins (n, N, M) of the samples on the same
     noise, there are also `relative_l2`, and for each metric NAME: `NAME_uncached`, and `NAME_change` (cached
@@ -325,7 +325,7 @@ def quality_report(
             value = metric(x, heldout)
             replicates = _values(metric, x, heldout, picks, cancelled, advance)
             measured.append((value, replicates))
-            name, (low, high) = metric.name + suffix, centred_interval(value, replicates)
+            name, (low, high) = metric.name + suffix, centered_interval(value, replicates)
             report[name] = Figure(
                 name, metric.unit, value, low, high, n, m, floor.value, floor.high, floor.sizes
             )
@@ -333,7 +333,7 @@ def quality_report(
         if len(measured) == 2:
             (value, replicates), (value_uncached, replicates_uncached) = measured
             change, name = value - value_uncached, f"{metric.name}_change"
-            low, high = centred_interval(change, replicates - replicates_uncached)
+            low, high = centered_interval(change, replicates - replicates_uncached)
             report[name] = Figure(name, metric.unit, change, low, high, n, m)
     return report
 

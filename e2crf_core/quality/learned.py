@@ -2,7 +2,7 @@
 
 Answers depend on the network and its training, so these figures are comparable only with figures from here.
 All networks are small, seeded and trained on the CPU; none touches the global random state. Series are
-standardised arrays (S, N, M), as in `e2crf_core.quality.distances`.
+standardized arrays (S, N, M), as in `e2crf_core.quality.distances`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _CausalConvolution(nn.Module):
         h = self.inlet(x)
         for k, layer in enumerate(self.layers):
             h = h + F.gelu(layer(F.pad(h, (1 << k, 0))))
-        # The forecast is a correction of "as now": a network that learnt nothing is already persistence.
+        # The forecast is a correction of "as now": a network that learned nothing is already persistence.
         return x + self.outlet(h)
 
 
@@ -76,16 +76,16 @@ def _fit(
     cancelled: Cancel | None,
     span: tuple[float, float] = (0.0, 1.0),
 ) -> None:
-    """Minimise `loss()` by AdamW with a cosine-decayed rate; progress runs over `span`."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    """Minimize `loss()` by AdamW with a cosine-decayed rate; progress runs over `span`."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     model.train()
     for step in range(steps):
         if cancelled is not None and cancelled():
             raise Cancelled
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss().backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if progress is not None and (step % 10 == 9 or step == steps - 1):
             progress(span[0] + (span[1] - span[0]) * (step + 1) / steps)
@@ -108,7 +108,7 @@ def _apply(model: nn.Module, x: Tensor) -> Tensor:
 def _correct(
     fake: Tensor, real: Tensor, steps: int, seed: int, progress: Progress | None, cancelled: Cancel | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each series, (n,) and (m,), was recognised by a classifier trained without its fold."""
+    """Whether each series, (n,) and (m,), was recognized by a classifier trained without its fold."""
     generator = torch.Generator().manual_seed(seed)
     folds = [torch.randperm(len(x), generator=generator) % _FOLDS for x in (fake, real)]
     hits = [np.zeros(len(x), dtype=bool) for x in (fake, real)]
@@ -117,7 +117,7 @@ def _correct(
         model = _seeded(lambda: _Encoder(fake.shape[1], 24, 1), generator)
 
         def loss(known: list[Tensor] = known, model: nn.Module = model) -> Tensor:
-            # Equal shares of both kinds, or the larger set could be recognised by its size.
+            # Equal shares of both kinds, or the larger set could be recognized by its size.
             logits = [model(_draw(x, generator)) for x in known]
             return F.softplus(-logits[0]).mean() + F.softplus(logits[1]).mean()
 

@@ -44,7 +44,7 @@ def learned_scores(
     progress: Progress | None = None,
     cancelled: Cancel | None = None,
 ) -> Learned:
-    """Score every set (S, N, M) of every row against `heldout` (m, N, M); all standardised, S the same throughout.
+    """Score every set (S, N, M) of every row against `heldout` (m, N, M); all standardized, S the same throughout.
 
     `train` (T, N, M) trains the embedder of context-FID and gives the floors. `blocks` labels held-out series that
     overlap (see `statistics.resample_picks`). `progress` is called with shares 0..1. Raises LabError for sets of

@@ -14,7 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-COLOURS = (
+COLORS = (
     "#0072B2",
     "#D55E00",
     "#009E73",
@@ -26,7 +26,7 @@ COLOURS = (
     "#A6761D",
     "#1B2733",
 )
-"""Told apart also by people who do not see all colours (after Okabe and Ito)."""
+"""Told apart also by people who do not see all colors (after Okabe and Ito)."""
 SYMBOLS = (
     "circle",
     "square",
@@ -47,7 +47,7 @@ Band = tuple[float, float, float]
 class Point:
     """A measured setting: cost `x`, quality `y` with its interval, and the `group` it is drawn with.
 
-    Groups of one `family` share a colour and a mark; the group that is called like its family is drawn open.
+    Groups of one `family` share a color and a mark; the group that is called like its family is drawn open.
     """
 
     name: str
@@ -128,12 +128,12 @@ def pareto_chart(
     families = list(dict.fromkeys(p.family or p.group for p in points))
     # Names of all points would run into one another: the front's and the reference's are written.
     named = {p.name for p in points if p.front or p.name == reference or not front}
-    # Neighbours are named above and below in turn.
+    # Neighbors are named above and below in turn.
     above = {p.name: i % 2 == 0 for i, p in enumerate(sorted(points, key=lambda p: p.x)) if p.name in named}
     for group in dict.fromkeys(p.group for p in points):
         mine = [p for p in points if p.group == group]
         index = families.index(mine[0].family or group)
-        colour, alone = COLOURS[index % len(COLOURS)], mine[0].family == group
+        color, alone = COLORS[index % len(COLORS)], mine[0].family == group
         figure.add_trace(
             go.Scatter(
                 x=[p.x for p in mine],
@@ -154,10 +154,10 @@ def pareto_chart(
                 hovertemplate="<b>%{customdata[0]}</b><br>%{x:.3g}<br>%{y:.4f}"
                 " (%{customdata[1]:.4f} to %{customdata[2]:.4f})<br>%{customdata[3]}<extra></extra>",
                 marker={
-                    "color": colour,
+                    "color": color,
                     "symbol": SYMBOLS[index % len(SYMBOLS)] + ("-open" if alone else ""),
                     "size": [15 if p.name == reference else 11 for p in mine],
-                    "line": {"width": 2, "color": colour},
+                    "line": {"width": 2, "color": color},
                 },
                 name=_label(group),
             )
@@ -191,7 +191,7 @@ def interval_chart(
                 "thickness": 1.5,
             },
             mode="markers",
-            marker={"size": 9, "color": COLOURS[0]},
+            marker={"size": 9, "color": COLORS[0]},
             name="mean and 95% interval",
         )
     )
@@ -201,7 +201,7 @@ def interval_chart(
                 x=[value for i in order for value in repeats[i]],
                 y=[_label(points[i].name) for i in order for _ in repeats[i]],
                 mode="markers",
-                marker={"size": 5, "color": COLOURS[1], "opacity": 0.6},
+                marker={"size": 5, "color": COLORS[1], "opacity": 0.6},
                 name="single seeds",
             )
         )
@@ -222,7 +222,7 @@ def order_chart(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> go.Fi
             z=filled,
             x=[str(i + 1) for i in range(len(names))],
             y=rows,
-            colorscale=[[0, "rgba(128,128,128,.08)"], [1, COLOURS[2]]],
+            colorscale=[[0, "rgba(128,128,128,.08)"], [1, COLORS[2]]],
             zmin=0,
             zmax=1,
             showscale=False,
@@ -259,8 +259,8 @@ def curves_chart(curves: Sequence[Curve], *, x_title: str, y_title: str, log_y: 
                 customdata=[_label(note) for note in curve.notes],
                 hovertemplate="<b>%{fullData.name}</b> %{customdata}<br>%{x:.3g}, %{y:.4g}<extra></extra>",
                 line={
-                    "color": COLOURS[index % len(COLOURS)],
-                    "dash": ("solid", "dash", "dot")[index // len(COLOURS) % 3],
+                    "color": COLORS[index % len(COLORS)],
+                    "dash": ("solid", "dash", "dot")[index // len(COLORS) % 3],
                 },
                 marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8},
             )

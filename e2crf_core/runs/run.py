@@ -21,7 +21,7 @@ from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
 from e2crf_core.quality.intervals import real_floor
 from e2crf_core.sampling.recorder import Recorder
-from e2crf_core.sampling.sampler import Sampler, check_request, observe, synchronise, warm_up
+from e2crf_core.sampling.sampler import Sampler, check_request, observe, synchronize, warm_up
 
 FINISHED = frozenset({"done", "stopped", "failed"})
 MAX_LIVE_NUM = 1024
@@ -59,7 +59,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A cached run beside its uncached twin on the same noise. Distances are in standardised units.
+    """A cached run beside its uncached twin on the same noise. Distances are in standardized units.
 
     `seconds` are sums of step times, each measured after a warm-up call; pauses, pacing and recording count on
     neither side. The floor is the distance between real held-out sets of `floor_sizes` series. Distances are None
@@ -104,7 +104,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Distance:
-    """Sliced Wasserstein (p = 2, time domain, standardised) to the held-out set, and the real-vs-real floor."""
+    """Sliced Wasserstein (p = 2, time domain, standardized) to the held-out set, and the real-vs-real floor."""
 
     value: float
     floor: float
@@ -120,9 +120,9 @@ def distance_to_heldout(samples: np.ndarray, model: ScoreModel) -> Distance | No
         return None
     dataset = load_dataset(model.dataset)
     metric = sliced_wasserstein_metric(directions=1000)
-    held = dataset.standardise(dataset.x[dataset.heldout])
+    held = dataset.standardize(dataset.x[dataset.heldout])
     floor = real_floor(held, len(samples), metric)
-    return Distance(metric(dataset.standardise(samples), held), floor.value, floor.sizes)
+    return Distance(metric(dataset.standardize(samples), held), floor.value, floor.sizes)
 
 
 def compare(
@@ -309,7 +309,7 @@ class RunHandle:
             version, policy = self._policy
             begin = time.perf_counter()
             after, info = sampler.step(problem, state, policy)
-            synchronise(self.model.device)
+            synchronize(self.model.device)
             seconds = time.perf_counter() - begin
             recorder.append(observe(sampler, problem, state, info, seconds, self._watch, version, after))
             state, rows, prepared = after, rows + info.rows, prepared + info.samples
@@ -340,7 +340,7 @@ class RunHandle:
                 return
             begin = time.perf_counter()
             state, _ = sampler.step(problem, state, spec.policy)
-            synchronise(self.model.device)
+            synchronize(self.model.device)
             self._step_seconds += time.perf_counter() - begin
             self._done = state.step
         plain = self.model.series(state.z.cpu().numpy())

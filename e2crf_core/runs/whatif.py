@@ -21,7 +21,7 @@ from e2crf_core.caching.state import Problem, SamplerState
 from e2crf_core.caching.triggers import influence
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.diffusion.spectral import token_count, tokenise
+from e2crf_core.diffusion.spectral import token_count, tokenize
 from e2crf_core.e2crf import decide
 from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import Archive
@@ -94,7 +94,7 @@ def trace(archive: Archive, model: ScoreModel) -> Trace:
     sampler = Sampler(model, spec.policy, steps=spec.steps, solver=spec.solver, grid=spec.grid)
     alone, _ = sampler.begin(1, spec.seed, spec.watch)
     series = (recorder.column("series").astype(np.float64) - model.mean) / model.std
-    z = torch.as_tensor(tokenise(series)).to(model.dtype)[:, None]
+    z = torch.as_tensor(tokenize(series)).to(model.dtype)[:, None]
     u = torch.addcmul(alone.u0[: len(z), None].cpu(), alone.c_in[: len(z), None].cpu(), z)
     problem = replace(alone, noise=NoiseStream(spec.seed, spec.num, model.mask, dtype=model.dtype))
     e, drift = recorder.column("e").astype(np.float64), recorder.column("drift").astype(np.float64)

@@ -10,7 +10,7 @@ import torch
 
 from e2crf_core.errors import Cancelled
 from e2crf_core.progress import Cancel, never
-from e2crf_core.sampling.sampler import Sampler, synchronise
+from e2crf_core.sampling.sampler import Sampler, synchronize
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,6 @@ def draw(sampler: Sampler, num: int, seed: int, first: int = 0, cancelled: Cance
             state, info = sampler.step(problem, state, sampler.policy)
             rows, prepared = rows + info.rows, prepared + info.samples
         tokens = state.z.cpu().numpy()
-    synchronise(sampler.model.device)
+    synchronize(sampler.model.device)
     seconds = time.perf_counter() - begin
     return Part(sampler.model.series(tokens), seconds, rows, prepared)

@@ -46,10 +46,10 @@ def denoised_change(
         )
         for i in range(steps - ahead)
     ]
-    centres = np.arange(levels[0] + SPACING / 2, levels[-1], SPACING)
+    centers = np.arange(levels[0] + SPACING / 2, levels[-1], SPACING)
     middle = 0.5 * (levels[: steps - ahead] + levels[ahead:])
-    return centres, np.interp(
-        centres, middle, np.convolve(np.pad(change, 3, mode="edge"), np.ones(7) / 7, mode="valid")
+    return centers, np.interp(
+        centers, middle, np.convolve(np.pad(change, 3, mode="edge"), np.ones(7) / 7, mode="valid")
     )
 
 

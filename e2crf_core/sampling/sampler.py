@@ -152,7 +152,7 @@ class Sampler:
                 before = state
                 begin = time.perf_counter()
                 state, info = self.step(problem, state, self.policy)
-                synchronise(self.model.device)
+                synchronize(self.model.device)
                 seconds = time.perf_counter() - begin
                 event = observe(self, problem, before, info, seconds, watch, version=0)
             yield event
@@ -171,10 +171,10 @@ def warm_up(sampler: Sampler, num: int, seed: int) -> None:
     with torch.inference_mode():
         problem, state = sampler.begin(num, seed)
         sampler.step(problem, state, sampler.policy)
-    synchronise(sampler.model.device)
+    synchronize(sampler.model.device)
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait for the device, so that a clock read next means something."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -24,7 +24,7 @@ from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.errors import LabError
-from e2crf_core.sampling.sampler import Sampler, check_request, observe, synchronise
+from e2crf_core.sampling.sampler import Sampler, check_request, observe, synchronize
 
 SECONDS = (0.001, 0.01, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
 
@@ -331,7 +331,7 @@ class SampleQueue:
                 self.metrics.steps.inc(len(state.z))
                 self.metrics.tokens.inc(info.rows)
                 if any(p.job.on_event for p in pieces):
-                    synchronise(self.model.device)
+                    synchronize(self.model.device)
                     seconds = time.perf_counter() - clock
                     _report(sampler, pieces, problem, before, info, seconds, state)
             tokens = state.z.cpu().numpy()

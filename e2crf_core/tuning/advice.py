@@ -21,7 +21,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.models.checkpoints import replace_file
 from e2crf_core.progress import Cancel
-from e2crf_core.sampling.sampler import synchronise, warm_up
+from e2crf_core.sampling.sampler import synchronize, warm_up
 from e2crf_core.tuning.space import FIELDS, NEEDS, OFF, SEARCHABLE, Setting
 from e2crf_core.tuning.study import Bench, Point, Rung, Study, measure, pareto_front
 
@@ -319,7 +319,7 @@ def scaled(policy: CachePolicy, factor: float) -> CachePolicy | None:
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """A point's quality when its threshold is multiplied by `factor`: change and 95% interval."""
 
     factor: float
@@ -329,14 +329,14 @@ class Neighbour:
     seconds: float
 
 
-def neighbours(
+def neighbors(
     bench: Bench,
     point: Point,
     *,
     factors: Sequence[float] = (0.8, 1.2),
     cancelled: Cancel = lambda: False,
     progress: Progress = lambda share: None,
-) -> tuple[Neighbour, ...]:
+) -> tuple[Neighbor, ...]:
     """Measure the settings beside a point on the same samples. Raises Cancelled when cancelled."""
     found = []
     for done, factor in enumerate(factors):
@@ -345,7 +345,7 @@ def neighbours(
         if policy is None:
             continue
         rungs, _, _ = measure(bench, replace(point.setting, policy=policy), (), cancelled)
-        found.append(Neighbour(factor, *rungs[-1].change(point.last), rungs[-1].seconds))
+        found.append(Neighbor(factor, *rungs[-1].change(point.last), rungs[-1].seconds))
     return tuple(found)
 
 
@@ -359,7 +359,7 @@ def uncached_seconds(bench: Bench, setting: Setting, calls: int = 7) -> float:
         for _ in range(min(calls, sampler.plan.steps)):
             begin = time.perf_counter()
             state, _ = sampler.step(problem, state, sampler.policy)
-            synchronise(bench.model.device)
+            synchronize(bench.model.device)
             times.append(time.perf_counter() - begin)
     return float(np.median(times)) * setting.steps / spec.batch
 
@@ -373,7 +373,7 @@ def warn(
     quality: str,
     uncached: float | None = None,
     inert: Sequence[Inert] = (),
-    near: Sequence[Neighbour] = (),
+    near: Sequence[Neighbor] = (),
 ) -> list[Caution]:
     """What to know of a point before it is deployed. Pure: give it what was measured."""
     found: list[Caution] = []
@@ -444,7 +444,7 @@ def advise(
     cancelled: Cancel = lambda: False,
     progress: Progress = lambda share: None,
 ) -> tuple[list[Inert], list[Caution]]:
-    """Measure what the warnings need for one point of a study: inert knobs, neighbours, the solver's own time.
+    """Measure what the warnings need for one point of a study: inert knobs, neighbors, the solver's own time.
 
     `progress` gets the share that is done. Raises Cancelled when cancelled.
     """
@@ -457,7 +457,7 @@ def advise(
         cancelled=cancelled,
         progress=lambda share: progress(INERT_SHARE * share),
     )
-    near = neighbours(
+    near = neighbors(
         bench,
         point,
         cancelled=cancelled,

@@ -31,9 +31,9 @@ from e2crf_core.evaluation.evaluate import heldout_blocks, machine
 from e2crf_core.models.checkpoints import replace_file
 from e2crf_core.progress import Cancel
 from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
-from e2crf_core.quality.intervals import centred_interval, real_floor, resample_picks
+from e2crf_core.quality.intervals import centered_interval, real_floor, resample_picks
 from e2crf_core.sampling.batch import Part, draw
-from e2crf_core.sampling.sampler import check_request, synchronise, warm_up
+from e2crf_core.sampling.sampler import check_request, synchronize, warm_up
 from e2crf_core.tuning.space import FIELDS, SearchSpace, Setting, measure_ranges, starting_points
 from e2crf_core.tuning.storage import missing_driver, shown
 
@@ -118,7 +118,7 @@ class Rung:
     def change(self, other: Rung) -> tuple[float, float, float]:
         """Quality of this less that of `other` on the same samples, and its 95% interval; positive is worse."""
         value = self.quality - other.quality
-        low, high = centred_interval(value, np.subtract(self.replicates, other.replicates))
+        low, high = centered_interval(value, np.subtract(self.replicates, other.replicates))
         return value, low, high
 
 
@@ -157,7 +157,7 @@ class Point:
 class Bench:
     """All that measuring a setting needs, and nothing that changes: safe to send to another machine.
 
-    `held` (m, N, M) are standardised held-out series, `blocks` (m,) their overlaps, `twin` (num, N, M) the
+    `held` (m, N, M) are standardized held-out series, `blocks` (m,) their overlaps, `twin` (num, N, M) the
     uncached series in data units that relative L2 is measured against.
     """
 
@@ -179,7 +179,7 @@ class Bench:
         rows, prepared = sum(p.rows for p in parts), sum(p.prepared for p in parts)
         flops = sampler.flops(rows, prepared, num)
         value, replicates = self._quality(series)
-        low, high = centred_interval(value, replicates)
+        low, high = centered_interval(value, replicates)
         return Rung(
             num=num,
             seconds=float(np.median(each)),
@@ -362,7 +362,7 @@ class Study:
             )
         self.bench = Bench(
             model=model,
-            held=dataset.standardise(dataset.x[dataset.heldout]),
+            held=dataset.standardize(dataset.x[dataset.heldout]),
             blocks=heldout_blocks(dataset),
             spec=spec,
             mean=dataset.mean,
@@ -399,7 +399,7 @@ class Study:
             return float(known)
         data = self.dataset
         metric = sliced_wasserstein_metric(directions=self.spec.directions)
-        train = data.standardise(data.x[data.train])
+        train = data.standardize(data.x[data.train])
         value = real_floor(self.bench.held, self.spec.num, metric, train=train, repeats=10).value
         self.study.set_user_attr("floor", value)
         return value
@@ -503,7 +503,7 @@ class Study:
             for _ in range(5):
                 begin = time.perf_counter()
                 state, _ = sampler.step(problem, state, sampler.policy)
-                synchronise(self.model.device)
+                synchronize(self.model.device)
                 times.append(time.perf_counter() - begin)
         each = float(np.median(times)) * self.spec.num / self.spec.batch
         able = [s for s in REFERENCE_STEPS if self.space.steps[0] <= s <= self.space.steps[1]]

@@ -1,4 +1,4 @@
-"""Figures of the data, models and training pages. Plain values in, a figure out; colours are given by the page."""
+"""Figures of the data, models and training pages. Plain values in, a figure out; colors are given by the page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def series_grid(
     columns: int = 4,
     height: int = 420,
 ) -> go.Figure:
-    """Panels side by side, each a grid of small plots with `columns` columns and a colour: (title, (S, N), colour).
+    """Panels side by side, each a grid of small plots with `columns` columns and a color: (title, (S, N), color).
 
     All plots share both axes, so that shapes and sizes compare at a glance.
     """
@@ -51,14 +51,14 @@ def series_grid(
         horizontal_spacing=0.012 if total <= 8 else 0.006,
         vertical_spacing=0.03,
     )
-    for index, (title, series, colour) in enumerate(panels):
+    for index, (title, series, color) in enumerate(panels):
         for place, line in enumerate(series):
             figure.add_trace(
                 go.Scatter(
                     x=np.arange(len(line)) * step,
                     y=line,
                     mode="lines",
-                    line={"color": colour, "width": 1.4},
+                    line={"color": color, "width": 1.4},
                     name=title,
                     hovertemplate="%{x:.4g}: %{y:.4g}<extra></extra>",
                 ),
@@ -67,12 +67,12 @@ def series_grid(
             )
     figure.update_xaxes(showticklabels=False, showgrid=False, ticks="")
     figure.update_yaxes(showticklabels=False, ticks="", nticks=4)
-    for index, (title, _, colour) in enumerate(panels):
+    for index, (title, _, color) in enumerate(panels):
         first = index * (columns + 1) + 1
         figure.update_xaxes(showticklabels=True, nticks=3, row=rows, col=first)
         figure.add_annotation(
             text=f"<b>{title}</b>",
-            font={"color": colour, "size": 14},
+            font={"color": color, "size": 14},
             xref=f"x{first if first > 1 else ''} domain",
             yref="y domain",
             x=0,
@@ -92,7 +92,7 @@ def series_grid(
 def stages_chart(
     rows: Sequence[tuple[str, np.ndarray, str]], *, step: float, x_title: str, y_title: str
 ) -> go.Figure:
-    """Rows of small plots on one scale: (title, (S, N), colour), a column for each series."""
+    """Rows of small plots on one scale: (title, (S, N), color), a column for each series."""
     columns = max(len(series) for _, series, _ in rows)
     figure = make_subplots(
         rows=len(rows),
@@ -102,14 +102,14 @@ def stages_chart(
         horizontal_spacing=0.01,
         vertical_spacing=0.22 / len(rows),
     )
-    for row, (title, series, colour) in enumerate(rows, 1):
+    for row, (title, series, color) in enumerate(rows, 1):
         for column, line in enumerate(series, 1):
             figure.add_trace(
                 go.Scatter(
                     x=np.arange(len(line)) * step,
                     y=line,
                     mode="lines",
-                    line={"color": colour, "width": 1.4},
+                    line={"color": color, "width": 1.4},
                     name=title,
                     hovertemplate="%{x:.4g}: %{y:.4g}<extra>%{fullData.name}</extra>",
                 ),
@@ -119,7 +119,7 @@ def stages_chart(
         first = (row - 1) * columns + 1
         figure.add_annotation(
             text=f"<b>{title}</b>",
-            font={"color": colour, "size": 13},
+            font={"color": color, "size": 13},
             xref=f"x{first if first > 1 else ''} domain",
             yref=f"y{first if first > 1 else ''} domain",
             x=0,
@@ -137,7 +137,7 @@ def stages_chart(
 
 
 def localization_chart(
-    share: np.ndarray, channels: Sequence[str], colours: Sequence[str], *, height: int = 420
+    share: np.ndarray, channels: Sequence[str], colors: Sequence[str], *, height: int = 420
 ) -> go.Figure:
     """Measured share of energy (n, M) in the lowest frequencies, one line a channel."""
     figure = go.Figure()
@@ -150,7 +150,7 @@ def localization_chart(
                 mode="lines",
                 name=name,
                 line={
-                    "color": colours[m % len(colours)],
+                    "color": colors[m % len(colors)],
                     # Channels that move together lie on one another: dashes let all of them be seen.
                     "dash": ("solid", "dash", "dot", "dashdot")[m % 4],
                     "width": 2,
@@ -167,15 +167,15 @@ def localization_chart(
 
 
 def history_chart(
-    history: Sequence[Mapping[str, float]], colours: Sequence[str], *, height: int = 300
+    history: Sequence[Mapping[str, float]], colors: Sequence[str], *, height: int = 300
 ) -> go.Figure:
     """Training and held-out loss against steps, with the best weights marked."""
     steps = [h["step"] for h in history]
     held = [h["heldout"] for h in history]
     figure = go.Figure()
-    for name, values, colour, dash in (
-        ("training", [h["loss"] for h in history], colours[1], "dot"),
-        ("held out", held, colours[0], "solid"),
+    for name, values, color, dash in (
+        ("training", [h["loss"] for h in history], colors[1], "dot"),
+        ("held out", held, colors[0], "solid"),
     ):
         figure.add_trace(
             go.Scatter(
@@ -183,7 +183,7 @@ def history_chart(
                 y=values,
                 mode="lines+markers" if len(steps) < 12 else "lines",
                 name=name,
-                line={"color": colour, "dash": dash, "width": 2},
+                line={"color": color, "dash": dash, "width": 2},
                 hovertemplate="step %{x}: %{y:.4f}<extra>%{fullData.name}</extra>",
             )
         )
@@ -195,7 +195,7 @@ def history_chart(
                 y=[held[best]],
                 mode="markers",
                 name="best, kept",
-                marker={"symbol": "star", "size": 13, "color": colours[0]},
+                marker={"symbol": "star", "size": 13, "color": colors[0]},
                 hovertemplate="best: step %{x}, %{y:.4f}<extra></extra>",
             )
         )
@@ -205,7 +205,7 @@ def history_chart(
 
 
 def profile_chart(
-    levels: Sequence[float], weights: Sequence[float], colour: str, *, height: int = 260
+    levels: Sequence[float], weights: Sequence[float], color: str, *, height: int = 260
 ) -> go.Figure:
     """How fast the denoised estimate changes at each noise level; 1 is the mean."""
     figure = go.Figure(
@@ -214,7 +214,7 @@ def profile_chart(
             y=weights,
             mode="lines",
             fill="tozeroy",
-            line={"color": colour, "width": 2},
+            line={"color": color, "width": 2},
             hovertemplate="log(a/s) %{x:.2f}: %{y:.2f} times the mean<extra></extra>",
         )
     )
@@ -224,14 +224,14 @@ def profile_chart(
     return _quiet(figure, height, legend=False)
 
 
-def protocol_chart(figures: Mapping[str, Mapping[str, Any]], colour: str) -> go.Figure:
+def protocol_chart(figures: Mapping[str, Mapping[str, Any]], color: str) -> go.Figure:
     """Each distance of the held-out protocol over its real-against-real floor, with both intervals."""
     rows = [f for f in reversed(list(figures.values())) if f["floor"] > 0]
     names = [str(f["title"]) for f in rows]
     figure = go.Figure()
     for label, key, mark, shade, width in (
         ("real against real", "floor", "square", MUTED, 9),
-        ("generated against real", "value", "circle", colour, 2),
+        ("generated against real", "value", "circle", color, 2),
     ):
         middle = [f[key] / f["floor"] for f in rows]
         low, high = ("floor_low", "floor_high") if key == "floor" else ("low", "high")

@@ -14,7 +14,7 @@ from e2crf_core.caching.policy import TRIGGERS, CachePolicy
 from e2crf_core.caching.triggers import influence
 from e2crf_core.data.datasets import assets_dir
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.diffusion.spectral import token_count, tokenise
+from e2crf_core.diffusion.spectral import token_count, tokenize
 from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import Archive, Entry, load
 from e2crf_core.runs.whatif import (
@@ -243,7 +243,7 @@ def lesson_recording(archive: Archive) -> tuple[dict[str, Any], dict[str, np.nda
     if recorder.n != token_count(recorder.N):
         raise LabError("the tokens of this imported network are no half spectrum: choose another run")
     mean, std = (np.asarray(archive.model[key]) for key in ("mean", "std"))
-    z = tokenise((recorder.column("series").astype(np.float64) - mean) / std)
+    z = tokenize((recorder.column("series").astype(np.float64) - mean) / std)
     header = {
         "kind": "lesson",
         "count": recorder.count,

@@ -19,7 +19,7 @@ FAN = 24
 class Reference:
     """`fan` (F, N, M) real windows in data units, `spectrum` (n, M) their median magnitude of each token.
 
-    `amplitude` gives the magnitudes (n, M) of one window (N, M) in data units, standardised as the network sees it.
+    `amplitude` gives the magnitudes (n, M) of one window (N, M) in data units, standardized as the network sees it.
     """
 
     dataset: Dataset
@@ -42,7 +42,7 @@ def _reference(dataset: str, peer: str, *_: library.Stamp) -> Reference:
             model = library.model(peer)
             assert isinstance(model, PeerModel)
             return model.series_magnitudes(x).astype(np.float32)
-        return np.abs(np.fft.rfft(data.standardise(x), axis=-2, norm="ortho")).astype(np.float32)
+        return np.abs(np.fft.rfft(data.standardize(x), axis=-2, norm="ortho")).astype(np.float32)
 
     rows = data.train[np.linspace(0, len(data.train) - 1, FAN).astype(int)]
     pool = data.train[:: max(1, len(data.train) // 512)]

@@ -14,12 +14,12 @@ CELLS = 200
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: what it is called, where, how much, and its colour."""
+    """One curve: what it is called, where, how much, and its color."""
 
     name: str
     x: np.ndarray
     y: np.ndarray
-    colour: str
+    color: str
 
 
 def _quiet(figure: go.Figure, height: int) -> go.Figure:
@@ -54,7 +54,7 @@ def pair_chart(
                     name=line.name,
                     legendgroup=line.name,
                     showlegend=row == 1,
-                    line={"color": line.colour, "width": 1.8},
+                    line={"color": line.color, "width": 1.8},
                     hovertemplate="%{x:.4g}: %{y:.4g}<extra>%{fullData.name}</extra>",
                 ),
                 row,
@@ -75,7 +75,7 @@ def line_chart(lines: Sequence[Line], *, x_title: str, y_title: str, log: bool =
                 y=line.y,
                 mode="lines+markers",
                 name=line.name,
-                line={"color": line.colour, "width": 1.8},
+                line={"color": line.color, "width": 1.8},
                 marker={"size": 8, "symbol": place},
                 hovertemplate="%{x:.4g}: %{y:.4g}<extra>%{fullData.name}</extra>",
             )

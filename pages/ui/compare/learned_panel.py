@@ -39,7 +39,7 @@ class LearnedJob:
 
     def _run(self, score: Score) -> None:
         data = self.data
-        held, train = (data.standardise(data.x[part]) for part in (data.heldout, data.train))
+        held, train = (data.standardize(data.x[part]) for part in (data.heldout, data.train))
         try:
             self.result = score(
                 [[x] for x in self.sets],
@@ -92,7 +92,7 @@ def scores_frame(names: Sequence[str], result: Learned) -> pd.DataFrame:
 
 
 def learned_panel(key: object, names: Sequence[str], sets: Sequence[np.ndarray], data: Dataset) -> None:
-    """Offer the scores of standardised sets (S, N, M); `key` says which comparison they belong to."""
+    """Offer the scores of standardized sets (S, N, M); `key` says which comparison they belong to."""
     st.markdown("##### Learned scores")
     kept = st.session_state.get("compare.learned")
     job: LearnedJob | None = kept[1] if kept is not None and kept[0] == key else None

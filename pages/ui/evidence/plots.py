@@ -1,4 +1,4 @@
-"""Figures of the evidence page. Plain values in, a figure out; colours are given by the page."""
+"""Figures of the evidence page. Plain values in, a figure out; colors are given by the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,14 +52,14 @@ def _quiet(figure: go.Figure, height: int) -> go.Figure:
 
 
 def _bars(
-    middle: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str
+    middle: Sequence[float], low: Sequence[float], high: Sequence[float], color: str
 ) -> dict[str, object]:
     return {
         "type": "data",
         "symmetric": False,
         "array": [h - m for m, h in zip(middle, high, strict=True)],
         "arrayminus": [m - v for m, v in zip(middle, low, strict=True)],
-        "color": colour,
+        "color": color,
         "thickness": 1.2,
         "width": 3,
     }
@@ -96,7 +96,7 @@ def _level(figure: go.Figure, name: str, band: Band, ends: tuple[float, float], 
 def families_chart(
     panels: Sequence[Panel],
     highlighted: Sequence[str],
-    colours: Sequence[str],
+    colors: Sequence[str],
     *,
     x_title: str,
     y_title: str,
@@ -124,10 +124,10 @@ def families_chart(
         # Faint ones first, so that what was asked for lies on top.
         for family in sorted(panel.families, key=lambda f: f.name in shown):
             index = shown.get(family.name)
-            colour = FAINT if index is None else colours[index % len(colours)]
+            color = FAINT if index is None else colors[index % len(colors)]
             error = None
             if index is not None and family.low:
-                error = _bars(family.y, family.low, family.high, colour)
+                error = _bars(family.y, family.low, family.high, color)
             figure.add_trace(
                 go.Scatter(
                     x=family.x,
@@ -142,9 +142,9 @@ def families_chart(
                     + ("%{x:.2f}%" if percent else "%{x:.3g}")
                     + ", %{y:.4f}<extra></extra>",
                     line={
-                        "color": colour,
+                        "color": color,
                         "width": 1 if index is None else 2.2,
-                        "dash": "solid" if index is None else DASHES[index // len(colours) % len(DASHES)],
+                        "dash": "solid" if index is None else DASHES[index // len(colors) % len(DASHES)],
                     },
                     marker={
                         "symbol": "circle" if index is None else SYMBOLS[index % len(SYMBOLS)],
@@ -179,7 +179,7 @@ class Dot:
 
 
 def foresight_chart(
-    groups: Sequence[tuple[str, Sequence[Dot]]], colours: Sequence[str], *, x_title: str
+    groups: Sequence[tuple[str, Sequence[Dot]]], colors: Sequence[str], *, x_title: str
 ) -> go.Figure:
     """What events gain over refreshing everything against how localized the data are; under 1 they win."""
     figure = go.Figure()
@@ -187,7 +187,7 @@ def foresight_chart(
     room = max(2.0, max(places) - min(places))
     shift = 0.015 * room
     for index, (name, dots) in enumerate(groups):
-        colour = colours[index % len(colours)]
+        color = colors[index % len(colors)]
         # The two kinds stand at the same x; a small shift keeps their bars apart.
         x = [dot.x + (index - (len(groups) - 1) / 2) * shift for dot in dots]
         low = [dot.ratio if dot.low is None else dot.low for dot in dots]
@@ -197,14 +197,14 @@ def foresight_chart(
             go.Scatter(
                 x=x,
                 y=ratios,
-                error_y=_bars(ratios, low, high, colour),
+                error_y=_bars(ratios, low, high, color),
                 mode="markers+text",
                 text=[dot.name for dot in dots] if index == 0 else None,
                 textposition="middle right",
                 name=name,
                 customdata=[dot.note for dot in dots],
                 hovertemplate="%{customdata}<extra></extra>",
-                marker={"symbol": SYMBOLS[index], "size": 11, "color": colour},
+                marker={"symbol": SYMBOLS[index], "size": 11, "color": color},
             )
         )
     figure.add_hline(
@@ -235,9 +235,9 @@ class Mark:
 
 
 def solvers_chart(
-    marks: Sequence[Mark], colours: Sequence[str], *, x_title: str, y_title: str, floor: Band | None
+    marks: Sequence[Mark], colors: Sequence[str], *, x_title: str, y_title: str, floor: Band | None
 ) -> go.Figure:
-    """Cost (log) against a distance: a colour for each solver, filled with a cache, open without.
+    """Cost (log) against a distance: a color for each solver, filled with a cache, open without.
 
     `floor` is the distance between real sets; None where real sets have none.
     """
@@ -258,7 +258,7 @@ def solvers_chart(
     groups = list(dict.fromkeys(m.group for m in marks))
     for group in groups:
         index = groups.index(group)
-        colour = colours[index % len(colours)]
+        color = colors[index % len(colors)]
         for cached in (False, True):
             mine = [m for m in marks if m.group == group and m.cached == cached]
             if not mine:
@@ -269,7 +269,7 @@ def solvers_chart(
                 go.Scatter(
                     x=[m.x for m in mine],
                     y=middles,
-                    error_y=_bars(middles, [m.y[0] for m in mine], [m.y[2] for m in mine], colour),
+                    error_y=_bars(middles, [m.y[0] for m in mine], [m.y[2] for m in mine], color),
                     mode="markers",
                     name=group + (" + E²-CRF" if cached else ""),
                     customdata=[[m.name, m.y[0], m.y[2], m.note] for m in mine],
@@ -278,8 +278,8 @@ def solvers_chart(
                     marker={
                         "symbol": symbol,
                         "size": 11,
-                        "color": colour,
-                        "line": {"width": 2, "color": colour},
+                        "color": color,
+                        "line": {"width": 2, "color": color},
                     },
                 )
             )

@@ -37,7 +37,7 @@ class Recording {
     return energy;
   }
 
-  // |X_k| of one channel of a series in data units, standardised as the network sees it.
+  // |X_k| of one channel of a series in data units, standardized as the network sees it.
   amplitude(values, step, m) {
     const { N, M, n } = this, out = new Float64Array(n), x = new Float64Array(N);
     if (!this.circle) this.circle = Float64Array.from({ length: N }, (_, i) => Math.cos(2 * Math.PI * i / N));
@@ -171,9 +171,9 @@ class Anatomy {
     const c = plot.ctx;
     c.strokeStyle = t.grid;
     for (let q = 3; q < count; q += q < count - 4 ? 3 : 4) { c.beginPath(); c.moveTo(plot.x(q), plot.top); c.lineTo(plot.x(q), plot.bottom); c.stroke(); }
-    const marks = (from, offset, colour, name, radius) => names.map((_, q) => [q + 0.5 + offset, read(from, q), colour, name, radius]).filter(([, v]) => Number.isFinite(v));
+    const marks = (from, offset, color, name, radius) => names.map((_, q) => [q + 0.5 + offset, read(from, q), color, name, radius]).filter(([, v]) => Number.isFinite(v));
     const drawn = [...marks(kept, -0.12, t.colors[1], "had it been reused", 4), ...marks(used, 0.12, t.colors[0], "as the step went on", 3.2)];
-    for (const [x, v, colour] of drawn) { c.strokeStyle = colour; c.globalAlpha = 0.5; c.beginPath(); c.moveTo(plot.x(x), plot.bottom); c.lineTo(plot.x(x), plot.y(at(v))); c.stroke(); c.globalAlpha = 1; }
+    for (const [x, v, color] of drawn) { c.strokeStyle = color; c.globalAlpha = 0.5; c.beginPath(); c.moveTo(plot.x(x), plot.bottom); c.lineTo(plot.x(x), plot.y(at(v))); c.stroke(); c.globalAlpha = 1; }
     plot.dots(drawn.map(([x, v, ...rest]) => [x, at(v), ...rest, v]));
     const C = names.indexOf("C"), pc = (from, name) => percentFine(read(from, names.indexOf(name)));
     const would = step ? `Reused, it would have been off by ${pc(kept, "C")} in C, ${pc(kept, "F")} in F, ${pc(kept, "D")} in D and ${pc(kept, "score")} in the score.` : "Before the first step nothing was kept.";
@@ -368,13 +368,13 @@ class Anatomy {
     put("series", [["real series", t.faint], ["noisy state", t.noisy], ["denoised estimate", t.colors[1]]]);
     put("spectrum", [["real data, median", t.faint], ["noisy state", t.noisy], ["denoised estimate", t.colors[1]], ["chosen k", t.text, "dash"]]);
     put("layers", this.rec.kept ? [["had it been reused", t.colors[1], "box"], ["as the step went on", t.colors[0], "box"]] : []);
-    put("scores", [["reused", t.axis, "box"], ["computed (colour: why)", t.colors[3], "box"], ["τ in force", t.colors[1], "dash"]]);
+    put("scores", [["reused", t.axis, "box"], ["computed (color: why)", t.colors[3], "box"], ["τ in force", t.colors[1], "dash"]]);
     put("trace", [["eₖ", t.colors[0]], ["computed", t.colors[3], "box"], ["τ in force", t.colors[1], "dash"], ...(this.mode === "whatif" ? [["τ asked for", t.colors[2]]] : [])]);
     put("shares", [["recorded, batch", t.colors[0]], ...(this.mode === "whatif" ? [["predicted", t.colors[1]]] : [])]);
   }
 
   // n rows by as many columns as there are pixels: where several steps share one, the largest value shows.
-  image(name, cell, colour) {
+  image(name, cell, color) {
     const plot = this.plots[name], { rec } = this, { count, n, total } = rec;
     const columns = Math.max(1, Math.min(total, Math.floor((plot.right - plot.left) * plot.ratio)));
     const key = `${name} ${columns} ${this.shade} ${this.stamp}`;
@@ -388,7 +388,7 @@ class Anatomy {
     const sheet = document.createElement("canvas");
     sheet.width = columns; sheet.height = n;
     const context = sheet.getContext("2d"), image = context.createImageData(columns, n), words = new Uint32Array(image.data.buffer);
-    for (let c = 0; c < columns; c++) for (let k = 0; k < n; k++) if (values[c * n + k] >= 0) words[(n - 1 - k) * columns + c] = colour(values[c * n + k]);
+    for (let c = 0; c < columns; c++) for (let k = 0; k < n; k++) if (values[c * n + k] >= 0) words[(n - 1 - k) * columns + c] = color(values[c * n + k]);
     context.putImageData(image, 0, 0);
     this.images[name] = { key, sheet };
     return sheet;

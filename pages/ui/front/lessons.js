@@ -31,15 +31,15 @@ const extent = (...lists) => {
 };
 // Uniform numbers that depend on (step, frequency) alone, so that a probe does not jump while a slider moves.
 const chance = (i, k) => { let h = (i * 374761393 + k * 668265263) >>> 0; h = Math.imul(h ^ (h >>> 13), 1274126177) >>> 0; return ((h ^ (h >>> 16)) >>> 0) / 4294967296; };
-const level = (plot, y, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.lineWidth = plot.lit === colour ? 3 : 1.5; c.setLineDash([5, 4]); c.beginPath(); c.moveTo(plot.left, plot.y(y)); c.lineTo(plot.right, plot.y(y)); c.stroke(); c.setLineDash([]); };
-const upright = (plot, x, colour) => { const c = plot.ctx; c.strokeStyle = colour; c.lineWidth = plot.lit === colour ? 3.5 : 1.5; c.beginPath(); c.moveTo(plot.x(x), plot.top); c.lineTo(plot.x(x), plot.bottom); c.stroke(); };
-// A map: `value(column, row)` shown by `colour(value, column, row)`, drawn once for a `key`.
-const heat = (lesson, plot, columns, rows, { key, name, value, colour }) => {
+const level = (plot, y, color) => { const c = plot.ctx; c.strokeStyle = color; c.lineWidth = plot.lit === color ? 3 : 1.5; c.setLineDash([5, 4]); c.beginPath(); c.moveTo(plot.left, plot.y(y)); c.lineTo(plot.right, plot.y(y)); c.stroke(); c.setLineDash([]); };
+const upright = (plot, x, color) => { const c = plot.ctx; c.strokeStyle = color; c.lineWidth = plot.lit === color ? 3.5 : 1.5; c.beginPath(); c.moveTo(plot.x(x), plot.top); c.lineTo(plot.x(x), plot.bottom); c.stroke(); };
+// A map: `value(column, row)` shown by `color(value, column, row)`, drawn once for a `key`.
+const heat = (lesson, plot, columns, rows, { key, name, value, color }) => {
   const { panel } = plot.section.dataset;
   if (lesson.sheets[panel]?.key !== key) {
     const sheet = document.createElement("canvas"); sheet.width = columns; sheet.height = rows;
     const context = sheet.getContext("2d"), image = context.createImageData(columns, rows), words = new Uint32Array(image.data.buffer);
-    for (let c = 0; c < columns; c++) for (let k = 0; k < rows; k++) words[(rows - 1 - k) * columns + c] = colour(value(c, k));
+    for (let c = 0; c < columns; c++) for (let k = 0; k < rows; k++) words[(rows - 1 - k) * columns + c] = color(value(c, k));
     context.putImageData(image, 0, 0);
     lesson.sheets[panel] = { key, sheet };
   }
@@ -135,7 +135,7 @@ const LESSONS = {
       heat(lab, map, 300, d.n, {
         key: `${lab.stamp}`, name: "log10 of the signal-to-noise ratio; x in 300ths of 1 − t",
         value: (c, k) => { const a = vpA(d, 1 - c / 300); return Math.log10(a * a * v[k] / -Math.expm1(2 * Math.log(a))); },
-        colour: (z) => (Math.abs(z) < 0.06 ? ones : ramp[Math.round(100 * clampTo((z + 4) / 8, 0, 1))]),
+        color: (z) => (Math.abs(z) < 0.06 ? ones : ramp[Math.round(100 * clampTo((z + 4) / 8, 0, 1))]),
       });
       upright(map, 1 - s.t / 1000, t.colors[0]);
       time.axes(t, { domain: [0, (d.N - 1) * d.time.step], title: d.time.title }, { domain: extent(r.x, [-3, 3]), title: "x_t = a x + s ε" });
@@ -183,7 +183,7 @@ const LESSONS = {
           for (let c = 0; c < d.width; c++) up += (d.F[(i * d.n + k) * d.width + c] - d.F[((i - s.h) * d.n + k) * d.width + c]) ** 2;
           return up;
         },
-        colour: (up) => ramp[Math.round(100 * clampTo((Math.log10(up + 1e-12) + 4) / 4.5, 0, 1))],
+        color: (up) => ramp[Math.round(100 * clampTo((Math.log10(up + 1e-12) + 4) / 4.5, 0, 1))],
       });
     },
     legend: (t) => ({ curves: [["score kept", t.colors[0]], ["D kept", t.colors[1]], ["F kept, the rest renewed", t.colors[3]]], map: [["still", t.reused, "box"], ["changing (log scale)", t.colors[3], "box"]] }),
@@ -228,7 +228,7 @@ const LESSONS = {
       map.axes(t, { domain: [0, d.count], title: "step" }, { domain: [0, d.n], title: "frequency k" });
       heat(lab, map, d.count, d.n, {
         key: `${lab.stamp} ${this.key}`, name: CODES,
-        value: (i, k) => r.reasons[i * d.n + k], colour: (code) => words[code],
+        value: (i, k) => r.reasons[i * d.n + k], color: (code) => words[code],
       });
       upright(map, s.i + 0.5, t.text);
       scores.axes(t, { domain: [0, d.n], title: "frequency k" }, { domain: [1e-6, 1e3], log: true, title: s.weigh ? "eₖ = dₖ (ε + |Xₖ|²)" : "eₖ = dₖ" });
@@ -242,7 +242,7 @@ const LESSONS = {
       share.axes(t, { domain: [0, d.count], title: "step" }, { domain: [0, Math.max(5, ...soFar.slice(Math.floor(d.count / 20))) * 1.15], title: "% of tokens" });
       share.line(d.count, (i) => soFar[i], t.colors[0], { width: 2, start: 0.5 }); upright(share, s.i + 0.5, t.text);
     },
-    legend: (t) => ({ map: [...[1, 2, 3, 4].map((i) => [REASONS[i], t.colors[i - 1], "box"]), ["reused", t.reused, "box"]], scores: [["computed (colour: why)", t.colors[1], "box"], ["reused", t.axis, "box"], ["τ", t.colors[1], "dash"]], share: [["share of tokens, mean so far", t.colors[0]]] }),
+    legend: (t) => ({ map: [...[1, 2, 3, 4].map((i) => [REASONS[i], t.colors[i - 1], "box"]), ["reused", t.reused, "box"]], scores: [["computed (color: why)", t.colors[1], "box"], ["reused", t.axis, "box"], ["τ", t.colors[1], "dash"]], share: [["share of tokens, mean so far", t.colors[0]]] }),
   },
 };
 

@@ -310,7 +310,7 @@ class Lab {
     put("series", [["real series", t.faint], ["noisy state", t.noisy], ["denoised estimate", t.colors[1]]]);
     put("spectrum", [["real data, median", t.faint], ["noisy state", t.noisy], ["denoised estimate", t.colors[1]]]);
     put("map", [...[1, 2, 3, 4].map((i) => [REASONS[i], t.colors[i - 1], "box"]), ["reused", t.reused, "box"], ["policy changed", t.text, "dash"]]);
-    put("scores", [["reused", t.axis, "box"], ["computed (colour: why)", t.colors[3], "box"], ["τ in force", t.colors[1], "dash"]]);
+    put("scores", [["reused", t.axis, "box"], ["computed (color: why)", t.colors[3], "box"], ["τ in force", t.colors[1], "dash"]]);
     put("intensity", [["this sample", t.colors[0]], ["mean of the batch", t.noisy]]);
     put("energy", e.slice(0, -1).map((a, i) => {
       const last = e[i + 1] - 1;
@@ -383,7 +383,7 @@ class Lab {
     const c = plot.ctx;
     if (count) plot.cells(pic.sheet, CODES, count, n, (s, k) => reasons[s * n + k]);
     else if (ENDED.has(this.store.now?.status)) plot.note(t, "no step was taken");
-    else plot.note(t, hello.run ? "waiting for the first step" : "Each column is one step, each row one frequency: coloured where the network computes, grey where it reuses.");
+    else plot.note(t, hello.run ? "waiting for the first step" : "Each column is one step, each row one frequency: colored where the network computes, gray where it reuses.");
     c.strokeStyle = t.text; c.setLineDash([2, 3]);
     for (let s = 1; s < count; s++) if (this.store.cell("policy_version", s) !== this.store.cell("policy_version", s - 1)) {
       const x = Math.round(plot.x(s)) + 0.5;

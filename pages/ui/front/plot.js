@@ -157,7 +157,7 @@ class Plot {
   // While one trace is lit, the others step back.
   light(color) { return !this.lit || this.lit === color ? 1 : 0.16; }
 
-  // Dots [x, y, colour, name, radius, what y stands for where it is drawn at an end of the axis], and bars from the axis up.
+  // Dots [x, y, color, name, radius, what y stands for where it is drawn at an end of the axis], and bars from the axis up.
   dots(list) {
     if (this.recording) for (const [x, y, color, name, , value = y] of list) this.recording.push({ name, color, x: [x], value: [value] });
     this.clipped((c) => {

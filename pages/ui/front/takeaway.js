@@ -115,8 +115,8 @@ const tableOf = (board) => {
   for (const { plot, marks } of recorded(board, (p) => new SvgContext("data"))) {
     const names = new Map(), seen = new Map();
     for (const item of plot.section.querySelectorAll(".legend span")) {
-      const colour = item.querySelector("i").style.getPropertyValue("--c").trim();
-      if (!names.has(colour)) names.set(colour, item.textContent);
+      const color = item.querySelector("i").style.getPropertyValue("--c").trim();
+      if (!names.has(color)) names.set(color, item.textContent);
     }
     for (const { name, color, x, k, value, line } of marks) {
       const panel = `${plot.section.dataset.panel} by ${plot.titles.x || "quantity"}${k ? ` and ${plot.titles.y}` : ""}`;

@@ -1,4 +1,4 @@
-// Colours of the theme that the visitor sees, and numbers as people read them: shared by every canvas.
+// Colors of the theme that the visitor sees, and numbers as people read them: shared by every canvas.
 
 const REASONS = ["reused", "low band", "event", "probe", "refresh"];
 const CODES = `reason (${REASONS.map((what, code) => `${code} ${what}`).join(", ")})`;

@@ -11,7 +11,7 @@ const draw = (tag, attributes, parent, text) => {
 };
 const bounded = (v, lo, hi) => Math.min(hi, Math.max(lo, v));
 
-// Shape and colour both say what a point is.
+// Shape and color both say what a point is.
 const SHAPES = {
   cached: (r) => `M ${-r} 0 A ${r} ${r} 0 1 0 ${r} 0 A ${r} ${r} 0 1 0 ${-r} 0 Z`,
   solver: (r) => `M 0 ${-1.35 * r} L ${1.35 * r} 0 L 0 ${1.35 * r} L ${-1.35 * r} 0 Z`,
@@ -199,8 +199,8 @@ class Board {
     this.shown = [];
     for (const line of [...lines].sort((a, b) => a.front - b.front || (a.n === this.selected) - (b.n === this.selected))) {
       const mine = line.n === this.selected, d = line.v.map((v, i) => `${i ? "L" : "M"} ${x(i)} ${y(v)}`).join(" ");
-      const colour = mine ? theme.text : line.front ? (line.mark === "cached" ? theme.colors[0] : theme.colors[1]) : theme.faint;
-      const path = draw("path", { d, fill: "none", stroke: colour, "stroke-width": mine ? 3 : line.front ? 2 : 1, opacity: mine ? 1 : line.front ? 0.85 : 0.75, "stroke-linejoin": "round", "data-number": line.n }, this.svg);
+      const color = mine ? theme.text : line.front ? (line.mark === "cached" ? theme.colors[0] : theme.colors[1]) : theme.faint;
+      const path = draw("path", { d, fill: "none", stroke: color, "stroke-width": mine ? 3 : line.front ? 2 : 1, opacity: mine ? 1 : line.front ? 0.85 : 0.75, "stroke-linejoin": "round", "data-number": line.n }, this.svg);
       if (line.mark !== "cached" && line.front) path.setAttribute("stroke-dasharray", "7 4");
       this.shown.push({ p: line, places: line.v.map((v, i) => [x(i), y(v)]) });
     }

@@ -23,7 +23,7 @@ class Worker:
     def __init__(self, job: Path, parent: int) -> None:
         self.job, self.parent = job, parent
         self.progress: dict[str, Any] = {"status": "preparing", "error": ""}
-        self.signalled = False
+        self.signaled = False
         self.beat = 0.0
         self.phase = time.monotonic()
 
@@ -43,7 +43,7 @@ class Worker:
     @property
     def left_alone(self) -> bool:
         """Whether the server that started it has gone, or the machine shuts down."""
-        return self.signalled or os.getppid() != self.parent
+        return self.signaled or os.getppid() != self.parent
 
     @property
     def wanted(self) -> bool:
@@ -77,7 +77,7 @@ def main(kind: type[Worker], arguments: list[str] | None = None) -> None:
     worker = kind(asked.job, asked.parent)
 
     def stop(*_: object) -> None:
-        worker.signalled = True
+        worker.signaled = True
 
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, stop)

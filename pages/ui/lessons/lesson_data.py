@@ -11,7 +11,7 @@ from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.schedules import VP
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.diffusion.spectral import tokenise
+from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
 from e2crf_core.quality.intervals import Figure, measure
 from e2crf_core.sampling.sampler import Sampler
@@ -32,8 +32,8 @@ def series_packet(lesson: str, reference: Reference, view: Mapping[str, str]) ->
     """Windows of a data set, the variance of their tokens, and one draw of noise."""
     data: Dataset = reference.dataset
     fan = reference.fan
-    tokens = tokenise(
-        data.standardise(data.x[data.train[:: max(1, len(data.train) // 2000)]]).astype(np.float64)
+    tokens = tokenize(
+        data.standardize(data.x[data.train[:: max(1, len(data.train) // 2000)]]).astype(np.float64)
     )
     schedule = VP()
     header = {
@@ -166,7 +166,7 @@ class Cost:
 
 def fewer_runs(model: ScoreModel, data: Dataset, progress: Callable[[float, str], Any]) -> list[Cost]:
     """Caches of a long sampler and short solvers, on one axis of cost. All draw FEWER_NUM series from one seed."""
-    held = data.standardise(data.x[data.heldout])
+    held = data.standardize(data.x[data.heldout])
     metric = sliced_wasserstein_metric(directions=200)
     plans: list[tuple[str, str, Sampler]] = [
         (

@@ -35,7 +35,7 @@ TEXTS = (
         "A heartbeat is sharp. Is it as well localized as wind speed?",
         "No. A sharp peak needs many frequencies in step, so the energy of heartbeats spreads out, while "
         "wind varies "
-        "slowly and keeps it low. That is why a policy which favours low bands pays on wind and hardly "
+        "slowly and keeps it low. That is why a policy which favors low bands pays on wind and hardly "
         "on heartbeats: "
         "the data decide which trigger is best.",
     ),

@@ -317,21 +317,19 @@ def trials_frame(record: Record, cost: str) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"tau": "Float64", "refresh_every": "Int64"})
 
 
-def importance_chart(shares: Mapping[str, Mapping[str, float]], colours: Sequence[str]) -> go.Figure:
+def importance_chart(shares: Mapping[str, Mapping[str, float]], colors: Sequence[str]) -> go.Figure:
     """How much each knob decides cost and quality, in % of what they vary by."""
     names = {name for told in shares.values() for name in told}
     order = sorted(names, key=lambda n: max(told.get(n, 0.0) for told in shares.values()))[-BARS:]
     chart = go.Figure()
-    for (what, told), colour, pattern in zip(
-        shares.items(), (colours[1], colours[0]), ("/", ""), strict=True
-    ):
+    for (what, told), color, pattern in zip(shares.items(), (colors[1], colors[0]), ("/", ""), strict=True):
         chart.add_trace(
             go.Bar(
                 y=[n.replace("_", " ") for n in order],
                 x=[100 * told.get(n, 0.0) for n in order],
                 name=what,
                 orientation="h",
-                marker={"color": colour, "pattern": {"shape": pattern}},
+                marker={"color": color, "pattern": {"shape": pattern}},
                 hovertemplate="%{y}: %{x:.0f}% of the " + what + "<extra></extra>",
             )
         )

@@ -236,7 +236,7 @@ def _warnings(name: str, record: Record, point: Point, able: bool, attempt: Atte
         "threshold does to the quality on the same samples, and how fast the solver alone is.",
     )
     job = advice_job(point.number)
-    if _in_progress(name, job, "Measuring its neighbours and its knobs"):
+    if _in_progress(name, job, "Measuring its neighbors and its knobs"):
         return
     advice = advice_of(name, point.number)
     if advice is None:
