@@ -18,7 +18,8 @@ import torch
 from e2crf_core.caching.selection import Selection
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.evaluation.evaluate import machine
-from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
+from e2crf_core.io.files import replace_file
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.network.forward import plain_forward, selective_forward
 from e2crf_core.network.kvcache import KVCache
 from e2crf_core.sampling.sampler import synchronize

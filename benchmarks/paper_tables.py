@@ -17,7 +17,8 @@ from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.evaluate import Config, Evaluation, Row, Task, evaluate, load_configs
 from e2crf_core.evaluation.report import to_json
-from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, read_card, replace_file
+from e2crf_core.io.files import replace_file
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, read_card
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = json.loads((HERE / "published.json").read_text())

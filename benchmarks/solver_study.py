@@ -35,7 +35,8 @@ from e2crf_core.evaluation.evaluate import (
     summarize,
 )
 from e2crf_core.evaluation.report import to_json, write_results
-from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
+from e2crf_core.io.files import replace_file
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.progress import ProgressLine
 from e2crf_core.quality.distances import relative_l2
 

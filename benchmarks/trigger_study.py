@@ -24,7 +24,8 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import band_edges
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.evaluate import PRIMARY, Config, Evaluation, Row, Task, run_shards, summarize
-from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
+from e2crf_core.io.files import replace_file
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.progress import ProgressLine
 from e2crf_core.report.charts import Curve, as_html, curves_chart, plotly_script
 from e2crf_core.sampling.calibration import calibrate

@@ -50,7 +50,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from e2crf_core.commands.tune import interruptible
     from e2crf_core.data.datasets import load_dataset
     from e2crf_core.evaluation.bulk import assess, draw_here, run_shards
-    from e2crf_core.models.checkpoints import load_checkpoint, replace_file
+    from e2crf_core.io.files import replace_file
+    from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.progress import ProgressLine
 
     if arguments.out.exists() and not arguments.out.is_dir():

@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Draw the samples, write them whole, print the report."""
     import numpy as np
 
-    from e2crf_core.models.checkpoints import load_checkpoint, replace_file
+    from e2crf_core.io.files import replace_file
+    from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.progress import ProgressLine
     from e2crf_core.runs.run import compare, distance_to_heldout
     from e2crf_core.sampling.sampler import Sampler, check_request, warm_up

@@ -97,7 +97,8 @@ def measure_card(
     `progress` gets (done, total) of the protocol; without it a line on stderr says so.
     """
     from e2crf_core.data.datasets import load_dataset
-    from e2crf_core.models.checkpoints import checkpoint_folder, load_checkpoint, read_card, replace_file
+    from e2crf_core.io.files import replace_file
+    from e2crf_core.models.checkpoints import checkpoint_folder, load_checkpoint, read_card
     from e2crf_core.models.quality_card import heldout_protocol
     from e2crf_core.progress import ProgressLine
     from e2crf_core.sampling.calibration import calibrate

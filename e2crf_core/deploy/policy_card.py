@@ -28,7 +28,8 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.evaluate import heldout_blocks, machine
-from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, replace_file
+from e2crf_core.io.files import replace_file
+from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
 from e2crf_core.quality.intervals import Figure, measure_change, resample_picks
 from e2crf_core.quality.intervals import measure as measure_distance

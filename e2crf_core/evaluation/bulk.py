@@ -21,7 +21,8 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.evaluate import heldout_blocks
 from e2crf_core.io.arrays import read_npz
-from e2crf_core.models.checkpoints import choose_device, replace_file
+from e2crf_core.io.files import replace_file
+from e2crf_core.models.checkpoints import choose_device
 from e2crf_core.progress import Cancel
 from e2crf_core.quality.distances import standard_metrics
 from e2crf_core.quality.intervals import measure

@@ -28,7 +28,7 @@ from e2crf_core.diffusion.schedules import VP
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.errors import LabError
-from e2crf_core.models.checkpoints import replace_file
+from e2crf_core.io.files import replace_file
 from e2crf_core.progress import ProgressLine
 from e2crf_core.quality.distances import Metric, relative_l2, standard_metrics
 from e2crf_core.quality.intervals import (

@@ -20,7 +20,7 @@ from e2crf_core.evaluation.evaluate import (
     Row,
     Timing,
 )
-from e2crf_core.models.checkpoints import replace_file
+from e2crf_core.io.files import replace_file
 from e2crf_core.quality.intervals import StableSize
 from e2crf_core.report.charts import Point, as_html, interval_chart, order_chart, pareto_chart, plotly_script
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,24 +17,11 @@ from e2crf_core.diffusion.schedules import SCHEDULES
 from e2crf_core.diffusion.score_model import Profile, ScoreModel
 from e2crf_core.diffusion.spectral import coordinate_mask
 from e2crf_core.errors import LabError
+from e2crf_core.io.files import replace_file
 from e2crf_core.io.userfiles import user_folder, user_names
 from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 
 SCHEMA = 1
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: `write` fills a temporary one beside it, which then takes its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -29,7 +29,8 @@ from e2crf_core.diffusion.schedules import VP
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npz, reason
-from e2crf_core.models.checkpoints import SCHEMA, choose_device, replace_file
+from e2crf_core.io.files import replace_file
+from e2crf_core.models.checkpoints import SCHEMA, choose_device
 from e2crf_core.network.forward import plain_forward
 
 KIND = "fourierdiffusion"

@@ -23,7 +23,8 @@ from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, precondition, token_statistics
 from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.errors import LabError
-from e2crf_core.models.checkpoints import choose_device, replace_file, save_checkpoint
+from e2crf_core.io.files import replace_file
+from e2crf_core.models.checkpoints import choose_device, save_checkpoint
 from e2crf_core.network.forward import plain_forward
 from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 

@@ -28,8 +28,9 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import MAX_STEPS
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import parse_npy, reason
+from e2crf_core.io.files import replace_file
 from e2crf_core.io.userfiles import user_dir
-from e2crf_core.models.checkpoints import load_checkpoint, replace_file
+from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.runs.run import FINISHED, Comparison, RunHandle, RunResult, RunSpec
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler, observe

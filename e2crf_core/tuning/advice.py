@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from e2crf_core.caching.policy import CachePolicy, PolicyError
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
-from e2crf_core.models.checkpoints import replace_file
+from e2crf_core.io.files import replace_file
 from e2crf_core.progress import Cancel
 from e2crf_core.sampling.sampler import synchronize, warm_up
 from e2crf_core.tuning.space import FIELDS, NEEDS, OFF, SEARCHABLE, Setting

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from e2crf_core.models.checkpoints import replace_file
+from e2crf_core.io.files import replace_file
 
 ROOT = Path(__file__).resolve().parents[3]
 

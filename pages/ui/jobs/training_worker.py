@@ -14,7 +14,7 @@ import torch
 from e2crf_core.commands.train import measure_card
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import LabError
-from e2crf_core.models.checkpoints import replace_file
+from e2crf_core.io.files import replace_file
 from e2crf_core.models.training import Trainer, TrainSpec
 from e2crf_core.sampling.sampler import Sampler
 from pages.ui.jobs.processes import write_json
