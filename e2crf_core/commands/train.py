@@ -31,6 +31,13 @@ def add(commands: Any) -> None:
     train.add_argument(
         "--truncation", type=float, default=0.0, help="share of batches with a random bandwidth"
     )
+    train.add_argument(
+        "--bands",
+        type=_edges,
+        default=(),
+        metavar="EDGE,EDGE,...",
+        help="inner edges of the bands of a spectrally causal network, such as 4,8,16,32,64; none: full attention",
+    )
     train.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster on most GPUs")
     train.add_argument("--device", default="auto", help="auto, cpu or cuda")
     train.add_argument("--threads", type=int, default=0, help="processor threads; 0 leaves them as they are")
@@ -40,6 +47,11 @@ def add(commands: Any) -> None:
     card.add_argument("--checkpoint", required=True)
     card.add_argument("--seed", type=int, default=0)
     card.set_defaults(command=_card)
+
+
+def _edges(text: str) -> tuple[int, ...]:
+    """Edges such as "4,8,16"."""
+    return tuple(int(part) for part in text.split(","))
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -53,7 +65,7 @@ def _train(arguments: argparse.Namespace) -> None:
         raise LabError(f"unknown preset {arguments.preset!r}: use {' or '.join(TRAIN_PRESETS)}")
     if arguments.threads > 0:
         torch.set_num_threads(arguments.threads)
-    names = ("minutes", "steps", "batch", "seed", "patience", "truncation", "bf16")
+    names = ("minutes", "steps", "batch", "seed", "patience", "truncation", "bands", "bf16")
     options = {name: getattr(arguments, name) for name in names}
     spec = TrainSpec(data=arguments.data, **TRAIN_PRESETS[arguments.preset], **options)
     trainer = Trainer(spec, load_dataset(arguments.data), arguments.out, arguments.device)

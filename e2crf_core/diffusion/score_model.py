@@ -99,8 +99,10 @@ class ScoreModel:
         return precondition(self.v, self.schedule.a(t), self.schedule.s(t))
 
     def digest(self) -> str:
-        """SHA-256 over weights, statistics and profile: names what a policy was tuned for."""
+        """SHA-256 over weights, statistics, profile and bands: names what a policy was tuned for."""
         digest = hashlib.sha256(repr((self.profile.levels, self.profile.weights)).encode())
+        if edges := getattr(self.network, "edges", ()):
+            digest.update(repr(edges).encode())
         for name, tensor in sorted({**self.network.state_dict(), "mu": self.mu, "v": self.v}.items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -31,7 +31,11 @@ from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """What to train and how long. `steps` fixes the schedule; with 0 it is derived from `minutes` and kept."""
+    """What to train and how long. `steps` fixes the schedule; with 0 it is derived from `minutes` and kept.
+
+    `bands` are the inner edges of the bands of a spectrally causal network (E6), () for full attention.
+    `truncation` is the share of batches that train on a random number of the lowest tokens only.
+    """
 
     data: str
     width: int = 96
@@ -51,9 +55,11 @@ class TrainSpec:
     evaluate_every: int = 200
     bf16: bool = False
     truncation: float = 0.0
+    bands: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse settings that cannot train."""
+        """Reject settings that cannot train. Raises LabError that lists all faults."""
+        object.__setattr__(self, "bands", tuple(self.bands))
         faults = []
         if self.steps < 0 or (self.steps == 0 and self.minutes <= 0):
             faults.append(
@@ -172,6 +178,7 @@ class Trainer:
             layers=spec.layers,
             heads=spec.heads,
             hidden=spec.hidden,
+            bands=spec.bands,
         )
         self.network = ScoreTransformer(config, self.mu, self.v).to(self.device)
         self.average = {k: p.detach().clone() for k, p in self.network.state_dict().items()}
@@ -386,6 +393,8 @@ class Trainer:
             for name in ("patience", "truncation")
             if getattr(self.spec, name)
         ) + (" --bf16" if self.spec.bf16 else "")
+        if self.spec.bands:
+            extras += f" --bands {','.join(map(str, self.spec.bands))}"
         return (
             f"python -m e2crf_core train --data {self.spec.data} --preset {preset} --steps {self.spec.steps}"
             f" --batch {self.spec.batch} --seed {self.spec.seed}{extras}"

@@ -1,7 +1,11 @@
-"""E6: plain and selective forward, over any network that satisfies `TokenNetwork`, with one attention.
+"""E6: plain, prefix and selective forward, over any network that satisfies `TokenNetwork`, with one attention.
 
-A selective forward runs only chosen tokens through every layer. Each layer keeps keys and values of all tokens,
-taken from that layer's own input; tokens that are not run contribute their kept ones as context.
+*Spectrally causal* networks cut their tokens into bands, low frequencies first. In every layer a token attends to
+tokens of its own and of lower bands only, so the lowest m tokens (m: the upper edge of a band) depend on no other
+token: a prefix forward computes them exactly, as a contiguous slice, from nothing that was kept.
+
+With full attention every token needs all others. A selective forward runs only chosen tokens through every layer;
+each layer keeps keys and values of all tokens, and those that are not run contribute their kept ones as context.
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ class TokenNetwork(Protocol):
     `prepare` may look at the whole state, which is always known, and must be cheap beside the layers;
     `condition` depends on the noise level alone; `head` must not depend on it, so that a kept feature gives a
     kept output. All others treat rows independently: there tokens meet in attention only.
+
+    A spectrally causal network also has `edges`, the upper edges of its bands, the last one n, and `visible`
+    (n, n), True where a query (row) may see a key.
     """
 
     @property
@@ -39,10 +46,32 @@ class TokenNetwork(Protocol):
     def head(self, feature: Tensor) -> Tensor: ...
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of queries (B, m, d) over keys and values (B, n, d) -> (B, m, d)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, visible: Tensor | None = None) -> Tensor:
+    """Multi-head attention of queries (B, m, d) over the `visible` (m, n) keys and values (B, n, d) -> (B, m, d)."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    return nnf.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return nnf.scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2).flatten(2)
+
+
+def band_edges_of(network: TokenNetwork) -> tuple[int, ...]:
+    """Upper edges of the bands of a spectrally causal network, the last one n; () with full attention."""
+    return tuple(getattr(network, "edges", ()))
+
+
+def visible_keys(network: TokenNetwork, m: int) -> Tensor | None:
+    """(m, m) which of the lowest m keys each of the lowest m queries may see; None: all of them."""
+    edges = band_edges_of(network)
+    return network.visible[:m, :m] if edges and m > edges[0] else None  # type: ignore[attr-defined]
+
+
+def prefix_forward(network: TokenNetwork, prepared: Tensor, condition: Tensor, m: int) -> Tensor:
+    """Run the lowest m tokens alone: prepared (B, n, ...) -> C (B, m, d), equal to a plain forward's first m rows.
+
+    m must be an upper edge of one of the network's bands. No key or value outlives the call.
+    """
+    edges = band_edges_of(network) or (prepared.shape[-2],)
+    if m not in edges:
+        raise ValueError(f"a prefix of {m} tokens ends inside a band: the edges are {edges}")
+    return plain_forward(network, prepared[..., :m, :], condition)
 
 
 def plain_forward(
@@ -53,16 +82,17 @@ def plain_forward(
     cache: KVCache | None = None,
     rows: Tensor | None = None,
 ) -> Tensor:
-    """All tokens: prepared inputs (B, n, ...) -> C (B, n, d).
+    """Run all given tokens, the lowest m: prepared inputs (B, m, ...) -> C (B, m, d).
 
     With a cache, keys and values are kept in it, of samples `rows` or of all.
     """
+    visible = visible_keys(network, prepared.shape[-2])
     h = network.embed(prepared, None)
     for layer in range(network.layers):
         q, k, v = network.qkv(layer, h, condition)
         if cache is not None:
             cache.write_samples(layer, rows, k, v)
-        h = network.finish(layer, h, attend(q, k, v, network.heads), condition)
+        h = network.finish(layer, h, attend(q, k, v, network.heads, visible), condition)
     return h
 
 

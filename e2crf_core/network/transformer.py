@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,11 @@ from e2crf_core.errors import LabError
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of the network. `tokens` n, `length` N and `channels` M fix what it models."""
+    """Sizes of the network. `tokens` n, `length` N and `channels` M fix what it models.
+
+    `bands` holds the inner edges of the bands of a spectrally causal network (E6), increasing: (4, 8) cuts the
+    tokens into 0..3, 4..7 and 8..n-1. Empty: full attention.
+    """
 
     tokens: int
     length: int
@@ -30,13 +35,22 @@ class NetworkConfig:
     heads: int = 4
     hidden: int = 320
     stem: int = 24
+    bands: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot be built."""
+        """Reject sizes that cannot be built. Raises LabError."""
+        object.__setattr__(self, "bands", tuple(self.bands))
         if self.width % self.heads or self.width % 2:
             raise LabError(f"width {self.width} must be even and divisible by heads {self.heads}")
-        if min(asdict(self).values()) < 1:
-            raise LabError(f"network sizes must be positive: {asdict(self)}")
+        sizes = {name: size for name, size in asdict(self).items() if name != "bands"}
+        if min(sizes.values()) < 1:
+            raise LabError(f"network sizes must be positive: {sizes}")
+        if any(low >= high for low, high in pairwise((0, *self.bands, self.tokens))):
+            raise LabError(
+                f"band edges {', '.join(map(str, self.bands))} do not cut {self.tokens} tokens",
+                field="bands",
+                remedy=f"use increasing whole numbers from 1 to {self.tokens - 1}",
+            )
 
 
 class Block(nn.Module):
@@ -118,6 +132,18 @@ class ScoreTransformer(nn.Module):
             nn.init.normal_(block.down.weight, std=0.02 / math.sqrt(2 * config.layers))
         frequencies = torch.exp(torch.linspace(math.log(0.1), math.log(8.0), 32))
         self.register_buffer("frequencies", frequencies, persistent=False)
+        visible = None
+        if self.edges:
+            band = torch.bucketize(torch.arange(config.tokens), torch.tensor(self.edges), right=True)
+            visible = band[:, None] >= band[None, :]
+        self.register_buffer("visible", visible, persistent=False)
+
+    visible: Tensor | None
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Upper edges of the bands, the last one n; () with full attention."""
+        return (*self.config.bands, self.config.tokens) if self.config.bands else ()
 
     @property
     def prepare_flops(self) -> int:
@@ -160,8 +186,8 @@ class ScoreTransformer(nn.Module):
         return shared[..., None, :, :] + offsets
 
     def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
-        """Prepared rows (..., inputs) of tokens `index` (None: all, in order) -> h_0 (..., d)."""
-        position = self.position if index is None else self.position[index]
+        """Prepared rows (..., inputs) of tokens `index` (None: the lowest ones, in order) -> h_0 (..., d)."""
+        position = self.position[: prepared.shape[-2]] if index is None else self.position[index]
         return self.lift(prepared) + position
 
     def qkv(self, layer: int, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
