@@ -28,8 +28,9 @@ LAB = """const find = (root) => {
 const lab = find(document);"""
 ALONE = """
 import sys, time
-from e2crf_core import CachePolicy, RunHandle, RunSpec
-run = RunHandle(RunSpec("ecg", {steps}, 8, 0, policy=CachePolicy.preset("{policy}"), compare=False, pace={pace}))
+from e2crf_core import CachePolicy, RunHandle, RunSpec, SamplerConfig
+config = SamplerConfig(CachePolicy.preset("{policy}"), {steps})
+run = RunHandle(RunSpec("ecg", 8, 0, config, compare=False, pace={pace}))
 run.start()
 while run.recorder is None or run.recorder.count < 20:
     time.sleep(0.001)

@@ -18,6 +18,7 @@ from benchmarks.browser import browser_page, served_lab
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.runs.archive import of_handle, save
 from e2crf_core.runs.run import RunHandle, RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 
 FIND = """const find = (root) => {
   for (const node of root.querySelectorAll('*')) {
@@ -46,7 +47,7 @@ DRAGS = {
 def record(folder: Path, checkpoint: str, steps: int) -> None:
     """Keep one run as `scrub` in a home folder."""
     policy = CachePolicy(trigger="paper", tau=0.3, k_low=2, refresh_every=150, probe_share=0.01)
-    run = RunHandle(RunSpec(checkpoint, steps, 4, 0, "cpu", policy=policy, compare=False))
+    run = RunHandle(RunSpec(checkpoint, 4, 0, SamplerConfig(policy, steps), "cpu", compare=False))
     run.start()
     run.wait()
     if run.status != "done":

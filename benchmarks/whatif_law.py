@@ -29,6 +29,7 @@ from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.runs.archive import Archive, load, of_handle, save
 from e2crf_core.runs.run import RunHandle, RunSpec
 from e2crf_core.runs.whatif import Trace, margin, predict, trace
+from e2crf_core.sampling.config import SamplerConfig
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent / "artifacts" / "whatif_law"
@@ -60,7 +61,9 @@ class Kept:
         name = f"{self.checkpoint}-{self.model.digest()[:8]}-{self.steps}-{self.seed}-{digest(policy)}"
         path = KEPT / f"{name}.zip"
         if not path.is_file():
-            spec = RunSpec(self.checkpoint, self.steps, NUM, self.seed, "cpu", policy=policy, compare=False)
+            spec = RunSpec(
+                self.checkpoint, NUM, self.seed, SamplerConfig(policy, self.steps), "cpu", compare=False
+            )
             run = RunHandle(spec, load=lambda name, device: self.model)
             run.start()
             run.wait()

@@ -14,6 +14,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.runs.run import RunHandle, RunResult, RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler, Samples
 from e2crf_core.version import __version__
@@ -31,6 +32,7 @@ __all__ = [
     "RunResult",
     "RunSpec",
     "Sampler",
+    "SamplerConfig",
     "Samples",
     "ScoreModel",
     "StepEvent",

@@ -209,8 +209,9 @@ def facts(archive: Archive) -> str:
     twin = result.comparison if result is not None else None
     cost = "" if twin is None else f", relative L2 to the uncached twin **{twin.relative_l2:.3f}**"
     note = f" *{archive.note}*" if archive.note else ""
+    solver = spec.config.solver.replace("_", "-")
     return (
-        f"**{spec.checkpoint}**, {spec.solver.replace('_', '-')}, {archive.recorder.count} of {spec.steps} steps, "
+        f"**{spec.checkpoint}**, {solver}, {archive.recorder.count} of {spec.config.steps} steps, "
         f"batch of {spec.num}, seed {spec.seed}{made}{cost}.{note}"
     )
 
@@ -287,7 +288,7 @@ def page() -> None:
     if refused:
         st.error(refused)
     truth(name)
-    complete = archive.recorder.count == archive.spec.steps
+    complete = archive.recorder.count == archive.spec.config.steps
     key = f"{name} {archive.created}"
     job = INSIDES.get(key)
     anatomy_canvas(

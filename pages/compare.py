@@ -120,14 +120,14 @@ def summary(job: Job, reference: Reference) -> pd.DataFrame:
     for variant, run in zip(job.variants, job.runs, strict=True):
         assert run.result is not None and run.recorder is not None
         samples = standardized(run)
-        seconds, low, high = (v * run.spec.steps for v in interval(run.recorder.column("seconds")))
+        seconds, low, high = (v * run.spec.config.steps for v in interval(run.recorder.column("seconds")))
         l2, l2_low, l2_high = interval(relative_l2_per_sample(samples, first))
         sw = measure(samples, held, metric, resamples=60, floor_repeats=8)
         rows.append(
             {
                 "variant": variant.name,
                 "tokens computed %": 100 * run.result.token_share,
-                "full calls": run.result.token_share * run.spec.steps,
+                "full calls": run.result.token_share * run.spec.config.steps,
                 "seconds": seconds,
                 "seconds low": low,
                 "seconds high": high,

@@ -11,6 +11,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import list_checkpoints, read_card
 from e2crf_core.runs.archive import archive_mark
 from e2crf_core.runs.run import FINISHED, RunHandle, RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common.query_params import note
 from pages.ui.common.reference import Reference, reference_of
 from pages.ui.common.registry import CLUSTER, RUNS, STORE, cluster_address
@@ -62,7 +63,7 @@ def adopt(handle: RunHandle) -> None:
         policy=handle.policy,
         pace=handle.pace,
         checkpoint=spec.checkpoint,
-        steps=spec.steps,
+        steps=spec.config.steps,
         num=spec.num,
         seed=spec.seed,
         device=CLUSTER if isinstance(handle, RemoteRun) else spec.device,
@@ -192,11 +193,10 @@ def start() -> None:
     state = st.session_state
     spec = RunSpec(
         checkpoint=state.checkpoint,
-        steps=state.steps,
         num=state.num,
         seed=state.seed,
+        config=SamplerConfig(current_policy(), steps=state.steps),
         device=state.device,
-        policy=current_policy(),
         pace=state.get("pace", PACE),
         compare=state.compare,
     )
@@ -255,7 +255,7 @@ def view(handle: RunHandle | None, reference: Reference) -> None:
         packet = hello(
             reference,
             handle.policy,
-            steps=handle.spec.steps,
+            steps=handle.spec.config.steps,
             num=handle.spec.num,
             pace=handle.pace,
             run=handle.id,

@@ -16,6 +16,7 @@ from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.runs import archive as archives
 from e2crf_core.runs.archive import RunStore, differences, events, load, of_handle, rerun, save
 from e2crf_core.runs.run import RunHandle, RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
 from tests import tiny
 from tests.conftest import make_model
@@ -24,10 +25,9 @@ MODEL = replace(make_model(), dataset="")
 
 
 def ended(policy=PRESETS["fast"], change=None, compare=False, **spec):
-    settings = {"checkpoint": "some/test model", "steps": 40, "num": 3, "seed": 7, "device": "cpu"}
-    return tiny.ended(
-        RunSpec(**{**settings, **spec}, policy=policy, compare=compare), MODEL, change, seconds=30
-    )
+    settings = {"checkpoint": "some/test model", "num": 3, "seed": 7, "device": "cpu", **spec}
+    config = SamplerConfig(policy, steps=40)
+    return tiny.ended(RunSpec(**settings, config=config, compare=compare), MODEL, change, seconds=30)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,9 @@ def test_differences_are_found(run, saved):
 
 
 def test_a_stopped_run_is_kept_up_to_where_it_came(tmp_path):
-    run = RunHandle(RunSpec("m", 40, 1, 0, compare=False), load=lambda name, device: MODEL)
+    run = RunHandle(
+        RunSpec("m", 1, 0, SamplerConfig(steps=40), compare=False), load=lambda name, device: MODEL
+    )
     for _ in range(5):
         run.step_once()
     while run.recorder is None or run.recorder.count < 5:

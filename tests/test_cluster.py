@@ -24,6 +24,7 @@ from e2crf_core.cluster.remote_run import RemoteRun, RunHost
 from e2crf_core.evaluation.bulk import Evaluation, assess, collect, draw_shard, run_shards
 from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.runs.archive import of_handle
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.tuning.space import Setting
 from pages.ui.common.registry import RunRegistry
 from tests.conftest import make_model
@@ -118,7 +119,7 @@ def test_trials_measured_on_ray_are_those_measured_here(ray: Any, tmp_path: Path
     assert not [t for t in cut.study.trials if t.state.name == "RUNNING"]
 
 
-SPEC_RUN = RunSpec("test", steps=30, num=2, seed=5, device="cpu", policy=PRESETS["fast"], compare=False)
+SPEC_RUN = RunSpec("test", 2, 5, SamplerConfig(PRESETS["fast"], 30), "cpu", compare=False)
 
 
 def test_a_run_on_a_node_streams_the_steps_of_a_run_here(ray: Any) -> None:
@@ -138,7 +139,9 @@ def test_a_run_on_a_node_streams_the_steps_of_a_run_here(ray: Any) -> None:
 
 
 def test_a_run_on_a_node_obeys_and_its_loss_is_told(ray: Any) -> None:
-    remote = RemoteRun(replace(SPEC_RUN, steps=500, pace=20.0), load=lambda *_: MODEL)
+    remote = RemoteRun(
+        replace(SPEC_RUN, config=replace(SPEC_RUN.config, steps=500), pace=20.0), load=lambda *_: MODEL
+    )
     remote.step_once()
     deadline = time.monotonic() + 60
     while remote.status != "paused" and time.monotonic() < deadline:
@@ -180,7 +183,7 @@ def test_the_live_page_can_have_its_sampler_on_a_node(
 ) -> None:
     """With E2CRF_RAY the registry of the pages starts the run on the cluster; its record is saved like any other."""
     monkeypatch.setenv("E2CRF_ASSETS", str(tiny_assets(tmp_path / "assets", ("ecg",))))
-    spec = RunSpec("ecg", steps=20, num=2, seed=5, device="cluster", compare=False)
+    spec = RunSpec("ecg", 2, 5, SamplerConfig(steps=20), "cluster", compare=False)
     monkeypatch.delenv("E2CRF_RAY", raising=False)
     with pytest.raises(LabError, match="E2CRF_RAY"):
         RunRegistry().start(spec)

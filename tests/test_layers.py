@@ -14,6 +14,7 @@ from e2crf_core.network.forward import plain_forward
 from e2crf_core.runs.archive import of_handle
 from e2crf_core.runs.layer_errors import Tapped, fresh_inside, held_inside, layer_table, quantities
 from e2crf_core.runs.run import RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 from tests import tiny
 from tests.conftest import make_model
@@ -26,7 +27,7 @@ ROUND = 1e-6
 
 def recorded(policy, steps=30, change=None, **spec):
     settings = {"num": 3, "seed": 3, "watch": 1, **spec}
-    spec = RunSpec("test", steps, device="cpu", policy=policy, compare=False, **settings)
+    spec = RunSpec("test", config=SamplerConfig(policy, steps), device="cpu", compare=False, **settings)
     return of_handle(tiny.ended(spec, MODEL, change))
 
 

@@ -20,6 +20,7 @@ from e2crf_core.caching.events import StepEvent
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
 from e2crf_core.runs.run import Comparison, RunResult, RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
 from pages.ui.common.packet import pack
 from pages.ui.common.reference import reference_for
@@ -40,7 +41,7 @@ class Run:
     def __init__(self, steps=40, policy=None, run_id="run-1"):
         n = N // 2 + 1
         self.id = run_id
-        self.spec = RunSpec("wind", steps, 3, 0, policy=policy or CachePolicy())
+        self.spec = RunSpec("wind", 3, 0, SamplerConfig(policy or CachePolicy(), steps))
         self.policy, self.policy_version, self.pace = self.spec.policy, 0, 0.0
         self.status, self.error, self.progress, self.eta_s = "running", None, 0.0, float("nan")
         self.recorder = Recorder(steps, n, N, M, 3)
@@ -236,7 +237,7 @@ def test_actions_reach_the_run():
 def test_registry_bounds_live_runs_and_forgets_old_finished_ones():
     ids = iter("abcdefgh")
     registry = RunRegistry(live_limit=2, keep=1, make=lambda spec: Run(run_id=next(ids)))
-    spec = RunSpec("wind", 10, 1, 0)
+    spec = RunSpec("wind", 1, 0, SamplerConfig(steps=10))
     a, b = registry.start(spec), registry.start(spec)
     with pytest.raises(LabError, match="2 runs are going on"):
         registry.start(spec)
@@ -251,7 +252,7 @@ def test_registry_bounds_live_runs_and_forgets_old_finished_ones():
 
 
 def test_runs_of_pages_stop_without_viewers_and_have_unguessable_ids():
-    spec = RunSpec("wind", 10, 1, 0)
+    spec = RunSpec("wind", 1, 0, SamplerConfig(steps=10))
     first, second = watched_run(spec), watched_run(spec)
     assert first.orphan_s == ORPHAN_S
     assert first.id != second.id and len(first.id) >= 20

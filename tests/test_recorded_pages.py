@@ -10,6 +10,7 @@ from e2crf_core.caching.policy import PRESETS
 from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import RunStore
 from e2crf_core.runs.run import RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.anatomy import layer_job as inside
 from pages.ui.common import recording, registry
 from tests.packets import decode
@@ -90,11 +91,11 @@ def test_the_real_run_of_a_whatif_differs_in_its_policy_alone():
     demo = recording.open_run(recording.DEMO)
     spec = recording.confirmed_spec(demo, {"trigger": "log_snr", "tau": 0.4})
     assert (spec.policy.trigger, spec.policy.tau, spec.policy.k_low) == ("log_snr", 0.4, DEMO_POLICY.k_low)
-    assert (spec.seed, spec.num, spec.steps, spec.compare) == (5, 3, 40, False)
+    assert (spec.seed, spec.num, spec.config.steps, spec.compare) == (5, 3, 40, False)
 
 
 def test_a_finished_live_run_is_kept_and_can_be_annotated_repeated_and_deleted():
-    run = registry.RUNS.start(RunSpec("ecg", 30, 2, 1, "cpu", policy=PRESETS["fast"], compare=False))
+    run = registry.RUNS.start(RunSpec("ecg", 2, 1, SamplerConfig(PRESETS["fast"], 30), "cpu", compare=False))
     assert run.wait(30)
     until(lambda: len(RunStore().list()) == 1)
     (entry,) = RunStore().list()

@@ -9,6 +9,7 @@ import pytest
 from e2crf_core import LabError
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.runs.run import RunHandle, RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
@@ -18,8 +19,9 @@ MODEL = make_model()
 
 def handle(**changes: object) -> RunHandle:
     orphan = changes.pop("orphan_s", None)
-    settings = {"checkpoint": "test", "steps": 40, "num": 3, "seed": 7, "compare": False, "device": "cpu"}
-    spec = RunSpec(**{**settings, **changes})  # type: ignore[arg-type]
+    config = SamplerConfig(changes.pop("policy", PRESETS["balanced"]), changes.pop("steps", 40))  # type: ignore[arg-type]
+    settings = {"checkpoint": "test", "num": 3, "seed": 7, "compare": False, "device": "cpu"}
+    spec = RunSpec(**{**settings, **changes}, config=config)  # type: ignore[arg-type]
     return RunHandle(spec, orphan_s=orphan, load=lambda name, device: MODEL)  # type: ignore[arg-type]
 
 
@@ -131,7 +133,7 @@ def test_two_runs_do_not_disturb_each_other() -> None:
 
 
 def test_a_failing_load_is_reported_not_raised() -> None:
-    run = RunHandle(RunSpec("no-such-checkpoint", 40, 1, 0))
+    run = RunHandle(RunSpec("no-such-checkpoint", 1, 0, SamplerConfig(steps=40)))
     run.start()
     assert run.wait(10) and run.status == "failed"
     assert "no-such-checkpoint" in run.error

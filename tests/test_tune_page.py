@@ -317,7 +317,7 @@ def test_anatomy_gets_a_run_of_exactly_that_setting(study):
     press(at, "tune.anatomy")
     run = registry.RUNS.get(at.session_state["tune.run"][1])
     spec = run.spec
-    assert (spec.solver, spec.grid, spec.steps) == point.setting.plan
+    assert spec.config.plan == point.setting.plan
     assert spec.policy == point.setting.policy and (spec.seed, spec.num) == (0, 4)
     assert run.wait(60) and run.status == "done", run.error
     until(lambda: registry.STORE.list())

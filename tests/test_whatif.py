@@ -13,6 +13,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import of_handle
 from e2crf_core.runs.run import RunSpec
 from e2crf_core.runs.whatif import cost_line, margin, predict, predictable, trace
+from e2crf_core.sampling.config import SamplerConfig
 from tests import tiny
 from tests.conftest import make_model
 
@@ -20,7 +21,7 @@ MODEL = replace(make_model(), dataset="")
 
 
 def recorded(policy, num=4, watch=1, seed=3):
-    spec = RunSpec("test", 120, num, seed, "cpu", policy=policy, watch=watch, compare=False)
+    spec = RunSpec("test", num, seed, SamplerConfig(policy, 120), "cpu", watch=watch, compare=False)
     return of_handle(tiny.ended(spec, MODEL))
 
 

@@ -14,6 +14,7 @@ from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.models.training import Trainer, TrainSpec
 from e2crf_core.runs.archive import Archive, of_handle, save
 from e2crf_core.runs.run import RunHandle, RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 
 TINY = {"width": 16, "layers": 2, "heads": 2, "hidden": 32}
 
@@ -63,7 +64,7 @@ def tiny_demo(assets: Path, steps: int = 40) -> Archive:
     """Record a short run of the small ECG network as the demo of these assets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("E2CRF_ASSETS", str(assets))
-        run = RunHandle(RunSpec("ecg", steps, 3, 5, "cpu", policy=DEMO_POLICY, watch=1))
+        run = RunHandle(RunSpec("ecg", 3, 5, SamplerConfig(DEMO_POLICY, steps), "cpu", watch=1))
         run.start()
         assert run.wait(60) and run.status == "done", run.error
         archive = replace(of_handle(run), name="demo")

@@ -18,9 +18,10 @@ import torch  # noqa: E402
 from e2crf_core.caching.policy import CachePolicy  # noqa: E402
 from e2crf_core.runs.archive import of_handle, save  # noqa: E402
 from e2crf_core.runs.run import RunHandle, RunSpec  # noqa: E402
+from e2crf_core.sampling.config import SamplerConfig  # noqa: E402
 
 POLICY = CachePolicy(trigger="paper", tau=0.3, k_low=2, refresh_every=100, probe_share=0.02)
-SPEC = RunSpec("ecg", steps=400, num=8, seed=1, device="cpu", policy=POLICY)
+SPEC = RunSpec("ecg", num=8, seed=1, config=SamplerConfig(POLICY, steps=400), device="cpu")
 NOTE = "The demo run that ships with the lab: heartbeats, the published trigger."
 
 

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     from e2crf_core.io.files import replace_file
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.progress import ProgressLine
-    from e2crf_core.runs.run import compare, distance_to_heldout
+    from e2crf_core.runs.comparison import compare, distance_to_heldout
     from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
 
     policy = load_policy_argument(arguments.policy)

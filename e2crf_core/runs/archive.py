@@ -31,9 +31,11 @@ from e2crf_core.io.arrays import parse_npy, reason
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.userfiles import user_dir
 from e2crf_core.models.checkpoints import load_checkpoint
-from e2crf_core.runs.run import FINISHED, Comparison, RunHandle, RunResult, RunSpec
+from e2crf_core.runs.comparison import Comparison
+from e2crf_core.runs.run import FINISHED, RunHandle, RunResult, RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
-from e2crf_core.sampling.sampler import Sampler, observe
+from e2crf_core.sampling.sampler import observe
 from e2crf_core.version import __version__
 
 SCHEMA = 1
@@ -194,8 +196,8 @@ def read_entry(path: Path) -> Entry:
                 created=str(manifest["created"]),
                 status=str(manifest["status"]),
                 checkpoint=spec.checkpoint,
-                solver=spec.solver,
-                steps=spec.steps,
+                solver=spec.config.solver,
+                steps=spec.config.steps,
                 num=spec.num,
                 seed=spec.seed,
                 trigger=spec.policy.trigger,
@@ -235,8 +237,8 @@ def rerun(
         raise LabError(
             f"checkpoint {spec.checkpoint!r} has changed since this run was made: its weights are others"
         )
-    sampler = Sampler(model, spec.policy, steps=spec.steps, solver=spec.solver, grid=spec.grid)
-    recorder = Recorder(spec.steps, model.n, model.length, len(model.channels), spec.num)
+    sampler = spec.config.sampler(model)
+    recorder = Recorder(spec.config.steps, model.n, model.length, len(model.channels), spec.num)
     recorder.policies.extend(old.policies)
     with torch.inference_mode():
         problem, state = sampler.begin(spec.num, spec.seed)
@@ -362,7 +364,7 @@ def _manifest(archive: Archive) -> dict[str, Any]:
         "status": archive.status,
         "note": archive.note,
         "kept": archive.kept,
-        "spec": {**asdict(archive.spec), "policy": _policy(archive.spec.policy)},
+        "spec": _spec_json(archive.spec),
         "policies": [[step, version, _policy(p)] for step, version, p in recorder.policies],
         "shape": {"count": recorder.count, "n": recorder.n, "N": recorder.N, "M": recorder.M},
         "model": dict(archive.model),
@@ -420,16 +422,32 @@ def _array(
     return parse_npy(zipped.read(name), f"{label}: {name}")
 
 
+_PLAN = ("steps", "solver", "grid")
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("checkpoint", "device", "solver", "grid"), str),
+    **dict.fromkeys(("steps", "num", "seed", "watch"), int),
+    "pace": (int, float),
+    "compare": bool,
+}
+
+
 def _spec(stored: Any) -> RunSpec:
-    known = {f.name: f.type for f in fields(RunSpec)}
-    if not isinstance(stored, dict) or set(stored) != set(known):
+    if not isinstance(stored, dict) or set(stored) != {*_KINDS, "policy"}:
         raise LabError("the spec of the run does not have the fields it must have")
-    kinds = {"str": str, "int": int, "float": (int, float), "bool": bool}
     for name, value in stored.items():
-        kind = kinds.get(str(known[name]), dict)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):  # type: ignore[arg-type]
+        kind = _KINDS.get(name, dict)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise LabError(f"the spec of the run says {name} = {str(value)[:40]!r}, which cannot be")
-    return RunSpec(**{**stored, "policy": CachePolicy.from_json(json.dumps(stored["policy"]))})
+    policy = CachePolicy.from_json(json.dumps(stored["policy"]))
+    config = SamplerConfig(policy, stored["steps"], stored["solver"], stored["grid"])
+    others = {name: value for name, value in stored.items() if name not in ("policy", *_PLAN)}
+    return RunSpec(**others, config=config)
+
+
+def _spec_json(spec: RunSpec) -> dict[str, Any]:
+    config = spec.config
+    plan = {"policy": _policy(spec.policy), **{name: getattr(config, name) for name in _PLAN}}
+    return {**{name: getattr(spec, name) for name in _KINDS if name not in _PLAN}, **plan}
 
 
 def _whole(value: Any, low: int, high: int, what: str) -> int:
@@ -440,7 +458,7 @@ def _whole(value: Any, low: int, high: int, what: str) -> int:
 
 def _assemble(manifest: dict[str, Any], array: Callable[[str], np.ndarray], label: str) -> Archive:
     spec = _spec(manifest["spec"])
-    steps = _whole(spec.steps, 1, MAX_STEPS, f"{label}: steps")
+    steps = _whole(spec.config.steps, 1, MAX_STEPS, f"{label}: steps")
     shape = manifest["shape"]
     count = _whole(shape["count"], 1, steps, f"{label}: count")
     n, length, channels = (_whole(shape[key], 1, 1 << 16, f"{label}: {key}") for key in ("n", "N", "M"))

@@ -25,7 +25,6 @@ from e2crf_core.errors import LabError
 from e2crf_core.network.forward import plain_forward
 from e2crf_core.network.kvcache import KVCache
 from e2crf_core.runs.archive import Archive
-from e2crf_core.sampling.sampler import Sampler
 
 
 class Tapped:
@@ -155,9 +154,7 @@ def layer_table(
     if model.digest() != archive.model["digest"]:
         raise LabError("the checkpoint has changed since this run was made: its inside cannot be shown")
     tapped = Tapped(model.network)
-    sampler = Sampler(
-        replace(model, network=tapped), spec.policy, steps=spec.steps, solver=spec.solver, grid=spec.grid
-    )
+    sampler = spec.config.sampler(replace(model, network=tapped))
     names, watch, changed = quantities(tapped.layers), spec.watch, None
     kept = np.full((old.count, len(names), model.n), np.nan, np.float32)
     used = np.empty_like(kept)

@@ -3,77 +3,78 @@
 from __future__ import annotations
 
 import gc
+import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
-from e2crf_core.caching.policy import PRESETS, CachePolicy
-from e2crf_core.data.datasets import load_dataset
+from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import load_checkpoint
-from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
-from e2crf_core.quality.intervals import real_floor
+from e2crf_core.runs.comparison import Comparison, compare
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
-from e2crf_core.sampling.sampler import Sampler, check_request, observe, synchronize, warm_up
+from e2crf_core.sampling.sampler import check_request, observe, synchronize, warm_up
 
 FINISHED = frozenset({"done", "stopped", "failed"})
 MAX_LIVE_NUM = 1024
+MAX_PACE = 1e4
+WAIT_S = 0.05
+"""How often a paused or sleeping worker looks whether it should end, in seconds."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What to run. `pace` limits steps a second (0: none); `watch` is the sample whose details are recorded.
+    """What to run: `num` samples of `seed` from a checkpoint as `config` says, in one batch.
 
-    With `compare`, an uncached run on the same noise follows, so that speed and quality can be stated.
+    `watch` is the sample whose details are recorded, `pace` the most steps a second (0: no limit). With `compare`,
+    an uncached run on the same noise follows, so that speed and quality can be stated.
     """
 
     checkpoint: str
-    steps: int
     num: int
     seed: int
+    config: SamplerConfig = field(default_factory=SamplerConfig)
     device: str = "auto"
-    policy: CachePolicy = PRESETS["balanced"]
     watch: int = 0
     pace: float = 0.0
     compare: bool = True
-    solver: str = "euler_maruyama"
-    grid: str = "linear"
 
     def __post_init__(self) -> None:
-        """Refuse what no worker could run. Steps are checked with the model's schedule, before the first one."""
+        """Reject what no worker could run; steps are checked with the model's schedule, before the first one."""
         check_request(self.num, self.seed)
         if self.num > MAX_LIVE_NUM:
-            raise LabError(f"num {self.num}: a live run takes at most {MAX_LIVE_NUM} samples")
-        if not 0 <= self.watch < self.num:
-            raise LabError(f"watch {self.watch}: must name one of the samples 0..{self.num - 1}")
-        if not 0 <= self.pace <= 1e4:
-            raise LabError(f"pace {self.pace}: must lie between 0 (unlimited) and 10000 steps a second")
+            raise LabError(
+                f"num {self.num}: a recorded run takes at most {MAX_LIVE_NUM} samples", field="num"
+            )
+        if self.config.policy is None:
+            raise LabError("a recorded run needs a policy", field="policy", remedy="use 'exact' for no cache")
+        check_watch(self.watch, self.num)
+        if not 0 <= self.pace <= MAX_PACE:
+            raise LabError(
+                f"pace {self.pace}: must lie between 0 (no limit) and {MAX_PACE:g} steps a second",
+                field="pace",
+            )
+
+    @property
+    def policy(self) -> CachePolicy:
+        """The policy of the first step."""
+        assert self.config.policy is not None
+        return self.config.policy
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A cached run beside its uncached twin on the same noise. Distances are in standardized units.
-
-    `seconds` are sums of step times, each measured after a warm-up call; pauses, pacing and recording count on
-    neither side. The floor is the distance between real held-out sets of `floor_sizes` series. Distances are None
-    for a model without a data set.
-    """
-
-    samples_uncached: np.ndarray
-    seconds_uncached: float
-    speedup_wall: float
-    relative_l2: float
-    sliced_wasserstein: float | None
-    sliced_wasserstein_uncached: float | None
-    sliced_wasserstein_floor: float | None
-    floor_sizes: tuple[int, int] | None
+def check_watch(watch: int, num: int) -> None:
+    """Raise LabError unless `watch` names one of `num` samples."""
+    if not 0 <= watch < num:
+        raise LabError(f"watch {watch}: must name one of the samples 0..{num - 1}", field="watch")
 
 
 @dataclass(frozen=True)
@@ -102,54 +103,8 @@ class RunResult:
         return 1.0 / self.flop_share
 
 
-@dataclass(frozen=True)
-class Distance:
-    """Sliced Wasserstein (p = 2, time domain, standardized) to the held-out set, and the real-vs-real floor."""
-
-    value: float
-    floor: float
-    floor_sizes: tuple[int, int]
-
-
-def distance_to_heldout(samples: np.ndarray, model: ScoreModel) -> Distance | None:
-    """How far samples (num, N, M) in data units are from the held-out series of the model's data set.
-
-    None for a model that does not say what data it was trained on.
-    """
-    if not model.dataset:
-        return None
-    dataset = load_dataset(model.dataset)
-    metric = sliced_wasserstein_metric(directions=1000)
-    held = dataset.standardize(dataset.x[dataset.heldout])
-    floor = real_floor(held, len(samples), metric)
-    return Distance(metric(dataset.standardize(samples), held), floor.value, floor.sizes)
-
-
-def compare(
-    samples: np.ndarray,
-    samples_uncached: np.ndarray,
-    model: ScoreModel,
-    *,
-    seconds: float,
-    seconds_uncached: float,
-) -> Comparison:
-    """Speed and quality of cached against uncached samples (num, N, M) in data units, and the real-data floor."""
-    cached, plain = distance_to_heldout(samples, model), distance_to_heldout(samples_uncached, model)
-    scaled = [(x - model.mean) / model.std for x in (samples, samples_uncached)]
-    return Comparison(
-        samples_uncached=samples_uncached,
-        seconds_uncached=seconds_uncached,
-        speedup_wall=seconds_uncached / seconds,
-        relative_l2=relative_l2(*scaled),
-        sliced_wasserstein=cached.value if cached else None,
-        sliced_wasserstein_uncached=plain.value if plain else None,
-        sliced_wasserstein_floor=cached.floor if cached else None,
-        floor_sizes=cached.floor_sizes if cached else None,
-    )
-
-
 class RunHandle:
-    """Controls one run. All methods may be called from any thread; none blocks but `wait`.
+    """Controls one run. All methods may be called from any thread; none blocks except `wait`.
 
     `status` goes ready -> loading -> running <-> paused -> comparing -> done, or ends in stopped or failed
     (with `error`). With `orphan_s`, the worker stops when `touch` was not called for so many seconds.
@@ -185,6 +140,8 @@ class RunHandle:
         self._step_seconds = 0.0
         self._thread: threading.Thread | None = None
 
+    # ---- what the run is at
+
     @property
     def policy(self) -> CachePolicy:
         """The policy in force from the next step on."""
@@ -192,31 +149,37 @@ class RunHandle:
 
     @property
     def policy_version(self) -> int:
-        """Counts changes of the policy."""
+        """Number of policy changes so far."""
         return self._policy[0]
 
     @property
     def pace(self) -> float:
-        """Steps a second at most; 0 is unlimited."""
+        """Most steps a second; 0 is no limit."""
         return self._pace
 
     @property
     def progress(self) -> float:
-        """Share of the present phase (cached run, or comparing) that is done."""
-        return 1.0 if self.status == "done" else self._done / self.spec.steps
+        """Share of the present phase (cached run, or comparison) that is done."""
+        return 1.0 if self.status == "done" else self._done / self.spec.config.steps
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left in the present phase, from the mean step so far; None where none can be given."""
+        """Seconds left in the present phase, from the mean step so far; None where nothing can be said."""
         if self.status not in ("running", "comparing") or not self._done:
             return None
         each = self._step_seconds / self._done
         if self.status == "running" and self._pace:
             each = max(each, 1.0 / self._pace)
-        return each * (self.spec.steps - self._done)
+        return each * (self.spec.config.steps - self._done)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the run has ended; returns False on time-out."""
+        return self._ended.wait(timeout)
+
+    # ---- what one can ask of it
 
     def touch(self) -> None:
-        """Say that somebody is watching."""
+        """Report that somebody is watching."""
         self._touched = time.monotonic()
 
     def start(self) -> None:
@@ -255,18 +218,15 @@ class RunHandle:
         return version
 
     def set_pace(self, pace: float) -> None:
-        """Change the limit on steps a second; 0 is unlimited."""
-        self._pace = min(max(0.0, pace), 1e4)
+        """Change the limit on steps a second; 0 is no limit."""
+        self._pace = min(max(0.0, pace), MAX_PACE)
 
     def set_watch(self, watch: int) -> None:
-        """Record the details of another sample from the next step on."""
-        if not 0 <= watch < self.spec.num:
-            raise LabError(f"watch {watch}: must name one of the samples 0..{self.spec.num - 1}")
+        """Record the details of another sample from the next step on. Raises LabError for one that is not there."""
+        check_watch(watch, self.spec.num)
         self._watch = watch
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the run has ended; False on time-out."""
-        return self._ended.wait(timeout)
+    # ---- the worker
 
     def _launch(self) -> None:
         with self._lock:
@@ -283,72 +243,73 @@ class RunHandle:
         except LabError as fault:
             self.error, self.status = str(fault), "failed"
         except Exception as fault:  # a page must show it rather than wait for ever
+            log.exception("run of %s failed", self.spec.checkpoint)
             self.error, self.status = f"{type(fault).__name__}: {fault}", "failed"
         finally:
             self._ended.set()
 
     def _run(self) -> None:
+        """Load the model, take the steps, compare."""
+        self.model = self._load(self.spec.checkpoint, self.spec.device)
+        result = self._cached(self.model)
+        if result is None:
+            self.status = "stopped"
+            return
+        self.result = result
+        if self.spec.compare and not self._skip:
+            self._compare(self.model, result)
+        self.status = "done"
+
+    def _cached(self, model: ScoreModel) -> RunResult | None:
+        """The recorded run; None when it was stopped."""
         spec = self.spec
-        self.model = self._load(spec.checkpoint, spec.device)
-        make_plan(self.model.schedule, spec.steps, spec.solver, spec.grid)
-        sampler = Sampler(self.model, spec.policy, steps=spec.steps, solver=spec.solver, grid=spec.grid)
-        recorder = Recorder(spec.steps, self.model.n, self.model.length, len(self.model.channels), spec.num)
+        sampler = spec.config.sampler(model)
+        recorder = Recorder(spec.config.steps, model.n, model.length, len(model.channels), spec.num)
         recorder.policies.append((0, *self._policy))
         problem, state = sampler.begin(spec.num, spec.seed)
         warm_up(sampler, spec.num, spec.seed)
         self.recorder = recorder
-        # What is loaded by now stays: keep the collector from walking it while steps run.
+        # Objects loaded by now stay: keep the collector from walking them while steps run.
         gc.freeze()
         version, due, rows, prepared = 0, time.perf_counter(), 0, 0
-        while state.step < spec.steps:
+        while state.step < spec.config.steps:
             if not self._may_step():
-                self.status = "stopped"
-                return
+                return None
             if self._policy[0] != version:
                 recorder.policies.append((state.step, *self._policy))
             version, policy = self._policy
             begin = time.perf_counter()
             after, info = sampler.step(problem, state, policy)
-            synchronize(self.model.device)
+            synchronize(model.device)
             seconds = time.perf_counter() - begin
             recorder.append(observe(sampler, problem, state, info, seconds, self._watch, version, after))
             state, rows, prepared = after, rows + info.rows, prepared + info.samples
             self._done, self._step_seconds = state.step, self._step_seconds + seconds
             due = self._keep_pace(due)
-        full = spec.num * self.model.n * spec.steps
-        result = RunResult(
-            samples=self.model.series(state.z.cpu().numpy()),
+        return RunResult(
+            samples=model.series(state.z.cpu().numpy()),
             seconds=self._step_seconds,
-            token_share=rows / full,
+            token_share=rows / (spec.num * model.n * spec.config.steps),
             flop_share=sampler.flops(rows, prepared, spec.num) / sampler.full_flops(spec.num),
         )
-        self.result = result
-        if spec.compare and not self._skip:
-            self._compare(result)
-        else:
-            self.status = "done"
 
-    def _compare(self, result: RunResult) -> None:
-        assert self.model is not None
+    def _compare(self, model: ScoreModel, result: RunResult) -> None:
+        """Run the uncached twin and add the comparison to the result, unless it is called off."""
         spec = self.spec
         self._done, self._step_seconds, self.status = 0, 0.0, "comparing"
-        sampler = Sampler(self.model, steps=spec.steps, solver=spec.solver, grid=spec.grid, cached=False)
+        sampler = spec.config.twin.sampler(model)
         problem, state = sampler.begin(spec.num, spec.seed)
-        while state.step < spec.steps:
+        while state.step < spec.config.steps:
             if self._stop or self._skip or self._orphaned():
-                self.status = "done"
                 return
             begin = time.perf_counter()
             state, _ = sampler.step(problem, state, spec.policy)
-            synchronize(self.model.device)
+            synchronize(model.device)
             self._step_seconds += time.perf_counter() - begin
             self._done = state.step
-        plain = self.model.series(state.z.cpu().numpy())
-        comparison = compare(
-            result.samples, plain, self.model, seconds=result.seconds, seconds_uncached=self._step_seconds
-        )
-        self.result = replace(result, comparison=comparison)
-        self.status = "done"
+        plain = model.series(state.z.cpu().numpy())
+        seconds = {"seconds": result.seconds, "seconds_uncached": self._step_seconds}
+        self.result = replace(result, comparison=compare(result.samples, plain, model, **seconds))
 
     def _orphaned(self) -> bool:
         if self.orphan_s is None or time.monotonic() - self._touched <= self.orphan_s:
@@ -367,7 +328,7 @@ class RunHandle:
                     self._single -= 1
                     return True
             self.status = "paused"
-            self._go.wait(0.05 if self._done else 0.02)
+            self._go.wait(WAIT_S if self._done else 0.02)
         return False
 
     def _keep_pace(self, due: float) -> float:
@@ -377,5 +338,5 @@ class RunHandle:
             return now
         due = max(due + 1.0 / self._pace, now - 0.1)
         while (left := due - time.perf_counter()) > 0 and self._pace and not self._stop:
-            time.sleep(min(left, 0.05))
+            time.sleep(min(left, WAIT_S))
         return due

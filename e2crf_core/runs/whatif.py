@@ -25,7 +25,6 @@ from e2crf_core.diffusion.spectral import token_count, tokenize
 from e2crf_core.e2crf import decide
 from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import Archive
-from e2crf_core.sampling.sampler import Sampler
 
 SCHEDULES = ("log_snr", "bands", "fixed", "always", "never")
 MARGIN = {"paper": 0.05, "gain": 0.05}
@@ -91,7 +90,7 @@ def trace(archive: Archive, model: ScoreModel) -> Trace:
         raise LabError(
             "the tokens of this imported network are no half spectrum: record again to see another policy"
         )
-    sampler = Sampler(model, spec.policy, steps=spec.steps, solver=spec.solver, grid=spec.grid)
+    sampler = spec.config.sampler(model)
     alone, _ = sampler.begin(1, spec.seed, spec.watch)
     series = (recorder.column("series").astype(np.float64) - model.mean) / model.std
     z = torch.as_tensor(tokenize(series)).to(model.dtype)[:, None]

@@ -213,7 +213,7 @@ def recording_packet(
         "kind": "recording",
         "key": key,
         "count": recorder.count,
-        "total": spec.steps,
+        "total": spec.config.steps,
         "num": spec.num,
         "n": recorder.n,
         "N": recorder.N,
@@ -263,4 +263,5 @@ def confirmed_spec(archive: Archive, changes: Mapping[str, Any]) -> Any:
     if refusal(archive, policy):
         policy = CachePolicy(trigger="log_snr")
     allowed = {name: changes[name] for name in (*ASKED, "trigger") if name in changes}
-    return replace(archive.spec, policy=policy.replace(**allowed), compare=False, pace=0.0)
+    config = replace(archive.spec.config, policy=policy.replace(**allowed))
+    return replace(archive.spec, config=config, compare=False, pace=0.0)

@@ -1,12 +1,13 @@
 """Variants to compare: policies, solvers and grids as short texts for tables and addresses, and their runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from e2crf_core.caching.policy import PRESETS, TRIGGERS, CachePolicy
 from e2crf_core.diffusion.solvers import ETA, GRIDS, SOLVERS, find_solver
 from e2crf_core.errors import LabError
 from e2crf_core.runs.run import FINISHED, RunHandle, RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common.registry import RunRegistry
 
 MOST = 6
@@ -114,11 +115,8 @@ class Job:
     @staticmethod
     def of(variants: Sequence[Variant], checkpoint: str, num: int, seed: int) -> "Job":
         """Plan runs on the same noise. Raises LabError for what cannot run."""
-        base = RunSpec(checkpoint, 10, num, seed, compare=False)
-        specs = tuple(
-            replace(base, policy=v.cache_policy(), solver=v.solver, grid=v.grid, steps=v.steps)
-            for v in variants
-        )
+        configs = [SamplerConfig(v.cache_policy(), v.steps, v.solver, v.grid) for v in variants]
+        specs = tuple(RunSpec(checkpoint, num, seed, config, compare=False) for config in configs)
         return Job(tuple(checked(v) for v in variants), specs)
 
     def advance(self, registry: RunRegistry) -> None:
@@ -139,5 +137,5 @@ class Job:
     @property
     def progress(self) -> float:
         """Share of all steps that are done."""
-        done = sum(run.progress * run.spec.steps for run in self.runs)
-        return done / sum(spec.steps for spec in self.specs)
+        done = sum(run.progress * run.spec.config.steps for run in self.runs)
+        return done / sum(spec.config.steps for spec in self.specs)

@@ -66,5 +66,5 @@ def tell(key: str, header: Mapping[str, Any]) -> None:
 
 def whole_feed(handle: RunHandle, reference: Reference) -> None:
     """Send all of a run that has ended, once: nothing will follow."""
-    frame, _ = picture(handle, reference, 0, limit=handle.spec.steps)
+    frame, _ = picture(handle, reference, 0, limit=handle.spec.config.steps)
     _poll(key="poll", data=frame)

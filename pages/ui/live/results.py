@@ -108,11 +108,11 @@ def _figure(label: str, value: str, help: str, below: str) -> None:
 def _downloads(handle: RunHandle, reference: Reference) -> None:
     assert handle.result is not None
     samples, spec = handle.result.samples, handle.spec
-    name = f"{spec.checkpoint}-{spec.steps}steps-seed{spec.seed}".replace("/", "_")
+    name = f"{spec.checkpoint}-{spec.config.steps}steps-seed{spec.seed}".replace("/", "_")
 
     def npz() -> bytes:
         buffer = io.BytesIO()
-        about = {"checkpoint": spec.checkpoint, "steps": spec.steps, "seed": spec.seed}
+        about = {"checkpoint": spec.checkpoint, "steps": spec.config.steps, "seed": spec.seed}
         recorder = handle.recorder
         assert recorder is not None
         history = [{"step": step, "policy": json.loads(p.to_json())} for step, _, p in recorder.policies]

@@ -12,6 +12,7 @@ from e2crf_core.deploy.policy_card import PolicyCard, load_policy, usage
 from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import archive_name
 from e2crf_core.runs.run import FINISHED, RunSpec
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.tuning.record import Record
 from e2crf_core.tuning.space import Setting
 from e2crf_core.tuning.study import Point
@@ -50,13 +51,10 @@ def run_spec(record: Record, point: Point, checkpoint: str) -> RunSpec:
     setting = point.setting
     return RunSpec(
         checkpoint,
-        setting.steps,
         record.spec.batch,
         record.spec.seed,
-        policy=setting.policy or PRESETS["exact"],
+        SamplerConfig(setting.policy or PRESETS["exact"], setting.steps, setting.solver, setting.grid),
         compare=False,
-        solver=setting.solver,
-        grid=setting.grid,
     )
 
 
