@@ -1,46 +1,69 @@
-# Two commands matter: `make app` and `make test`. Both install all they need into .venv.
+# Three commands matter: `make app`, `make test` and, before a commit, `make check`. All install what they need into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
+SOURCES = $(shell git ls-files -- '*.py' '*.js' '*.css' '*.html' '*.md' '*.toml' Makefile)
 
-.PHONY: app test lint format clean browser
+.PHONY: app dev check test lint format browser wheel clean paper-tables paper-tables-quick
 
 $(VENV)/.app: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.app
+$(VENV)/.dev: requirements-dev.txt requirements-cluster.txt $(VENV)/.app
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
 app: $(VENV)/.app
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
-# Browser tests drive the system's chromium; without root they are skipped, in CI they are not.
-browser:
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
-		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq chromium; } || \
-		echo "chromium is not installed: browser tests will be skipped (install it with your package manager)"
-
-test: $(VENV)/.dev browser lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+# Everything a contributor needs: the tools, the package in editable form, and the checks before every commit.
+dev: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	git rev-parse --git-dir >/dev/null 2>&1 && $(BIN)/pre-commit install
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python .ci/sizes.py
+	$(BIN)/codespell $(SOURCES)
+	test ! -e biome.json || $(BIN)/biome ci pages/ui/front
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	test ! -e biome.json || $(BIN)/biome check --write pages/ui/front
+
+# Under a minute, without a browser: what to run before every push.
+check: lint
+	$(BIN)/python -m pytest -n 2 $(QUICK)
+
+QUICK = tests/test_spectral.py tests/test_frozen_samples.py tests/test_policy.py tests/test_statistics.py
+
+# Browser tests drive the system's chromium. Without root they are skipped; in CI a missing browser is a failure.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq chromium; } || \
+		{ echo "chromium is not installed: install it with your package manager, or browser tests are skipped"; \
+		  [ -z "$$CI" ]; }
+
+test: $(VENV)/.dev browser lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(COVERAGE)
+
+# CI sets this; coverage of the core and the pages is printed as one number for each package.
+COVERAGE ?=
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m build --wheel --outdir dist .
 
 clean:
-	rm -rf $(VENV) artifacts
+	rm -rf $(VENV) artifacts build dist *.egg-info
 
-# The published tables on our data, beside the published figures: benchmarks/results/paper_tables_*.md
-.PHONY: paper-tables paper-tables-quick
+# The published tables on our data, beside the published values: benchmarks/results/paper_tables_*.md
 paper-tables: $(VENV)/.app
 	$(BIN)/python -m benchmarks.paper_tables
 

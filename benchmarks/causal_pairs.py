@@ -72,10 +72,10 @@ def load_arm(work: Path, data: str, steps: int, seed: int, arm: str) -> ScoreMod
 
 def compare(full: ScoreModel, causal: ScoreModel, dataset: Dataset, half: int, seed: int) -> dict[str, Any]:
     """Distances to held-out series of both arms, and the paired change in percent with its 95% interval."""
-    held = dataset.standardise(dataset.x[dataset.heldout])
+    held = dataset.standardize(dataset.x[dataset.heldout])
     half = min(half, len(held) // 2)
     made = [
-        dataset.standardise(Sampler(m, cached=False, **SOLVER).sample(2 * half, seed).series)  # type: ignore[arg-type]
+        dataset.standardize(Sampler(m, cached=False, **SOLVER).sample(2 * half, seed).series)  # type: ignore[arg-type]
         for m in (full, causal)
     ]
     rng = np.random.default_rng(seed)

@@ -122,10 +122,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What one step decided and cost. `reasons` (b, n) host Reason codes and `score` (b, n) host event scores,
+    """What one step decided and what it cost.
 
-    b = 1 where all samples agree; `tau` (b, 1) is the threshold in force. `rows` counts recomputed tokens and
-    `samples` those samples that have any, `denoised` is D (B, n, 2M) on the device.
+    `reasons` (b, n) are Reason codes and `score` (b, n) event scores, both on the host, with b = 1 where all
+    samples agree; `tau` (b, 1) is the threshold in force. `rows` counts the recomputed tokens, `samples` the
+    samples that have any; `denoised` is D (B, n, 2M) on the device.
     """
 
     reasons: Tensor

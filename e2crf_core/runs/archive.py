@@ -52,9 +52,10 @@ MEASURED_TIME = frozenset({"seconds"})
 
 @dataclass(frozen=True)
 class Archive:
-    """One recorded run. `model` names the checkpoint's data set, digest, channels, mean and std; `kept` archives
+    """One recorded run.
 
-    were saved by a person and are never cleaned up. `created` is UTC in ISO form.
+    `model` names the checkpoint's data set, digest, channels, mean and std; `kept` archives were saved by a
+    person and are never cleaned up. `created` is UTC in ISO form.
     """
 
     name: str

@@ -50,9 +50,10 @@ class Tapped:
 
 @dataclass(frozen=True)
 class Inside:
-    """One sample's inside of the network at one step: stream (L + 1, n, d) with C last, keys and values (L, n, d),
+    """The inside of the network for one sample at one step.
 
-    and output F, denoised D and score (n, 2M).
+    `stream` (L + 1, n, d) has C last, `keys` and `values` have shape (L, n, d); the output F, the denoised D and
+    the score have shape (n, 2M).
     """
 
     stream: Tensor

@@ -44,9 +44,10 @@ TIME_MARGIN = 0.15
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicted decisions (steps, n) of the watched sample as Reason codes, the share of tokens recomputed in the
+    """Decisions, cost and time that a what-if predicts, with low and high ends.
 
-    batch and the seconds of compute, each with a low and a high end. `exact` says that decisions are no estimate.
+    `reasons` (steps, n) are the Reason codes of the watched sample, `share` is the share of tokens recomputed in
+    the batch, `seconds` the time of compute. `exact` says that the decisions are certain, not estimated.
     """
 
     reasons: np.ndarray
@@ -61,9 +62,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Trace:
-    """What of a record decisions depend on, step by step: tokens `z` and inputs `u` (steps, 1, n, 2M) of the watched
+    """The part of a record that decisions depend on, step by step.
 
-    sample, event intensity `r` (steps,) in force, and measured `gain` (steps, n), None where not recorded.
+    `z` and `u` (steps, 1, n, 2M) are the tokens and the network's inputs of the watched sample, `r` (steps,) is
+    the event intensity in force and `gain` (steps, n) the measured gain, None where it was not recorded.
     `problem` has the noise of the whole batch, `alone` that of the watched sample.
     """
 

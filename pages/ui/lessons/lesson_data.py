@@ -57,9 +57,10 @@ def series_packet(lesson: str, reference: Reference, view: Mapping[str, str]) ->
 
 
 def change_recording(model: ScoreModel, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and arrays of an uncached run of one sample: at every step what D takes from the score (s²/a score),
+    """Return header and arrays of an uncached run of one sample.
 
-    D itself, and F, with c_in, c_skip and c_out (steps, n) of every token.
+    The arrays hold, at every step, what D takes from the score (s²/a times the score), D itself, F, and the
+    coefficients c_in, c_skip and c_out (steps, n) of every token.
     """
     sampler = Sampler(model, PRESETS["exact"], steps=CHANGE_STEPS)
     parts: dict[str, list[np.ndarray]] = {"score": [], "D": [], "F": []}
@@ -93,9 +94,10 @@ def change_recording(model: ScoreModel, name: str) -> tuple[dict[str, Any], dict
 
 @dataclass(frozen=True)
 class Feedback:
-    """One policy's run beside the uncached one: error of D (steps,) relative to D, share of tokens (steps,) computed,
+    """One policy's run beside the uncached one, as means over the batch.
 
-    event intensity r and threshold tau (steps,), means of the batch, and the distance of the samples at the end.
+    `error` (steps,) is the error of D relative to D, `share` (steps,) the share of tokens computed; event
+    intensity r and threshold tau have shape (steps,). The distance is that of the finished samples.
     """
 
     name: str
