@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
-SOURCES = $(shell git ls-files -- '*.py' '*.js' '*.css' '*.html' '*.md' '*.toml' Makefile)
 
 .PHONY: app dev check test lint format browser wheel clean paper-tables paper-tables-quick
 
@@ -30,7 +29,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python .ci/sizes.py
-	$(BIN)/codespell $(SOURCES)
+	@git ls-files -- "*.py" "*.js" "*.css" "*.html" "*.md" "*.toml" Makefile | xargs $(BIN)/codespell
 	test ! -e biome.json || $(BIN)/biome ci pages/ui/front
 
 format: $(VENV)/.dev
