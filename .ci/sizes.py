@@ -92,7 +92,9 @@ def tracked() -> list[Path]:
         capture_output=True,
         text=True,
     )
-    return [path for path in map(Path, listing.stdout.splitlines()) if path.suffix in SUFFIXES and path.exists()]
+    return [
+        path for path in map(Path, listing.stdout.splitlines()) if path.suffix in SUFFIXES and path.exists()
+    ]
 
 
 def main(arguments: Sequence[str]) -> int:
