@@ -17,6 +17,7 @@ from e2crf_core.caching.predictors import reused_output
 from e2crf_core.caching.selection import Selection
 from e2crf_core.caching.state import Cache, Problem, SamplerState, StepInfo
 from e2crf_core.caching.triggers import REFRESHING, event_score, threshold
+from e2crf_core.diffusion.solvers import HOLD, Mix
 from e2crf_core.network.forward import plain_forward, selective_forward
 
 
@@ -79,15 +80,27 @@ def advance(
     """E3 and E8. Denoised tokens D from F, then the solver's row: the next state, and D."""
     i, z, row = state.step, state.z, problem.plan.rows[state.step]
     denoised = torch.addcmul(problem.d0[i], problem.c_skip[i], z).addcmul_(problem.c_out[i], output)
-    base = z if row.keep else state.base
-    after = torch.add(row.own * z, denoised, alpha=row.now)
-    if row.base and base is not None:
-        after.add_(base, alpha=row.base)
-    if row.before and state.before is not None:
-        after.add_(state.before, alpha=row.before)
+    past = (denoised, *state.past)
+    if problem.exponential is not None:
+        past = (output, *state.past)
+        after = problem.exponential.advance(i, z, past) if i < problem.plan.steps - 1 else denoised
+        base = state.base
+    else:
+        after = combine(row.mix, z, state.base, past)
+        base = state.base if row.kept == HOLD else combine(row.kept, z, state.base, past)
     if row.sigma:
         after.add_(problem.noise.at(i), alpha=row.sigma)
-    return SamplerState(step=i + 1, z=after, before=denoised, base=base, cache=cache), denoised
+    return SamplerState(step=i + 1, z=after, past=past[:2], base=base, cache=cache), denoised
+
+
+def combine(mix: Mix, z: Tensor, base: Tensor | None, past: tuple[Tensor, ...]) -> Tensor:
+    """E8: the linear combination `mix` of z, the carried state and the last denoised values, newest first."""
+    own, held, *denoised = mix
+    total = own * z
+    for weight, value in zip(denoised, past, strict=False):
+        if weight:
+            total = torch.add(total, value, alpha=weight)
+    return total if not held or base is None else total.add_(base, alpha=held)
 
 
 def step(problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[SamplerState, StepInfo]:

@@ -9,7 +9,7 @@ from scipy.stats import kstest, norm
 from e2crf_core.diffusion import gaussian_truth as truth
 from e2crf_core.diffusion.schedules import VE, VP
 from e2crf_core.diffusion.score_model import precondition
-from e2crf_core.diffusion.solvers import SOLVERS, make_plan
+from e2crf_core.diffusion.solvers import ORDERS, SOLVERS, make_plan
 from e2crf_core.errors import LabError
 
 MIXTURE = truth.Mixture(
@@ -23,14 +23,14 @@ MEAN, VARIANCE = np.array([0.5, -1.0, 0.0]), np.array([2.0, 0.3, 0.01])
 
 def run(plan, schedule, law, z, rng=None):
     """A plan's formula, as its module states it, with an exact denoiser: the state before the last row."""
-    kept = before = None
+    kept = before = earlier = np.zeros_like(z)
     for row in plan.rows[:-1]:
-        kept = z if row.keep else kept
         denoised = law.denoise(z, schedule.a(row.t), schedule.s(row.t))
-        z = row.own * z + row.now * denoised + (row.base * kept if row.base else 0.0)
-        z = z + (row.before * before if row.before else 0.0)
+        terms = (z, kept, denoised, before, earlier)
+        kept = sum(weight * term for weight, term in zip(row.kept, terms, strict=True))
+        z = sum(weight * term for weight, term in zip(row.mix, terms, strict=True))
         z = z + (row.sigma * rng.standard_normal(z.shape) if row.sigma else 0.0)
-        before = denoised
+        before, earlier = denoised, before
     return z
 
 
@@ -122,7 +122,8 @@ class TestFlow:
         )
 
 
-DETERMINISTIC = {"ddim": 1, "dpmpp_2m": 2, "heun": 2}
+DETERMINISTIC = {"ddim": 1, "dpmpp_2m": 2, "dpmpp_2m_lower_finish": 2, "heun": 2, "unipc_2": 3}
+TABLED = [solver for solver in SOLVERS if solver not in ORDERS]
 STOCHASTIC = {"euler_maruyama": 1, "ancestral": 1, "ddim:0.5": 1, "sde_dpmpp_2m": 2}
 SCHEDULES = (VP(t_min=0.05), VE(sigma_min=0.02, sigma_max=20.0, t_min=0.1))
 
@@ -130,7 +131,7 @@ SCHEDULES = (VP(t_min=0.05), VE(sigma_min=0.02, sigma_max=20.0, t_min=0.1))
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=["vp", "ve"])
 class TestSolversAgainstTheTruth:
     def test_none_is_left_out(self, schedule):
-        assert {*DETERMINISTIC, *STOCHASTIC} > set(SOLVERS)
+        assert {*DETERMINISTIC, *STOCHASTIC} >= set(TABLED)
 
     @pytest.mark.parametrize("solver", DETERMINISTIC)
     @pytest.mark.parametrize("data", ["gaussian", "mixture"])
@@ -163,7 +164,7 @@ class TestSolversAgainstTheTruth:
 
 
 class TestPlanLaw:
-    @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.parametrize("solver", TABLED)
     def test_is_the_law_of_a_simulated_run(self, solver):
         """Exactly where a run is deterministic: a linear map is known by its values at two points."""
         schedule = VP()

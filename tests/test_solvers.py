@@ -12,9 +12,10 @@ from diffusers import schedulers
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.diffusion import gaussian_truth as truth
+from e2crf_core.diffusion.exponential import exponential_table
 from e2crf_core.diffusion.schedules import VP, Schedule
-from e2crf_core.diffusion.score_model import Profile, ScoreModel
-from e2crf_core.diffusion.solvers import GRIDS, Plan, make_plan
+from e2crf_core.diffusion.score_model import Profile, ScoreModel, precondition
+from e2crf_core.diffusion.solvers import GRIDS, ORDERS, Plan, make_plan
 from e2crf_core.e2crf import step
 from e2crf_core.errors import LabError
 from e2crf_core.sampling.sampler import Sampler
@@ -27,12 +28,13 @@ CLOCK = Profile((-2.0, 0.0, 2.0), (0.5, 2.0, 0.5)).clock
 
 def run(plan: Plan, schedule: Schedule, z: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """The formula of the solvers' module, with the exact denoiser, from the first row to the last."""
-    kept = before = z
+    kept = before = earlier = z
     for i, row in enumerate(plan.rows):
-        kept = z if row.keep else kept
         denoised = LAW.denoise(z, schedule.a(row.t), schedule.s(row.t))
-        z = row.own * z + row.base * kept + row.now * denoised + row.before * before + row.sigma * noise[i]
-        before = denoised
+        terms = (z, kept, denoised, before, earlier)
+        kept = sum(weight * term for weight, term in zip(row.kept, terms, strict=True))
+        z = sum(weight * term for weight, term in zip(row.mix, terms, strict=True)) + row.sigma * noise[i]
+        before, earlier = denoised, before
     return z
 
 
@@ -81,6 +83,32 @@ class TestAgainstDiffusers:
         np.testing.assert_allclose(run(plan, SCHEDULE, z, noise), theirs.numpy(), atol=1e-5)
 
     @pytest.mark.parametrize("grid", GRIDS)
+    @pytest.mark.parametrize(
+        ("solver", "kind", "options"),
+        [
+            ("unipc_2", "UniPCMultistepScheduler", {"solver_type": "bh2", "lower_order_final": False}),
+            ("dpmpp_2m_lower_finish", "DPMSolverMultistepScheduler", {"lower_order_final": True}),
+        ],
+    )
+    def test_multistep_with_correction_or_finish(
+        self, solver: str, kind: str, options: dict[str, object], grid: str
+    ) -> None:
+        """The other library is given our noise levels as its own, one step less than we make calls."""
+        plan = make_plan(SCHEDULE, 12, solver, grid)
+        z, noise = start(SCHEDULE, plan.steps)
+        times = [row.t for row in plan.rows]
+        scheduler = self.prepared(kind, times, prediction_type="sample", solver_order=2, **options)
+        scheduler.set_timesteps(plan.steps - 1)
+        scheduler.timesteps = torch.arange(plan.steps - 1)
+        scheduler.sigmas = torch.tensor([SCHEDULE.s(t) / SCHEDULE.a(t) for t in times], dtype=torch.float64)
+        theirs = torch.from_numpy(z)
+        ours = replace(plan, rows=plan.rows[:-1])
+        for i, index in enumerate(scheduler.timesteps):
+            denoised = LAW.denoise(theirs.numpy(), SCHEDULE.a(times[i]), SCHEDULE.s(times[i]))
+            theirs = scheduler.step(torch.from_numpy(denoised), index, theirs).prev_sample.double()
+        np.testing.assert_allclose(run(ours, SCHEDULE, z, noise), theirs.numpy(), atol=1e-5)
+
+    @pytest.mark.parametrize("grid", GRIDS)
     @pytest.mark.parametrize(("solver", "eta"), [("ddim", 0.0), ("ddim:0.4", 0.4), ("ancestral", 1.0)])
     def test_ddim(self, solver: str, eta: float, grid: str) -> None:
         plan = make_plan(SCHEDULE, 15, solver, grid)
@@ -124,15 +152,15 @@ class TestAgainstDiffusers:
 
 class TestTables:
     @pytest.mark.parametrize("grid", GRIDS)
-    @pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m", "heun"])
+    @pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m", "dpmpp_2m_lower_finish", "heun", "unipc_2"])
     def test_a_solver_keeps_a_state_that_is_its_own_denoised_value(self, solver: str, grid: str) -> None:
         """With D fixed and no noise, z = a D solves every equation here: deterministic tables keep it exactly."""
         plan = make_plan(SCHEDULE, 41, solver, grid)
         assert not any(row.sigma for row in plan.rows)
-        z = kept = before = SCHEDULE.a(1.0)
+        z = kept = SCHEDULE.a(1.0)
         for row in plan.rows:
-            kept = z if row.keep else kept
-            z, before = row.own * z + row.base * kept + row.now + row.before * before, 1.0
+            terms = (z, kept, 1.0, 1.0, 1.0)
+            kept, z = (np.dot(mix, terms) for mix in (row.kept, row.mix))
         assert z == pytest.approx(1.0, abs=1e-12)
 
     def test_eta_runs_from_the_deterministic_to_the_ancestral_sampler(self) -> None:
@@ -207,6 +235,15 @@ class ExactNetwork(torch.nn.Module):
         return feature
 
 
+class SilentNetwork(ExactNetwork):
+    """A network whose output F is 0."""
+
+    def finish(
+        self, layer: int, h: torch.Tensor, attended: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
+        return torch.zeros_like(h)
+
+
 def cached_end(model: ScoreModel, predictor: str, calls: int, fine: int, solver: str = "ddim") -> np.ndarray:
     """End of a cached run whose network was called `calls` times, `fine` solver steps for each call."""
     exact = replace(model, network=ExactNetwork(model.mu.shape[1]), schedule=VP(t_min=0.05))
@@ -219,6 +256,78 @@ def cached_end(model: ScoreModel, predictor: str, calls: int, fine: int, solver:
         while state.step < sampler.plan.steps - 1:
             state, _ = step(problem, state, policy)
     return state.z.numpy()
+
+
+class TestExponentialIntegrators:
+    """ETD-AB2 and 3: exact for Gaussian data, of their order on a mixture, at one with converged DPM-Solver++."""
+
+    @staticmethod
+    def ends(solver: str, calls: int) -> np.ndarray:
+        """z at the last call, for paths of LINE in the coordinate of E3 with the mixture's mean and variance."""
+        mu = np.full((1, 1), LINE.weights @ LINE.means)
+        v = np.full((1, 1), LINE.weights @ (LINE.variances + LINE.means**2) - mu[0, 0] ** 2)
+        plan = make_plan(SCHEDULE, calls, solver, "log_snr")
+        table = exponential_table(SCHEDULE, [row.t for row in plan.rows], plan.order, plan.clock, mu, v)
+        z, outputs = LINE.noised(SCHEDULE.a(1.0), SCHEDULE.s(1.0)).sample(40, 0)[:, None, None], []
+        for i, row in enumerate(plan.rows[:-1]):
+            a, s = SCHEDULE.a(row.t), SCHEDULE.s(row.t)
+            p = precondition(torch.from_numpy(v), a, s)
+            denoised = LINE.denoise(z.ravel(), a, s).reshape(z.shape)
+            output = (denoised - mu - p.c_skip.numpy() * (z - a * mu)) / p.c_out.numpy()
+            outputs = [output, *outputs][: plan.order]
+            z = table.own[i] * z + table.offset[i] + sum(map(np.multiply, table.weights[i], outputs))
+        return z.ravel()
+
+    @pytest.mark.parametrize("solver", ORDERS)
+    def test_have_their_order_on_the_exact_flow(self, solver: str) -> None:
+        start = LINE.noised(SCHEDULE.a(1.0), SCHEDULE.s(1.0)).sample(40, 0)
+        scales = [(SCHEDULE.a(t), SCHEDULE.s(t)) for t in (1.0, SCHEDULE.t_min)]
+        exact = truth.line_flow(start, LINE, *scales)
+        calls = (41, 61, 91)
+        errors = [np.sqrt(np.mean((self.ends(solver, c) - exact) ** 2)) for c in calls]
+        assert -np.polyfit(np.log(calls), np.log(errors), 1)[0] == pytest.approx(ORDERS[solver], abs=0.5)
+
+    @pytest.mark.parametrize("solver", ORDERS)
+    def test_without_a_network_two_calls_follow_the_flow_of_gaussian_data(
+        self, model: ScoreModel, solver: str
+    ) -> None:
+        """F = 0 is the exact denoiser of N(mu, diag v) (E3), so no step is too long."""
+        silent = replace(model, network=SilentNetwork(model.mu.shape[1]))
+        few, many = (
+            Sampler(silent, steps=n, solver=solver, cached=False).sample(3, 0).tokens for n in (2, 40)
+        )
+        np.testing.assert_allclose(few, many, atol=1e-9)
+
+    @pytest.mark.parametrize("solver", ORDERS)
+    def test_agree_with_converged_dpm_solver_pp(self, model: ScoreModel, solver: str) -> None:
+        def tokens(name: str, steps: int) -> np.ndarray:
+            return Sampler(model, steps=steps, solver=name, grid="log_snr", cached=False).sample(3, 0).tokens
+
+        best = tokens("dpmpp_2m", 1500)
+        far, near = (np.sqrt(np.mean((tokens(solver, n) - best) ** 2)) for n in (20, 80))
+        assert near < far / 8
+        assert near < 2e-2 * best.std()
+
+
+class TestGivenTimes:
+    def test_levels_of_ones_own_are_used_as_they_are(self) -> None:
+        plan = make_plan(SCHEDULE, 4, "dpmpp_2m", "levels:-4,-1,0.5,1.5")
+        levels = [SCHEDULE.log_snr(row.t) for row in plan.rows]
+        np.testing.assert_allclose(levels, [-4, -1, 0.5, 1.5], atol=1e-9)
+
+    @pytest.mark.parametrize(
+        "grid", ["levels:", "levels:1", "levels:1,1", "levels:2,1", "levels:0,x", "levels:0,nan"]
+    )
+    def test_levels_must_increase(self, grid: str) -> None:
+        with pytest.raises(LabError, match="larger than the one before"):
+            make_plan(SCHEDULE, 2, "dpmpp_2m", grid)
+
+    @pytest.mark.parametrize(
+        ("grid", "match"), [("levels:-1,0,1", "one level for each call"), ("levels:0,50", "stay within")]
+    )
+    def test_levels_must_fit_the_calls_and_the_schedule(self, grid: str, match: str) -> None:
+        with pytest.raises(LabError, match=match):
+            make_plan(SCHEDULE, 2, "dpmpp_2m", grid)
 
 
 class TestCachesAreSolvers:

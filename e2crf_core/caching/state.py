@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from e2crf_core.diffusion.exponential import exponential_table
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel, precondition
 from e2crf_core.diffusion.solvers import Plan
@@ -57,13 +58,33 @@ class Cache:
 
 @dataclass(frozen=True)
 class SamplerState:
-    """Everything between two steps: the noisy tokens z (B, n, 2M), past denoised ones, and the cache."""
+    """Everything between two steps: the noisy tokens z (B, n, 2M), what the solver remembers, and the cache.
+
+    `past` holds the last denoised values (outputs F, for an exponential integrator), newest first, each
+    (B, n, 2M); `base` is the second state that some solvers carry.
+    """
 
     step: int
     z: Tensor
-    before: Tensor | None
+    past: tuple[Tensor, ...]
     base: Tensor | None
     cache: Cache | None
+
+
+@dataclass(frozen=True)
+class ExponentialSteps:
+    """An exponential integrator's table on the model's device; shapes as in `ExponentialTable`."""
+
+    own: Tensor
+    offset: Tensor
+    weights: Tensor
+
+    def advance(self, step: int, z: Tensor, outputs: tuple[Tensor, ...]) -> Tensor:
+        """The next state (B, n, 2M) from z and the last outputs F, newest first."""
+        after = torch.addcmul(self.offset[step], self.own[step], z)
+        for weight, output in zip(self.weights[step], outputs, strict=False):
+            after.addcmul_(weight, output)
+        return after
 
 
 @dataclass(frozen=True)
@@ -85,6 +106,7 @@ class Problem:
     c_out: Tensor
     d0: Tensor
     bands: Tensor
+    exponential: ExponentialSteps | None = None
 
     @staticmethod
     def make(model: ScoreModel, plan: Plan, noise: NoiseStream, bands: Tensor) -> Problem:
@@ -106,7 +128,16 @@ class Problem:
             "c_out": c_out,
             "d0": (mu * mask - c_skip * a * mu),
         }
+        exponential = None
+        if plan.order:
+            statistics = (mu.cpu().numpy(), v.cpu().numpy())
+            table = exponential_table(schedule, times, plan.order, plan.clock, *statistics)
+            parts = (
+                torch.as_tensor(part).to(mask) * mask for part in (table.own, table.offset, table.weights)
+            )
+            exponential = ExponentialSteps(*(part.to(model.dtype) for part in parts))
         return Problem(
+            exponential=exponential,
             model=model,
             plan=plan,
             noise=noise,

@@ -229,12 +229,13 @@ def _write_tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray, path: P
     problem, _ = sampler.begin(1, 0)
     first = sampler.plan.rows[0]
     a, s = model.schedule.a(first.t), model.schedule.s(first.t)
-    names = ("own", "base", "now", "before", "sigma", "keep")
     arrays = {
         "levels": np.array(problem.levels, np.float32),
         "called": called,
         "mix": mix.astype(np.float32),
-        **{name: np.array([getattr(row, name) for row in sampler.plan.rows]) for name in names},
+        "state_mix": np.array([row.mix for row in sampler.plan.rows]),
+        "kept_mix": np.array([row.kept for row in sampler.plan.rows]),
+        "sigma": np.array([row.sigma for row in sampler.plan.rows]),
         **{name: getattr(problem, name).numpy() for name in ("c_in", "u0", "c_skip", "c_out", "d0")},
         "start_mean": (a * model.mu * model.mask).numpy(),
         "start_spread": ((a * a * model.v + s * s).sqrt() * model.mask).numpy(),
@@ -269,17 +270,18 @@ class ExportedSampler:
         noise = NoiseStream(seed, num, torch.as_tensor(t["mask"]), dtype=torch.float32)
         z = t["start_mean"] + t["start_spread"] * noise.initial().numpy()
         outputs: list[np.ndarray] = []
-        before = base = np.zeros_like(z)
+        base, past = np.zeros_like(z), [np.zeros_like(z)] * 2
         for i, level in enumerate(t["levels"]):
             if t["called"][i]:
                 outputs = [self.network(t["c_in"][i] * z + t["u0"][i], level), *outputs][:MEMORY]
             output = sum(w * f for w, f in zip(t["mix"][i], outputs, strict=False))
             denoised = t["c_skip"][i] * z + t["c_out"][i] * output + t["d0"][i]
-            base = z if t["keep"][i] else base
-            z = t["own"][i] * z + t["base"][i] * base + t["now"][i] * denoised + t["before"][i] * before
+            terms = (z, base, denoised, *past)
+            z = sum(w * x for w, x in zip(t["state_mix"][i], terms, strict=True))
+            base = sum(w * x for w, x in zip(t["kept_mix"][i], terms, strict=True))
             if t["sigma"][i]:
                 z = z + t["sigma"][i] * noise.at(i).numpy()
-            z, before = z.astype(np.float32), denoised
+            z, past = z.astype(np.float32), [denoised, past[0]]
         series = detokenize(z, self.about["length"])
         return (series * t["std"] + t["mean"]).astype(np.float32)
 

@@ -119,24 +119,27 @@ def plan_law(
     about a * mean, that of the noised data if left out. The difference to the data's own law is the solver's
     discretization error, free of sampling noise. Noise is independent from row to row.
     """
+    if plan.order:
+        raise LabError(f"solver {plan.solver!r} has no table of denoised values", field="solver")
     a, s = schedule.a(plan.rows[0].t), schedule.s(plan.rows[0].t)
-    # Carried along, in this order: the state, the kept state, the last denoised value.
-    moments = np.zeros((3, 3, *np.shape(variance)))
+    # Carried along, in this order: the state, the kept state, the last two denoised values.
+    moments = np.zeros((4, 4, *np.shape(variance)))
     moments[0, 0] = a * a * variance + s * s if start is None else start
-    center = np.zeros((3, *np.shape(mean)))
+    center = np.zeros((4, *np.shape(mean)))
     center[0] = a * mean
+    zero, one = np.zeros_like(variance, dtype=float), np.ones_like(variance, dtype=float)
     for row in plan.rows:
         a, s = schedule.a(row.t), schedule.s(row.t)
         gain = a * variance / (a * a * variance + s * s)
-        zero, one = np.zeros_like(gain), np.ones_like(gain)
-        kept = np.array([one, zero, zero]) if row.keep else np.array([zero, one, zero])
-        state = row.own * np.array([one, zero, zero]) + row.base * kept
-        state = state + row.now * np.array([gain, zero, zero]) + row.before * np.array([zero, zero, one])
-        move = np.stack([state, kept, np.array([gain, zero, zero])])
         offset = mean - gain * a * mean
+        # z_i, b_i, D_i, D_{i-1}, D_{i-2} in terms of what is carried; D_i has an offset besides.
+        unit = [[one, zero, zero, zero], [zero, one, zero, zero]]
+        unit += [[gain, zero, zero, zero], [zero, zero, one, zero], [zero, zero, zero, one]]
+        terms = np.array(unit)
+        state, kept = (np.tensordot(mix, terms, 1) for mix in (row.mix, row.kept))
+        move = np.stack([state, kept, terms[2], terms[3]])
         center = np.einsum("ij...,j...->i...", move, center)
-        center[0] += row.now * offset
-        center[2] += offset
+        center[:3] += np.multiply.outer([row.mix[2], row.kept[2], 1.0], offset)
         moments = np.einsum("ij...,jk...,lk...->il...", move, moments, move)
         moments[0, 0] += row.sigma**2
     return center[0], moments[0, 0]

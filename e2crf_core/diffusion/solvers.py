@@ -2,11 +2,12 @@
 
 After call i at time t_i gave the denoised estimate D_i from the state z_i, the next state is
 
-    z_{i+1} = own z_i + base z_b + now D_i + before D_{i-1} + sigma xi_i
+    z_{i+1} = own z_i + base b_i + now D_i + before D_{i-1} + earlier D_{i-2} + sigma xi_i
 
-with z_b the state kept at the last call marked `keep`. Every solver here, multistep and two-stage ones too, is
-such a table, so one sampling step and one cache serve them all. The last row returns D itself. `steps` always
-counts network calls, so equal steps cost the same whatever the solver.
+with b_i a second state that the solver carries: b_{i+1} is the combination `kept` of the same five terms. Every
+solver here, multistep, two-stage and predictor-corrector ones too, is such a table, so one sampling step and one
+cache serve them all. Exponential integrators have a table for each coordinate instead (see `exponential`). The
+last row returns D itself. `steps` always counts network calls, so equal steps cost the same whatever the solver.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ import numpy as np
 from e2crf_core.diffusion.schedules import Schedule
 from e2crf_core.errors import LabError
 
+Clock = Callable[[Sequence[float]], np.ndarray]
+"""Increasing readings for increasing values of log(a/s); see score_model.Profile."""
+
+Mix = tuple[float, float, float, float, float]
+"""Coefficients of z_i, b_i, D_i, D_{i-1} and D_{i-2}."""
+
+HOLD: Mix = (0.0, 1.0, 0.0, 0.0, 0.0)
+STORE: Mix = (1.0, 0.0, 0.0, 0.0, 0.0)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -32,25 +42,33 @@ class Row:
     now: float
     before: float
     sigma: float
-    keep: bool = False
+    earlier: float = 0.0
+    kept: Mix = HOLD
+
+    @property
+    def mix(self) -> Mix:
+        """The coefficients of the next state, without noise."""
+        return self.own, self.base, self.now, self.before, self.earlier
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A solver on a time grid: one row for each network call."""
+    """A solver on a time grid: one row for each network call.
+
+    `order` is 0 where the rows hold the coefficients; otherwise it is the order of the exponential integrator
+    whose coefficients `exponential.exponential_table` computes, with its polynomials in `clock`.
+    """
 
     solver: str
     grid: str
     rows: tuple[Row, ...]
+    order: int = 0
+    clock: Clock = np.asarray
 
     @property
     def steps(self) -> int:
         """Number of network calls."""
         return len(self.rows)
-
-
-Clock = Callable[[Sequence[float]], np.ndarray]
-"""Increasing readings for increasing values of log(a/s); see model.Profile."""
 
 
 def _linear(schedule: Schedule, steps: int, clock: Clock) -> list[float]:
@@ -104,7 +122,9 @@ def ddim(schedule: Schedule, times: list[float], eta: float = 0.0) -> list[Row]:
     return rows
 
 
-def _multistep(schedule: Schedule, times: list[float], stochastic: bool) -> list[Row]:
+def _multistep(
+    schedule: Schedule, times: list[float], stochastic: bool, lower_finish: bool = False
+) -> list[Row]:
     rows = []
     previous = 0.0
     for t, after in pairwise(times):
@@ -115,7 +135,8 @@ def _multistep(schedule: Schedule, times: list[float], stochastic: bool) -> list
             sigma = s1 * math.sqrt(-math.expm1(-2 * h))
         else:
             own, weight, sigma = s1 / s, -a1 * math.expm1(-h), 0.0
-        lean = h / (2 * previous) if previous else 0.0
+        first_order = not previous or (lower_finish and after == times[-1])
+        lean = 0.0 if first_order else h / (2 * previous)
         rows.append(Row(t, own, 0.0, weight * (1 + lean), -weight * lean, sigma))
         previous = h
     return rows
@@ -126,9 +147,50 @@ def dpm_solver_pp_2m(schedule: Schedule, times: list[float]) -> list[Row]:
     return _multistep(schedule, times, stochastic=False)
 
 
+def dpm_solver_pp_2m_lower_finish(schedule: Schedule, times: list[float]) -> list[Row]:
+    """DPM-Solver++(2M) whose last step is of first order, as its authors advise for few steps."""
+    return _multistep(schedule, times, stochastic=False, lower_finish=True)
+
+
 def sde_dpm_solver_pp_2m(schedule: Schedule, times: list[float]) -> list[Row]:
     """SDE-DPM-Solver++(2M), midpoint form."""
     return _multistep(schedule, times, stochastic=True)
+
+
+def unipc_2(schedule: Schedule, times: list[float]) -> list[Row]:
+    """UniPC-2 with B(h) = e^h - 1 (Zhao et al. 2023, "bh2"): a predictor of order 2 with a corrector of order 3.
+
+    The corrector needs no call of its own: D at the predicted state corrects that state, and the next prediction
+    starts from there. b carries the corrected states.
+    """
+    rows: list[Row] = []
+    unit = np.eye(5)
+    state, base, now, before, earlier = unit
+    steps = [schedule.log_snr(after) - schedule.log_snr(t) for t, after in pairwise(times)]
+    for i, (t, after) in enumerate(pairwise(times)):
+        if i == 0:
+            corrected = state
+        else:
+            # Correct the step that led here: of first order after the first step, of second order later.
+            h, s0, s, a = steps[i - 1], schedule.s(times[i - 1]), schedule.s(t), schedule.a(t)
+            whole = -math.expm1(-h)
+            arrived = now - before
+            if i == 1:
+                lean = 0.5 * arrived
+            else:
+                ratio = -steps[i - 2] / h
+                phi = whole / h - 1
+                phis = (-phi / whole, 2 * (phi / h + 0.5) / whole)
+                first, second = np.linalg.solve([[1.0, 1.0], [ratio, 1.0]], phis)
+                lean = first * (earlier - before) / ratio + second * arrived
+            corrected = s / s0 * base + a * whole * (before + lean)
+        h = steps[i]
+        predicted = now if i == 0 else now + 0.5 * h / steps[i - 1] * (now - before)
+        weight = -schedule.a(after) * math.expm1(-h)
+        mix = schedule.s(after) / schedule.s(t) * corrected + weight * predicted
+        own, held, *denoised = mix.tolist()
+        rows.append(Row(t, own, held, denoised[0], denoised[1], 0.0, denoised[2], tuple(corrected.tolist())))
+    return rows
 
 
 def heun(schedule: Schedule, times: list[float]) -> list[Row]:
@@ -138,7 +200,7 @@ def heun(schedule: Schedule, times: list[float]) -> list[Row]:
         a, a1 = schedule.a(t), schedule.a(after)
         noise, noise1 = math.exp(-schedule.log_snr(t)), math.exp(-schedule.log_snr(after))
         ratio, half = noise1 / noise, 0.5 * (noise1 - noise)
-        rows.append(Row(t, a1 / a * ratio, 0.0, a1 * (1 - ratio), 0.0, 0.0, keep=True))
+        rows.append(Row(t, a1 / a * ratio, 0.0, a1 * (1 - ratio), 0.0, 0.0, kept=STORE))
         corrector = Row(
             after,
             half / noise1,
@@ -151,6 +213,11 @@ def heun(schedule: Schedule, times: list[float]) -> list[Row]:
     return rows
 
 
+def _untabled(schedule: Schedule, times: list[float]) -> list[Row]:
+    """Times only: the coefficients of an exponential integrator depend on the coordinate."""
+    return [Row(t, 0.0, 0.0, 0.0, 0.0, 0.0) for t in times[:-1]]
+
+
 SOLVERS: dict[str, Callable[[Schedule, list[float]], list[Row]]] = {
     "euler_maruyama": euler_maruyama,
     "ddim": ddim,
@@ -158,9 +225,17 @@ SOLVERS: dict[str, Callable[[Schedule, list[float]], list[Row]]] = {
     "dpmpp_2m": dpm_solver_pp_2m,
     "sde_dpmpp_2m": sde_dpm_solver_pp_2m,
     "heun": heun,
+    "dpmpp_2m_lower_finish": dpm_solver_pp_2m_lower_finish,
+    "unipc_2": unipc_2,
+    "etd_ab2": _untabled,
+    "etd_ab3": _untabled,
 }
+ORDERS = {"etd_ab2": 2, "etd_ab3": 3}
+"""Orders of the exponential integrators among SOLVERS."""
+
 MAX_STEPS = 2000
 ETA = "ddim:"
+LEVELS = "levels:"
 
 
 def fewest_steps(solver: str) -> int:
@@ -185,6 +260,49 @@ def find_solver(name: str) -> Callable[[Schedule, list[float]], list[Row]]:
     )
 
 
+def find_grid(name: str) -> Callable[[Schedule, int, Clock], list[float]]:
+    """Look up a time grid: `GRIDS[name]`, or for `levels:X,Y,...` times of one's own, as values of log(a/s).
+
+    Raises LabError for an unknown name, and for levels that do not increase.
+    """
+    if name in GRIDS:
+        return GRIDS[name]
+    if not name.startswith(LEVELS):
+        raise LabError(
+            f"unknown time grid {name!r}",
+            field="grid",
+            remedy=f"use one of {', '.join(GRIDS)}, or {LEVELS} and increasing values of log(a/s)",
+        )
+    try:
+        levels = [float(level) for level in name.removeprefix(LEVELS).split(",")]
+    except ValueError:
+        levels = []
+    if len(levels) < 2 or not all(a < b for a, b in pairwise(levels)) or not np.isfinite(levels).all():
+        raise LabError(
+            f"time grid {name[:80]!r}",
+            field="grid",
+            remedy="give at least two values of log(a/s), separated by commas, each larger than the one before",
+        )
+
+    def given(schedule: Schedule, steps: int, clock: Clock) -> list[float]:
+        if steps != len(levels):
+            raise LabError(
+                f"time grid {LEVELS} has {len(levels)} levels for {steps} calls",
+                field="grid",
+                remedy="give one level for each call",
+            )
+        lowest, highest = schedule.log_snr(1.0), schedule.log_snr(schedule.t_min)
+        if levels[0] < lowest - 1e-6 or levels[-1] > highest + 1e-6:
+            raise LabError(
+                f"time grid {LEVELS} runs from {levels[0]:g} to {levels[-1]:g}",
+                field="grid",
+                remedy=f"stay within {lowest:.4g} and {highest:.4g}, the schedule's range of log(a/s)",
+            )
+        return [schedule.t_at(level) for level in levels]
+
+    return given
+
+
 def make_plan(
     schedule: Schedule,
     steps: int,
@@ -197,8 +315,7 @@ def make_plan(
     Grid `profile` is even on `clock`; without one it is the grid `log_snr`.
     """
     table = find_solver(solver)
-    if grid not in GRIDS:
-        raise LabError(f"unknown time grid {grid!r}: use one of {', '.join(GRIDS)}")
+    grid_times = find_grid(grid)
     least = fewest_steps(solver)
     if not least <= steps <= MAX_STEPS:
         raise LabError(f"steps {steps}: {solver} takes {least} to {MAX_STEPS}")
@@ -208,6 +325,7 @@ def make_plan(
         raise LabError(
             f"steps {steps}: heun makes two calls a step and one at the end, so it takes an odd number"
         )
-    times = GRIDS[grid](schedule, points, clock)
+    times = grid_times(schedule, points, clock)
     rows = table(schedule, times)
-    return Plan(solver, grid, (*rows, Row(times[-1], 0.0, 0.0, 1.0, 0.0, 0.0)))
+    last = Row(times[-1], 0.0, 0.0, 1.0, 0.0, 0.0)
+    return Plan(solver, grid, (*rows, last), ORDERS.get(solver, 0), clock)

@@ -118,7 +118,7 @@ def _held(values: np.ndarray) -> np.ndarray:
 def decisions(policy: CachePolicy, seen: Trace) -> np.ndarray:
     """Reason codes (steps, b, n) by `decide` on the record; b is 1 while all samples of the batch agree."""
     problem, host = seen.problem, torch.float64
-    state = SamplerState(step=0, z=seen.z[0], before=None, base=None, cache=None)
+    state = SamplerState(step=0, z=seen.z[0], past=(), base=None, cache=None)
     cache, clock = first_cache(problem, state), None
     made: list[Tensor] = []
     for i, (z, u) in enumerate(zip(seen.z, seen.u, strict=True)):
@@ -130,7 +130,7 @@ def decisions(policy: CachePolicy, seen: Trace) -> np.ndarray:
                 r=torch.tensor([seen.r[i]], dtype=host),
                 gain=cache.gain if seen.gain is None else torch.as_tensor(seen.gain[i][None]).to(z),
             )
-        reasons, _, _ = decide(policy, problem, SamplerState(i, z, None, None, known))
+        reasons, _, _ = decide(policy, problem, SamplerState(i, z, (), None, known))
         made.append(reasons)
         clock = tick(clock or cache.clock, reasons, i, policy.clock)
         # States and inputs are one sample's; with probes each sample of the batch has decisions of its own.

@@ -79,7 +79,7 @@ class Sampler:
         # At t = 1 the marginal of the data is taken as Gaussian, which for VP it is to within a = 0.0066.
         spread = (a * a * model.v + s * s).sqrt()
         z = (a * model.mu + spread * noise.initial()) * model.mask
-        return problem, SamplerState(step=0, z=z, before=None, base=None, cache=None)
+        return problem, SamplerState(step=0, z=z, past=(), base=None, cache=None)
 
     def step(
         self, problem: Problem, state: SamplerState, policy: CachePolicy

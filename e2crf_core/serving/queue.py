@@ -183,8 +183,8 @@ def keep_samples(state: SamplerState, index: Tensor) -> SamplerState:
             residual=take(cache.residual),
             **taken,  # type: ignore[arg-type]
         )
-    z = state.z[index.to(state.z.device)]
-    return SamplerState(state.step, z, take(state.before), take(state.base), cache)
+    z, *past = (x[index.to(x.device)] for x in (state.z, *state.past))
+    return SamplerState(state.step, z, tuple(past), take(state.base), cache)
 
 
 class SampleQueue:
@@ -389,7 +389,7 @@ def _begin(sampler: Sampler, pieces: Sequence[Piece]) -> tuple[Problem, SamplerS
     begun = [sampler.begin(piece.count, piece.job.seed, piece.first) for piece in pieces]
     problem = replace(begun[0][0], noise=JoinedNoise([problem.noise for problem, _ in begun]))
     z = torch.cat([state.z for _, state in begun])
-    return problem, SamplerState(step=0, z=z, before=None, base=None, cache=None)
+    return problem, SamplerState(step=0, z=z, past=(), base=None, cache=None)
 
 
 def _report(
