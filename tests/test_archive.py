@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from e2crf_core.caching.policy import PRESETS, CachePolicy
-from e2crf_core.data.datasets import assets_dir
 from e2crf_core.errors import LabError
+from e2crf_core.io.resources import assets_dir
 from e2crf_core.io.userfiles import user_dir
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.runs import archive as archives

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from e2crf_core.data.datasets import assets_dir, block_split, list_datasets, load_dataset
+from e2crf_core.data.datasets import block_split, list_datasets, load_dataset
 from e2crf_core.errors import LabError
+from e2crf_core.io.resources import assets_dir
 
 SHIPPED = ("ecg", "household", "stocks", "wind")
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from e2crf_core.caching.policy import CachePolicy
-from e2crf_core.data.datasets import assets_dir, load_dataset
+from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.io.resources import assets_dir
 from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.models.training import Trainer, TrainSpec
 from e2crf_core.runs.archive import Archive, of_handle, save

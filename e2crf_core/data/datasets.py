@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +13,8 @@ import numpy as np
 from e2crf_core.diffusion.spectral import cumulative_energy
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npz
+from e2crf_core.io.resources import assets_dir
 from e2crf_core.io.userfiles import user_folder, user_names
-
-
-def assets_dir() -> Path:
-    """Folder with the shipped data sets and checkpoints; the variable E2CRF_ASSETS overrides it."""
-    return Path(os.environ.get("E2CRF_ASSETS") or Path(__file__).resolve().parents[2] / "assets")
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from e2crf_core.data.datasets import assets_dir
 from e2crf_core.diffusion.schedules import SCHEDULES
 from e2crf_core.diffusion.score_model import Profile, ScoreModel
 from e2crf_core.diffusion.spectral import coordinate_mask
 from e2crf_core.errors import LabError
 from e2crf_core.io.files import replace_file
+from e2crf_core.io.resources import assets_dir
 from e2crf_core.io.userfiles import user_folder, user_names
 from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 

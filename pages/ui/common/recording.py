@@ -12,10 +12,10 @@ import streamlit as st
 from e2crf_core import e2crf
 from e2crf_core.caching.policy import TRIGGERS, CachePolicy
 from e2crf_core.caching.triggers import influence
-from e2crf_core.data.datasets import assets_dir
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import token_count, tokenize
 from e2crf_core.errors import LabError
+from e2crf_core.io.resources import assets_dir
 from e2crf_core.runs.archive import Archive, Entry, load
 from e2crf_core.runs.whatif import (
     INTENSITY_ELSEWHERE,
