@@ -17,8 +17,8 @@ import torch
 
 from e2crf_core.caching.selection import Selection
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.evaluation.evaluate import machine
 from e2crf_core.io.files import replace_file
+from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.network.forward import plain_forward, selective_forward
 from e2crf_core.network.kvcache import KVCache
@@ -76,7 +76,7 @@ def measure(model: ScoreModel, batch: int, rounds: int) -> dict[str, dict[str, f
         for call in calls.values():
             call()
         for turn in range(rounds):
-            # Backwards every second time: what runs first in a round must not be favored.
+            # Backwards every second time: what runs first in a round must not be favoured.
             for name in list(calls)[:: 1 if turn % 2 == 0 else -1]:
                 synchronize(model.device)
                 begin = time.perf_counter()

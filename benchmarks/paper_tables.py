@@ -15,10 +15,15 @@ from pathlib import Path
 
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.evaluate import Config, Evaluation, Row, Task, evaluate, load_configs
-from e2crf_core.evaluation.report import to_json
+from e2crf_core.evaluation.config import load_configs
+from e2crf_core.evaluation.evaluate import evaluate
+from e2crf_core.evaluation.results import to_json
+from e2crf_core.evaluation.shards import Task
+from e2crf_core.evaluation.tables import Evaluation, Row
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, read_card
+from e2crf_core.progress import ProgressLine
+from e2crf_core.sampling.config import SamplerConfig
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = json.loads((HERE / "published.json").read_text())
@@ -27,7 +32,7 @@ FREQUENCY, TIME = "sliced_wasserstein_frequency", "sliced_wasserstein_time"
 QUICK = 0.1
 
 
-def scaled(config: Config, share: float) -> Config:
+def scaled(config: SamplerConfig, share: float) -> SamplerConfig:
     """Fewer steps of the paper's sampler, and refresh intervals shorter in the same proportion."""
     if config.solver != "euler_maruyama":
         return config
@@ -37,10 +42,9 @@ def scaled(config: Config, share: float) -> Config:
     return replace(config, steps=max(10, round(config.steps * share)), policy=policy)
 
 
-def table(*names: str) -> tuple[Config, ...]:
-    """The rows of some files of `configs/`, each name once."""
-    rows = {c.name: c for name in names for c in load_configs(HERE / "configs" / f"{name}.json")}
-    return tuple(rows.values())
+def table(*names: str) -> dict[str, SamplerConfig]:
+    """The rows of some files of `configs/`."""
+    return {row: c for name in names for row, c in load_configs(HERE / "configs" / f"{name}.json").items()}
 
 
 def change(row: Row, plain: Row, metric: str = TIME) -> str:
@@ -56,7 +60,7 @@ def ours(row: Row, plain: Row) -> list[str]:
     error = "" if row.relative_l2 is None else f"{row.relative_l2.value:.3f}"
     return [
         f"{100 * row.token_share:.1f}%",
-        f"{wall.median:.2f}x ({wall.low:.2f}-{wall.high:.2f})",
+        f"{wall.value:.2f}x ({wall.low:.2f}-{wall.high:.2f})",
         f"{plain.flops / row.flops:.2f}x",
         f"{q.value:.4f} ({q.low:.4f}-{q.high:.4f})",
         change(row, plain),
@@ -94,7 +98,7 @@ def quality(evaluations: dict[str, Evaluation]) -> str:
         for metric in (FREQUENCY, TIME):
             cells += [f"{r.metrics[metric].value:.4f}" for r in (plain, cached)]
             cells += [change(cached, plain, metric), f"{e.floors[metric].value:.4f}"]
-        cells += [f"{cached.speedup.median:.2f}x", f"{100 * cached.token_share:.1f}%"]
+        cells += [f"{cached.speedup.value:.2f}x", f"{100 * cached.token_share:.1f}%"]
         rows.append(cells)
     head = [
         "data",
@@ -122,8 +126,7 @@ def page(evaluations: dict[str, Evaluation], main: str, quick: bool, seconds: fl
     about = ", ".join(f"{k} {v}" for k, v in e.machine.items() if v is not None)
     steps = e.row("no cache").config.steps
     names = {
-        name: [c.name for c in load_configs(HERE / "configs" / f"{name}.json")]
-        for name in ("ablation", "sensitivity")
+        name: list(load_configs(HERE / "configs" / f"{name}.json")) for name in ("ablation", "sensitivity")
     }
     published = [n for n in names["ablation"] if n in PUBLISHED["ablation"]]
     extra = ["no cache", *(n for n in names["ablation"] if n not in PUBLISHED["ablation"])]
@@ -193,7 +196,7 @@ def main() -> None:
             model = load_checkpoint(name, arguments.device)
             rows = table("ablation", "sensitivity") if name == main_name else table("quality")
             if arguments.quick:
-                rows = tuple(scaled(row, QUICK) for row in rows)
+                rows = {row: scaled(config, QUICK) for row, config in rows.items()}
             task = Task(
                 model=model,
                 dataset=load_dataset(model.dataset),
@@ -202,7 +205,9 @@ def main() -> None:
                 repeats=arguments.repeats,
                 batch=arguments.batch,
             )
-            evaluations[model.name] = evaluate(task, arguments.work / f"{model.name}-{kind}")
+            evaluations[model.name] = evaluate(
+                task, arguments.work / f"{model.name}-{kind}", progress=ProgressLine
+            )
     except LabError as fault:
         raise SystemExit(f"error: {fault}") from None
     first = next(iter(evaluations))

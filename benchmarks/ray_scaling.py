@@ -25,16 +25,16 @@ import torch
 from e2crf_core.caching.policy import PRESETS
 from e2crf_core.cluster.executor import RayShards, connect, disconnect
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.evaluation.bulk import Draw, Evaluation, draw_here, run_shards
-from e2crf_core.evaluation.evaluate import machine
+from e2crf_core.evaluation.bulk import BulkTask, Draw, draw_here, run_shards
+from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import load_checkpoint
-from e2crf_core.tuning.space import Setting
+from e2crf_core.sampling.config import SamplerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 WAYS = ("this process", "1 worker", "2 workers")
 
 
-def timed(model: ScoreModel, task: Evaluation, out: Path, draw: Draw) -> dict[str, float]:
+def timed(model: ScoreModel, task: BulkTask, out: Path, draw: Draw) -> dict[str, float]:
     """Wall clock and CPU seconds of drawing `task` anew."""
     begin = time.perf_counter()
     shards = list(run_shards(model, task, out, draw=draw))
@@ -45,7 +45,7 @@ def timed(model: ScoreModel, task: Evaluation, out: Path, draw: Draw) -> dict[st
     }
 
 
-def once(model: ScoreModel, task: Evaluation, folder: Path, way: str) -> dict[str, float]:
+def once(model: ScoreModel, task: BulkTask, folder: Path, way: str) -> dict[str, float]:
     """One measurement of one way: the cluster is started, warmed with a shard for each worker, timed, and ended."""
     if way == WAYS[0]:
         return timed(model, task, folder / "timed", draw_here) | {"start_seconds": 0.0, "warm_seconds": 0.0}
@@ -84,8 +84,8 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     model = load_checkpoint(options.checkpoint, "cpu")
-    setting = Setting("euler_maruyama", "linear", options.steps, PRESETS[options.policy])
-    task = Evaluation(setting, options.num, 0, options.shard, options.batch)
+    config = SamplerConfig(PRESETS[options.policy], options.steps, batch=options.batch)
+    task = BulkTask(config, options.num, 0, options.shard)
     rounds: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     loads = []
     for index in range(options.rounds):
@@ -112,7 +112,7 @@ def main() -> int:
         "command": "python -m benchmarks.ray_scaling " + " ".join(sys.argv[1:]),
         "machine": machine(),
         "load_before_each": loads,
-        "setting": setting.to_json(),
+        "config": config.to_json(),
         "num": options.num,
         "shard": options.shard,
         "rounds": rounds,

@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from e2crf_core.evaluation.evaluate import machine
+from e2crf_core.io.provenance import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -23,22 +23,16 @@ from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.schedules import VP
 from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.evaluate import (
-    Evaluation,
-    Row,
-    Task,
-    Timing,
-    load_configs,
-    read_shard,
-    run_shards,
-    shard_path,
-    summarize,
-)
-from e2crf_core.evaluation.report import to_json, write_results
+from e2crf_core.evaluation.config import load_configs
+from e2crf_core.evaluation.results import stored_timing, to_json, write_results
+from e2crf_core.evaluation.shards import Task, read_shards, run_shards
+from e2crf_core.evaluation.summary import summarize
+from e2crf_core.evaluation.tables import Evaluation, Row, spanned
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.progress import ProgressLine
 from e2crf_core.quality.distances import relative_l2
+from e2crf_core.quality.interval import Interval
 
 HERE = Path(__file__).resolve().parent
 CONVERGED = "DPM++ 40 (converged)"
@@ -53,16 +47,15 @@ def deterministic(row: Row) -> bool:
 
 def errors(task: Task, e: Evaluation, out: Path) -> dict[str, list[float]]:
     """Relative L2 to the converged solution of every deterministic row, one value for each repeat."""
-    names = [config.name for config in task.configs]
 
-    def series(name: str, repeat: int) -> np.ndarray:
-        return task.dataset.standardize(read_shard(shard_path(out, names.index(name), repeat)).series)
+    def series(name: str) -> list[np.ndarray]:
+        return [task.dataset.standardize(shard.series) for shard in read_shards(out, task, name)]
 
-    truth = [series(CONVERGED, repeat) for repeat in range(task.repeats)]
+    truth = series(CONVERGED)
     return {
-        row.config.name: [relative_l2(series(row.config.name, r), truth[r]) for r in range(task.repeats)]
+        row.name: [relative_l2(a, b) for a, b in zip(series(row.name), truth, strict=True)]
         for row in e.rows
-        if deterministic(row) and row.config.name != CONVERGED
+        if deterministic(row) and row.name != CONVERGED
     }
 
 
@@ -70,11 +63,11 @@ def seconds_alone(e: Evaluation, error: dict[str, list[float]], wanted: float) -
     """Seconds in which a solver alone reaches an error: the best over solvers and grids; None where none does."""
     families: dict[tuple[str, str], list[Row]] = {}
     for row in e.rows:
-        if row.config.policy is None and row.config.name in error:
+        if row.config.policy is None and row.name in error:
             families.setdefault((row.config.solver, row.config.grid), []).append(row)
     found = []
     for rows in families.values():
-        points = sorted((np.mean(error[row.config.name]), row.seconds.median) for row in rows)
+        points = sorted((np.mean(error[row.name]), row.seconds.value) for row in rows)
         x, y = np.log(np.array(points)).T
         if x[0] <= np.log(wanted) <= x[-1]:
             found.append(float(np.exp(np.interp(np.log(wanted), x, y))))
@@ -86,10 +79,10 @@ def calls(row: Row) -> float:
     return row.config.steps * row.token_share
 
 
-def ratio(slow: Row, fast: Row, shards: dict[str, list[float]]) -> Timing:
+def ratio(slow: Row, fast: Row, shards: dict[str, list[float]]) -> Interval:
     """How many times faster, within each repeat."""
-    pairs = zip(shards[slow.config.name], shards[fast.config.name], strict=True)
-    return Timing.of([a / b for a, b in pairs])
+    pairs = zip(shards[slow.name], shards[fast.name], strict=True)
+    return spanned([a / b for a, b in pairs])
 
 
 def verdict(e: Evaluation, seconds: dict[str, list[float]], target: str) -> dict[str, Any] | None:
@@ -100,47 +93,44 @@ def verdict(e: Evaluation, seconds: dict[str, list[float]], target: str) -> dict
         return None
     return {
         "target": target,
-        "alone": alone.config.name,
+        "alone": alone.name,
         "alone_calls": calls(alone),
-        "cached": cached.config.name,
+        "cached": cached.name,
         "cached_calls": calls(cached),
-        "cached_faster_than_alone": vars(ratio(alone, cached, seconds)),
-        "cached_faster_than_target": vars(ratio(than, cached, seconds)),
-        "alone_faster_than_target": vars(ratio(than, alone, seconds)),
+        "cached_faster_than_alone": stored_timing(ratio(alone, cached, seconds)),
+        "cached_faster_than_target": stored_timing(ratio(than, cached, seconds)),
+        "alone_faster_than_target": stored_timing(ratio(than, alone, seconds)),
     }
 
 
 def study(task: Task, out: Path) -> dict[str, Any]:
     """Run what is missing and read it: `to_json` of the evaluation, and what this study adds."""
-    run_shards(task, out, ProgressLine(f"{task.model.name}, seconds"))
+    run_shards(task, out, ProgressLine(f"{task.model.name}, steps"))
     e = summarize(task, out, ProgressLine("measuring"))
     write_results(e, out)
-    seconds = {
-        config.name: [read_shard(shard_path(out, index, r)).seconds for r in range(task.repeats)]
-        for index, config in enumerate(task.configs)
-    }
+    seconds = {name: [shard.seconds for shard in read_shards(out, task, name)] for name in task.names}
     error = errors(task, e, out)
     equal = []
     for row in e.rows:
-        if row.config.policy is not None and row.config.name in error:
-            wanted = float(np.mean(error[row.config.name]))
+        if row.config.policy is not None and row.name in error:
+            wanted = float(np.mean(error[row.name]))
             alone = seconds_alone(e, error, wanted)
             equal.append(
                 {
-                    "row": row.config.name,
+                    "row": row.name,
                     "calls": calls(row),
                     "error": wanted,
-                    "seconds": row.seconds.median,
+                    "seconds": row.seconds.value,
                     "seconds_alone": alone,
-                    "faster": None if alone is None else alone / row.seconds.median,
+                    "faster": None if alone is None else alone / row.seconds.value,
                 }
             )
     targets = [CONVERGED, *([SLOWEST] if SLOWEST in seconds else [])]
     verdicts = [v for v in (verdict(e, seconds, target) for target in targets) if v is not None]
     em = [
         {
-            "row": row.config.name,
-            "speedup": vars(row.speedup_twin),
+            "row": row.name,
+            "speedup": stored_timing(row.speedup_twin),
             "intervals_overlap": bool(row.quality.overlaps(e.row(SLOWEST).quality)),
         }
         for row in e.rows
@@ -228,7 +218,7 @@ def main() -> None:
             model = load_checkpoint(name, arguments.device)
             configs = load_configs(HERE / "configs" / "solvers.json")
             if place == 0:
-                configs += load_configs(HERE / "configs" / "solvers_em.json")
+                configs |= load_configs(HERE / "configs" / "solvers_em.json")
             task = Task(
                 model=model,
                 dataset=load_dataset(model.dataset),

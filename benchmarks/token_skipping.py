@@ -35,8 +35,8 @@ from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.e2crf import advance
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.evaluate import machine
 from e2crf_core.io.files import replace_file
+from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.network.forward import attend
 from e2crf_core.network.kvcache import KVCache

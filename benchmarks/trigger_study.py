@@ -23,12 +23,15 @@ from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import band_edges
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.evaluate import PRIMARY, Config, Evaluation, Row, Task, run_shards, summarize
+from e2crf_core.evaluation.shards import Task, run_shards, stored_config
+from e2crf_core.evaluation.summary import summarize
+from e2crf_core.evaluation.tables import PRIMARY, Evaluation, Row
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.progress import ProgressLine
 from e2crf_core.report.charts import Curve, as_html, curves_chart, plotly_script
 from e2crf_core.sampling.calibration import calibrate
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 
 HERE = Path(__file__).resolve().parent
@@ -36,21 +39,17 @@ SHARES = (0.03, 0.05, 0.08, 0.12, 0.2)
 
 
 @dataclass(frozen=True)
-class RuleConfig(Config):
+class RuleConfig(SamplerConfig):
     """A row whose events are decided by an experimental rule (see rules.py)."""
 
     rule: str = ""
     setting: tuple[float, ...] = ()
 
-    def sampler(self, model: ScoreModel, batch: int) -> Sampler:
+    def sampler(self, model: ScoreModel) -> Sampler:
         """A sampler that follows the rule."""
         assert self.policy is not None
-        options = {"steps": self.steps, "solver": self.solver, "grid": self.grid, "batch": batch}
+        options = {"steps": self.steps, "solver": self.solver, "grid": self.grid, "batch": self.batch}
         return rules.RuleSampler(model, self._rule(model), self.policy, **options)
-
-    def describe(self) -> dict[str, Any]:
-        """With the rule."""
-        return {**super().describe(), "rule": self.rule, "setting": list(self.setting)}
 
     def _rule(self, model: ScoreModel) -> rules.Rule:
         n, (tau, *more) = model.n, self.setting
@@ -163,23 +162,23 @@ EXPERIMENTS: tuple[tuple[str, str, tuple[tuple[float, ...], ...]], ...] = (
 )
 
 
-def study_configs(model: ScoreModel, steps: int, quick: bool) -> tuple[Config, ...]:
+def study_configs(model: ScoreModel, steps: int, quick: bool) -> dict[str, SamplerConfig]:
     """The uncached twin, every core setting with every predictor, every experiment."""
-    base = Config("no cache", "euler_maruyama", "linear", steps, None)
-    rows: list[Config] = [base]
+    base = SamplerConfig(None, steps)
+    rows = {"no cache": base}
     every = slice(None, None, 2) if quick else slice(None)
     for trigger, policies in core_policies(model.n, steps).items():
         split = split_predictors(model.n) if trigger.startswith("log_snr") else {}
         for predictor, how in {**WHOLE, **split}.items():
             for place, policy in list(enumerate(policies))[every]:
                 name = f"{trigger}, {predictor} {place + 1}"
-                rows.append(replace(base, name=name, policy=policy.replace(**how)))
+                rows[name] = replace(base, policy=policy.replace(**how))
     for rule, predictor, settings in EXPERIMENTS:
         for place, setting in list(enumerate(settings))[every]:
             name = f"({rule}), {predictor} {place + 1}"
             policy = CachePolicy(predictor=predictor)
-            rows.append(RuleConfig(name, base.solver, base.grid, steps, policy, rule, setting))
-    return tuple(rows)
+            rows[name] = RuleConfig(policy, steps, rule=rule, setting=setting)
+    return rows
 
 
 def families(e: Evaluation) -> dict[str, list[Row]]:
@@ -187,7 +186,7 @@ def families(e: Evaluation) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in e.rows:
         if row.config.policy is not None:
-            found.setdefault(row.config.name.rsplit(" ", 1)[0], []).append(row)
+            found.setdefault(row.name.rsplit(" ", 1)[0], []).append(row)
     return {name: sorted(rows, key=lambda row: row.token_share) for name, rows in found.items()}
 
 
@@ -195,7 +194,7 @@ def at_shares(rows: list[Row], plain: Row, work: str) -> list[float | None]:
     """Relative L2 at `SHARES` of the uncached work, between the settings measured (log-log); None beyond them."""
     points = sorted(
         (
-            row.token_share if work == "tokens" else row.seconds.median / plain.seconds.median,
+            row.token_share if work == "tokens" else row.seconds.value / plain.seconds.value,
             max(row.relative_l2.value, 1e-9),
         )
         for row in rows
@@ -277,7 +276,7 @@ def figures(evaluations: dict[str, Evaluation]) -> str:
     axes = (
         ("share of tokens recomputed", lambda row: row.token_share),
         ("operations of one sample, GFLOP", lambda row: row.flops / 1e9),
-        ("wall clock, s", lambda row: row.seconds.median),
+        ("wall clock, s", lambda row: row.seconds.value),
     )
     for name, e in evaluations.items():
         parts.append(f"<h2>{name}</h2>")
@@ -287,7 +286,7 @@ def figures(evaluations: dict[str, Evaluation]) -> str:
                     family,
                     tuple(cost(row) for row in rows),
                     tuple(row.relative_l2.value for row in rows if row.relative_l2 is not None),
-                    tuple(row.config.name for row in rows),
+                    tuple(row.name for row in rows),
                 )
                 for family, rows in families(e).items()
             ]
@@ -314,16 +313,16 @@ def compact(e: Evaluation) -> dict[str, Any]:
         "localization": localization(e.dataset),
         "rows": [
             {
-                "name": row.config.name,
-                "family": row.config.name.rsplit(" ", 1)[0],
+                "name": row.name,
+                "family": row.name.rsplit(" ", 1)[0],
                 "token_share": row.token_share,
                 "flops": row.flops,
-                "seconds": row.seconds.median,
+                "seconds": row.seconds.value,
                 "relative_l2": None if row.relative_l2 is None else row.relative_l2.value,
                 # Seed by seed, so that pages may compare families on common noise.
                 "relative_l2_values": None if row.relative_l2 is None else list(row.relative_l2.values),
                 "sliced_wasserstein": [row.quality.value, row.quality.low, row.quality.high],
-                "config": row.config.describe(),
+                "config": stored_config(row.name, row.config),
             }
             for row in e.rows
         ],
@@ -363,7 +362,7 @@ def main() -> None:
                 directions=300,
             )
             folder = arguments.work / f"{model.name}-{'quick' if quick else 'full'}"
-            run_shards(task, folder, ProgressLine(f"{model.name}, seconds"))
+            run_shards(task, folder, ProgressLine(f"{model.name}, steps"))
             evaluations[model.name] = summarize(task, folder, ProgressLine("measuring"))
     except LabError as fault:
         raise SystemExit(f"error: {fault}") from None

@@ -23,8 +23,8 @@ import numpy as np
 
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.evaluation.evaluate import machine
 from e2crf_core.io.files import replace_file
+from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.runs.archive import Archive, load, of_handle, save
 from e2crf_core.runs.run import RunHandle, RunSpec

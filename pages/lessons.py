@@ -15,7 +15,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import list_checkpoints
-from e2crf_core.report.charts import Point, pareto_chart
+from e2crf_core.report.charts import ChartPoint, pareto_chart
 from pages.ui.common import library
 from pages.ui.common import query_params as address
 from pages.ui.common.components import lesson_canvas
@@ -205,7 +205,7 @@ def fewer_lesson(text: Text) -> None:
         return
     ways: list[Cost] = found[0]
     points = [
-        Point(
+        ChartPoint(
             way.name,
             way.calls,
             way.quality.value,

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import agreement as ag
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.evaluate import PRIMARY
+from e2crf_core.evaluation.tables import PRIMARY
 from e2crf_core.quality.intervals import seed_spread
 
 
@@ -79,7 +79,7 @@ def test_repeats_of_the_same_laws_hardly_ever_contradict() -> None:
             rows = {}
             for i, mean in enumerate(means):
                 spread = seed_spread((mean + 0.03 * rng.standard_normal(5)).tolist())
-                rows[str(i)] = (spread.mean, (spread.high - spread.low) / 2)
+                rows[str(i)] = (spread.value, (spread.high - spread.low) / 2)
             both.append(results(rows, seed + 1000 * trial))
         found = ag.agreement(*both)
         told += len(found.agreed) + len(found.contradicted)

@@ -21,18 +21,17 @@ from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.cli import main
 from e2crf_core.cluster.executor import RayExecutor, RayShards, connect, disconnect
 from e2crf_core.cluster.remote_run import RemoteRun, RunHost
-from e2crf_core.evaluation.bulk import Evaluation, assess, collect, draw_shard, run_shards
+from e2crf_core.evaluation.bulk import BulkTask, assess, collect, draw_shard, run_shards
 from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.runs.archive import of_handle
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.tuning.space import Setting
 from pages.ui.common.registry import RunRegistry
 from tests.conftest import make_model
 from tests.test_tuning import SPEC, study, toy
 from tests.tiny import tiny_assets
 
 MODEL = make_model()
-TASK = Evaluation(Setting("ddim", "linear", 15, PRESETS["fast"]), num=14, seed=3, shard=4, batch=3)
+TASK = BulkTask(SamplerConfig(PRESETS["fast"], 15, "ddim", batch=3), num=14, seed=3, shard=4)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def test_shards_hold_the_samples_of_one_run(tmp_path: Path) -> None:
     shards = list(run_shards(MODEL, TASK, tmp_path))
     assert [len(s.series) for s in shards] == [4, 4, 4, 2]
     series, _ = collect(tmp_path, TASK)
-    whole = TASK.setting.sampler(MODEL, 14).sample(14, 3).series
+    whole = replace(TASK.config, batch=14).sampler(MODEL).sample(14, 3).series
     np.testing.assert_allclose(series, whole, rtol=1e-5, atol=1e-6)
 
 
@@ -74,15 +73,15 @@ def test_other_folders_and_empty_requests_are_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(LabError, match="not empty"):
         list(run_shards(MODEL, TASK, tmp_path))
-    for wrong in ({"num": 0}, {"shard": 0}, {"batch": 0}, {"seed": -1}):
-        with pytest.raises(LabError, match=next(iter(wrong))):
+    for wrong in ({"num": 0}, {"shard": 0}, {"config": replace(TASK.config, batch=0)}, {"seed": -1}):
+        with pytest.raises(LabError, match="batch" if "config" in wrong else next(iter(wrong))):
             replace(TASK, **wrong)
 
 
 def test_all_shards_together_are_assessed(tmp_path: Path) -> None:
     list(run_shards(MODEL, TASK, tmp_path))
     result = assess(MODEL, toy(), TASK, tmp_path)
-    figure = result["figures"]["sliced_wasserstein_time"]
+    figure = result["distances"]["sliced_wasserstein_time"]
     assert figure["n"] == 14 and figure["low"] <= figure["value"] <= figure["high"] and figure["floor"] > 0
     assert 0 < result["flop_share"] < 1 and result["shards"] == 4
     json.dumps(result)
@@ -90,7 +89,7 @@ def test_all_shards_together_are_assessed(tmp_path: Path) -> None:
 
 def test_ray_gives_the_samples_of_this_machine_even_when_a_worker_is_killed(ray: Any, tmp_path: Path) -> None:
     """SIGKILL in the middle: finished shards stay, the others are drawn again, the end is complete and equal."""
-    task = replace(TASK, num=36, shard=6, setting=replace(TASK.setting, steps=100, policy=None))
+    task = replace(TASK, num=36, shard=6, config=replace(TASK.config, steps=100, policy=None))
     killed = 0
     for shard in run_shards(MODEL, task, tmp_path / "ray", draw=RayShards()):
         if not killed:

@@ -15,12 +15,21 @@ from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.cli import main
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import Cancelled, LabError
-from e2crf_core.evaluation import evaluate as ev
-from e2crf_core.evaluation.report import evaluation_report, reading, to_csv, to_json
+from e2crf_core.evaluation.config import ConfigError, parse_configs
+from e2crf_core.evaluation.evaluate import evaluate
+from e2crf_core.evaluation.heldout import heldout_blocks
+from e2crf_core.evaluation.reading import reading
+from e2crf_core.evaluation.report import evaluation_report
+from e2crf_core.evaluation.results import to_csv, to_json
+from e2crf_core.evaluation.shards import Task, claim, run_shards
+from e2crf_core.evaluation.summary import summarize
+from e2crf_core.evaluation.tables import PRIMARY, Estimate, Evaluation, Row
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.quality import learned as learned
+from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.intervals import Floor
 from e2crf_core.quality.learned_scores import NAMES, learned_scores
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 from tests.tiny import tiny_assets
 
@@ -38,8 +47,8 @@ TABLE = [
 ]
 
 
-def configs() -> tuple[ev.Config, ...]:
-    return ev.parse_configs(json.dumps(TABLE))
+def configs() -> dict[str, SamplerConfig]:
+    return parse_configs(json.dumps(TABLE))
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +57,22 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def task(assets: Path) -> ev.Task:
+def task(assets: Path) -> Task:
     model = load_checkpoint(assets / "checkpoints" / "ecg", "cpu")
-    return ev.Task(model, load_dataset("ecg"), configs(), 8, 3, directions=50)
+    return Task(model, load_dataset("ecg"), configs(), 8, 3, directions=50)
 
 
 @pytest.fixture(scope="module")
-def finished(task: ev.Task, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ev.Evaluation]:
+def finished(task: Task, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evaluation]:
     out = tmp_path_factory.mktemp("evaluation") / "out"
-    return out, ev.evaluate(task, out, quiet=True)
+    return out, evaluate(task, out)
 
 
 class TestConfigurations:
     def test_every_fault_is_listed(self) -> None:
         table = [
             {**TABLE[0], "solver": "rk4", "stepz": 3},
-            {**TABLE[0], "policy": {"trigger": "log_snr", "tau": -1, "color": "red"}},
+            {**TABLE[0], "policy": {"trigger": "log_snr", "tau": -1, "colour": "red"}},
             {**TABLE[0], "name": "a", "steps": 12.5},
             {**TABLE[0], "name": "b", "policy": "quick"},
             {"name": "c", "solver": "heun", "grid": "linear", "steps": 10, "policy": None},
@@ -72,20 +81,21 @@ class TestConfigurations:
             TABLE[3],
             TABLE[3],
         ]
-        with pytest.raises(ev.ConfigError) as caught:
-            ev.parse_configs(json.dumps(table), "table.json")
+        with pytest.raises(ConfigError) as caught:
+            parse_configs(json.dumps(table), "table.json")
         text = "\n".join(caught.value.faults)
         for expected in (
-            "entry 1: unknown key 'stepz'",
-            "entry 1: unknown solver 'rk4'",
-            "entry 2: policy: tau",
-            "entry 2: policy: unknown field 'color'",
-            "entry 3: solver and grid must be texts, and steps a whole number",
-            "entry 4: policy 'quick' is no preset",
+            "entry 1: stepz: extra inputs are not permitted (known: name",
+            "entry 1: solver: unknown solver 'rk4'",
+            "entry 2: policy: ",
+            "tau",
+            "unknown field 'colour'",
+            "entry 3: steps: input should be a valid integer",
+            "entry 4: policy: 'quick' is not a preset",
             "entry 5: steps 10: heun",
-            "entry 6: lacks 'policy'",
-            "entry 6: name ''",
-            "entry 7: an object is expected",
+            "entry 6: policy: field required",
+            "entry 6: name: string should have at least 1 character",
+            "entry 7: input should be a valid dictionary",
             "entry 9: the name 'DPM++' is used twice",
         ):
             assert expected in text
@@ -94,24 +104,24 @@ class TestConfigurations:
 
     @pytest.mark.parametrize("text", ["", "{}", "[]", "[" * 100000, '{"name": 1}'])
     def test_what_is_no_table_is_refused(self, text: str) -> None:
-        with pytest.raises(ev.ConfigError):
-            ev.parse_configs(text)
+        with pytest.raises(ConfigError):
+            parse_configs(text)
 
     def test_presets_objects_and_null_are_policies(self) -> None:
-        plain, exact, fixed, _ = configs()
+        plain, exact, fixed, _ = configs().values()
         assert plain.policy is None
         assert exact.policy == CachePolicy.preset("exact")
         assert fixed.policy == CachePolicy(trigger="fixed", refresh_every=4)
 
     @pytest.mark.parametrize("change", [{"num": 1}, {"num": 0}, {"repeats": 0}, {"batch": 0}, {"seed": -1}])
-    def test_tasks_that_cannot_be_are_refused_at_once(self, task: ev.Task, change: dict[str, int]) -> None:
+    def test_tasks_that_cannot_be_are_refused_at_once(self, task: Task, change: dict[str, int]) -> None:
         numbers = {"num": 8, "repeats": 1, "seed": 0, "batch": 8, **change}
         with pytest.raises(LabError):
-            ev.Task(task.model, task.dataset, task.configs, **numbers)
+            Task(task.model, task.dataset, task.configs, **numbers)
 
 
 class TestRuns:
-    def test_rows_share_their_noise(self, finished: tuple[Path, ev.Evaluation]) -> None:
+    def test_rows_share_their_noise(self, finished: tuple[Path, Evaluation]) -> None:
         """A cache that recomputes everything gives the samples of its uncached twin, in every repeat."""
         exact, held = finished[1].row("EM exact"), finished[1].row("EM <b>every 4")
         assert exact.relative_l2 is not None and held.relative_l2 is not None
@@ -120,7 +130,7 @@ class TestRuns:
         assert exact.quality.values == pytest.approx(finished[1].row("EM").quality.values, rel=1e-5)
         assert len(set(exact.quality.values)) == 3
 
-    def test_costs_are_counted(self, finished: tuple[Path, ev.Evaluation]) -> None:
+    def test_costs_are_counted(self, finished: tuple[Path, Evaluation]) -> None:
         plain, held, solver = (finished[1].row(name) for name in ("EM", "EM <b>every 4", "DPM++"))
         assert held.token_share == pytest.approx(1 / 4)
         assert plain.token_share == solver.token_share == 1
@@ -131,8 +141,8 @@ class TestRuns:
 
     def test_it_goes_on_after_a_kill(
         self,
-        task: ev.Task,
-        finished: tuple[Path, ev.Evaluation],
+        task: Task,
+        finished: tuple[Path, Evaluation],
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -147,12 +157,12 @@ class TestRuns:
         monkeypatch.setattr(Sampler, "sample", killed_at_the_sixth)
         out = tmp_path / "out"
         with pytest.raises(KeyboardInterrupt):
-            ev.evaluate(task, out, quiet=True)
+            evaluate(task, out)
         assert len(list((out / "shards").iterdir())) == 5
-        resumed = ev.evaluate(task, out, quiet=True)
+        resumed = evaluate(task, out)
         assert len(calls) == 6 + 12 - 5
         for row in resumed.rows:
-            same = finished[1].row(row.config.name)
+            same = finished[1].row(row.name)
             assert {name: figure.values for name, figure in row.metrics.items()} == {
                 name: figure.values for name, figure in same.metrics.items()
             }
@@ -161,38 +171,36 @@ class TestRuns:
         )
 
     def test_repeats_may_be_added_but_nothing_else_changed(
-        self, task: ev.Task, finished: tuple[Path, ev.Evaluation]
+        self, task: Task, finished: tuple[Path, Evaluation]
     ) -> None:
         out, before = finished
-        ev.claim(out, ev.Task(task.model, task.dataset, task.configs, 8, 5))
+        claim(out, Task(task.model, task.dataset, task.configs, 8, 5))
         for other in (
-            ev.Task(task.model, task.dataset, task.configs[1:], 8, 3),
-            ev.Task(task.model, task.dataset, task.configs, 9, 3),
-            ev.Task(task.model, task.dataset, task.configs, 8, 3, seed=1),
-            ev.Task(replace(task.model, mu=task.model.mu + 1), task.dataset, task.configs, 8, 3),
+            Task(task.model, task.dataset, dict(list(task.configs.items())[1:]), 8, 3),
+            Task(task.model, task.dataset, task.configs, 9, 3),
+            Task(task.model, task.dataset, task.configs, 8, 3, seed=1),
+            Task(replace(task.model, mu=task.model.mu + 1), task.dataset, task.configs, 8, 3),
         ):
             with pytest.raises(LabError, match="differs in"):
-                ev.claim(out, other)
+                claim(out, other)
         assert before.repeats == 3
 
-    def test_a_folder_of_something_else_is_left_alone(self, task: ev.Task, tmp_path: Path) -> None:
+    def test_a_folder_of_something_else_is_left_alone(self, task: Task, tmp_path: Path) -> None:
         (tmp_path / "thesis.tex").write_text("x")
         with pytest.raises(LabError, match="not empty"):
-            ev.claim(tmp_path, task)
+            claim(tmp_path, task)
         assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
-    def test_a_damaged_shard_is_named(self, task: ev.Task, tmp_path: Path) -> None:
-        ev.run_shards(task, tmp_path / "out")
+    def test_a_damaged_shard_is_named(self, task: Task, tmp_path: Path) -> None:
+        run_shards(task, tmp_path / "out")
         shard = tmp_path / "out" / "shards" / "001-r000.npz"
         shard.write_bytes(shard.read_bytes()[:200])
         with pytest.raises(LabError, match=r"001-r000\.npz is damaged"):
-            ev.summarize(task, tmp_path / "out")
+            summarize(task, tmp_path / "out")
 
-    def test_few_seeds_are_said_to_be_few(self, task: ev.Task, tmp_path: Path) -> None:
-        one = ev.evaluate(
-            ev.Task(task.model, task.dataset, task.configs[:1], 8, 1, directions=20),
-            tmp_path / "o",
-            quiet=True,
+    def test_few_seeds_are_said_to_be_few(self, task: Task, tmp_path: Path) -> None:
+        one = evaluate(
+            Task(task.model, task.dataset, {"EM": task.configs["EM"]}, 8, 1, directions=20), tmp_path / "o"
         )
         assert one.interval == "bootstrap"
         assert one.rows[0].quality.low < one.rows[0].quality.value < one.rows[0].quality.high
@@ -200,7 +208,7 @@ class TestRuns:
 
 
 class TestReport:
-    def test_is_one_page_that_asks_nothing_of_a_network(self, finished: tuple[Path, ev.Evaluation]) -> None:
+    def test_is_one_page_that_asks_nothing_of_a_network(self, finished: tuple[Path, Evaluation]) -> None:
         page = (finished[0] / "report.html").read_text()
         markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
         assert not re.search(r"(src|href)\s*=|@import|url\(", markup)
@@ -215,33 +223,33 @@ class TestReport:
         page = evaluation_report(made_up(("a", False, 9, 0.20, 0.02), ("b", True, 3, 0.31, 0.02)))
         assert "All intervals overlap" not in page and page.count("Plotly.newPlot(") == 4
 
-    def test_names_cannot_smuggle_markup(self, finished: tuple[Path, ev.Evaluation]) -> None:
+    def test_names_cannot_smuggle_markup(self, finished: tuple[Path, Evaluation]) -> None:
         page = evaluation_report(finished[1])
         assert "<b>every 4" not in page
         assert "EM &lt;b&gt;every 4" in page
 
-    def test_json_and_csv_say_the_same(self, finished: tuple[Path, ev.Evaluation]) -> None:
+    def test_json_and_csv_say_the_same(self, finished: tuple[Path, Evaluation]) -> None:
         stored = json.loads((finished[0] / "results.json").read_text())
         assert [row["config"]["name"] for row in stored["rows"]] == [entry["name"] for entry in TABLE]
         lines = (finished[0] / "results.csv").read_text().splitlines()
         assert len(lines) == 1 + len(TABLE)
-        column = lines[0].split(",").index(ev.PRIMARY)
-        assert float(lines[1].split(",")[column]) == stored["rows"][0]["metrics"][ev.PRIMARY]["value"]
+        column = lines[0].split(",").index(PRIMARY)
+        assert float(lines[1].split(",")[column]) == stored["rows"][0]["metrics"][PRIMARY]["value"]
         assert to_csv(finished[1]).splitlines() == lines
         assert json.loads(json.dumps(to_json(finished[1]))) == stored
 
 
-def made_up(*rows: tuple[str, bool, float, float, float]) -> ev.Evaluation:
+def made_up(*rows: tuple[str, bool, float, float, float]) -> Evaluation:
     """An evaluation of rows (name, cached, seconds, quality, half width)."""
 
-    def row(name: str, cached: bool, seconds: float, value: float, half: float) -> ev.Row:
-        config = ev.Config(name, "ddim", "linear", 10, CachePolicy() if cached else None)
-        timing, base = ev.Timing(seconds, seconds, seconds), rows[0][2]
-        quality = ev.Estimate(value, value - half, value + half, (value,) * 3)
-        speedup = ev.Timing(base / seconds, base / seconds, base / seconds)
-        return ev.Row(config, timing, 1.0, 1.0, seconds * 1e9, {ev.PRIMARY: quality}, speedup, None, None, 1)
+    def row(name: str, cached: bool, seconds: float, value: float, half: float) -> Row:
+        config = SamplerConfig(CachePolicy() if cached else None, 10, "ddim")
+        timing, base = Interval(seconds, seconds, seconds), rows[0][2]
+        quality = Estimate(value, value - half, value + half, (value,) * 3)
+        speedup = Interval(base / seconds, base / seconds, base / seconds)
+        return Row(name, config, timing, 1.0, 1.0, seconds * 1e9, {PRIMARY: quality}, speedup, None, None, 1)
 
-    return ev.Evaluation(
+    return Evaluation(
         checkpoint="c",
         dataset="d",
         digest="0" * 64,
@@ -253,9 +261,9 @@ def made_up(*rows: tuple[str, bool, float, float, float]) -> ev.Evaluation:
         machine={},
         reference=rows[0][0],
         interval="seeds",
-        titles={ev.PRIMARY: "Sliced Wasserstein (time)"},
-        units={ev.PRIMARY: "std"},
-        floors={ev.PRIMARY: Floor(0.1, 0.09, 0.11, (10, 20), 20)},
+        titles={PRIMARY: "Sliced Wasserstein (time)"},
+        units={PRIMARY: "std"},
+        floors={PRIMARY: Floor(0.1, 0.09, 0.11, (10, 20), 20)},
         rows=tuple(row(*r) for r in rows),
     )
 
@@ -273,7 +281,7 @@ class TestWhatIsClaimed:
             ("c", True, 1, 0.30, 0.01),
             ("twin of c", True, 1, 0.30, 0.01),
         )
-        assert e.front(lambda row: row.seconds.median) == {"a", "b", "c", "twin of c"}
+        assert e.front(lambda row: row.seconds.value) == {"a", "b", "c", "twin of c"}
 
     def test_caching_is_told_off_where_a_solver_is_faster(self) -> None:
         e = made_up(("a", False, 9, 0.20, 0.02), ("b", False, 1, 0.21, 0.02), ("c", True, 2, 0.20, 0.02))
@@ -296,12 +304,11 @@ class TestWhatIsClaimed:
         assert "No row with E²-CRF is as good as the reference." in reading(e)
 
     def test_other_seeds_agree_on_the_order_of_pairs_told_apart(
-        self, task: ev.Task, finished: tuple[Path, ev.Evaluation], tmp_path: Path
+        self, task: Task, finished: tuple[Path, Evaluation], tmp_path: Path
     ) -> None:
-        again = ev.evaluate(
-            ev.Task(task.model, task.dataset, task.configs, 8, 3, seed=100, directions=50),
+        again = evaluate(
+            Task(task.model, task.dataset, task.configs, 8, 3, seed=100, directions=50),
             tmp_path / "out",
-            quiet=True,
         )
         both = {frozenset(pair): pair for pair in finished[1].pairs()}
         for pair in again.pairs():
@@ -344,7 +351,7 @@ class TestCommand:
 
 def test_blocks_join_windows_that_overlap() -> None:
     data = load_dataset("ecg")
-    blocks = ev.heldout_blocks(data)
+    blocks = heldout_blocks(data)
     start, group = data.start[data.heldout], data.group[data.heldout]
     assert len(blocks) == len(data.heldout)
     for label in np.unique(blocks)[:20]:
@@ -355,7 +362,7 @@ def test_blocks_join_windows_that_overlap() -> None:
 
 class TestLearnedScores:
     def test_rows_get_them_on_demand_with_floors(
-        self, task: ev.Task, finished: tuple[Path, ev.Evaluation], monkeypatch: pytest.MonkeyPatch
+        self, task: Task, finished: tuple[Path, Evaluation], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Scores stand among the figures of a row: in the table, in the order of pairs and in the CSV."""
         for function in (learned.discriminative_score, learned.predictive_score):
@@ -367,8 +374,8 @@ class TestLearnedScores:
         data = task.dataset
         few = np.full(len(data.split), 2, dtype=data.split.dtype)
         few[data.train[:48]], few[data.heldout[:40]] = 0, 1
-        two = replace(task, dataset=replace(data, split=few), configs=task.configs[:2])
-        scored = ev.summarize(two, finished[0], learned=lambda done, total: shares.append((done, total)))
+        two = replace(task, dataset=replace(data, split=few), configs=dict(list(task.configs.items())[:2]))
+        scored = summarize(two, finished[0], learned=lambda done, total: shares.append((done, total)))
         names = set(scored.titles) - set(finished[1].titles)
         assert names == {"discriminative_score", "predictive_score", "context_fid"} == set(NAMES)
         done = [one for one, _ in shares]
@@ -384,29 +391,29 @@ class TestLearnedScores:
         assert "context_fid_low" in to_csv(scored).splitlines()[0]
         assert "Discriminative score" in evaluation_report(scored)
 
-    def test_too_few_samples_are_refused_before_the_hours(self, task: ev.Task, tmp_path: Path) -> None:
+    def test_too_few_samples_are_refused_before_the_hours(self, task: Task, tmp_path: Path) -> None:
         with pytest.raises(LabError, match="at least 8"):
-            ev.evaluate(replace(task, num=4), tmp_path / "out", quiet=True, learned=True)
+            evaluate(replace(task, num=4), tmp_path / "out", learned=True)
         assert not (tmp_path / "out").exists()
 
-    def test_can_be_cancelled(self, task: ev.Task) -> None:
+    def test_can_be_cancelled(self, task: Task) -> None:
         data = task.dataset
         held, train = (data.standardize(data.x[part][:16]) for part in (data.heldout, data.train))
         with pytest.raises(Cancelled):
             learned_scores([[held]], held, train, cancelled=lambda: True)
 
 
-def test_it_says_how_many_samples_a_figure_needs(finished: tuple[Path, ev.Evaluation]) -> None:
+def test_it_says_how_many_samples_a_figure_needs(finished: tuple[Path, Evaluation]) -> None:
     e = finished[1]
     assert set(e.stable) == set(e.titles)
     assert all(curve.sizes == (8, 16, 24) for curve in e.stable.values())
-    assert json.loads((finished[0] / "results.json").read_text())["stable"][ev.PRIMARY]["sizes"] == [
+    assert json.loads((finished[0] / "results.json").read_text())["stable"][PRIMARY]["sizes"] == [
         8,
         16,
         24,
     ]
     said = " ".join(reading(e))
     assert "Even all 24 samples" in said or "samples on" in said
-    enough = replace(e, stable={ev.PRIMARY: replace(e.stable[ev.PRIMARY], size=16)})
+    enough = replace(e, stable={PRIMARY: replace(e.stable[PRIMARY], size=16)})
     assert "known to within 5% from 16 samples on" in " ".join(reading(enough))
     assert "<td>16</td>" in evaluation_report(enough)

@@ -9,7 +9,7 @@ import pytest
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.report import to_json
+from e2crf_core.evaluation.results import to_json
 from pages.ui.evidence import results as ev
 from tests.test_evaluation import made_up
 from tests.visits import opened, text

@@ -15,7 +15,7 @@ from typing import Any
 
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.bulk import Evaluation, Shard, draw_shard
+from e2crf_core.evaluation.bulk import BulkShard, BulkTask, draw_shard
 from e2crf_core.progress import Cancel
 from e2crf_core.tuning.study import Bench, Job, Outcome, measure_job
 
@@ -119,8 +119,8 @@ class RayShards:
     gpus: float = 0
 
     def __call__(
-        self, model: ScoreModel, task: Evaluation, missing: Sequence[int], cancelled: Cancel
-    ) -> Iterator[Shard]:
+        self, model: ScoreModel, task: BulkTask, missing: Sequence[int], cancelled: Cancel
+    ) -> Iterator[BulkShard]:
         """See shards.Draw."""
         ray = ray_module()
         remote = ray.remote(max_retries=RETRIES, num_gpus=self.gpus)(draw_shard)

@@ -37,12 +37,12 @@ def add(commands: Any) -> None:
 
 def _task(arguments: argparse.Namespace) -> Any:
     from e2crf_core.commands.sample import load_policy_argument
-    from e2crf_core.evaluation.bulk import Evaluation
-    from e2crf_core.tuning.space import Setting
+    from e2crf_core.evaluation.bulk import BulkTask
+    from e2crf_core.sampling.config import SamplerConfig
 
     policy = None if arguments.policy == "none" else load_policy_argument(arguments.policy)
-    setting = Setting(arguments.solver, arguments.grid, arguments.steps, policy)
-    return Evaluation(setting, arguments.num, arguments.seed, arguments.shard, arguments.batch)
+    config = SamplerConfig(policy, arguments.steps, arguments.solver, arguments.grid, arguments.batch)
+    return BulkTask(config, arguments.num, arguments.seed, arguments.shard)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -62,7 +62,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise LabError(f"--device {arguments.device!r}: use one of {', '.join(DEVICES)}")
     task = _task(arguments)
     model = load_checkpoint(arguments.checkpoint, "cpu" if arguments.ray else arguments.device)
-    task.setting.sampler(model, task.batch)
+    task.config.sampler(model)
     dataset = load_dataset(model.dataset)
     if arguments.ray:
         connect(arguments.ray, arguments.workers, gpus=1 if arguments.gpus else 0)
@@ -76,7 +76,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             raise LabError("stopped: finished shards are kept, the same command goes on")
     result = assess(model, dataset, task, arguments.out)
     replace_file(arguments.out / "result.json", lambda p: p.write_text(json.dumps(result, indent=1) + "\n"))
-    distance = result["figures"]["sliced_wasserstein_time"]
+    distance = result["distances"]["sliced_wasserstein_time"]
     told = {name: result[name] for name in ("num", "shards", "processes", "seconds_of_work")}
     told |= {name: distance[name] for name in ("value", "low", "high", "floor")}
     print(json.dumps({"out": str(arguments.out), **told}))

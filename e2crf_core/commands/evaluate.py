@@ -36,9 +36,12 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run what is missing, write the results, print the reading."""
     from e2crf_core.data.datasets import load_dataset
-    from e2crf_core.evaluation.evaluate import Task, evaluate, load_configs
-    from e2crf_core.evaluation.report import reading
+    from e2crf_core.evaluation.config import load_configs
+    from e2crf_core.evaluation.evaluate import evaluate
+    from e2crf_core.evaluation.reading import reading
+    from e2crf_core.evaluation.shards import Task
     from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.progress import ProgressLine
 
     configs = load_configs(arguments.configs)
     if arguments.out.exists() and not arguments.out.is_dir():
@@ -54,6 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
         batch=arguments.batch,
         directions=arguments.directions,
     )
-    evaluation = evaluate(task, arguments.out, learned=arguments.learned)
+    evaluation = evaluate(task, arguments.out, learned=arguments.learned, progress=ProgressLine)
     print("\n".join(reading(evaluation)))
-    print(f"written: {arguments.out / 'report.html'}, results.json, results.csv")
+    names = ("report.html", "results.json", "results.csv")
+    written = [name for name in names if (arguments.out / name).is_file()]
+    print(f"written to {arguments.out}: {', '.join(written)}")

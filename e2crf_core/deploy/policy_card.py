@@ -27,11 +27,12 @@ from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.evaluate import heldout_blocks, machine
+from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.io.files import replace_file
+from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
-from e2crf_core.quality.intervals import Figure, measure_change, resample_picks
+from e2crf_core.quality.intervals import Measurement, measure_change, resample_picks
 from e2crf_core.quality.intervals import measure as measure_distance
 from e2crf_core.sampling.batch import Part, draw
 from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
@@ -329,7 +330,7 @@ def _relative_l2(a: np.ndarray, b: np.ndarray, seed: int) -> Interval:
 
 def _distances(
     model: ScoreModel, series: np.ndarray, twin: np.ndarray
-) -> tuple[Figure | None, Figure | None]:
+) -> tuple[Measurement | None, Measurement | None]:
     """Sliced Wasserstein to held-out data, and its change against the twin; None without the data set."""
     try:
         data = load_dataset(model.dataset)

@@ -1,6 +1,6 @@
-"""A large evaluation in shards: drawn in any order, anywhere; each is on disk once it is whole.
+"""One configuration evaluated on many samples, in shards drawn in any order, anywhere, and kept on disk.
 
-A shard is a pure function of a model, a setting and the numbers of its samples, so results are those of one
+A shard is a pure function of a model, a configuration and the numbers of its samples, so results are those of one
 machine with the same seeds. What is finished is never drawn again.
 """
 
@@ -19,44 +19,43 @@ import numpy as np
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.evaluate import heldout_blocks
+from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.io.arrays import read_npz
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import choose_device
-from e2crf_core.progress import Cancel
+from e2crf_core.progress import Cancel, never
 from e2crf_core.quality.distances import standard_metrics
 from e2crf_core.quality.intervals import measure
 from e2crf_core.sampling import batch as drawing
 from e2crf_core.sampling.batch import Part
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import check_request, warm_up
-from e2crf_core.tuning.space import Setting
 
 MAX_SAMPLES = 10**10
 
 
 def on_device(model: ScoreModel, device: str) -> ScoreModel:
-    """The model where it should run on the machine that this is."""
+    """The model on this machine's device: `auto`, `cpu` or `cuda`."""
     target = choose_device(device)
     return model if model.device == target else model.to(target)
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """`num` samples of a setting, drawn in shards of `shard`, `batch` of them together."""
+class BulkTask:
+    """`num` samples drawn as `config` says, in shards of `shard`, `config.batch` of them together."""
 
-    setting: Setting
+    config: SamplerConfig
     num: int
     seed: int = 0
     shard: int = 250
-    batch: int = 50
 
     def __post_init__(self) -> None:
-        """Refuse what could not be drawn."""
+        """Reject what could not be drawn."""
         check_request(1, self.seed)
         if not 1 <= self.num <= MAX_SAMPLES:
-            raise LabError(f"num {self.num}: must lie between 1 and {MAX_SAMPLES}")
-        if self.shard < 1 or self.batch < 1:
-            raise LabError(f"shard {self.shard} and batch {self.batch} must be at least 1")
+            raise LabError(f"num {self.num}: must lie between 1 and {MAX_SAMPLES}", field="num")
+        if self.shard < 1 or self.config.batch < 1:
+            raise LabError(f"shard {self.shard} and batch {self.config.batch} must be at least 1")
 
     @property
     def firsts(self) -> range:
@@ -68,14 +67,18 @@ class Evaluation:
         return min(self.shard, self.num - first)
 
     def fingerprint(self, model: ScoreModel) -> dict[str, Any]:
-        """What shards in one folder must agree in. More samples may be added to old ones."""
-        told = {**asdict(self), "setting": self.setting.to_json(), "checkpoint": model.digest()}
-        told.pop("num")
-        return json.loads(json.dumps(told))
+        """What shards in one folder must agree in; more samples may be added to old ones."""
+        stored = {
+            "config": self.config.to_json(),
+            "seed": self.seed,
+            "shard": self.shard,
+            "checkpoint": model.digest(),
+        }
+        return json.loads(json.dumps(stored))
 
 
 @dataclass(frozen=True)
-class Shard:
+class BulkShard:
     """Series (count, N, M) in data units of samples first.., what they took, and the process that drew them.
 
     `seconds` passed on the clock; `cpu_seconds` were computed, which on a busy machine is less.
@@ -90,17 +93,17 @@ class Shard:
     process: int
 
 
-def draw_shard(model: ScoreModel, task: Evaluation, first: int, device: str = "auto") -> Shard:
+def draw_shard(model: ScoreModel, task: BulkTask, first: int, device: str = "auto") -> BulkShard:
     """Draw one shard: a pure function of its arguments, wherever it runs."""
-    sampler = task.setting.sampler(on_device(model, device), task.batch)
+    sampler = task.config.sampler(on_device(model, device))
     last = first + task.count(first)
-    warm_up(sampler, min(task.batch, last - first), task.seed)
+    warm_up(sampler, min(task.config.batch, last - first), task.seed)
     begin = time.process_time()
     parts: list[Part] = [
-        drawing.draw(sampler, min(task.batch, last - start), task.seed, start)
-        for start in range(first, last, task.batch)
+        drawing.draw(sampler, min(task.config.batch, last - start), task.seed, start)
+        for start in range(first, last, task.config.batch)
     ]
-    return Shard(
+    return BulkShard(
         first,
         np.concatenate([part.series for part in parts]),
         sum(part.seconds for part in parts),
@@ -112,25 +115,25 @@ def draw_shard(model: ScoreModel, task: Evaluation, first: int, device: str = "a
 
 
 def draw_here(
-    model: ScoreModel, task: Evaluation, missing: Sequence[int], cancelled: Cancel, device: str = "auto"
-) -> Iterator[Shard]:
+    model: ScoreModel, task: BulkTask, missing: Sequence[int], cancelled: Cancel, device: str = "auto"
+) -> Iterator[BulkShard]:
     """Draw shards in this process, one after the other; `run_shards` ends it between two."""
     for first in missing:
         yield draw_shard(model, task, first, device)
 
 
-Draw = Callable[[ScoreModel, Evaluation, Sequence[int], Cancel], Iterator[Shard]]
-"""Where shards are drawn: yields each as it is there, in any order; may end early when cancelled."""
+Draw = Callable[[ScoreModel, BulkTask, Sequence[int], Cancel], Iterator[BulkShard]]
+"""Where shards are drawn: yields each once it is finished, in any order; may end early when cancelled."""
 
 
 def run_shards(
     model: ScoreModel,
-    task: Evaluation,
+    task: BulkTask,
     out: Path,
     *,
     draw: Draw = draw_here,
-    cancelled: Cancel = lambda: False,
-) -> Iterator[Shard]:
+    cancelled: Cancel = never,
+) -> Iterator[BulkShard]:
     """Draw what is missing in `out`, yielding each shard once it is on disk.
 
     Raises LabError when `out` holds another evaluation, or when a shard failed for good.
@@ -148,29 +151,31 @@ def _path(out: Path, first: int, count: int) -> Path:
     return out / "shards" / f"{first:011d}-{count}.npz"
 
 
-def _find(out: Path, task: Evaluation, first: int) -> Path | None:
+def _find(out: Path, task: BulkTask, first: int) -> Path | None:
     """The file that holds a shard: the whole one, or one cut by an equal num. Its name tells, unopened."""
     paths = (_path(out, first, count) for count in (task.shard, task.count(first)))
     return next((path for path in paths if path.is_file()), None)
 
 
-def _claim(out: Path, mine: dict[str, Any]) -> None:
+def _claim(out: Path, ours: dict[str, Any]) -> None:
     path = out / "shards.json"
     if path.is_file():
         try:
             theirs = json.loads(path.read_text())
         except ValueError:
             theirs = {}
-        differ = [key for key in mine if theirs.get(key) != mine[key]]
+        differ = [key for key in ours if theirs.get(key) != ours[key]]
         if differ:
-            raise LabError(f"{out} holds shards that differ in {', '.join(differ)}: name another --out")
+            problem = f"{out} holds shards that differ in {', '.join(differ)}"
+            raise LabError(problem, field="out", remedy="name another folder")
         return
     if out.is_dir() and any(out.iterdir()):
-        raise LabError(f"{out} is not empty and holds no shards: name another --out")
-    replace_file(path, lambda p: p.write_text(json.dumps(mine, indent=1) + "\n"))
+        problem = f"{out} is not empty and holds no shards"
+        raise LabError(problem, field="out", remedy="name another folder")
+    replace_file(path, lambda p: p.write_text(json.dumps(ours, indent=1) + "\n"))
 
 
-def _write(out: Path, shard: Shard) -> None:
+def _write(out: Path, shard: BulkShard) -> None:
     def write(path: Path) -> None:
         with path.open("wb") as file:
             arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(shard).items()}
@@ -179,7 +184,7 @@ def _write(out: Path, shard: Shard) -> None:
     replace_file(_path(out, shard.first, len(shard.series)), write)
 
 
-def _read(out: Path, task: Evaluation, first: int) -> Shard:
+def _read(out: Path, task: BulkTask, first: int) -> BulkShard:
     path = _find(out, task, first)
     if path is None:
         raise LabError(f"shard {first} is not in {out}: run the evaluation to its end")
@@ -189,36 +194,36 @@ def _read(out: Path, task: Evaluation, first: int) -> Shard:
             name: int(stored[name]) for name in ("first", "rows", "prepared", "process")
         }
         clocks: dict[str, Any] = {name: float(stored[name]) for name in ("seconds", "cpu_seconds")}
-        return Shard(series=stored["series"], **numbers, **clocks)
+        return BulkShard(series=stored["series"], **numbers, **clocks)
     except (LabError, KeyError, ValueError, TypeError):
         raise LabError(f"shard {path} is damaged: delete it and run again") from None
 
 
-def collect(out: Path, task: Evaluation) -> tuple[np.ndarray, list[Shard]]:
+def collect(out: Path, task: BulkTask) -> tuple[np.ndarray, list[BulkShard]]:
     """All series (num, N, M) in order of their numbers, and the shards they came in."""
     shards = [_read(out, task, first) for first in task.firsts]
     series = np.concatenate([shard.series for shard in shards])[: task.num]
     return series, shards
 
 
-def assess(model: ScoreModel, dataset: Dataset, task: Evaluation, out: Path) -> dict[str, Any]:
+def assess(model: ScoreModel, dataset: Dataset, task: BulkTask, out: Path) -> dict[str, Any]:
     """Distances of all samples to held-out data with intervals and floors, and what they cost."""
     series, shards = collect(out, task)
     held, train = (dataset.standardize(dataset.x[i]) for i in (dataset.heldout, dataset.train))
-    made, blocks = dataset.standardize(series), heldout_blocks(dataset)
-    figures = {
+    samples, blocks = dataset.standardize(series), heldout_blocks(dataset)
+    distances = {
         metric.name: asdict(
-            measure(made, held, metric, train=train, resamples=50, floor_repeats=5, blocks=blocks)
+            measure(samples, held, metric, train=train, resamples=50, floor_repeats=5, blocks=blocks)
         )
         for metric in standard_metrics(len(dataset.channels), directions=200)
     }
-    sampler = task.setting.sampler(model, task.batch)
+    sampler = task.config.sampler(model)
     rows, prepared = sum(s.rows for s in shards), sum(s.prepared for s in shards)
     drawn = sum(len(s.series) for s in shards)
     return {
         "checkpoint": model.name,
         "digest": model.digest(),
-        "setting": task.setting.to_json(),
+        "config": task.config.to_json(),
         "num": task.num,
         "seed": task.seed,
         "shards": len(shards),
@@ -226,5 +231,5 @@ def assess(model: ScoreModel, dataset: Dataset, task: Evaluation, out: Path) -> 
         "seconds_of_work": sum(s.seconds for s in shards),
         "cpu_seconds": sum(s.cpu_seconds for s in shards),
         "flop_share": sampler.flops(rows, prepared, drawn) / sampler.full_flops(drawn),
-        "figures": figures,
+        "distances": distances,
     }

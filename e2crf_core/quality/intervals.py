@@ -1,26 +1,24 @@
-"""How sure a figure is: bootstrap intervals, floors between real data, spread over seeds, sufficient sizes.
+"""How well a measurement is known: bootstrap intervals, floors of real data, spread over seeds, sufficient sizes.
 
 A distance between finite sets is never 0, not even between two sets of the same law: it must be read beside
-its floor, and two figures may be ranked only where their intervals do not overlap.
+its floor, and two measurements may be ranked only where their intervals do not overlap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from e2crf_core.errors import Cancelled, LabError
-from e2crf_core.progress import Cancel
-from e2crf_core.quality.distances import Metric, Picks, check_pair, relative_l2, standard_metrics
-
-Progress = Callable[[float], None]
+from e2crf_core.errors import LabError
+from e2crf_core.quality.distances import Metric, check_pair
+from e2crf_core.quality.interval import Interval
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measurement(Interval):
     """A measured value with what is needed to read it.
 
     `low`..`high` is the 95% interval. `floor` is the same measurement between real sets of `floor_sizes`
@@ -30,45 +28,32 @@ class Figure:
 
     name: str
     unit: str
-    value: float
-    low: float
-    high: float
     n: int
     m: int
     floor: float | None = None
     floor_high: float | None = None
     floor_sizes: tuple[int, int] | None = None
 
-    def overlaps(self, other: Figure) -> bool:
-        """Whether the intervals share a point: then the two must not be ranked."""
-        return self.low <= other.high and other.low <= self.high
-
 
 @dataclass(frozen=True)
-class Floor:
+class Floor(Interval):
     """The distance between real sets of `sizes`: mean and 5%..95% range over `repeats` random draws."""
 
-    value: float
-    low: float
-    high: float
     sizes: tuple[int, int]
     repeats: int
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean of a figure over seeds, its standard deviation, and the 95% interval of the mean (Student's t)."""
+class Spread(Interval):
+    """The mean over `n` seeds with its 95% interval (Student's t), and the standard deviation `std`."""
 
-    mean: float
     std: float
-    low: float
-    high: float
     n: int
 
 
 @dataclass(frozen=True)
 class StableSize:
-    """`size`: fewest series whose interval is within the wanted share of the figure; None if none tried was.
+    """`size` is the fewest series whose interval is narrow enough; None if no size that was tried is.
 
     `sizes`, `values`, `low`, `high` (same length) are the curve the answer was read from.
     """
@@ -78,6 +63,11 @@ class StableSize:
     values: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """The size in a table: a number, or more than the largest tried."""
+        return f"over {self.sizes[-1]}" if self.size is None else str(self.size)
 
 
 def overlap_blocks(group: np.ndarray, start: np.ndarray, span: float) -> np.ndarray:
@@ -126,33 +116,12 @@ def centered_interval(value: float, replicates: np.ndarray, level: float = 0.95)
     """Percentile interval of `replicates`, moved so that their mean is at `value`.
 
     Resampled sets are noisier than the sets they come from, and a distance can only grow by noise, so plain
-    percentiles lie too high, even above the figure itself. Moved, they cover the figure that other sets of
+    percentiles lie too high, even above the value itself. Moved, they cover the value that other sets of
     the same sizes would give on average, which is also what a floor of the same sizes is to be compared with:
     in 87 to 100% of trials for 64 against 250 Gaussian series, where plain percentiles did in 0 to 91%.
     """
     low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2]) - replicates.mean()
     return float(value + low), float(value + high)
-
-
-def _values(
-    metric: Metric,
-    a: np.ndarray,
-    b: np.ndarray,
-    picks: Picks,
-    cancelled: Cancel | None,
-    progress: Progress | None,
-) -> np.ndarray:
-    """`metric.values` in slices of the picks, so that a caller can watch and cancel."""
-    if cancelled is None and progress is None:
-        return metric.values(a, b, picks)
-    parts = []
-    for first in range(0, len(picks), 25):
-        if cancelled is not None and cancelled():
-            raise Cancelled
-        parts.append(metric.values(a, b, picks[first : first + 25]))
-        if progress is not None:
-            progress(min(1.0, (first + 25) / len(picks)))
-    return np.concatenate(parts)
 
 
 def real_floor(
@@ -204,14 +173,14 @@ def measure(
     floor_repeats: int = 20,
     seed: int = 0,
     blocks: np.ndarray | None = None,
-) -> Figure:
+) -> Measurement:
     """`metric` between a (n, N, M) and held-out b (m, N, M) with interval and floor (see `real_floor`)."""
     picks = resample_picks(len(a), len(b), resamples=resamples, seed=seed, blocks=blocks)
     value = metric(a, b)
     low, high = centered_interval(value, metric.values(a, b, picks))
     floor = real_floor(b, len(a), metric, train=train, repeats=floor_repeats, seed=seed)
-    return Figure(
-        metric.name, metric.unit, value, low, high, len(a), len(b), floor.value, floor.high, floor.sizes
+    return Measurement(
+        value, low, high, metric.name, metric.unit, len(a), len(b), floor.value, floor.high, floor.sizes
     )
 
 
@@ -224,11 +193,11 @@ def measure_change(
     resamples: int = 200,
     seed: int = 0,
     blocks: np.ndarray | None = None,
-) -> Figure:
+) -> Measurement:
     """How much farther a (n, N, M) is from b (m, N, M) than its twins `other` on the same noise are.
 
     Twins are resampled together, so what they share cancels: the interval of the change is far narrower than
-    those of the two figures. Where it excludes 0, the order of the two is known.
+    those of the two distances. Where it excludes 0, the order of the two is known.
     """
     a, other = check_pair(a, other)
     if len(a) != len(other):
@@ -236,17 +205,17 @@ def measure_change(
     picks = resample_picks(len(a), len(b), resamples=resamples, seed=seed, blocks=blocks)
     change = metric(a, b) - metric(other, b)
     low, high = centered_interval(change, metric.values(a, b, picks) - metric.values(other, b, picks))
-    return Figure(f"{metric.name}_change", metric.unit, change, low, high, len(a), len(b))
+    return Measurement(change, low, high, f"{metric.name}_change", metric.unit, len(a), len(b))
 
 
 def seed_spread(values: Sequence[float]) -> Spread:
-    """Spread of one figure over runs that differ in their seed only. Needs two runs or more."""
+    """Spread of one measurement over runs that differ in their seed only. Needs at least two runs."""
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
-        raise LabError(f"a spread needs at least 2 finite figures, got {list(values)}")
+        raise LabError(f"a spread needs at least 2 finite values, got {list(values)}")
     mean, std = float(x.mean()), float(x.std(ddof=1))
     half = float(stats.t.ppf(0.975, len(x) - 1)) * std / np.sqrt(len(x))
-    return Spread(mean, std, mean - half, mean + half, len(x))
+    return Spread(mean, mean - half, mean + half, std, len(x))
 
 
 def stable_size(
@@ -258,7 +227,7 @@ def stable_size(
     resamples: int = 100,
     seed: int = 0,
 ) -> StableSize:
-    """Fewest series of a (n, N, M) at which the figure's 95% half-width is at most `within` of the figure.
+    """The fewest series of a (n, N, M) at which the 95% half-width is at most `within` of the value.
 
     Sizes 8, 16, 32 ... n; at each, sets of that size are drawn from a with replacement and compared with all
     of b (m, N, M). Says how many series to generate; the held-out set is taken as given.
@@ -277,71 +246,3 @@ def stable_size(
     ]
     values_, low_, high_ = zip(*curve, strict=True)
     return StableSize(enough[0] if enough else None, tuple(sizes), values_, low_, high_)
-
-
-def quality_report(
-    samples: np.ndarray,
-    heldout: np.ndarray,
-    *,
-    uncached: np.ndarray | None = None,
-    train: np.ndarray | None = None,
-    directions: int = 1000,
-    resamples: int = 200,
-    floor_repeats: int = 20,
-    seed: int = 0,
-    blocks: np.ndarray | None = None,
-    progress: Progress | None = None,
-    cancelled: Cancel | None = None,
-) -> dict[str, Figure]:
-    """Every standard figure of samples (n, N, M) against held-out series (m, N, M), all standardized.
-
-    Keys are the names of `standard_metrics`. With `uncached`, the twins (n, N, M) of the samples on the same
-    noise, there are also `relative_l2`, and for each metric NAME: `NAME_uncached`, and `NAME_change` (cached
-    less uncached). The change is measured on paired resamples, so its interval is far narrower than the two
-    figures suggest; the cache made a difference where it excludes 0. `train` gives the floor its proper
-    sizes (see `real_floor`); `blocks` labels held-out series that overlap (see `resample_picks`). `progress`
-    is called with shares 0..1. Raises Cancelled soon after `cancelled()` turns true, LabError for sets that
-    do not fit.
-    """
-    samples, heldout = check_pair(samples, heldout)
-    n, m = len(samples), len(heldout)
-    metrics = standard_metrics(samples.shape[2], directions=directions, seed=seed)
-    picks = resample_picks(n, m, resamples=resamples, seed=seed, blocks=blocks)
-    sets = [("", samples)]
-    report: dict[str, Figure] = {}
-    if uncached is not None:
-        report["relative_l2"] = _relative_l2_figure(samples, uncached, picks)
-        sets.append(("_uncached", np.asarray(uncached, dtype=np.float64)))
-    done, parts = 0, len(metrics) * len(sets)
-
-    def advance(share: float) -> None:
-        if progress is not None:
-            progress((done + share) / parts)
-
-    for metric in metrics:
-        floor = real_floor(heldout, n, metric, train=train, repeats=floor_repeats, seed=seed)
-        measured = []
-        for suffix, x in sets:
-            value = metric(x, heldout)
-            replicates = _values(metric, x, heldout, picks, cancelled, advance)
-            measured.append((value, replicates))
-            name, (low, high) = metric.name + suffix, centered_interval(value, replicates)
-            report[name] = Figure(
-                name, metric.unit, value, low, high, n, m, floor.value, floor.high, floor.sizes
-            )
-            done += 1
-        if len(measured) == 2:
-            (value, replicates), (value_uncached, replicates_uncached) = measured
-            change, name = value - value_uncached, f"{metric.name}_change"
-            low, high = centered_interval(change, replicates - replicates_uncached)
-            report[name] = Figure(name, metric.unit, change, low, high, n, m)
-    return report
-
-
-def _relative_l2_figure(samples: np.ndarray, uncached: np.ndarray, picks: Picks) -> Figure:
-    value = relative_l2(samples, uncached)
-    error = np.square(samples - uncached).sum((1, 2))
-    energy = np.square(np.asarray(uncached, dtype=np.float64)).sum((1, 2))
-    replicates = np.array([np.sqrt(error[i].sum() / max(energy[i].sum(), 1e-300)) for i, _ in picks])
-    low, high = np.quantile(replicates, [0.025, 0.975])
-    return Figure("relative_l2", "share", value, float(low), float(high), len(samples), len(samples))

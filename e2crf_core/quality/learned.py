@@ -1,6 +1,6 @@
 """Quality as small networks see it: can they tell samples from data, learn from them, embed them alike?
 
-Answers depend on the network and its training, so these figures are comparable only with figures from here.
+Answers depend on the network and its training, so these scores are comparable only with one another.
 All networks are small, seeded and trained on the CPU; none touches the global random state. Series are
 standardized arrays (S, N, M), as in `e2crf_core.quality.distances`.
 """
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2crf_core.errors import Cancelled, LabError
-from e2crf_core.progress import Cancel
+from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.quality.distances import Metric, Picks, check_pair
-from e2crf_core.quality.intervals import Figure, Progress
+from e2crf_core.quality.intervals import Measurement
 
 _BATCH = 64
 _FOLDS = 4
@@ -72,23 +72,24 @@ def _fit(
     model: nn.Module,
     loss: Callable[[], Tensor],
     steps: int,
-    progress: Progress | None,
-    cancelled: Cancel | None,
-    span: tuple[float, float] = (0.0, 1.0),
+    progress: Progress,
+    cancelled: Cancel,
+    first: int = 0,
+    total: int | None = None,
 ) -> None:
-    """Minimize `loss()` by AdamW with a cosine-decayed rate; progress runs over `span`."""
+    """Minimize `loss()` by AdamW with a cosine-decayed rate; these are steps `first`... of `total`."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     model.train()
     for step in range(steps):
-        if cancelled is not None and cancelled():
+        if cancelled():
             raise Cancelled
         optimizer.zero_grad(set_to_none=True)
         loss().backward()
         optimizer.step()
         schedule.step()
-        if progress is not None and (step % 10 == 9 or step == steps - 1):
-            progress(span[0] + (span[1] - span[0]) * (step + 1) / steps)
+        if step % 10 == 9 or step == steps - 1:
+            progress(first + step + 1, total or steps)
     model.eval()
 
 
@@ -106,7 +107,7 @@ def _apply(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def _correct(
-    fake: Tensor, real: Tensor, steps: int, seed: int, progress: Progress | None, cancelled: Cancel | None
+    fake: Tensor, real: Tensor, steps: int, seed: int, progress: Progress, cancelled: Cancel
 ) -> tuple[np.ndarray, np.ndarray]:
     """Whether each series, (n,) and (m,), was recognized by a classifier trained without its fold."""
     generator = torch.Generator().manual_seed(seed)
@@ -121,7 +122,7 @@ def _correct(
             logits = [model(_draw(x, generator)) for x in known]
             return F.softplus(-logits[0]).mean() + F.softplus(logits[1]).mean()
 
-        _fit(model, loss, steps, progress, cancelled, (fold / _FOLDS, (fold + 1) / _FOLDS))
+        _fit(model, loss, steps, progress, cancelled, fold * steps, _FOLDS * steps)
         for which, (x, f) in enumerate(zip((fake, real), folds, strict=True)):
             logit = _apply(model, x[f == fold])[:, 0]
             hits[which][(f == fold).numpy()] = (logit > 0 if which == 0 else logit <= 0).numpy()
@@ -132,17 +133,16 @@ def discriminative_score(
     samples: np.ndarray,
     real: np.ndarray,
     *,
-    train: np.ndarray | None = None,
     steps: int = 150,
     seed: int = 0,
-    progress: Progress | None = None,
-    cancelled: Cancel | None = None,
-) -> Figure:
+    progress: Progress = silent,
+    cancelled: Cancel = never,
+) -> Measurement:
     """Balanced accuracy less 1/2 of a classifier that tells samples (n, N, M) from real series (m, N, M).
 
     0: it cannot; 0.5: always right. By cross-validation in 4 folds, so each series is judged once, by a
     network that did not see it. Signed: below 0 is chance (other tools print the absolute value). The
-    interval bootstraps the series, not the training. With `train`, the floor judges as many training series.
+    interval bootstraps the series, not the training.
     """
     samples, real = check_pair(samples, real)
     if min(len(samples), len(real)) < 2 * _FOLDS:
@@ -150,33 +150,16 @@ def discriminative_score(
             f"a discriminative score needs at least {2 * _FOLDS} series of each kind, "
             f"got {len(samples)} and {len(real)}"
         )
-    half = None if progress is None or train is None else (lambda share: progress(share / 2))
     fake, truth = _channels_first(samples), _channels_first(real)
-    hits = _correct(fake, truth, steps, seed, half or progress, cancelled)
+    hits = _correct(fake, truth, steps, seed, progress, cancelled)
     rng = np.random.default_rng([0xD15C, seed])
     replicates = [
         np.mean([h[rng.integers(0, len(h), len(h))].mean() for h in hits]) - 0.5 for _ in range(500)
     ]
     low, high = np.quantile(replicates, [0.025, 0.975])
     value = float(np.mean([h.mean() for h in hits])) - 0.5
-    floor = sizes = None
-    if train is not None:
-        chosen = rng.permutation(len(train))[: len(samples)]
-        rest = None if progress is None else (lambda share: progress((1 + share) / 2))
-        stand_in = _channels_first(np.asarray(train)[chosen])
-        floor_hits = _correct(stand_in, truth, steps, seed, rest, cancelled)
-        floor = float(np.mean([h.mean() for h in floor_hits])) - 0.5
-        sizes = (len(chosen), len(real))
-    return Figure(
-        "discriminative_score",
-        "accuracy - 1/2",
-        value,
-        float(low),
-        float(high),
-        len(samples),
-        len(real),
-        floor=floor,
-        floor_sizes=sizes,
+    return Measurement(
+        value, float(low), float(high), "discriminative_score", "accuracy - 1/2", len(samples), len(real)
     )
 
 
@@ -185,8 +168,8 @@ def _forecast_errors(
     real: Tensor,
     steps: int,
     seed: int,
-    progress: Progress | None,
-    cancelled: Cancel | None,
+    progress: Progress,
+    cancelled: Cancel,
 ) -> np.ndarray:
     """(m,) mean absolute one-step error on each real series of a forecaster trained on `known`."""
     generator = torch.Generator().manual_seed(seed)
@@ -204,45 +187,26 @@ def predictive_score(
     samples: np.ndarray,
     real: np.ndarray,
     *,
-    train: np.ndarray | None = None,
     steps: int = 200,
     seed: int = 0,
-    progress: Progress | None = None,
-    cancelled: Cancel | None = None,
-) -> Figure:
+    progress: Progress = silent,
+    cancelled: Cancel = never,
+) -> Measurement:
     """Train on synthetic, test on real: mean absolute error, in standard deviations, of one-step forecasts.
 
     A small causal network learns to forecast all channels from their past on samples (n, N, M) and is tested
-    on real series (m, N, M). The interval bootstraps the real series, not the training. With `train`, the
-    floor is the error after training on as many real ones; near it, the samples teach as well as data.
+    on real series (m, N, M). The interval bootstraps the real series, not the training.
     """
     samples, real = check_pair(samples, real)
     if samples.shape[1] < 2:
         raise LabError("a forecast needs series of at least 2 steps")
     truth = _channels_first(real)
-    half = None if progress is None or train is None else (lambda share: progress(share / 2))
-    errors = _forecast_errors(_channels_first(samples), truth, steps, seed, half or progress, cancelled)
+    errors = _forecast_errors(_channels_first(samples), truth, steps, seed, progress, cancelled)
     rng = np.random.default_rng([0x93ED, seed])
     replicates = [errors[rng.integers(0, len(errors), len(errors))].mean() for _ in range(500)]
     low, high = np.quantile(replicates, [0.025, 0.975])
-    floor = sizes = None
-    if train is not None:
-        chosen = rng.permutation(len(train))[: len(samples)]
-        rest = None if progress is None else (lambda share: progress((1 + share) / 2))
-        stand_in = _channels_first(np.asarray(train)[chosen])
-        floor = float(_forecast_errors(stand_in, truth, steps, seed, rest, cancelled).mean())
-        sizes = (len(chosen), len(real))
-    return Figure(
-        "predictive_score",
-        "std",
-        float(errors.mean()),
-        float(low),
-        float(high),
-        len(samples),
-        len(real),
-        floor=floor,
-        floor_sizes=sizes,
-    )
+    value = float(errors.mean())
+    return Measurement(value, float(low), float(high), "predictive_score", "std", len(samples), len(real))
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -273,14 +237,14 @@ def context_fid_metric(
     dimension: int = 16,
     steps: int = 300,
     seed: int = 0,
-    progress: Progress | None = None,
-    cancelled: Cancel | None = None,
+    progress: Progress = silent,
+    cancelled: Cancel = never,
 ) -> Metric:
     """Frechet distance in the space of an embedder trained here on `reference` (S, N, M), the training data.
 
     The embedder learns to restore series from damaged ones and to name the damage (none, noise, smoothing,
     phases shuffled): to see content, and the texture that generators get wrong. Embeddings are scaled to unit
-    variance over `reference`, so the figure is in squared standard deviations of features, summed over
+    variance over `reference`, so the distance is in squared standard deviations of features, summed over
     `dimension` of them. Use it with `e2crf_core.quality.intervals.measure`: at few series its bias is large.
     """
     reference, _ = check_pair(reference, reference)

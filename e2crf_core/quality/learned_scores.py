@@ -1,4 +1,4 @@
-"""Learned scores of an evaluation's rows: discriminative, predictive and context-FID, each with interval and floor.
+"""Learned scores of an evaluation's rows: discriminative, predictive and context-FID, with intervals and floors.
 
 They cost seconds to minutes a row, so they are measured on demand only. All rows are judged by networks of the same
 seeds; a floor is the same score for real training series in place of samples.
@@ -6,14 +6,14 @@ seeds; a floor is the same score for real training series in place of samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from e2crf_core.errors import Cancelled, LabError
-from e2crf_core.progress import Cancel
-from e2crf_core.quality.intervals import Figure, Floor, Progress, measure, real_floor
+from e2crf_core.progress import Cancel, Progress, never, silent
+from e2crf_core.quality.intervals import Floor, Measurement, measure, real_floor
 from e2crf_core.quality.learned import context_fid_metric, discriminative_score, predictive_score
 
 NAMES = {
@@ -28,9 +28,9 @@ _RESAMPLES = 100
 
 @dataclass(frozen=True)
 class Learned:
-    """`figures[row][set]` has one Figure by name for each set of a row; `floors` those of real training series."""
+    """`scores[row][set]` maps names to measurements for each set of a row; `floors` are those of training series."""
 
-    figures: tuple[tuple[dict[str, Figure], ...], ...]
+    scores: tuple[tuple[dict[str, Measurement], ...], ...]
     floors: dict[str, Floor]
 
 
@@ -41,13 +41,13 @@ def learned_scores(
     *,
     blocks: np.ndarray | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
-    cancelled: Cancel | None = None,
+    progress: Progress = silent,
+    cancelled: Cancel = never,
 ) -> Learned:
     """Score every set (S, N, M) of every row against `heldout` (m, N, M); all standardized, S the same throughout.
 
     `train` (T, N, M) trains the embedder of context-FID and gives the floors. `blocks` labels held-out series that
-    overlap (see `statistics.resample_picks`). `progress` is called with shares 0..1. Raises LabError for sets of
+    overlap (see `intervals.resample_picks`). Progress counts per mille. Raises LabError for sets of
     fewer than 8 series, Cancelled soon after `cancelled()` turns true.
     """
     size = min((len(x) for sets in rows for x in sets), default=0)
@@ -64,15 +64,14 @@ def learned_scores(
         nonlocal done
         begin, done = done, done + units
 
-        def tell(share: float) -> None:
-            if progress is not None:
-                progress((begin + units * share) / total)
+        def report(steps: int, of: int) -> None:
+            progress(round(1000 * (begin + units * steps / of) / total), 1000)
 
-        return tell
+        return report
 
     metric = context_fid_metric(train, seed=seed, progress=part(2), cancelled=cancelled)
 
-    def two(x: np.ndarray) -> dict[str, Figure]:
+    def two(x: np.ndarray) -> dict[str, Measurement]:
         return {
             "discriminative_score": discriminative_score(
                 x, heldout, seed=seed, progress=part(4), cancelled=cancelled
@@ -90,21 +89,16 @@ def learned_scores(
         values = [draw[name].value for draw in draws]
         floors[name] = Floor(float(np.mean(values)), min(values), max(values), sizes, FLOOR_DRAWS)
     floors[metric.name] = real_floor(heldout, size, metric, train=train, seed=seed)
-    figures = []
+    scores = []
     for sets in rows:
         scored = []
         for x in sets:
-            found = two(x)
-            if cancelled is not None and cancelled():
+            measured = two(x)
+            if cancelled():
                 raise Cancelled
-            found[metric.name] = measure(
+            measured[metric.name] = measure(
                 x, heldout, metric, resamples=_RESAMPLES, floor_repeats=1, seed=seed, blocks=blocks
             )
-            scored.append(found)
-        figures.append(tuple(scored))
-    return Learned(tuple(figures), floors)
-
-
-def share_progress(report: Callable[[int, int], None]) -> Progress:
-    """A progress in shares for one that counts to a total."""
-    return lambda share: report(round(1000 * share), 1000)
+            scored.append(measured)
+        scores.append(tuple(scored))
+    return Learned(tuple(scores), floors)

@@ -44,7 +44,7 @@ Band = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Point:
+class ChartPoint:
     """A measured setting: cost `x`, quality `y` with its interval, and the `group` it is drawn with.
 
     Groups of one `family` share a color and a mark; the group that is called like its family is drawn open.
@@ -104,7 +104,7 @@ def _floor(figure: go.Figure, floor: Band | None, vertical: bool) -> None:
 
 
 def pareto_chart(
-    points: Sequence[Point],
+    points: Sequence[ChartPoint],
     *,
     x_title: str,
     y_title: str,
@@ -168,7 +168,7 @@ def pareto_chart(
 
 
 def interval_chart(
-    points: Sequence[Point],
+    points: Sequence[ChartPoint],
     *,
     title: str,
     floor: Band | None = None,

@@ -27,8 +27,9 @@ from optuna.trial import TrialState
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
-from e2crf_core.evaluation.evaluate import heldout_blocks, machine
+from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.io.files import replace_file
+from e2crf_core.io.provenance import machine
 from e2crf_core.progress import Cancel
 from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
 from e2crf_core.quality.intervals import centered_interval, real_floor, resample_picks

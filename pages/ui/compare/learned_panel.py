@@ -11,7 +11,7 @@ import streamlit as st
 
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.errors import Cancelled, LabError
-from e2crf_core.evaluation.evaluate import heldout_blocks
+from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.quality.learned_scores import FEWEST, NAMES, Learned, learned_scores
 from pages.ui.common.downloads import data_buttons
 
@@ -56,8 +56,8 @@ class LearnedJob:
         except Exception as fault:  # on a thread nobody else would say so
             self.error = f"{type(fault).__name__}: {fault}"
 
-    def _tell(self, share: float) -> None:
-        self.share = share
+    def _tell(self, done: int, total: int) -> None:
+        self.share = done / total
 
     def _unwanted(self) -> bool:
         return self.stopped.is_set() or time.monotonic() - self.seen > STALE_S
@@ -78,7 +78,7 @@ class LearnedJob:
 def scores_frame(names: Sequence[str], result: Learned) -> pd.DataFrame:
     """A row for each set and one for real training series, with the interval of every score."""
     rows: list[dict[str, object]] = []
-    for name, sets in zip(names, result.figures, strict=True):
+    for name, sets in zip(names, result.scores, strict=True):
         line: dict[str, object] = {"variant": name}
         for score, (title, _) in NAMES.items():
             figure = sets[0][score]

@@ -19,8 +19,9 @@ from scipy import stats
 
 from e2crf_core.caching.triggers import REFRESHING
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.evaluate import FEWEST_SEEDS, front_of
+from e2crf_core.evaluation.tables import FEWEST_SEEDS
 from e2crf_core.quality.intervals import seed_spread
+from e2crf_core.quality.pareto import pareto_front
 from pages.ui.common import library
 
 Read = TypeVar("Read")
@@ -473,7 +474,7 @@ class Table:
 
     def front(self, cost: Callable[[Rated], float], metric: str) -> set[str]:
         """Names of the rows that no other row beats in both cost and mean figure."""
-        return front_of({row.name: (cost(row), row.figures[metric][0]) for row in self.rated(metric)})
+        return pareto_front({row.name: (cost(row), row.figures[metric][0]) for row in self.rated(metric)})
 
 
 def _figure(stored: dict[str, Any], middle: str = "value") -> tuple[float, float, float]:
@@ -489,7 +490,7 @@ def _rated(row: dict[str, Any], converged: dict[str, list[float]]) -> Rated:
     figures = {str(name): _figure(figure) for name, figure in row["metrics"].items()}
     if config["name"] in converged:
         spread = seed_spread(converged[config["name"]])
-        figures[CONVERGED] = (spread.mean, spread.low, spread.high)
+        figures[CONVERGED] = (spread.value, spread.low, spread.high)
     return Rated(
         name=str(config["name"]),
         solver=str(config["solver"]),

@@ -13,7 +13,7 @@ from e2crf_core.diffusion.schedules import VP
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
-from e2crf_core.quality.intervals import Figure, measure
+from e2crf_core.quality.intervals import Measurement, measure
 from e2crf_core.sampling.sampler import Sampler
 from pages.ui.common.packet import pack
 from pages.ui.common.reference import Reference
@@ -163,7 +163,7 @@ class Cost:
     family: str
     calls: float
     seconds: float
-    quality: Figure
+    quality: Measurement
 
 
 def fewer_runs(model: ScoreModel, data: Dataset, progress: Callable[[float, str], Any]) -> list[Cost]:

@@ -1,0 +1,206 @@
+"""The runs of an evaluation: every finished (row, repeat) is one shard on disk, written whole.
+
+Repeats differ in their seed only; within one, all rows start from the same noise and run one after the other in one
+process, in an order that reverses from repeat to repeat, so that a machine that slows down does not favor any row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from e2crf_core.data.datasets import Dataset
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import LabError
+from e2crf_core.evaluation.config import Configs
+from e2crf_core.io.files import replace_file
+from e2crf_core.io.provenance import machine
+from e2crf_core.progress import Progress, silent
+from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.sampler import Sampler, check_request, synchronize
+
+SCHEMA = 1
+FEWEST_HELDOUT = 8
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an evaluation measures: repeat k draws `num` samples of each row with seed `seed + k`.
+
+    `batch` samples run together; `directions` are the projections of sliced Wasserstein.
+    """
+
+    model: ScoreModel
+    dataset: Dataset
+    configs: Configs
+    num: int
+    repeats: int
+    seed: int = 0
+    batch: int = 64
+    directions: int = 1000
+
+    def __post_init__(self) -> None:
+        """Reject what would fail after hours."""
+        check_request(self.num, self.seed)
+        if self.num < 2:
+            raise LabError(f"num {self.num}: a distance between sets needs at least 2 samples", field="num")
+        if not 1 <= self.repeats <= 1000:
+            raise LabError(f"repeats {self.repeats}: must lie between 1 and 1000", field="repeats")
+        if self.batch < 1 or self.directions < 1:
+            raise LabError(f"batch {self.batch} and directions {self.directions} must be at least 1")
+        if len(self.dataset.heldout) < FEWEST_HELDOUT:
+            raise LabError(
+                f"data set {self.dataset.name!r} has {len(self.dataset.heldout)} held-out windows: at least"
+                f" {FEWEST_HELDOUT} are needed to measure quality against"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the rows, in the order of the table."""
+        return list(self.configs)
+
+    def sampler(self, name: str) -> Sampler:
+        """The sampler of a row."""
+        return replace(self.configs[name], batch=self.batch).sampler(self.model)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What shards of this evaluation must agree in; more repeats may be added to old ones."""
+        rows = json.dumps([stored_config(*row) for row in self.configs.items()], sort_keys=True)
+        return {
+            "schema": SCHEMA,
+            "configs": hashlib.sha256(rows.encode()).hexdigest(),
+            "checkpoint": self.model.digest(),
+            "num": self.num,
+            "seed": self.seed,
+            "batch": self.batch,
+            "device": str(self.model.device),
+        }
+
+
+def stored_config(name: str, config: SamplerConfig) -> dict[str, Any]:
+    """What identifies a row, as plain JSON values. The batch belongs to the task, not to the row."""
+    return {"name": name, **{key: value for key, value in config.to_json().items() if key != "batch"}}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One finished run: series (num, N, M) in data units and its cost. `session` names the process that ran it."""
+
+    series: np.ndarray
+    seconds: float
+    token_share: float
+    flop_share: float
+    flops: float
+    session: str
+    machine: dict[str, Any]
+
+
+def claim(out: Path, task: Task) -> None:
+    """Make `out` this task's folder. Raises LabError when it holds shards of another evaluation."""
+    path, ours = out / "evaluation.json", task.fingerprint()
+    remedy = "name another folder"
+    if path.is_file():
+        try:
+            theirs = json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError):
+            theirs = {}
+        differ = [key for key in ours if theirs.get(key) != ours[key]]
+        if differ:
+            problem = f"{out} holds an evaluation that differs in {', '.join(differ)}"
+            raise LabError(problem, field="out", remedy=f"{remedy}, or delete it")
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise LabError(f"{out} is not empty and holds no evaluation", field="out", remedy=remedy)
+    replace_file(path, lambda p: p.write_text(json.dumps(ours, indent=1) + "\n"))
+
+
+def shard_path(out: Path, index: int, repeat: int) -> Path:
+    """Where the shard of row `index` and a repeat is kept."""
+    return out / "shards" / f"{index:03d}-r{repeat:03d}.npz"
+
+
+def read_shards(out: Path, task: Task, name: str) -> list[Shard]:
+    """All repeats of a row. Raises LabError when one is missing or damaged."""
+    index = task.names.index(name)
+    return [read_shard(shard_path(out, index, repeat)) for repeat in range(task.repeats)]
+
+
+def _write_shard(path: Path, shard: Shard) -> None:
+    meta = {key: value for key, value in vars(shard).items() if key != "series"}
+
+    def write(target: Path) -> None:
+        with target.open("wb") as file:
+            np.savez(file, series=shard.series, meta=np.array(json.dumps(meta)))
+
+    replace_file(path, write)
+
+
+def read_shard(path: Path) -> Shard:
+    """Read one shard. Raises LabError for a missing or damaged file."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return Shard(series=stored["series"], **json.loads(str(stored["meta"])))
+    except Exception as fault:  # whatever is wrong with a shard, the way out is the same
+        problem = f"shard {path} is damaged ({type(fault).__name__})"
+        raise LabError(problem, remedy="delete it and run again") from None
+
+
+def run_shards(task: Task, out: Path, progress: Progress = silent) -> None:
+    """Run what is missing in `out`. Progress counts network steps of all missing runs."""
+    claim(out, task)
+    missing = [
+        (name, repeat) for name, repeat in _order(task) if not _path(task, out, name, repeat).is_file()
+    ]
+    total = sum(task.configs[name].steps for name, _ in missing)
+    session, about = secrets.token_hex(4), machine()
+    warm: set[str] = set()
+    spent = 0
+    for name, repeat in missing:
+        sampler = task.sampler(name)
+        if name not in warm:
+            _warm(sampler, min(task.num, task.batch), task.seed)
+            warm.add(name)
+
+        def report(done: int, of: int, spent: int = spent, steps: int = task.configs[name].steps) -> None:
+            progress(spent + steps * done // of, total)
+
+        samples = sampler.sample(task.num, task.seed + repeat, progress=report)
+        shard = Shard(
+            series=samples.series,
+            seconds=samples.seconds,
+            token_share=samples.token_share,
+            flop_share=samples.flop_share,
+            flops=samples.flop_share * sampler.full_flops(task.num) / task.num,
+            session=session,
+            machine=about,
+        )
+        _write_shard(_path(task, out, name, repeat), shard)
+        spent += task.configs[name].steps
+
+
+def _order(task: Task) -> Iterator[tuple[str, int]]:
+    """All (row, repeat), the order of the rows reversed from repeat to repeat."""
+    for repeat in range(task.repeats):
+        for name in task.names if repeat % 2 == 0 else reversed(task.names):
+            yield name, repeat
+
+
+def _path(task: Task, out: Path, name: str, repeat: int) -> Path:
+    return shard_path(out, task.names.index(name), repeat)
+
+
+def _warm(sampler: Sampler, num: int, seed: int) -> None:
+    """Run a few steps that are not counted, so that no row pays for first-call costs."""
+    with torch.inference_mode():
+        problem, state = sampler.begin(num, seed)
+        for _ in range(min(8, sampler.plan.steps)):
+            state, _ = sampler.step(problem, state, sampler.policy)
+    synchronize(sampler.model.device)

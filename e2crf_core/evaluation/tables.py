@@ -1,0 +1,123 @@
+"""The result of an evaluation: rows with estimates, and what may be said of pairs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from e2crf_core.evaluation.config import Configs
+from e2crf_core.quality.interval import Interval
+from e2crf_core.quality.intervals import Floor, StableSize
+from e2crf_core.quality.pareto import pareto_front
+from e2crf_core.sampling.config import SamplerConfig
+
+PRIMARY = "sliced_wasserstein_time"
+FEWEST_SEEDS = 3
+STABLE_WITHIN = 0.05
+"""A distance is called stable where its 95% half-width is at most this share of it."""
+
+
+@dataclass(frozen=True)
+class Estimate(Interval):
+    """The mean over repeats with its 95% interval; `values` holds one value for each repeat."""
+
+    values: tuple[float, ...]
+
+
+def spanned(values: Sequence[float]) -> Interval:
+    """The median over repeats with the whole range seen, as timings are told."""
+    return Interval(float(np.median(values)), float(min(values)), float(max(values)))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one configuration.
+
+    `seconds` is for `num` samples, `flops` for one; times and ratios are medians over repeats with their range.
+    `speedup` is against the table's reference, `speedup_twin` and `relative_l2` against the uncached run with the
+    same solver, grid and steps, where the table has one; ratios are within a repeat. `metrics` are distances to
+    held-out data by name.
+    """
+
+    name: str
+    config: SamplerConfig
+    seconds: Interval
+    token_share: float
+    flop_share: float
+    flops: float
+    metrics: dict[str, Estimate]
+    speedup: Interval
+    speedup_twin: Interval | None
+    relative_l2: Estimate | None
+    sessions: int
+
+    @property
+    def quality(self) -> Estimate:
+        """The primary distance."""
+        return self.metrics[PRIMARY]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished table. `reference` names the row that speed and quality are compared with.
+
+    `stable` says by metric how many samples of the reference make a distance stable (see `STABLE_WITHIN`).
+    """
+
+    checkpoint: str
+    dataset: str
+    digest: str
+    num: int
+    repeats: int
+    seed: int
+    batch: int
+    heldout: int
+    machine: dict[str, Any]
+    reference: str
+    interval: str
+    titles: dict[str, str]
+    units: dict[str, str]
+    floors: dict[str, Floor]
+    rows: tuple[Row, ...]
+    stable: dict[str, StableSize] = field(default_factory=dict)
+
+    def row(self, name: str) -> Row:
+        """The row of a configuration."""
+        return next(row for row in self.rows if row.name == name)
+
+    def pairs(self, metric: str = PRIMARY) -> list[tuple[str, str]]:
+        """(better, worse) for every pair of rows whose intervals do not overlap."""
+        ordered = []
+        for a, b in combinations(self.rows, 2):
+            first, second = a.metrics[metric], b.metrics[metric]
+            if not first.overlaps(second):
+                better, worse = (a, b) if first.value < second.value else (b, a)
+                ordered.append((better.name, worse.name))
+        return ordered
+
+    def front(self, cost: Callable[[Row], float]) -> set[str]:
+        """Names of the rows that no other row beats in both cost and mean quality."""
+        return pareto_front({row.name: (cost(row), row.quality.value) for row in self.rows})
+
+    def not_worse(self, row: Row, than: Row, metrics: Sequence[str] = (PRIMARY,)) -> bool:
+        """Whether no interval of `row` lies wholly above that of `than`."""
+        return all(row.metrics[m].low <= than.metrics[m].high for m in metrics)
+
+    def fastest(self, than: Row, cached: bool, metrics: Sequence[str] = (PRIMARY,)) -> Row | None:
+        """The fastest cached or uncached row that is not worse than another."""
+        able = [
+            row
+            for row in self.rows
+            if (row.config.policy is not None) == cached and self.not_worse(row, than, metrics)
+        ]
+        return min(able, key=lambda row: row.seconds.value, default=None)
+
+
+def reference_row(configs: Configs) -> str:
+    """The name of the uncached configuration with most network calls; without any, the first row."""
+    plain = [name for name, config in configs.items() if config.policy is None]
+    return max(plain, key=lambda name: configs[name].steps) if plain else next(iter(configs))
