@@ -10,8 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from e2crf_core.commands import cluster, data, deploy, evaluate, info, sample, serve, train, tune
-from e2crf_core.commands import fourierdiffusion as peer
+from e2crf_core.commands import cluster, data, deploy, evaluate, fourierdiffusion, info, sample, serve, train, tune
 from e2crf_core.errors import LabError
 
 
@@ -43,6 +42,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m e2crf_core", description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
-    for module in (sample, info, train, evaluate, tune, deploy, serve, cluster, data, peer):
+    for module in (sample, info, train, evaluate, tune, deploy, serve, cluster, data, fourierdiffusion):
         module.add(commands)
     return parser

@@ -9,7 +9,7 @@ import numpy as np
 from e2crf_core.data.datasets import Dataset, dataset_file
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import read_card
-from e2crf_core.models.fourierdiffusion import KIND, PeerModel
+from e2crf_core.models.fourierdiffusion import KIND, FourierDiffusionModel
 from pages.ui.common import library
 
 FAN = 24
@@ -40,7 +40,7 @@ def _reference(dataset: str, peer: str, *_: library.Stamp) -> Reference:
     def amplitude(x: np.ndarray) -> np.ndarray:
         if peer:
             model = library.model(peer)
-            assert isinstance(model, PeerModel)
+            assert isinstance(model, FourierDiffusionModel)
             return model.series_magnitudes(x).astype(np.float32)
         return np.abs(np.fft.rfft(data.standardize(x), axis=-2, norm="ortho")).astype(np.float32)
 

@@ -13,8 +13,10 @@ import torch
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
-from e2crf_core.models.checkpoints import SCHEMA
+from e2crf_core.models.cards import SCHEMA
+from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.models.fourierdiffusion import (
+    VPScheduler,
     check_golden,
     frequency_order,
     from_positions,
@@ -34,7 +36,7 @@ STATS = GOLDEN / "fourierdiffusion_wind_144x4.npz"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    out = tmp_path_factory.mktemp("peer") / "wind"
+    out = tmp_path_factory.mktemp("imported") / "windmill"
     import_fourierdiffusion(CHECKPOINT, STATS, out, dataset="wind")
     return out
 
@@ -231,9 +233,7 @@ def test_files_that_are_cut_off_are_refused(tmp_path, cut):
 
 def change(tmp_path, edit):
     """The golden checkpoint with its contents edited, written anew."""
-    from e2crf_core.models import fourierdiffusion as peer
-
-    with torch.serialization.safe_globals([(peer.VPScheduler, "fdiff.schedulers.sde.VPScheduler")]):
+    with torch.serialization.safe_globals([(VPScheduler, "fdiff.schedulers.sde.VPScheduler")]):
         contents = torch.load(CHECKPOINT, weights_only=True)
     edit(contents)
     contents["hyper_parameters"].setdefault("noise_scheduler", None)
@@ -244,9 +244,7 @@ def change(tmp_path, edit):
         for member in written.infolist():
             data = written.read(member)
             if member.filename.endswith("data.pkl"):
-                data = data.replace(
-                    b"ce2crf_core.models.fourierdiffusion\nVPScheduler", b"cfdiff.schedulers.sde\nVPScheduler"
-                )
+                data = data.replace(f"c{VPScheduler.__module__}\n".encode(), b"cfdiff.schedulers.sde\n")
             out.writestr(member.filename, data)
     return path
 
@@ -315,3 +313,44 @@ def test_golden_files_that_do_not_fit_are_refused(folder, tmp_path):
     np.savez(tmp_path / "short.npz", **arrays)
     with pytest.raises(LabError, match="noise"):
         check_golden(folder, tmp_path / "short.npz")
+
+
+def test_a_refusal_names_the_file_and_the_fault_once(tmp_path):
+    with pytest.raises(LabError) as refusal:
+        read_checkpoint(checkpoint_with(tmp_path, b"cbuiltins\ngetattr\n."))
+    assert str(refusal.value).count("evil.ckpt") == 1 and "broken" not in str(refusal.value)
+    with pytest.raises(LabError, match="its pickle is broken"):
+        read_checkpoint(checkpoint_with(tmp_path, b"\x80\x02}X\xff\xff"))
+
+
+@pytest.mark.parametrize(
+    ("change_card", "word"),
+    [
+        (lambda c: c["network"].update(layers=100_000), "network.layers"),
+        (lambda c: c["network"].update(length=1 << 40), "network.length"),
+        (lambda c: c.update(length=1 << 40), "length"),
+        (lambda c: c["network"].update(width=16_384, layers=256), "does not fit its card"),
+        (lambda c: c["network"].update(heads=7), "heads"),
+        (lambda c: c.update(channels=[]), "channels"),
+        (lambda c: c.update(kind="wavelets"), "'wavelets'"),
+        (lambda c: c.pop("network"), "network"),
+    ],
+)
+def test_a_card_that_states_what_nobody_can_build_is_refused_before_anything_is_built(
+    folder, tmp_path, change_card, word
+):
+    card = json.loads((folder / "card.json").read_text())
+    change_card(card)
+    out = tmp_path / "damaged"
+    out.mkdir()
+    (out / "card.json").write_text(json.dumps(card))
+    (out / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(LabError, match=word) as refusal:
+        load_checkpoint(out, device="cpu")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_shipped_name_is_not_taken(tmp_path):
+    with pytest.raises(LabError, match="ships with the lab"):
+        import_fourierdiffusion(CHECKPOINT, STATS, tmp_path / "stocks")
+    assert not (tmp_path / "stocks").exists()

@@ -1,0 +1,122 @@
+"""Model cards: what `card.json` of a checkpoint must say, within sizes that a machine can build.
+
+A card is read before anything is built from it, so a damaged or hostile one costs nothing: sizes are bounded here,
+and `check_weights` compares them with the bytes that are really there.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from e2crf_core.diffusion.score_model import Profile
+from e2crf_core.errors import LabError
+from e2crf_core.io.json_files import read_json, validated
+
+SCHEMA = 1
+MAX_LENGTH = 1 << 16
+MAX_CHANNELS = 1 << 10
+MAX_LAYERS = 1 << 8
+MAX_WIDTH = 1 << 14
+LEAST_BYTES = 1
+"""Bytes of a stored number at the least: weights may be stored in eight bits."""
+
+
+class NetworkSizes(BaseModel):
+    """Sizes of a network as a card states them; every kind of network has some of these and may have others."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    tokens: int | None = Field(default=None, ge=1, le=MAX_LENGTH)
+    length: int | None = Field(default=None, ge=1, le=MAX_LENGTH)
+    channels: int | None = Field(default=None, ge=1, le=MAX_CHANNELS)
+    width: int | None = Field(default=None, ge=1, le=MAX_WIDTH)
+    layers: int | None = Field(default=None, ge=1, le=MAX_LAYERS)
+    heads: int | None = Field(default=None, ge=1, le=MAX_WIDTH)
+    hidden: int | None = Field(default=None, ge=1, le=4 * MAX_WIDTH)
+    stem: int | None = Field(default=None, ge=1, le=MAX_WIDTH)
+
+    @property
+    def least_weights(self) -> int:
+        """Weights that a transformer of these sizes has at the least: attention and feed-forward matrices."""
+        width, hidden, layers = self.width or 0, self.hidden or 0, self.layers or 0
+        return layers * (4 * width * width + 2 * width * hidden)
+
+
+class ProfileCard(BaseModel):
+    """A calibrated profile: weights at increasing log(a/s)."""
+
+    model_config = ConfigDict(strict=True)
+
+    levels: list[float] = Field(max_length=100_000)
+    weights: list[float] = Field(max_length=100_000)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.levels) != len(self.weights):
+            raise ValueError(f"{len(self.levels)} levels do not fit {len(self.weights)} weights")
+        if not all(map(math.isfinite, [*self.levels, *self.weights])) or min(self.weights, default=1.0) <= 0:
+            raise ValueError("weights must be positive and levels finite")
+        if any(b <= a for a, b in zip(self.levels, self.levels[1:], strict=False)):
+            raise ValueError("levels must increase")
+        return self
+
+
+class ModelCard(BaseModel):
+    """The part of a model card that loading depends on; measured values and notes stand beside it."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    kind: str = Field(max_length=100)
+    network: NetworkSizes
+    schedule: dict[str, Any] = Field(max_length=32)
+    length: int = Field(ge=1, le=MAX_LENGTH)
+    channels: list[str] = Field(min_length=1, max_length=MAX_CHANNELS)
+    dataset: str = Field(default="", max_length=4096)
+    profile: ProfileCard | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        for name, stated, value in (
+            ("length", self.network.length, self.length),
+            ("channels", self.network.channels, len(self.channels)),
+        ):
+            if stated is not None and stated != value:
+                raise ValueError(f"the network's {name} {stated} does not fit the model's {value}")
+        return self
+
+
+def load_card(path: Path) -> dict[str, Any]:
+    """The model card in a file, checked, as a plain dict. Raises LabError."""
+    try:
+        card = read_json(path)
+    except LabError as fault:
+        raise LabError(f"model card {fault}") from None
+    stated = card.get("schema") if isinstance(card, dict) else None
+    if stated != SCHEMA:
+        raise LabError(f"model card {path} has schema {stated!r}, this version reads {SCHEMA}")
+    validated(ModelCard, card, f"model card {path}")
+    return card
+
+
+def check_weights(card: dict[str, Any], path: Path) -> None:
+    """Refuse a card that states more weights than its file can hold, before a network is built. Raises LabError."""
+    sizes = NetworkSizes.model_validate(card["network"])
+    least, stored = LEAST_BYTES * sizes.least_weights, path.stat().st_size
+    if least > stored:
+        raise LabError(
+            f"checkpoint {path.parent} does not fit its card: the network it states takes {least / 1e6:,.1f} MB "
+            f"or more, the file of its weights has {stored / 1e6:,.1f} MB"
+        )
+
+
+def read_profile(card: dict[str, Any]) -> Profile:
+    """The profile in a model card; the even one where the card has none. Raises LabError for a bad one."""
+    stored = card.get("profile")
+    if not stored:
+        return Profile()
+    profile = validated(ProfileCard, stored, "profile")
+    return Profile(tuple(profile.levels), tuple(profile.weights))

@@ -1,0 +1,59 @@
+"""Where checkpoints live: a folder each, with model.safetensors and card.json, shipped or the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from e2crf_core.io.resources import assets_dir
+from e2crf_core.errors import LabError
+from e2crf_core.io.userfiles import user_folder, user_names
+from e2crf_core.models.cards import load_card
+
+WEIGHTS = "model.safetensors"
+CARD = "card.json"
+
+
+def shipped_checkpoints() -> list[str]:
+    """Names of the checkpoints that ship with the lab."""
+    return sorted(p.parent.name for p in (assets_dir() / "checkpoints").glob(f"*/{WEIGHTS}"))
+
+
+def list_checkpoints() -> list[str]:
+    """Names of all checkpoints: the shipped ones, then those of the user's own folder. A shipped name wins."""
+    shipped = shipped_checkpoints()
+    return shipped + [name for name in user_names("checkpoints", WEIGHTS) if name not in shipped]
+
+
+def checkpoint_folder(name_or_path: str | Path) -> Path:
+    """The folder of a checkpoint by name, or the path itself. Raises LabError when there is no checkpoint."""
+    name = str(name_or_path)
+    if name in shipped_checkpoints():
+        return assets_dir() / "checkpoints" / name
+    if name in list_checkpoints():
+        return user_folder("checkpoints", name)
+    if (Path(name_or_path) / WEIGHTS).is_file():
+        return Path(name_or_path)
+    raise LabError(
+        f"unknown checkpoint {name!r}",
+        field="checkpoint",
+        remedy=f"use one of {', '.join(list_checkpoints()) or '(there is none)'}, or the folder of a checkpoint",
+    )
+
+
+def check_new_checkpoint(out: str | Path) -> None:
+    """Refuse a folder for a new checkpoint whose name belongs to a shipped one. Raises LabError.
+
+    Such a checkpoint could not be loaded by its name, and measuring it would write into the shipped card.
+    """
+    if Path(out).resolve().name in shipped_checkpoints():
+        raise LabError(
+            f"{Path(out).name!r} is the name of a checkpoint that ships with the lab",
+            field="out",
+            remedy="choose another name",
+        )
+
+
+def read_card(name_or_path: str | Path) -> dict[str, Any]:
+    """The model card of a checkpoint, without loading its weights. Raises LabError."""
+    return load_card(checkpoint_folder(name_or_path) / CARD)
