@@ -10,7 +10,18 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from e2crf_core.commands import cluster, data, deploy, evaluate, fourierdiffusion, info, sample, serve, train, tune
+from e2crf_core.commands import (
+    cluster,
+    data,
+    deploy,
+    evaluate,
+    fourierdiffusion,
+    info,
+    sample,
+    serve,
+    train,
+    tune,
+)
 from e2crf_core.errors import LabError
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from e2crf_core.commands.train import measure_card
 from e2crf_core.data.datasets import Dataset, list_datasets
 from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import check_name, free_name, user_folder
 from e2crf_core.models.checkpoints import list_checkpoints, read_card, shipped_checkpoints
 from e2crf_core.models.fourierdiffusion import KIND, check_golden, import_fourierdiffusion
+from e2crf_core.models.quality_card import measure_card
 from e2crf_core.sampling.sampler import Sampler
 from pages.ui.common import library
 from pages.ui.common.charts import history_chart, profile_chart, protocol_chart, series_grid

@@ -13,9 +13,11 @@ import torch
 
 from e2crf_core import LabError, Sampler, load_checkpoint
 from e2crf_core.caching.policy import PRESETS
-from e2crf_core.data.datasets import Dataset
+from e2crf_core.data.datasets import Dataset, assets_dir
+from e2crf_core.data.importing import import_file
 from e2crf_core.models.training import Trainer, TrainSpec
 
+ROOT = Path(__file__).resolve().parent.parent
 SPEC = TrainSpec(
     data="toy", width=16, layers=1, heads=2, hidden=16, steps=60, batch=16, evaluate_every=10, seed=3
 )
@@ -87,8 +89,7 @@ for event in Trainer(SPEC, toy(), Path({out!r})).run():
 
 
 def test_kill_minus_nine_and_resume(tmp_path: Path) -> None:
-    root = str(Path(__file__).resolve().parent.parent)
-    code = KILLED.format(root=root, out=str(tmp_path / "cut"))
+    code = KILLED.format(root=str(ROOT), out=str(tmp_path / "cut"))
     victim = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert victim.stdout is not None
     for line in victim.stdout:
@@ -161,3 +162,91 @@ def test_damaged_checkpoints_are_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(LabError) as caught:
             load_checkpoint(folder, device="cpu")
         assert "\n" not in str(caught.value)
+
+
+def test_a_resume_on_other_data_is_refused(tmp_path: Path) -> None:
+    """A new import under the same name must not mix old weights with new statistics."""
+    list(Trainer(replace(SPEC, steps=10), toy(), tmp_path).run())
+    for other in (toy(64), toy(length=20)):
+        with pytest.raises(LabError, match="other data") as caught:
+            Trainer(replace(SPEC, steps=10), other, tmp_path)
+        assert caught.value.field == "out" and "\n" not in str(caught.value)
+
+
+def test_a_damaged_state_is_refused_in_one_line(tmp_path: Path) -> None:
+    list(Trainer(replace(SPEC, steps=10), toy(), tmp_path).run())
+    state = tmp_path / "training" / "state.pt"
+    state.write_bytes(state.read_bytes()[:500])
+    with pytest.raises(LabError, match="cannot be resumed") as caught:
+        Trainer(replace(SPEC, steps=10), toy(), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1e-12, 1.0, 1e12])
+def test_a_series_trains_alike_in_every_unit(tmp_path: Path, unit: float) -> None:
+    """Tesla, picoamperes, plain numbers and hertz differ by a factor, and so must nothing else."""
+    plain, scaled = toy(), replace(toy(), x=(toy().x * unit).astype(np.float32))
+    np.testing.assert_allclose(scaled.standardize(scaled.x), plain.standardize(plain.x), rtol=1e-3, atol=1e-5)
+    trainers = [
+        Trainer(replace(SPEC, steps=20), data, tmp_path / d) for d, data in (("a", plain), ("b", scaled))
+    ]
+    losses = [list(trainer.run())[-1].heldout for trainer in trainers]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_a_constant_channel_divides_safely() -> None:
+    data = toy()
+    for value in (0.0, 5.0, -3e-13):
+        flat = replace(data, x=np.full_like(data.x, value))
+        assert np.abs(flat.standardize(flat.x)).max() < 2
+
+
+def run_command(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code and last line of an `e2crf_core` command that is run in `folder`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "E2CRF_HOME": str(folder / "home")}
+    done = subprocess.run(
+        [sys.executable, "-m", "e2crf_core", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, (done.stderr.strip().splitlines() or [""])[-1]
+
+
+@pytest.fixture
+def sine_file(tmp_path: Path) -> Path:
+    t = np.arange(1200)
+    path = tmp_path / "sine.npy"
+    np.save(path, (np.sin(t / 3) + 0.1 * np.cos(t))[:, None])
+    return path
+
+
+def test_a_data_set_in_another_folder_serves_training_and_sampling(tmp_path: Path, sine_file: Path) -> None:
+    import_file(sine_file, window=16, out=tmp_path / "sets" / "rates")
+    small = ("--steps", "5", "--batch", "4", "--threads", "1")
+    assert run_command(tmp_path, "train", "--data", "sets/rates", *small, "--out", "model")[0] == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    model = str(tmp_path / "model")
+    code, line = run_command(
+        elsewhere, "sample", "--checkpoint", model, "--num", "2", "--steps", "10", "--out", "s.npz"
+    )
+    assert code == 0, line
+    assert (elsewhere / "s.npz").is_file()
+
+
+def test_too_few_held_out_windows_are_refused_before_training(tmp_path: Path, sine_file: Path) -> None:
+    import_file(sine_file, window=100, out=tmp_path / "few")
+    code, line = run_command(tmp_path, "train", "--data", "few", "--steps", "5", "--out", "model")
+    assert code == 2 and "held-out windows" in line
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_shipped_checkpoint_is_neither_shadowed_nor_overwritten(tmp_path: Path, sine_file: Path) -> None:
+    import_file(sine_file, window=16, out=tmp_path / "own")
+    card = (assets_dir() / "checkpoints" / "stocks" / "card.json").read_bytes()
+    code, line = run_command(tmp_path, "train", "--data", "own", "--steps", "5", "--out", "stocks")
+    assert code == 2 and "ships with the lab" in line
+    assert not (tmp_path / "stocks").exists()
+    assert (assets_dir() / "checkpoints" / "stocks" / "card.json").read_bytes() == card

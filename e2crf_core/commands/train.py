@@ -6,8 +6,6 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +56,25 @@ def _train(arguments: argparse.Namespace) -> None:
     import torch
 
     from e2crf_core.data.datasets import load_dataset
+    from e2crf_core.models.checkpoints import check_new_checkpoint
+    from e2crf_core.models.quality_card import measure_card, require_heldout
     from e2crf_core.models.training import TRAIN_PRESETS, Trainer, TrainSpec
     from e2crf_core.progress import ProgressLine
 
     if arguments.preset not in TRAIN_PRESETS:
-        raise LabError(f"unknown preset {arguments.preset!r}: use {' or '.join(TRAIN_PRESETS)}")
+        raise LabError(
+            f"unknown preset {arguments.preset!r}", field="preset", remedy=f"use {' or '.join(TRAIN_PRESETS)}"
+        )
     if arguments.threads > 0:
         torch.set_num_threads(arguments.threads)
     names = ("minutes", "steps", "batch", "seed", "patience", "truncation", "bands", "bf16")
     options = {name: getattr(arguments, name) for name in names}
     spec = TrainSpec(data=arguments.data, **TRAIN_PRESETS[arguments.preset], **options)
-    trainer = Trainer(spec, load_dataset(arguments.data), arguments.out, arguments.device)
+    check_new_checkpoint(arguments.out)
+    dataset = load_dataset(arguments.data)
+    # Too few windows to measure the model by are refused before it is trained.
+    require_heldout(dataset)
+    trainer = Trainer(spec, dataset, arguments.out, arguments.device)
     stopping = False
 
     def stop(*_: object) -> None:
@@ -91,41 +97,14 @@ def _train(arguments: argparse.Namespace) -> None:
     trainer.save()
     if stopping:
         print("stopped: the best weights so far were kept; the same command resumes", file=sys.stderr)
-    report = measure_card(arguments.out, arguments.seed)
+    report = measure_card(arguments.out.resolve(), arguments.seed, ProgressLine("measuring"))
     print(
         json.dumps({"out": str(arguments.out), "steps": trainer.step, "heldout_loss": trainer.best, **report})
     )
 
 
 def _card(arguments: argparse.Namespace) -> None:
-    print(json.dumps(measure_card(arguments.checkpoint, arguments.seed)))
-
-
-def measure_card(
-    checkpoint: str | Path, seed: int = 0, progress: Callable[[int, int], None] | None = None
-) -> dict[str, Any]:
-    """Calibrate the profile, run the held-out protocol, write both into the card; returns the main figures.
-
-    `progress` gets (done, total) of the protocol; without it a line on stderr says so.
-    """
-    from e2crf_core.data.datasets import load_dataset
-    from e2crf_core.io.files import replace_file
-    from e2crf_core.models.checkpoints import checkpoint_folder, load_checkpoint, read_card
-    from e2crf_core.models.quality_card import heldout_protocol
+    from e2crf_core.models.quality_card import measure_card
     from e2crf_core.progress import ProgressLine
-    from e2crf_core.sampling.calibration import calibrate
 
-    model = load_checkpoint(checkpoint)
-    dataset = load_dataset(model.dataset)
-    measured = heldout_protocol(model, dataset, seed=seed, progress=progress or ProgressLine("measuring"))
-    measured["command"] = f"python -m e2crf_core card --checkpoint {checkpoint} --seed {seed}"
-    folder = checkpoint_folder(checkpoint)
-    card = {**read_card(folder), "profile": asdict(calibrate(model)), "measured": measured}
-    replace_file(folder / "card.json", lambda path: path.write_text(json.dumps(card, indent=1) + "\n"))
-    distance = measured["figures"]["sliced_wasserstein_time"]
-    return {
-        "sliced_wasserstein": distance["value"],
-        "sliced_wasserstein_floor": distance["floor"],
-        "ratio": distance["ratio"],
-        "size": measured["size"],
-    }
+    print(json.dumps(measure_card(arguments.checkpoint, arguments.seed, ProgressLine("measuring"))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from e2crf_core.data.cards import DataCard
 from e2crf_core.diffusion.spectral import cumulative_energy
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npz
+from e2crf_core.io.json_files import read_json, validated
 from e2crf_core.io.resources import assets_dir
 from e2crf_core.io.userfiles import user_folder, user_names
 
@@ -22,7 +24,8 @@ class Dataset:
     """Windows `x` (S, N, M) in data units, and what is known of them.
 
     `group` (S,) names what a window was cut from, `start` (S,) its position there. `split` (S,) is 0 for
-    training, 1 for held out, 2 for windows left out because they overlap both.
+    training, 1 for held out, 2 for windows left out because they overlap both. `folder` is the absolute path of a
+    data set that is not found by its name.
     """
 
     name: str
@@ -37,6 +40,20 @@ class Dataset:
     license: str
     source: str
     card: dict[str, Any] = field(default_factory=dict)
+    folder: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What `load_dataset` finds this data set by from any working directory: its name, or an absolute path."""
+        return self.folder or self.name
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over windows, split and channels: names what a model was trained on."""
+        digest = hashlib.sha256(repr((self.x.shape, self.channels)).encode())
+        digest.update(np.ascontiguousarray(self.x).data)
+        digest.update(np.ascontiguousarray(self.split).data)
+        return digest.hexdigest()
 
     @property
     def length(self) -> int:
@@ -65,7 +82,7 @@ class Dataset:
     @cached_property
     def std(self) -> np.ndarray:
         """(M,) standard deviation of the training windows, floored so that a constant channel divides safely."""
-        return np.maximum(self._moments[1], 1e-6).astype(np.float32)
+        return floored(*self._moments).astype(np.float32)
 
     def standardize(self, x: np.ndarray) -> np.ndarray:
         """Data units -> zero mean and unit variance per channel."""
@@ -91,6 +108,15 @@ def moments(x: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = sum(x[block].sum((0, 1), dtype=np.float64) for block in blocks) / count
     square = sum(np.square(x[block] - mean).sum((0, 1)) for block in blocks) / count
     return np.asarray(mean), np.sqrt(square)
+
+
+def floored(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """`std` (M,) with a floor at the resolution of float32 at each channel's own scale; 1 for a channel of zeros.
+
+    Any fixed floor would call a series in tesla or picoamperes constant.
+    """
+    floor = np.finfo(np.float32).eps * np.hypot(mean, std)
+    return np.where(floor > 0, np.maximum(std, floor), 1.0)
 
 
 def _positions(start: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -141,49 +167,78 @@ def list_datasets() -> list[str]:
     return shipped + [name for name in user_names("data", "dataset.npz") if name not in shipped]
 
 
-def _locate(name_or_path: str | Path) -> tuple[str, Path, Path]:
+def check_new_dataset(out: str | Path) -> None:
+    """Refuse a folder for a new data set whose name belongs to a shipped one. Raises LabError.
+
+    Loading that name would always find the shipped data set.
+    """
+    if Path(out).resolve().name in shipped_datasets():
+        raise LabError(
+            f"{Path(out).name!r} is the name of a data set that ships with the lab",
+            field="out",
+            remedy="choose another name",
+        )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a data set is: its array file, its card, and the absolute path that finds it when its name does not."""
+
+    name: str
+    arrays: Path
+    card: Path
+    folder: str = ""
+
+
+def _locate(name_or_path: str | Path) -> _Place:
     name = str(name_or_path)
     if name in shipped_datasets():
         folder = assets_dir() / "data"
-        return name, folder / f"{name}.npz", folder / f"{name}.json"
+        return _Place(name, folder / f"{name}.npz", folder / f"{name}.json")
     own = name in list_datasets()
     path = user_folder("data", name) if own else Path(name_or_path)
     if path.is_dir() and (path / "dataset.npz").is_file():
-        return path.name, path / "dataset.npz", path / "card.json"
+        where = "" if own else str(path.resolve())
+        return _Place(path.resolve().name, path / "dataset.npz", path / "card.json", where)
     if path.is_file() and path.suffix == ".npz":
-        return path.stem, path, path.with_suffix(".json")
+        return _Place(path.stem, path, path.with_suffix(".json"), str(path.resolve()))
     raise LabError(
-        f"unknown data set {name!r}: use one of {', '.join(list_datasets())}, or a folder made by 'data import'"
+        f"unknown data set {name!r}",
+        field="data",
+        remedy=f"use one of {', '.join(list_datasets())}, or the folder of an imported data set",
     )
 
 
 def dataset_file(name_or_path: str | Path) -> Path:
     """The file that holds a data set's arrays. Raises LabError when there is none."""
-    return _locate(name_or_path)[1]
+    return _locate(name_or_path).arrays
 
 
-def _check(path: Path, stored: dict[str, np.ndarray], card: Any) -> None:
-    """Refuse arrays and cards that are not a data set of ours."""
+def _check(path: Path, stored: dict[str, np.ndarray], card: DataCard) -> None:
+    """Refuse arrays and cards that are not a data set. Raises LabError."""
+    wrong = f"{path} is no data set"
     missing = sorted({"X", "channels", "group", "start"} - stored.keys())
     if missing:
-        raise LabError(f"{path} is no data set: it lacks {', '.join(missing)}: import it with 'data import'")
+        raise LabError(f"{wrong}: it lacks {', '.join(missing)}", remedy="import the file first")
     x = stored["X"]
     if x.ndim != 3 or x.dtype.kind not in "iuf" or 0 in x.shape:
-        raise LabError(
-            f"{path} is no data set: X has shape {x.shape} and type {x.dtype}, not numbers (S, N, M)"
-        )
+        raise LabError(f"{wrong}: X has shape {x.shape} and type {x.dtype}, not numbers (S, N, M)")
     count, _, width = x.shape
     sizes = {"channels": width, "group": count, "start": count}
-    sizes |= {
-        key: size for key, size in (("scale", width), ("offset", width), ("split", count)) if key in stored
-    }
+    sizes |= {key: n for key, n in (("scale", width), ("offset", width), ("split", count)) if key in stored}
     for key, size in sizes.items():
         if stored[key].shape != (size,):
-            raise LabError(f"{path} is no data set: {key} has shape {stored[key].shape}, X has {x.shape}")
+            raise LabError(f"{wrong}: {key} has shape {stored[key].shape}, X has {x.shape}")
     if ("scale" in stored) != ("offset" in stored):
-        raise LabError(f"{path} is no data set: scale and offset belong together")
-    if not isinstance(card, dict) or len(card.get("units", [])) not in (0, width):
+        raise LabError(f"{wrong}: scale and offset belong together")
+    if len(card.units) not in (0, width):
         raise LabError(f"the card of {path} does not fit its {width} channels")
+
+
+def _unpacked(stored: dict[str, np.ndarray]) -> np.ndarray:
+    if "scale" in stored:
+        return (stored["X"] * stored["scale"] + stored["offset"]).astype(np.float32)
+    return stored["X"].astype(np.float32, copy=False)
 
 
 def load_dataset(name_or_path: str | Path) -> Dataset:
@@ -191,43 +246,33 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
 
     Raises LabError when there is none, or when the file does not have the expected arrays.
     """
-    name, path, card_path = _locate(name_or_path)
+    place = _locate(name_or_path)
+    path = place.arrays
     stored = read_npz(path)
-    try:
-        card = json.loads(card_path.read_text(encoding="utf-8")) if card_path.is_file() else {}
-    except ValueError as fault:
-        raise LabError(f"the card {card_path} cannot be read: {fault}") from None
+    plain = read_json(place.card) if place.card.is_file() else {}
+    card = validated(DataCard, plain, f"the card {place.card}")
     _check(path, stored, card)
-    x = stored["X"].astype(np.float32, copy=False)
-    if "scale" in stored:
-        x = (stored["X"] * stored["scale"] + stored["offset"]).astype(np.float32)
+    x = _unpacked(stored)
     if not np.isfinite(x).all():
-        raise LabError(
-            f"{path} holds gaps or infinite values: import it with 'data import', which handles them"
-        )
+        raise LabError(f"{path} holds gaps or infinite values", remedy="import the file, which handles them")
     channels = tuple(str(c) for c in stored["channels"])
-    rule = card.get("split", {})
-    if "split" in stored:
-        split = stored["split"].astype(np.uint8)
-    else:
-        split = block_split(
-            stored["group"],
-            stored["start"],
-            span=float(rule.get("span", x.shape[1])),
-            share=float(rule.get("share", 0.2)),
-            blocks=int(rule.get("blocks", 5)),
-        )
+    split = stored.get("split")
+    if split is None:
+        rule = card.split
+        span = rule.span or float(x.shape[1])
+        split = block_split(stored["group"], stored["start"], span=span, share=rule.share, blocks=rule.blocks)
     return Dataset(
-        name=name,
-        title=str(card.get("title", name)),
-        domain=str(card.get("domain", "own data")),
+        name=place.name,
+        title=card.title or place.name,
+        domain=card.domain,
         x=x,
         channels=channels,
-        units=tuple(str(u) for u in card.get("units") or ["" for _ in channels]),
+        units=tuple(card.units or ["" for _ in channels]),
         group=stored["group"],
         start=stored["start"],
-        split=split,
-        license=str(stored.get("license", card.get("license", "not stated"))),
-        source=str(stored.get("source", card.get("source", "not stated"))),
-        card=card,
+        split=split.astype(np.uint8),
+        license=str(stored.get("license", card.license)),
+        source=str(stored.get("source", card.source)),
+        card=plain,
+        folder=place.folder,
     )

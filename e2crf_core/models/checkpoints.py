@@ -84,7 +84,9 @@ def load_checkpoint(name_or_path: str | Path, device: str = "auto") -> ScoreMode
     card = load_card(folder / CARD)
     loader = LOADERS.get(card["kind"])
     if loader is None:
-        raise LabError(f"checkpoint {folder} is of kind {card['kind']!r}: this version reads {', '.join(LOADERS)}")
+        raise LabError(
+            f"checkpoint {folder} is of kind {card['kind']!r}: this version reads {', '.join(LOADERS)}"
+        )
     check_weights(card, folder / WEIGHTS)
     model = loader(folder, card)
     return model if target.type == "cpu" else model.to(target)

@@ -19,7 +19,9 @@ def choose_device(name: str = "auto") -> torch.device:
     if device is None or device.type not in ("cpu", "cuda"):
         raise LabError(f"unknown device {name!r}", field="device", remedy=remedy)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise LabError(f"this machine has no CUDA device for {name!r}", field="device", remedy="use auto or cpu")
+        raise LabError(
+            f"this machine has no CUDA device for {name!r}", field="device", remedy="use auto or cpu"
+        )
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         raise LabError(f"there is no device {name!r}: this machine has {count} CUDA devices", field="device")

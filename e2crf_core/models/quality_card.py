@@ -1,25 +1,67 @@
-"""The held-out protocol: one way to measure every checkpoint, whose figures its model card states."""
+"""The held-out protocol: one way to measure every checkpoint, whose values its model card states."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from e2crf_core.data.datasets import Dataset
+from e2crf_core.data.datasets import Dataset, load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.errors import LabError
+from e2crf_core.io.json_files import write_json
+from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.models.folders import CARD, checkpoint_folder, read_card
 from e2crf_core.models.training import train_levels, weighted_errors
 from e2crf_core.network.transformer import ScoreTransformer
+from e2crf_core.progress import Progress, silent
 from e2crf_core.quality.distances import standard_metrics
+from e2crf_core.sampling.calibration import calibrate
 from e2crf_core.sampling.sampler import Sampler
 
 SOLVER = {"solver": "dpmpp_2m", "grid": "log_snr", "steps": 60}
 DRAWS = 40
 LOSS_DRAWS = 8
+LEAST_HALF = 4
+
+
+def require_heldout(dataset: Dataset) -> int:
+    """Held-out windows in each half of the protocol. Raises LabError when there are too few to measure by."""
+    half = min(len(dataset.heldout) // 2, 512)
+    if half < LEAST_HALF:
+        raise LabError(
+            f"data set {dataset.name!r} has {len(dataset.heldout)} held-out windows, at least {2 * LEAST_HALF} are "
+            "needed to measure a model",
+            field="data",
+            remedy="import it with a smaller window or stride, or bring more data",
+        )
+    return half
+
+
+def measure_card(checkpoint: str | Path, seed: int = 0, progress: Progress = silent) -> dict[str, Any]:
+    """Calibrate a checkpoint's profile, run the held-out protocol, and write both into its card.
+
+    Returns the main values. `progress` gets (done, total) of the protocol. Raises LabError.
+    """
+    model = load_checkpoint(checkpoint)
+    dataset = load_dataset(model.dataset)
+    measured = heldout_protocol(model, dataset, seed=seed, progress=progress)
+    measured["command"] = f"python -m e2crf_core card --checkpoint {checkpoint} --seed {seed}"
+    folder = checkpoint_folder(checkpoint)
+    write_json(
+        folder / CARD, {**read_card(folder), "profile": asdict(calibrate(model)), "measured": measured}
+    )
+    distance = measured["figures"]["sliced_wasserstein_time"]
+    return {
+        "sliced_wasserstein": distance["value"],
+        "sliced_wasserstein_floor": distance["floor"],
+        "ratio": distance["ratio"],
+        "size": measured["size"],
+    }
 
 
 def heldout_protocol(
@@ -27,7 +69,7 @@ def heldout_protocol(
     dataset: Dataset,
     *,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Distances between generated and held-out series, at equal sizes, beside the same between real halves.
 
@@ -37,9 +79,7 @@ def heldout_protocol(
     of the model and not of a cache. Series are standardized.
     """
     held = dataset.standardize(dataset.x[dataset.heldout])
-    half = min(len(held) // 2, 512)
-    if half < 4:
-        raise LabError(f"data set {dataset.name!r} has {len(held)} held-out windows: at least 8 are needed")
+    half = require_heldout(dataset)
     sampler = Sampler(model, cached=False, **SOLVER)  # type: ignore[arg-type]
     made = dataset.standardize(sampler.sample(2 * half, seed, progress=progress).series)
     rng = np.random.default_rng(seed)

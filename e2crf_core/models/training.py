@@ -23,8 +23,10 @@ from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, precondition, token_statistics
 from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.errors import LabError
+from e2crf_core.io.arrays import reason
 from e2crf_core.io.files import replace_file
-from e2crf_core.models.checkpoints import choose_device, save_checkpoint
+from e2crf_core.models.checkpoints import save_checkpoint
+from e2crf_core.models.devices import choose_device
 from e2crf_core.network.forward import plain_forward
 from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 
@@ -157,11 +159,13 @@ class Trainer:
         self.out = out
         self.device = choose_device(device)
         self.dataset = dataset
+        self.data_digest = dataset.digest
         train = dataset.standardize(dataset.x[dataset.train])
         if len(train) < 2 or not len(dataset.heldout):
             raise LabError(
-                f"data set {dataset.name!r} has {len(train)} training and {len(dataset.heldout)} held-out windows:"
-                " use a smaller window or stride, or more data"
+                f"data set {dataset.name!r} has {len(train)} training and {len(dataset.heldout)} held-out windows",
+                field="data",
+                remedy="import it with a smaller window or stride, or bring more data",
             )
         mu, v, mask = token_statistics(train)
         self.mu, self.v, self.mask = (torch.as_tensor(x, dtype=torch.float32) for x in (mu, v, mask))
@@ -319,6 +323,7 @@ class Trainer:
         self.state_path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "spec": json.dumps(asdict(self.spec)),
+            "data": self.data_digest,
             "network": self.network.state_dict(),
             "average": self.average,
             "best_weights": self.best_weights,
@@ -334,21 +339,33 @@ class Trainer:
     def _resume(self) -> None:
         if not self.state_path.is_file():
             return
-        state = torch.load(self.state_path, weights_only=True, map_location=self.device)
-        kept = TrainSpec(**json.loads(state["spec"]))
-        asked = replace(self.spec, steps=kept.steps if not self.spec.steps else self.spec.steps)
-        if replace(asked, minutes=kept.minutes) != kept:
-            raise LabError(
-                f"{self.out} holds a training with other settings: resume with the same, or choose another folder"
-            )
-        self.spec = kept
-        self.network.load_state_dict(state["network"])
-        # Training states written before version 0.2 spell the key in British English.
-        self.optimizer.load_state_dict(state.get("optimizer", state.get("optimiser")))
-        self.average, self.best_weights = state["average"], state["best_weights"]
-        self.step, self.best = state["step"], state["best"]
-        self.since_best, self.seconds = state["since_best"], state["seconds"]
-        self.history = json.loads(state["history"])
+        try:
+            state = torch.load(self.state_path, weights_only=True, map_location=self.device)
+            kept = TrainSpec(**json.loads(state["spec"]))
+            if state.get("data", self.data_digest) != self.data_digest:
+                raise self._occupied("on other data: the data set was imported anew, or is another one")
+            asked = replace(self.spec, steps=self.spec.steps or kept.steps)
+            if replace(asked, minutes=kept.minutes) != kept:
+                raise self._occupied("with other settings")
+            self.spec = kept
+            self.network.load_state_dict(state["network"])
+            # Training states written before version 0.2 spell the key in British English.
+            self.optimizer.load_state_dict(state.get("optimizer", state.get("optimiser")))
+            self.average, self.best_weights = state["average"], state["best_weights"]
+            self.step, self.best = state["step"], state["best"]
+            self.since_best, self.seconds = state["since_best"], state["seconds"]
+            self.history = json.loads(state["history"])
+        except LabError:
+            raise
+        except Exception as fault:  # a damaged state raises whatever its loader stumbles over
+            raise self._occupied(f"that cannot be resumed ({reason(fault)})") from None
+
+    def _occupied(self, how: str) -> LabError:
+        return LabError(
+            f"{self.out} holds a training {how}",
+            field="out",
+            remedy="choose another folder, or delete that one to train anew",
+        )
 
     def model(self) -> ScoreModel:
         """The best model so far, in evaluation mode."""
@@ -365,8 +382,9 @@ class Trainer:
             mask=self.mask.cpu(),
             mean=self.dataset.mean,
             std=self.dataset.std,
-            dataset=self.dataset.name,
+            dataset=self.dataset.reference,
             meta={
+                "data_digest": self.data_digest,
                 "training": {
                     **asdict(self.spec),
                     "steps_done": self.step,
@@ -379,7 +397,7 @@ class Trainer:
                     "windows_heldout": len(self.dataset.heldout),
                 },
                 "command": self.command(),
-                "heldout_loss": self.best,
+                "heldout_loss": self.best if math.isfinite(self.best) else None,
                 "history": self.history,
             },
         )

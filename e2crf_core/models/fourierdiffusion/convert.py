@@ -21,11 +21,14 @@ from e2crf_core.models.cards import SCHEMA, NetworkSizes, check_weights, load_ca
 from e2crf_core.models.folders import CARD, WEIGHTS, check_new_checkpoint
 from e2crf_core.models.fourierdiffusion.layout import frequency_order
 from e2crf_core.models.fourierdiffusion.network import (
-    FourierDiffusionConfig, FourierDiffusionModel, FourierDiffusionNetwork,
+    FourierDiffusionConfig,
+    FourierDiffusionModel,
+    FourierDiffusionNetwork,
 )
 from e2crf_core.models.fourierdiffusion.pickles import VPScheduler, read_checkpoint
 
 KIND = "fourierdiffusion"
+
 
 def _config(name: str, checkpoint: dict[str, Any]) -> FourierDiffusionConfig:
     settings, weights = checkpoint["hyper_parameters"], checkpoint["state_dict"]
@@ -152,7 +155,9 @@ def _statistics(path: Path, shape: tuple[int, int]) -> dict[str, np.ndarray]:
     """`mean` and `std` of standardization from an NPZ file, each of `shape`. Raises LabError."""
     if not path.is_file():
         raise LabError(
-            f"there is no file {str(path)!r}", field="stats", remedy=f"give an NPZ with mean and std of shape {shape}"
+            f"there is no file {str(path)!r}",
+            field="stats",
+            remedy=f"give an NPZ with mean and std of shape {shape}",
         )
     arrays = read_npz(path)
     for key in ("mean", "std"):

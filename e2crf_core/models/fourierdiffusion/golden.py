@@ -13,6 +13,7 @@ from e2crf_core.models.fourierdiffusion.convert import load_fourierdiffusion
 from e2crf_core.models.fourierdiffusion.layout import noise_scale
 from e2crf_core.models.fourierdiffusion.network import FourierDiffusionNetwork
 
+
 def reverse_steps(network: FourierDiffusionNetwork, x: Tensor, noise: Tensor, times: Tensor) -> Tensor:
     """The library's own sampler: Euler-Maruyama in its layout, noise at the last step too.
 

@@ -20,7 +20,10 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.json_files import validated
 from e2crf_core.models.cards import NetworkSizes
 from e2crf_core.models.fourierdiffusion.layout import (
-    frequency_order, from_positions, noise_scale, to_positions,
+    frequency_order,
+    from_positions,
+    noise_scale,
+    to_positions,
 )
 from e2crf_core.network.forward import plain_forward
 
@@ -44,7 +47,9 @@ class FourierDiffusionConfig:
         """Reject sizes that cannot be built or cached. Raises LabError."""
         validated(NetworkSizes, asdict(self), "network sizes")
         if self.width % self.heads or self.width % 2:
-            raise LabError(f"network sizes: width {self.width} must be even and divisible by heads {self.heads}")
+            raise LabError(
+                f"network sizes: width {self.width} must be even and divisible by heads {self.heads}"
+            )
         if self.width < self.channels:
             raise LabError(f"a network of width {self.width} cannot carry {self.channels} channels")
         if not 0 < self.beta_min < self.beta_max or not 0 < self.eps < 1:

@@ -75,7 +75,7 @@ def _opcodes(program: bytes) -> Iterator[tuple[str, Any]]:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A Lightning checkpoint as plain dicts and tensors. Raises LabError at any class but the scheduler, by its name."""
+    """A Lightning checkpoint as plain dicts and tensors. Raises LabError that names any class but the scheduler."""
     path = Path(path)
     if not path.is_file():
         raise LabError(f"there is no file {str(path)!r}", field="file", remedy="check the path")

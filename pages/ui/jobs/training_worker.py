@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from e2crf_core.commands.train import measure_card
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import LabError
 from e2crf_core.io.files import replace_file
+from e2crf_core.models.quality_card import measure_card
 from e2crf_core.models.training import Trainer, TrainSpec
 from e2crf_core.sampling.sampler import Sampler
 from pages.ui.jobs.processes import write_json

@@ -1,0 +1,53 @@
+"""Data cards: what `card.json` beside a data set may say. Everything but the shape of its entries is optional."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+MAX_CHANNELS = 1 << 12
+
+
+class SplitRule(BaseModel):
+    """How windows were divided; `span`, `share` and `blocks` are those of `datasets.block_split`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    text: str = ""
+    span: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    share: float = Field(default=0.2, gt=0, lt=1)
+    blocks: int = Field(default=5, ge=1, le=10_000)
+
+
+class Described(BaseModel):
+    """An entry in words, with values beside them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    text: str = ""
+
+
+class DataCard(BaseModel):
+    """A data card. Unknown entries are kept, so that older and newer cards can be read."""
+
+    model_config = ConfigDict(extra="allow")
+
+    title: str = ""
+    domain: str = "own data"
+    source: str = "not stated"
+    license: str = "not stated"
+    units: list[str] = Field(default_factory=list, max_length=MAX_CHANNELS)
+    window: Described = Described()
+    sampling: Described = Described()
+    split: SplitRule = SplitRule()
+    gaps: dict[str, Any] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list, max_length=10_000)
+    traps: list[str] = Field(default_factory=list, max_length=1000)
+    attribution: list[str] = Field(default_factory=list, max_length=1000)
+    decisions: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_CHANNELS + 100)
+
+    @field_validator("window", "sampling", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: Any) -> Any:
+        return {} if value is None else value
