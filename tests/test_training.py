@@ -13,8 +13,9 @@ import torch
 
 from e2crf_core import LabError, Sampler, load_checkpoint
 from e2crf_core.caching.policy import PRESETS
-from e2crf_core.data.datasets import Dataset, assets_dir
+from e2crf_core.data.datasets import Dataset
 from e2crf_core.data.importing import import_file
+from e2crf_core.io.resources import assets_dir
 from e2crf_core.models.training import Trainer, TrainSpec
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from e2crf_core.io.resources import assets_dir
 from e2crf_core.errors import LabError
+from e2crf_core.io.resources import assets_dir
 from e2crf_core.io.userfiles import user_folder, user_names
 from e2crf_core.models.cards import load_card
 
