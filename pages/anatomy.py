@@ -14,7 +14,7 @@ from e2crf_core.runs.layer_errors import LayerTable
 from e2crf_core.runs.run import FINISHED
 from e2crf_core.runs.whatif import predict, trace
 from pages.ui.anatomy.layer_job import INSIDES
-from pages.ui.common.components import anatomy_canvas
+from pages.ui.common.components import anatomy_canvas, notify
 from pages.ui.common.downloads import data_buttons
 from pages.ui.common.recording import (
     ASKED,
@@ -27,7 +27,6 @@ from pages.ui.common.recording import (
     recording_packet,
 )
 from pages.ui.common.registry import RUNS, STORE
-from pages.ui.live.canvas import tell
 
 KEY = "anatomy"
 
@@ -141,7 +140,7 @@ def looking(key: str) -> None:
         st.rerun()
         return
     left = job.seconds_left
-    tell("inside", {"kind": "inside", "key": key, "state": "running", "share": job.share, "left": left})
+    notify("inside", {"kind": "inside", "key": key, "state": "running", "share": job.share, "left": left})
 
 
 @st.fragment(run_every=0.5)
@@ -294,8 +293,8 @@ def page() -> None:
     anatomy_canvas(
         key=KEY,
         data=recording_packet(archive, key, asked_view(archive), complete, job),
-        on_confirm_change=lambda: confirm(archive, name),
-        on_inside_change=lambda: look_inside(archive, key),
+        on_confirm=lambda: confirm(archive, name),
+        on_inside=lambda: look_inside(archive, key),
     )
     if job is not None and job.state == "running":
         looking(key)

@@ -18,3 +18,9 @@ def decode(packet: bytes):
         dtype = np.dtype({"u1": "u1", "f4": "<f4"}[kind])
         arrays[name] = np.frombuffer(packet, dtype, int(np.prod(shape)), start).reshape(shape)
     return head, arrays
+
+
+def canvas_packets(at):
+    """Packets handed to the components of a page, decoded; components that were given nothing are left out."""
+    packets = (c.proto.bytes for c in at.get("bidi_component"))
+    return [decode(packet) for packet in packets if packet]

@@ -13,6 +13,7 @@ from e2crf_core.io.userfiles import user_folder
 from e2crf_core.models import quality_card
 from e2crf_core.models.checkpoints import list_checkpoints, read_card
 from pages.ui.common import uploads
+from tests.packets import canvas_packets
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text
 
@@ -267,7 +268,7 @@ def test_a_peers_checkpoint_is_imported_checked_and_drawn():
     assert at.selectbox(key="model").value == "model" and len(charts(at)[0]["data"]) == 32
     live = opened()
     clean(live.selectbox(key="checkpoint").set_value("model").run())
-    assert len(live.get("bidi_component")) == 1
+    assert len(canvas_packets(live)) == 1
 
 
 def test_an_own_model_is_measured_on_demand(monkeypatch, assets):

@@ -9,7 +9,7 @@ from e2crf_core.caching.policy import PRESETS
 from e2crf_core.runs.run import FINISHED
 from pages.ui.common import registry
 from pages.ui.live.canvas import OVERLAP
-from tests.packets import decode
+from tests.packets import canvas_packets
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text
 
@@ -51,8 +51,7 @@ def until(condition, seconds=10):
 
 def packets(at):
     """Packets handed to the components of the page, by their kind."""
-    found = [decode(c.proto.bytes) for c in at.get("bidi_component")]
-    return {head["kind"]: (head, arrays) for head, arrays in found}
+    return {head["kind"]: (head, arrays) for head, arrays in canvas_packets(at)}
 
 
 def test_a_newcomer_is_told_to_press_start_and_sees_real_series():

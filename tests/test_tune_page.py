@@ -28,7 +28,7 @@ from pages.ui.tune import study_form, study_job
 from pages.ui.tune import study_plots as study_figures
 from pages.ui.tune.study_job import StudyJobs, card_of, checkpoint_of, record_of
 from pages.ui.tune.study_worker import StudyWorker, advice_job
-from tests.packets import decode
+from tests.packets import canvas_packets
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text
 
@@ -97,8 +97,7 @@ def study(measured, jobs):
 
 
 def charts(at):
-    heads = [decode(c.proto.bytes)[0] for c in at.get("bidi_component")]
-    return {head["kind"]: head for head in heads}
+    return {head["kind"]: head for head, _ in canvas_packets(at)}
 
 
 def press(at, key):

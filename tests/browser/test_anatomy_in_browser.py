@@ -11,7 +11,7 @@ from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.runs.archive import load
 from e2crf_core.runs.layer_errors import layer_table
 from e2crf_core.runs.whatif import predict, trace
-from tests.browser.taken import same_table, svg_panels, take
+from tests.browser.saved_files import same_table, save, svg_panels
 
 pytestmark = pytest.mark.browser
 
@@ -130,17 +130,17 @@ def test_what_is_shown_can_be_taken_away(visit, tiny):
         page.get_by_role("button", name="CSV").click()
     header, *rows = table.value.path().read_text().splitlines()
     assert len(rows) == 40 and header.startswith("step,t,log_snr")
-    taken = take(page)
-    assert {path.suffix for path in taken.values()} == {".png", ".svg", ".html", ".csv", ".parquet"}
-    assert taken["PNG"].name == "anatomy-step13-k5.png" and taken["PNG"].read_bytes().startswith(b"\x89PNG")
-    frame, n = same_table(taken), len(tiny.recorder.column("reasons")[0])
+    files = save(page)
+    assert {path.suffix for path in files.values()} == {".png", ".svg", ".html", ".csv", ".parquet"}
+    assert files["PNG"].name == "anatomy-step13-k5.png" and files["PNG"].read_bytes().startswith(b"\x89PNG")
+    frame, n = same_table(files), len(tiny.recorder.column("reasons")[0])
     cells = frame[frame.panel.str.startswith("map")]
     np.testing.assert_array_equal(
         cells.value.to_numpy().reshape(40, n).astype(int), tiny.recorder.column("reasons")
     )
     scores = frame[frame.panel.str.startswith("scores")]
     np.testing.assert_allclose(scores.value, tiny.recorder.column("e")[12], rtol=1e-6)
-    panels = svg_panels(taken["SVG"])
+    panels = svg_panels(files["SVG"])
     assert [len(panels["scores"].dots), len(panels["map"].cells)] == [n, 1]
     assert len(panels["series"].lines) == 2 + fan_size(frame) and len(panels["trace"].lines) == 2
     for panel, wanted in (
@@ -149,7 +149,7 @@ def test_what_is_shown_can_be_taken_away(visit, tiny):
         ("shares", {"step", "% of tokens computed so far"}),
     ):
         assert wanted <= panels[panel].texts, panels[panel].texts
-    html = taken["HTML"].read_text()
+    html = files["HTML"].read_text()
     assert "<svg" in html and "because" in html and "step=12" in html and "<script" not in html
 
 
@@ -167,7 +167,7 @@ def test_the_inside_is_run_once_and_follows_every_move_without_a_message(
     page.keyboard.press("ArrowRight")
     wait(page, f"+d.renders > {before}")
     assert page.evaluate("window.sent") == sent and data(page)["step"] == "13"
-    frame = same_table(take(page, ("CSV", "Parquet")))
+    frame = same_table(save(page, ("CSV", "Parquet")))
     rows = frame[frame.panel.str.startswith("layers")]
     said = np.concatenate([table.kept[13, :, 5], table.used[13, :, 5]])
     np.testing.assert_allclose(rows.value, said, rtol=1e-3, atol=1e-6)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.taken import same_table, svg_panels, take
+from tests.browser.saved_files import same_table, save, svg_panels
 from tests.browser.test_anatomy_in_browser import COUNT, data, wait
 
 pytestmark = pytest.mark.browser
@@ -83,10 +83,10 @@ def test_a_symbol_lights_up_its_trace_while_it_is_pointed_at_or_focused(visit):
 
 def test_a_lesson_can_be_taken_away(visit):
     page = opened(visit, "lesson=1&dataset=wind&K=9")
-    taken = take(page)
-    frame, panels = same_table(taken), svg_panels(taken["SVG"])
+    files = save(page)
+    frame, panels = same_table(files), svg_panels(files["SVG"])
     assert len(panels["time"].lines) == 2 and len(panels["spectrum"].bars) == 73
     assert {"frequency k", "|Xₖ|"} <= panels["spectrum"].texts
     spectrum = frame[frame.panel.str.startswith("spectrum")]
     assert spectrum.series.str.startswith("kept").sum() == 10 and len(spectrum) == 73
-    assert taken["HTML"].read_text().count("<svg") == 1
+    assert files["HTML"].read_text().count("<svg") == 1

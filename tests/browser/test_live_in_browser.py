@@ -6,7 +6,7 @@ import time
 import pytest
 from playwright import sync_api
 
-from tests.browser.taken import same_table, svg_panels, take
+from tests.browser.saved_files import same_table, save, svg_panels
 
 pytestmark = pytest.mark.browser
 
@@ -149,12 +149,12 @@ def test_a_whole_run_ends_with_its_results(visit):
     with page.expect_download() as download:
         page.get_by_role("button", name="Samples (csv)").click()
     assert download.value.suggested_filename.endswith(".csv")
-    taken = take(page)
-    frame, panels = same_table(taken), svg_panels(taken["SVG"])
+    files = save(page)
+    frame, panels = same_table(files), svg_panels(files["SVG"])
     cells, dots = frame[frame.panel.str.startswith("map")], panels["scores"].dots
     assert len(cells) == 60 * len(dots) and set(cells.value) <= {0, 1, 2, 3, 4}
     assert len(panels["intensity"].lines) == 2 and {"step", "frequency k"} <= panels["map"].texts
-    assert taken["PNG"].name == "live-step60.png" and "A live run" in taken["HTML"].read_text()
+    assert files["PNG"].name == "live-step60.png" and "A live run" in files["HTML"].read_text()
 
 
 def test_where_no_socket_is_served_the_page_polls(visit):

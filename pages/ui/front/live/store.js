@@ -1,21 +1,6 @@
-// Packets from the server, and all steps of one run as the browser knows them.
+// All steps of one run, as far as the browser knows them.
 
-const readPacket = (bytes) => {
-  // Typed arrays need alignment, and the bytes arrive at any offset.
-  const buffer = bytes instanceof ArrayBuffer ? bytes : bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
-  const view = new DataView(buffer);
-  if (view.getUint32(0, false) !== 0x45325031) throw new Error("not a packet of the lab");
-  const length = view.getUint32(4, true);
-  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
-  const arrays = {};
-  for (const [name, kind, shape, offset] of head.arrays) {
-    const size = shape.reduce((a, b) => a * b, 1);
-    arrays[name] = new (kind === "u1" ? Uint8Array : Float32Array)(buffer, 8 + length + offset, size);
-  }
-  return { head, arrays };
-};
-
-class Store {
+export class Store {
   constructor(hello) {
     const { head, arrays } = hello;
     Object.assign(this, { hello: head, fan: arrays.fan, real: arrays.real, count: 0, now: null, latest: {} });
@@ -32,23 +17,31 @@ class Store {
     this.at = Object.fromEntries(head.columns.map((name, i) => [name, i]));
   }
 
-  cell(name, step) { return this.table[step * this.columnCount + this.at[name]]; }
+  cell(name, step) {
+    return this.table[step * this.columnCount + this.at[name]];
+  }
 
   // False when steps are missing between what is known and what came: the sender must start again.
   take({ head, arrays }) {
     if (head.from > this.count) return false;
     this.now = head;
-    if (head.policy) { this.policy = head.policy; this.version = head.version; }
+    if (head.policy) {
+      this.policy = head.policy;
+      this.version = head.version;
+    }
     const end = Math.min(head.from + head.count, this.hello.steps);
     if (end <= this.count) return true;
     const skip = this.count - head.from;
-    const put = (target, source, width) => target.set(source.subarray(skip * width, (end - head.from) * width), this.count * width);
+    const put = (target, source, width) =>
+      target.set(source.subarray(skip * width, (end - head.from) * width), this.count * width);
     put(this.table, arrays.table, this.columnCount);
     put(this.reasons, arrays.reasons, this.hello.n);
     put(this.scores, arrays.e, this.hello.n);
     put(this.bands, arrays.bands, this.bandCount);
     for (let i = this.count; i < end; i++) {
-      this.sums.tokens += this.cell("tokens", i); this.sums.flops += this.cell("flops", i); this.sums.full += this.cell("flops_full", i);
+      this.sums.tokens += this.cell("tokens", i);
+      this.sums.flops += this.cell("flops", i);
+      this.sums.full += this.cell("flops_full", i);
     }
     this.count = end;
     this.latest = arrays;
@@ -59,9 +52,10 @@ class Store {
   }
 
   speed() {
-    const a = this.arrivals[0], b = this.arrivals[this.arrivals.length - 1];
+    const a = this.arrivals[0];
+    const b = this.arrivals[this.arrivals.length - 1];
     if (!a || b[0] - a[0] < 200 || performance.now() - b[0] > 1500) return null;
-    return (b[1] - a[1]) / (b[0] - a[0]) * 1000;
+    return ((b[1] - a[1]) / (b[0] - a[0])) * 1000;
   }
 
   // Steps since token k was last computed, seen at `step`; it is what the map itself shows.

@@ -1,4 +1,4 @@
-"""What the Save menu of a canvas hands out, read back: files, one table in two formats, and panels of an SVG."""
+"""Files that the Save menu of a canvas writes, read back: one table in two formats, and the panels of an SVG."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,24 +10,24 @@ FORMATS = ("PNG", "SVG", "HTML", "CSV", "Parquet")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def take(page, formats=FORMATS):
-    """Save what is shown in each format; the files, under the names they are offered with."""
-    found = {}
+def save(page, formats=FORMATS):
+    """Save what is shown in each format; returns the files under the names that the page gives them."""
+    files = {}
     for name in formats:
-        menu = page.locator(".take")
+        menu = page.locator("details.save")
         button = menu.get_by_role("button", name=name, exact=True)
         if not button.is_visible():
             menu.locator("summary").click()
         with page.expect_download() as download:
             button.click()
         path = Path(download.value.path())
-        found[name] = path.rename(path.with_name(download.value.suggested_filename))
-    return found
+        files[name] = path.rename(path.with_name(download.value.suggested_filename))
+    return files
 
 
-def same_table(taken):
-    """The table behind a picture, which both formats must tell alike."""
-    frame, other = pd.read_parquet(taken["Parquet"]), pd.read_csv(taken["CSV"])
+def same_table(files):
+    """The table behind a picture. CSV and Parquet must hold the same values."""
+    frame, other = pd.read_parquet(files["Parquet"]), pd.read_csv(files["CSV"])
     pd.testing.assert_frame_equal(frame, other, check_dtype=False)
     assert list(frame) == ["panel", "series", "x", "k", "value"] and len(frame) and frame.x.notna().all()
     return frame
@@ -45,18 +45,16 @@ class Panel:
 
 
 def svg_panels(path):
-    """Panels of a saved SVG by their names. Raises when it is no well-formed SVG."""
+    """Panels of a saved SVG by name. Raises an error if it is not well-formed."""
     root = ElementTree.parse(path).getroot()
     assert root.tag == SVG + "svg" and float(root.get("width")) > 100
-    found = {}
+    panels = {}
     for group in root.iter(SVG + "g"):
-        panel = found[group.get("id")] = Panel()
+        panel = panels[group.get("id")] = Panel()
+        kinds = {"line": panel.lines, "dot": panel.dots, "bar": panel.bars, "cells": panel.cells}
         for node in group:
-            kind = {"line": panel.lines, "dot": panel.dots, "bar": panel.bars, "cells": panel.cells}.get(
-                node.get("class")
-            )
-            if kind is not None:
-                kind.append(node)
+            if node.get("class") in kinds:
+                kinds[node.get("class")].append(node)
             if node.tag == SVG + "text":
                 panel.texts.add(node.text)
-    return found
+    return panels

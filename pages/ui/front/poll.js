@@ -1,3 +1,0 @@
-export default function ({ data }) {
-  if (data) window.dispatchEvent(new CustomEvent("e2crf-picture", { detail: data }));
-}

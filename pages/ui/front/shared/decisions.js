@@ -1,0 +1,104 @@
+// The decisions of e2crf.decide on a recorded trace, as core's whatif.py makes them: here at the speed of a drag.
+
+const WHOLE = new Set(["log_snr", "fixed"]);
+const REUSED = 0;
+const LOW_BAND = 1;
+const EVENT = 2;
+const PROBE = 3;
+const REFRESH = 4;
+
+// Squared difference of the network's input at (i, k) to that at the step when k was last computed, weighted (E5).
+const drift = (rec, policy, i, k, last) => {
+  const { n, width, p } = rec;
+  let sum = 0;
+  for (let c = 0, a = (i * n + k) * width, b = (last * n + k) * width; c < width; c++) {
+    const gap = p[a + c] - p[b + c];
+    sum += gap * gap;
+  }
+  return sum * rec.weight(policy, i, k);
+};
+
+// The bound of each frequency's band on how far the clock may move between two computations.
+const bandIntervals = ({ bands }, n) => {
+  const interval = new Float64Array(n).fill(bands[bands.length - 1][1]);
+  for (const [edge, tau] of [...bands].reverse()) interval.fill(tau, 0, Math.min(n, edge));
+  return interval;
+};
+
+// The trigger's event score as a function of (step, frequency, step of its last computation), and its threshold.
+const scoring = (rec, policy) => {
+  const { trigger } = policy;
+  const clock = rec.clocks[policy.clock];
+  if (trigger === "paper" || trigger === "gain")
+    return [(i, k, last) => drift(rec, policy, i, k, last), policy.tau];
+  if (trigger === "fixed") return [(i, _, last) => i - last, policy.refresh_every - 0.5];
+  if (trigger === "bands") {
+    const interval = bandIntervals(policy, rec.n);
+    return [(i, k, last) => (clock[i] - clock[last]) / interval[k], 1];
+  }
+  return [(i, _, last) => clock[i] - clock[last], policy.tau];
+};
+
+// Why frequency k is computed at a step that neither refreshes everything nor passes without work.
+const reasonOf = (rec, policy, at, k, event) => {
+  if (k <= policy.k_low) return LOW_BAND;
+  if (event) return EVENT;
+  return policy.probe_share && rec.probed?.[at] ? PROBE : REUSED;
+};
+
+// Reasons of one step, written into `reasons`; the number of frequencies that are computed.
+const decide = (rec, policy, i, state, reasons) => {
+  const { n } = rec;
+  const { last, score, threshold, refreshed, rested } = state;
+  const row = i * n;
+  if (i === 0 || policy.trigger === "always") {
+    reasons.fill(REFRESH, row, row + n);
+    return n;
+  }
+  if (policy.trigger === "never") return 0;
+  const events = state.events;
+  let any = false;
+  for (let k = 0; k < n; k++) {
+    const event = score(i, k, last[k]) > threshold;
+    events[k] = event ? 1 : 0;
+    any ||= event;
+  }
+  const before = rec.r[i - 1];
+  const refresh =
+    (WHOLE.has(policy.trigger) && any) ||
+    (policy.refresh_every && i - refreshed >= policy.refresh_every) ||
+    (policy.tau_warn > 0 && before > policy.tau_warn);
+  if (refresh) {
+    reasons.fill(REFRESH, row, row + n);
+    return n;
+  }
+  if (policy.tau_safe > 0 && before < policy.tau_safe && !rested) return 0;
+  let computed = 0;
+  for (let k = 0; k < n; k++) {
+    const reason = reasonOf(rec, policy, row + k, k, events[k]);
+    if (reason === REUSED) continue;
+    reasons[row + k] = reason;
+    computed++;
+  }
+  return computed;
+};
+
+// Reason of every (step, frequency), and the share of tokens that each step computes, had `policy` decided.
+export const simulate = (rec, policy) => {
+  const { count, n } = rec;
+  const reasons = new Uint8Array(count * n);
+  const shares = new Float64Array(count);
+  const [score, threshold] = scoring(rec, policy);
+  const last = new Int32Array(n);
+  const state = { last, score, threshold, events: new Uint8Array(n), refreshed: 0, rested: false };
+  // A decision of each sample's own is known for one sample only: scaled to what the whole batch did.
+  const factor = rec.bySample(policy) && policy.trigger === rec.trigger ? rec.factor : 1;
+  for (let i = 0; i < count; i++) {
+    const computed = decide(rec, policy, i, state, reasons);
+    if (policy.tau_safe) state.rested = computed === 0;
+    if (computed === n) state.refreshed = i;
+    for (let k = 0; computed && k < n; k++) if (reasons[i * n + k]) last[k] = i;
+    shares[i] = Math.min(1, (computed / n) * factor);
+  }
+  return { reasons, shares };
+};

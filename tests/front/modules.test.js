@@ -1,0 +1,77 @@
+// Laws of the pure modules: node --test tests/front/
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { readPacket } from "../../pages/ui/front/shared/packet.js";
+import { decadeRange, decades, linear, logarithmic, niceTicks } from "../../pages/ui/front/shared/scales.js";
+import { escaped, SvgContext, tag } from "../../pages/ui/front/shared/svg.js";
+import { csvOf } from "../../pages/ui/front/shared/table.js";
+import { decadeText, duration, percent, short } from "../../pages/ui/front/shared/text.js";
+
+test("scales invert", () => {
+  for (const scale of [linear(-2, 7, 40, 600), logarithmic(1e-3, 1e4, 600, 40)])
+    for (const v of [0.5, 1, 6]) assert.ok(Math.abs(scale.invert(scale(v)) - v) < 1e-9);
+});
+
+test("ticks lie within their range and are evenly spaced", () => {
+  const ticks = niceTicks(-0.3, 9.1, 5);
+  assert.ok(ticks[0] >= -0.3 && ticks.at(-1) <= 9.1 && ticks.length >= 3);
+  assert.deepEqual(decades(1e-3, 1e3, 10).map(decadeText), ["10⁻³", "0.01", "0.1", "1", "10", "100", "1000"]);
+  const [low, high] = decadeRange(0.02, 0.03);
+  assert.ok(low <= 0.02 && high >= 0.03 && high / low > 99);
+});
+
+test("numbers are written as people read them", () => {
+  assert.deepEqual([0, 0.12345, 12345, 2.5e-7, 3e9].map(short), [
+    "0",
+    "0.123",
+    "12300",
+    "2.5·10⁻⁷",
+    "3.0·10⁹",
+  ]);
+  assert.deepEqual([null, undefined, Number.NaN].map(short), ["–", "–", "–"]);
+  assert.deepEqual([percent(0.043), percent(0.5), percent(Number.NaN)], ["4.3", "50", "–"]);
+  assert.deepEqual([duration(3.14), duration(40), duration(120), duration(null)].map(String), [
+    "3.1,s",
+    "40,s",
+    "2.0,min",
+    "–,",
+  ]);
+});
+
+test("markup is escaped", () => {
+  assert.equal(escaped('<b a="1">&'), "&lt;b a=&quot;1&quot;&gt;&amp;");
+  assert.equal(tag("a", { href: 'x"y', title: undefined }, "in"), '<a href="x&quot;y">in</a>');
+  const c = new SvgContext("p");
+  c.fillText("<script>", 1, 2);
+  assert.ok(!c.parts.join("").includes("<script>"));
+});
+
+test("CSV quotes texts and leaves out what is not a number", () => {
+  const columns = { panel: ['a "b", c'], series: [""], x: [0.1], k: [Number.NaN], value: [3] };
+  assert.equal(csvOf(columns), 'panel,series,x,k,value\n"a ""b"", c","",0.1,,3\n');
+});
+
+test("packets are read at any offset", () => {
+  let head = JSON.stringify({
+    a: 1,
+    arrays: [
+      ["v", "f4", [2], 0],
+      ["u", "u1", [3], 8],
+    ],
+  });
+  head += " ".repeat((8 - (head.length % 8)) % 8);
+  const bytes = new Uint8Array(3 + 8 + head.length + 16);
+  const view = new DataView(bytes.buffer, 3);
+  view.setUint32(0, 0x45325031, false);
+  view.setUint32(4, head.length, true);
+  bytes.set(new TextEncoder().encode(head), 11);
+  view.setFloat32(8 + head.length, 1.5, true);
+  view.setFloat32(12 + head.length, -2, true);
+  bytes.set([7, 8, 9], 3 + 16 + head.length);
+  const packet = readPacket(bytes.subarray(3));
+  assert.equal(packet.head.a, 1);
+  assert.deepEqual([...packet.arrays.v], [1.5, -2]);
+  assert.deepEqual([...packet.arrays.u], [7, 8, 9]);
+  assert.throws(() => readPacket(new Uint8Array(16)), /not a packet/);
+});
