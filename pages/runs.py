@@ -8,7 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from e2crf_core.errors import LabError
-from e2crf_core.runs.archive import LIMIT_BYTES, NOTE_LENGTH, Entry, differences, rerun
+from e2crf_core.runs.manifest import LIMIT_BYTES, NOTE_LENGTH
+from e2crf_core.runs.replay import differences, rerun
+from e2crf_core.runs.store import Entry
 from pages.ui.common.recording import DEMO, demo_path, model_of, open_run
 from pages.ui.common.registry import STORE
 

@@ -1,5 +1,6 @@
 """Archives: what is saved comes back to the last bit, reruns to the last bit, and strangers' files are refused."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -14,8 +15,10 @@ from e2crf_core.io.resources import assets_dir
 from e2crf_core.io.userfiles import user_dir
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.runs import archive as archives
-from e2crf_core.runs.archive import RunStore, differences, events, load, of_handle, rerun, save
+from e2crf_core.runs.archive import load, of_handle, save
+from e2crf_core.runs.replay import differences, events, rerun
 from e2crf_core.runs.run import RunHandle, RunSpec
+from e2crf_core.runs.store import RunStore
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
 from tests import tiny
@@ -106,12 +109,14 @@ def test_a_stopped_run_is_kept_up_to_where_it_came(tmp_path):
 
 
 def rewrite(path, changes=None, raw=None, drop=()):
-    """A copy of an archive with members replaced: `changes` edits the manifest, `raw` whole members."""
+    """Forge an archive: `changes` edits the manifest, `raw` replaces whole members, with digests that fit."""
     with zipfile.ZipFile(path) as zipped:
         members = {name: zipped.read(name) for name in zipped.namelist() if name not in drop}
-    if changes is not None:
+    if "run.json" in members:
         manifest = json.loads(members["run.json"])
-        changes(manifest)
+        manifest["digests"] |= {name: hashlib.sha256(body).hexdigest() for name, body in (raw or {}).items()}
+        if changes is not None:
+            changes(manifest)
         members["run.json"] = json.dumps(manifest).encode()
     members |= raw or {}
     out = path.with_name("forged.zip")
@@ -146,6 +151,28 @@ def test_cut_off_and_foreign_files_are_refused(saved, tmp_path):
     refused(tmp_path / "flipped.zip", "damaged")
 
 
+def test_every_fault_of_a_manifest_is_listed_at_once(saved):
+    def spoil(manifest):
+        manifest["spec"].update(steps=0, pace="fast")
+        manifest["shape"].update(n=-1)
+
+    forged = rewrite(saved, spoil)
+    for field in ("spec.steps", "spec.pace", "shape.n"):
+        refused(forged, field)
+
+
+def test_arrays_that_were_exchanged_are_noticed(saved):
+    """Another array of the same type and shape, as a damaged disk or a mixed-up copy would leave it."""
+    forged = rewrite(saved, lambda m: m["digests"].update({"columns/e.npy": "0" * 64}))
+    refused(forged, "columns/e.npy is not what was saved")
+    refused(rewrite(saved, lambda m: m["digests"].pop("samples.npy")), "samples.npy is not what was saved")
+
+
+def test_archives_without_digests_still_open(saved):
+    """The first release wrote none."""
+    load(rewrite(saved, lambda m: m.pop("digests")))
+
+
 def test_a_newer_schema_says_to_update(saved):
     refused(rewrite(saved, lambda m: m.update(schema=2)), "newer version of the lab")
     refused(rewrite(saved, lambda m: m.update(schema="x")), "schema 'x'")
@@ -162,8 +189,8 @@ def test_zip_bombs_are_refused_before_they_are_inflated(saved, monkeypatch):
 def test_a_header_that_states_more_than_there_is_is_refused(saved):
     header = npy(np.zeros((4, 4), np.float32)).replace(b"(4, 4)", b"(9999999, 99)"[:6])
     refused(rewrite(saved, raw={"columns/e.npy": header[:100]}), "damaged|not a NumPy|cut off")
-    refused(rewrite(saved, raw={"columns/e.npy": npy(np.zeros((40, 13), np.float64))}), "column e is float64")
-    refused(rewrite(saved, raw={"columns/e.npy": npy(np.zeros((3, 13), np.float32))}), "column e is float32")
+    refused(rewrite(saved, raw={"columns/e.npy": npy(np.zeros((40, 13), np.float64))}), "e is float64")
+    refused(rewrite(saved, raw={"columns/e.npy": npy(np.zeros((3, 13), np.float32))}), "e is float32")
     refused(rewrite(saved, lambda m: m["spec"].update(steps=10**9)), "steps")
     huge = rewrite(saved, lambda m: (m["spec"].update(steps=2000), m["shape"].update(n=60000, N=60000)))
     refused(huge, "too many")
@@ -184,7 +211,11 @@ def test_missing_parts_and_impossible_values_are_refused(saved):
     refused(rewrite(saved, lambda m: m["spec"].update(num=0)), "num 0")
     refused(rewrite(saved, lambda m: m["spec"].update(checkpoint=3)), "checkpoint")
     refused(rewrite(saved, lambda m: m["spec"]["policy"].update(tau=-1)), "tau")
-    refused(rewrite(saved, lambda m: m.update(policies=[])), "no policy")
+    refused(rewrite(saved, lambda m: m.update(policies=[])), "policies")
+    refused(rewrite(saved, lambda m: m["policies"][0].__setitem__(0, 3)), "no policy was in force")
+    refused(rewrite(saved, lambda m: m.update(surprise=1)), "surprise")
+    refused(rewrite(saved, lambda m: m["result"].update(seconds=10**400)), "401 digits")
+    refused(rewrite(saved, raw={"run.json": b'{"kind": NaN}'}), "NaN")
     refused(rewrite(saved, lambda m: m.pop("result")), "damaged")
     refused(rewrite(saved, lambda m: m["model"].update(mean=[])), "channels")
     refused(rewrite(saved, raw={"run.json": b"[" * 10**5}), "damaged")

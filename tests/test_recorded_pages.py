@@ -8,8 +8,8 @@ import pytest
 
 from e2crf_core.caching.policy import PRESETS
 from e2crf_core.errors import LabError
-from e2crf_core.runs.archive import RunStore
 from e2crf_core.runs.run import RunSpec
+from e2crf_core.runs.store import RunStore
 from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.anatomy import layer_job as inside
 from pages.ui.common import recording, registry

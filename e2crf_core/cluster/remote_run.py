@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from types import SimpleNamespace
 from typing import Any
 
 from e2crf_core.caching.policy import CachePolicy
@@ -197,10 +196,7 @@ class RemoteRun(RunHandle):
         if "shape" in told:
             recorder = self.recorder or Recorder(*told["shape"])
             recorder.policies[:] = told["policies"]
-            rows = told["rows"]
-            for index in range(told["cursor"] - cursor):
-                event = SimpleNamespace(**{name: column[index] for name, column in rows.items()})
-                recorder.append(event)  # type: ignore[arg-type]
+            recorder.extend(told["rows"])
             self.recorder = recorder
         self.result = told["result"]
         self.error, self._progress, self._eta = told["error"], told["progress"], told["eta_s"]

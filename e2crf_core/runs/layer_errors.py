@@ -7,7 +7,6 @@ running again. Differences are |held - fresh| / |fresh| over a token's vector: o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,10 +20,12 @@ from e2crf_core.caching.selection import Selection
 from e2crf_core.caching.state import Cache, Problem, SamplerState
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.e2crf import step
-from e2crf_core.errors import LabError
+from e2crf_core.errors import Cancelled
 from e2crf_core.network.forward import plain_forward
 from e2crf_core.network.kvcache import KVCache
+from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.runs.archive import Archive
+from e2crf_core.runs.replay import check_same_weights
 
 
 class Tapped:
@@ -144,16 +145,15 @@ def layer_table(
     archive: Archive,
     model: ScoreModel,
     *,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
+    cancelled: Cancel = never,
 ) -> LayerTable:
     """Run a recorded run again and look inside at every step, at its watched sample.
 
-    Raises LabError when the model is not the one that made the record, or when `cancelled` says so.
+    Raises LabError when the model is not the one that made the record, Cancelled when `cancelled` asks for an end.
     """
     spec, old = archive.spec, archive.recorder
-    if model.digest() != archive.model["digest"]:
-        raise LabError("the checkpoint has changed since this run was made: its inside cannot be shown")
+    check_same_weights(archive, model)
     tapped = Tapped(model.network)
     sampler = spec.config.sampler(replace(model, network=tapped))
     names, watch, changed = quantities(tapped.layers), spec.watch, None
@@ -164,7 +164,7 @@ def layer_table(
         stream = state.z.new_zeros(tapped.layers, model.n, tapped.width)
         for i in range(old.count):
             if cancelled():
-                raise LabError("looking inside the run was cancelled")
+                raise Cancelled
             policy = archive.policy_at(i)
             fresh = fresh_inside(problem, state, watch)
             if state.cache is not None:
@@ -181,8 +181,7 @@ def layer_table(
             if changed is None and not np.array_equal(reasons[watch].numpy(), old.column("reasons")[i]):
                 changed = i
             state = after
-            if progress is not None:
-                progress(i + 1, old.count)
+            progress(i + 1, old.count)
     return LayerTable(names, kept, used, changed)
 
 

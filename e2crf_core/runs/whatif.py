@@ -25,6 +25,7 @@ from e2crf_core.diffusion.spectral import token_count, tokenize
 from e2crf_core.e2crf import decide
 from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import Archive
+from e2crf_core.runs.replay import check_same_weights
 
 SCHEDULES = ("log_snr", "bands", "fixed", "always", "never")
 MARGIN = {"paper": 0.05, "gain": 0.05}
@@ -85,8 +86,7 @@ def predictable(archive: Archive) -> tuple[str, ...]:
 
 def trace(archive: Archive, model: ScoreModel) -> Trace:
     """Read a record for predictions. Raises LabError when the model is not the one that made it."""
-    if model.digest() != archive.model["digest"]:
-        raise LabError("the checkpoint has changed since this run was made: nothing can be predicted from it")
+    check_same_weights(archive, model)
     spec, recorder = archive.spec, archive.recorder
     if recorder.n != token_count(recorder.N):
         raise LabError(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from e2crf_core.caching.events import StepEvent
@@ -61,6 +64,20 @@ class Recorder:
         for name, column in self._columns.items():
             column[row] = getattr(event, name)
         self.count = row + 1
+
+    def extend(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Add whole rows (steps, ...) of every column at once. Called by the one writer."""
+        first, last = self.count, self.count + len(rows["step"])
+        for name, column in self._columns.items():
+            column[first:last] = rows[name]
+        self.count = last
+
+    def event(self, row: int) -> StepEvent:
+        """The step in `row` as an event; decisions of other samples are those of the watched one if not kept."""
+        values: dict[str, Any] = {name: self._columns[name][row] for name in self._columns}
+        if not self.keeps_batch:
+            values["batch_reasons"] = np.broadcast_to(values["reasons"], (self.batch, self.n))
+        return StepEvent(**values)
 
     def column(self, name: str) -> np.ndarray:
         """All rows so far of one column, as a read-only view."""

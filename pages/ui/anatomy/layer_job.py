@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.errors import LabError
+from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.runs.archive import Archive
 from e2crf_core.runs.layer_errors import LayerTable, layer_table
 
@@ -50,8 +50,10 @@ class InsideJob:
         try:
             self.table = layer_table(archive, model, progress=progress, cancelled=self._stop.is_set)
             self.state = "there"
+        except Cancelled:
+            self.state = "stopped"
         except LabError as fault:
-            self.error, self.state = str(fault), "stopped" if self._stop.is_set() else "failed"
+            self.error, self.state = str(fault), "failed"
         except Exception as fault:  # a page must show it rather than wait for ever
             self.error, self.state = f"{type(fault).__name__}: {fault}", "failed"
 

@@ -16,7 +16,8 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import token_count, tokenize
 from e2crf_core.errors import LabError
 from e2crf_core.io.resources import assets_dir
-from e2crf_core.runs.archive import Archive, Entry, load
+from e2crf_core.runs.archive import Archive, load
+from e2crf_core.runs.store import Entry
 from e2crf_core.runs.whatif import (
     INTENSITY_ELSEWHERE,
     INTENSITY_MARGIN,

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from e2crf_core.cluster.remote_run import RemoteRun
 from e2crf_core.errors import LabError
-from e2crf_core.runs.archive import RunStore, of_handle
+from e2crf_core.runs.archive import of_handle
 from e2crf_core.runs.run import FINISHED, RunHandle, RunSpec
+from e2crf_core.runs.store import RunStore
 
 ORPHAN_S = 10.0
 STORE = RunStore()

@@ -1,0 +1,71 @@
+"""Replay of a recorded run: its steps as events, and the same run once more, to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from e2crf_core.caching.events import StepEvent
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import LabError
+from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.progress import Progress, silent
+from e2crf_core.runs.archive import Archive
+from e2crf_core.sampling.recorder import Recorder
+from e2crf_core.sampling.sampler import observe
+
+MEASURED_TIME = frozenset({"seconds"})
+"""Columns that no rerun can repeat."""
+
+
+def events(archive: Archive) -> Iterator[StepEvent]:
+    """Yield the recorded steps one by one, as the sampler had yielded them."""
+    for row in range(archive.recorder.count):
+        yield archive.recorder.event(row)
+
+
+def check_same_weights(archive: Archive, model: ScoreModel) -> None:
+    """Raise LabError unless `model` has the weights that made the run."""
+    if model.digest() != archive.model["digest"]:
+        raise LabError(
+            f"checkpoint {archive.spec.checkpoint!r} has changed since this run was made: its weights differ",
+            field="checkpoint",
+        )
+
+
+def rerun(
+    archive: Archive,
+    *,
+    load: Callable[[str, str], ScoreModel] = load_checkpoint,
+    progress: Progress = silent,
+) -> tuple[Recorder, np.ndarray]:
+    """Run it again, each policy from the step at which it came; returns the new record and samples (num, N, M).
+
+    Raises LabError when the checkpoint is not here, or is not the one that made the run.
+    """
+    spec, old = archive.spec, archive.recorder
+    model = load(spec.checkpoint, spec.device)
+    check_same_weights(archive, model)
+    sampler = spec.config.sampler(model)
+    recorder = Recorder(spec.config.steps, model.n, model.length, len(model.channels), spec.num)
+    recorder.policies.extend(old.policies)
+    with torch.inference_mode():
+        problem, state = sampler.begin(spec.num, spec.seed)
+        for step in range(old.count):
+            version, policy = [(v, p) for first, v, p in old.policies if first <= step][-1]
+            after, info = sampler.step(problem, state, policy)
+            recorder.append(observe(sampler, problem, state, info, 0.0, spec.watch, version, after))
+            state = after
+            progress(step + 1, old.count)
+    return recorder, model.series(state.z.cpu().numpy())
+
+
+def differences(old: Recorder, new: Recorder) -> list[str]:
+    """Columns in which two records of a run differ in any bit; times are not compared."""
+    return [
+        name
+        for name in old.names
+        if name not in MEASURED_TIME and old.column(name).tobytes() != new.column(name).tobytes()
+    ]
