@@ -6,7 +6,7 @@ Records runs whose thresholds stand a factor of sqrt 3 apart, around the one tha
 predicts each from every other within a factor of 3, as a visitor of Anatomy would. The published rule is also
 predicted from a run of another trigger, and schedules are checked decision by decision. Runs are kept under
 `artifacts/whatif_law`, so a second call only predicts. Pairs whose real share lies outside of SHARES say nothing and
-are left out. The margins that the pages state (whatif.MARGIN) are rounded up from what this measures.
+are left out. The margins that the pages state (`replay_error` of a trigger) are rounded up from what this measures.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def digest(policy: CachePolicy) -> str:
 
 def center(kept: Kept, rule: CachePolicy) -> float:
     """The threshold that is predicted to compute AIM of the tokens, to three figures."""
-    archive = kept.record(rule if rule.trigger == "gain" else SCHEDULE)
+    archive = kept.record(rule if rule.rule.depends == "measured" else SCHEDULE)
     seen = trace(archive, kept.model)
     # The preset's refreshes are left out, or no threshold might reach the aim.
     bare = rule.replace(tau_safe=0.0, tau_warn=0.0, refresh_every=0)

@@ -1,4 +1,17 @@
-"""The E²-CRF algorithm (arXiv:2604.22901): decide, recompute, feedback, step. Tags E3-E8 name the equations.
+"""The E²-CRF algorithm (arXiv:2604.22901), one step of it: `step`, and under it `decide`, `recompute`, `advance`.
+
+State z (B, n, 2M) of n tokens at call i; D is the denoised estimate, F = head(C) the network's part of it (E3):
+
+    E4   C = h_L                             cumulative residual feature, the last value of the residual stream
+         r = sum |C - C_last|² / sum |C_last|²    event intensity; "last" = at a token's last recompute
+    E5   event_k  <=>  score_k > tau         the score is the trigger's; see caching/triggers.py
+         S = low band  +  events  +  probes  tokens to recompute: all of them when r > tau_warn, after R steps, or
+                                             when the trigger concerns whole samples; none when r < tau_safe
+    E6   C_k = forward of S only, k in S     other tokens lend their kept keys and values as context
+    E7   C <- C + alpha (C_fresh - C)        (a) correct, alpha = min(alpha_max, r / 2)
+         tau <- tau (budget / error)^0.5     (b) adapt; see caching/feedback.py
+    E3   D = mu + c_skip (z - a mu) + c_out F(C)      renewed at every step, C or its continuation reused
+    E8   z' = own z + base b + now D + before D_1 + earlier D_2 + sigma xi      the solver's row, diffusion/solvers.py
 
 All functions are pure in the state, but for the keys and values, which a state hands on to its successor.
 """
@@ -16,22 +29,36 @@ from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.predictors import reused_output
 from e2crf_core.caching.selection import Selection
 from e2crf_core.caching.state import Cache, Problem, SamplerState, StepInfo
-from e2crf_core.caching.triggers import REFRESHING, event_score, threshold
 from e2crf_core.diffusion.solvers import HOLD, Mix
 from e2crf_core.network.forward import plain_forward, selective_forward
 
 
+def step(problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[SamplerState, StepInfo]:
+    """One step of the cached sampler: decide (E5), recompute (E6, E7) if anything must be, advance (E3, E8)."""
+    reasons, score, tau = decide(policy, problem, state)
+    cache, rows, samples = state.cache, 0, 0
+    if bool(reasons.any()):
+        cache, chosen = recompute(policy, problem, state, reasons)
+        rows, samples = chosen.rows, chosen.samples
+    assert cache is not None
+    if policy.tau_safe:
+        cache = replace(cache, rested=(reasons == 0).all(1).expand(len(state.z)))
+    output = reused_output(policy, problem, cache, state.step)
+    after, denoised = advance(problem, state, output, cache)
+    return after, StepInfo(reasons, score, tau, rows, samples, denoised)
+
+
 def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[Tensor, Tensor, Tensor]:
     """E5. Reason codes and scores (b, n) and thresholds (b, 1) for this step, from what is known before it."""
-    n, cache, i = problem.model.n, state.cache, state.step
+    rule, n, cache, i = policy.rule, problem.model.n, state.cache, state.step
     if cache is None:
         every = torch.full((1, n), int(Reason.REFRESH), dtype=torch.uint8)
         return every, torch.zeros(1, n, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
-    score, tau = event_score(policy, problem, state), threshold(policy, cache)
+    score, tau = rule.score(policy, problem, state), rule.threshold(policy, cache)
     event = score > tau
+    if rule.verdict is not None:
+        return torch.full(event.shape, int(rule.verdict), dtype=torch.uint8), score, tau
     reasons = event.to(torch.uint8) * int(Reason.EVENT)
-    if policy.trigger in ("always", "never"):
-        return torch.full_like(reasons, Reason.REFRESH if policy.trigger == "always" else 0), score, tau
     if policy.probe_share:
         probed = (problem.noise.uniform(i) < policy.probe_share) & (reasons == 0)
         reasons = torch.where(probed, int(Reason.PROBE), reasons).to(torch.uint8)
@@ -39,11 +66,7 @@ def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[
     if policy.tau_safe:
         calm = (cache.r < policy.tau_safe) & ~cache.rested
         reasons = reasons * ~calm[:, None]
-    refresh = (
-        event.any(1, keepdim=True)
-        if policy.trigger in REFRESHING
-        else torch.zeros_like(tau, dtype=torch.bool)
-    )
+    refresh = event.any(1, keepdim=True) & rule.whole
     if policy.refresh_every:
         refresh = refresh | (i - cache.clock.refreshed >= policy.refresh_every)
     if policy.tau_warn:
@@ -55,21 +78,17 @@ def recompute(
     policy: CachePolicy, problem: Problem, state: SamplerState, reasons: Tensor
 ) -> tuple[Cache, Selection]:
     """E6, then E7: run the chosen tokens, keep what they give, learn from how far the kept ones were off."""
-    model, i, cache = problem.model, state.step, state.cache
+    network, cache = problem.model.network, state.cache or first_cache(problem, state)
     chosen = Selection.of(reasons > 0, len(state.z), state.z.device)
-    u = torch.addcmul(problem.u0[i], problem.c_in[i], state.z)
-    level = torch.tensor(problem.levels[i], dtype=torch.float64, device=u.device)
-    cache = cache or first_cache(problem, state)
-    present = u if chosen.present is None else u[chosen.present]
-    condition, prepared = model.network.condition(level), model.network.prepare(present, level)
+    u, level = problem.network_input(state), problem.level(state.step)
+    condition = network.condition(level)
+    prepared = network.prepare(u if chosen.present is None else u[chosen.present], level)
     if chosen.whole:
-        fresh = plain_forward(
-            model.network, prepared, condition, cache=cache.kv, rows=chosen.present
-        ).flatten(0, 1)
+        fresh = plain_forward(network, prepared, condition, cache=cache.kv, rows=chosen.present).flatten(0, 1)
     else:
         rows = chosen.take_present(prepared)
         fresh = selective_forward(
-            model.network, rows, condition, cache.kv, chosen.sample, chosen.token, chosen.counts
+            network, rows, condition, cache.kv, chosen.sample, chosen.token, chosen.counts
         )
     return learn(policy, problem, state, cache, chosen, reasons, u, fresh), chosen
 
@@ -79,7 +98,7 @@ def advance(
 ) -> tuple[SamplerState, Tensor]:
     """E3 and E8. Denoised tokens D from F, then the solver's row: the next state, and D."""
     i, z, row = state.step, state.z, problem.plan.rows[state.step]
-    denoised = torch.addcmul(problem.d0[i], problem.c_skip[i], z).addcmul_(problem.c_out[i], output)
+    denoised = problem.denoised(i, z, output)
     past = (denoised, *state.past)
     if problem.exponential is not None:
         past = (output, *state.past)
@@ -101,18 +120,3 @@ def combine(mix: Mix, z: Tensor, base: Tensor | None, past: tuple[Tensor, ...]) 
         if weight:
             total = torch.add(total, value, alpha=weight)
     return total if not held or base is None else total.add_(base, alpha=held)
-
-
-def step(problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[SamplerState, StepInfo]:
-    """One step of the cached sampler: decide (E5), recompute (E6, E7) if anything must be, advance (E3, E8)."""
-    reasons, score, tau = decide(policy, problem, state)
-    cache, rows, samples = state.cache, 0, 0
-    if bool(reasons.any()):
-        cache, chosen = recompute(policy, problem, state, reasons)
-        rows, samples = chosen.rows, chosen.samples
-    assert cache is not None
-    if policy.tau_safe:
-        cache = replace(cache, rested=(reasons == 0).all(1).expand(len(state.z)))
-    output = reused_output(policy, problem, cache, state.step)
-    after, denoised = advance(problem, state, output, cache)
-    return after, StepInfo(reasons, score, tau, rows, samples, denoised)

@@ -9,10 +9,11 @@ import torch
 from numpy.polynomial.hermite import hermval
 
 from e2crf_core.caching.events import Reason
-from e2crf_core.caching.policy import CLOCKS, PRESETS, TRIGGERS, CachePolicy
+from e2crf_core.caching.policy import CLOCKS, PRESETS, CachePolicy
 from e2crf_core.caching.predictors import reused_output
 from e2crf_core.caching.selection import Selection
 from e2crf_core.caching.state import Problem
+from e2crf_core.caching.triggers import TRIGGERS
 from e2crf_core.diffusion.score_model import Profile, ScoreModel
 from e2crf_core.e2crf import decide, step
 from e2crf_core.network.forward import plain_forward, selective_forward

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e2crf_core import LabError
-from e2crf_core.caching.policy import PRESETS, TRIGGERS, CachePolicy, PolicyError
+from e2crf_core.caching.policy import PRESETS, CachePolicy, PolicyError
+from e2crf_core.caching.triggers import TRIGGERS
 
 
 @st.composite

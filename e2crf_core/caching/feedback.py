@@ -1,10 +1,19 @@
 """E4 and E7: event intensity, and the two loops that learn from every recompute.
 
-A recompute of a reused token shows its true residual rho = C_fresh - C_kept. Loop (a) corrects reused features
-by it; loop (b) adapts the threshold until the measured residual meets the user's budget.
+A recompute of a reused token shows by how much its kept feature was off:
+
+    E4   rho = C_fresh - C,   r = sum |rho|² / (sum |C|² + eta)
+    E7a  C <- C + alpha rho,  alpha = min(alpha_max, r / 2)
+    E7b  tau <- tau (budget / error)^0.5, within limits
+
+E7a corrects features, of probed tokens as published or, by the mean residual of each band, of the tokens that were
+not recomputed (ours). E7b moves the threshold until the error that reuse makes meets the user's budget.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,12 +22,13 @@ from e2crf_core.caching.events import Reason
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.predictors import reused_output
 from e2crf_core.caching.selection import Selection
-from e2crf_core.caching.state import Cache, Clock, Problem, SamplerState
+from e2crf_core.caching.state import Cache, Clock, Problem, Recompute, SamplerState
 from e2crf_core.network.kvcache import KVCache
 
 ETA = 1e-12
 RESIDUAL_MEMORY = 0.9
 ADAPT_EXPONENT = 0.5
+ADAPT_STEP = 4.0
 SCALE_LIMIT = 100.0
 
 
@@ -29,7 +39,6 @@ def first_cache(problem: Problem, state: SamplerState) -> Cache:
     zeros = z.new_zeros(z.shape)
     host = torch.float64
     now = torch.full((1, n), state.step)
-    clock = Clock(at=now, previous=now, refreshed=now[:, :1], unit="log_snr")
     return Cache(
         kv=KVCache(model.network.layers, batch, n, width, device=z.device, dtype=z.dtype),
         feature=z.new_zeros(batch, n, width),
@@ -39,7 +48,7 @@ def first_cache(problem: Problem, state: SamplerState) -> Cache:
         u=zeros,
         z=zeros,
         gain=z.new_ones(batch, n),
-        clock=clock,
+        clock=Clock(at=now, previous=now, refreshed=now[:, :1], unit="log_snr"),
         r=torch.full((batch,), torch.nan, dtype=host),
         rate=torch.full((batch,), torch.inf, dtype=host),
         scale=torch.ones(batch, dtype=host),
@@ -59,96 +68,63 @@ def learn(
     fresh: Tensor,
 ) -> Cache:
     """The cache after a recompute that gave features `fresh` (T, d) of the chosen tokens; u (B, n, 2M) is the input."""
-    model, i = problem.model, state.step
-    known = state.cache is not None
-    kept = chosen.take(cache.feature)
-    rho = fresh - kept
-    change = chosen.per_sample(rho.square().sum(-1))
-    touched = chosen.counts > 0
-
-    r = cache.r
-    if known:
-        measured = (change / (cache.feature.square().sum((1, 2)) + ETA)).cpu().double()
-        r = torch.where(touched, measured, r)
+    head, rule, i = problem.model.network.head, policy.rule, state.step
+    seen: dict[str, Any] = {
+        "u": chosen.put(cache.u, chosen.take(u)),
+        "z": chosen.put(cache.z, chosen.take(state.z)),
+        "clock": tick(cache.clock, reasons, i, policy.clock),
+    }
+    if state.cache is None:
+        feature = chosen.put(cache.feature, fresh)
+        return replace(cache, feature=feature, output=chosen.put(cache.output, head(fresh)), **seen)
+    rho, touched = residual(cache, chosen, fresh), chosen.counts > 0
+    r = torch.where(touched, intensity(cache, chosen, rho), cache.r)
     alpha = torch.clamp(r / 2, max=policy.alpha).nan_to_num(0.0)
-
-    feature_rows = fresh
-    if known and policy.correct and policy.trigger == "paper":
-        # Published: a probed token's kept feature moves toward the fresh one by the gain alpha only.
-        code = reasons.expand(len(state.z), model.n).to(fresh.device)
-        probed = chosen.take(code[..., None])[:, 0] == int(Reason.PROBE)
-        partly = kept + alpha.to(fresh)[chosen.sample, None] * rho
-        feature_rows = torch.where(probed[:, None], partly, fresh)
-    feature = chosen.put(cache.feature, feature_rows)
-    output_rows = model.network.head(feature_rows)
-
-    residual = cache.residual
-    whole = chosen.index is None
-    if known and policy.correct and policy.trigger != "paper":
-        residual = _band_residual(problem, chosen, rho, cache.residual)
-        if not whole:
-            reused = torch.ones_like(feature[..., :1]).flatten(0, 1)
-            reused = reused.index_fill_(0, chosen.sample * model.n + chosen.token, 0.0).view(
-                *feature.shape[:2], 1
-            )
+    rows = damp(cache, chosen, reasons, rho, alpha, fresh) if policy.correct and rule.damps_probes else fresh
+    output_rows = head(rows)
+    feature, output = chosen.put(cache.feature, rows), chosen.put(cache.output, output_rows)
+    if policy.correct and not rule.damps_probes:
+        means = band_means(problem, chosen, rho, cache.residual)
+        seen["residual"] = means
+        if chosen.index is not None:
             # Only samples that recomputed something now: the others must not feel their batch.
-            alpha = torch.where(touched, alpha, 0.0)
-            feature = feature + reused * alpha.to(feature)[:, None, None] * residual[
-                :, problem.bands
-            ].nan_to_num(0.0)
-    corrected = residual is not None and not whole
-    output = model.network.head(feature) if corrected else chosen.put(cache.output, output_rows)
-
-    gain, rate, scale = cache.gain, cache.rate, cache.scale
-    slope, curve = cache.slope, cache.curve
-    if known:
-        delta = output_rows - chosen.take(cache.output)
-        if policy.trigger == "gain":
-            drift = (chosen.take(u) - chosen.take(cache.u)).square().sum(-1)
-            gain = chosen.put(gain[..., None], (delta.square().sum(-1) / (drift + ETA))[:, None])[..., 0]
-        if policy.trigger == "rate" or policy.adapt:
-            reused = reused_output(policy, problem, cache, i)
-            error = _denoised_error(problem, i, chosen, output_rows - chosen.take(reused))
-            if policy.trigger == "rate":
-                # Along a noisy path F moves like a random walk, so its change is stated per root of the clock.
-                moved = (problem.clocks[policy.clock][i] - problem.clocks[policy.clock][cache.clock.at]).amax(
-                    1
-                )
-                rate = torch.where(touched, error / (moved.sqrt() + ETA), rate)
-            if policy.adapt:
-                factor = (policy.error_budget / (error + ETA)).clamp(0.25, 4.0) ** ADAPT_EXPONENT
-                scale = torch.where(touched, (scale * factor).clamp(1 / SCALE_LIMIT, SCALE_LIMIT), scale)
-        if policy.predicts:
-            slope, curve = _differences(policy, problem, i, cache, chosen, delta)
-    return Cache(
-        kv=cache.kv,
-        feature=feature,
-        output=output,
-        slope=slope,
-        curve=curve,
-        u=chosen.put(cache.u, chosen.take(u)),
-        z=chosen.put(cache.z, chosen.take(state.z)),
-        gain=gain,
-        clock=tick(cache.clock, reasons, i, policy.clock),
-        r=r,
-        rate=rate,
-        scale=scale,
-        rested=cache.rested,
-        residual=residual,
-    )
+            feature = correct(problem, chosen, feature, torch.where(touched, alpha, 0.0), means)
+            output = head(feature)
+    delta = output_rows - chosen.take(cache.output)
+    error = torch.full_like(r, torch.nan)
+    if policy.adapt or rule.depends == "network":
+        reused = reused_output(policy, problem, cache, i)
+        error = denoised_error(problem, i, chosen, output_rows - chosen.take(reused))
+    if policy.adapt:
+        seen["scale"] = torch.where(touched, adapt(cache.scale, error, policy.error_budget), cache.scale)
+    if policy.predicts:
+        seen["slope"], seen["curve"] = differences(policy, problem, i, cache, chosen, delta)
+    seen |= rule.measure(policy, problem, cache, Recompute(i, chosen, u, delta, touched, error))
+    return replace(cache, feature=feature, output=output, r=r, **seen)
 
 
-def _denoised_error(problem: Problem, step: int, chosen: Selection, delta: Tensor) -> Tensor:
-    """(B,) on the host: RMS error of D (E3) that an error `delta` of F made, relative to the data's own scale.
-
-    This peaks where a sample makes up its mind: before, F hardly changes; after, c_out is small.
-    """
-    error = (problem.c_out[step].square()[chosen.token] * delta.square()).sum(-1)
-    scale = (problem.model.v * problem.model.mask).sum()
-    return (chosen.per_sample(error) / scale).sqrt().cpu().double()
+def residual(cache: Cache, chosen: Selection, fresh: Tensor) -> Tensor:
+    """E4: rho (T, d) = C_fresh - C of the chosen tokens."""
+    return fresh - chosen.take(cache.feature)
 
 
-def _band_residual(problem: Problem, chosen: Selection, rho: Tensor, before: Tensor | None) -> Tensor:
+def intensity(cache: Cache, chosen: Selection, rho: Tensor) -> Tensor:
+    """E4: r (B,) on the host, the energy of the residuals over that of the whole kept feature."""
+    change = chosen.per_sample(rho.square().sum(-1))
+    return (change / (cache.feature.square().sum((1, 2)) + ETA)).cpu().double()
+
+
+def damp(
+    cache: Cache, chosen: Selection, reasons: Tensor, rho: Tensor, alpha: Tensor, fresh: Tensor
+) -> Tensor:
+    """E7a as published: rows (T, d) in which a probed token's feature is C + alpha rho, every other one as computed."""
+    code = reasons.expand(chosen.batch, chosen.tokens).to(fresh.device)
+    probed = chosen.take(code[..., None])[:, 0] == int(Reason.PROBE)
+    partly = chosen.take(cache.feature) + alpha.to(fresh)[chosen.sample, None] * rho
+    return torch.where(probed[:, None], partly, fresh)
+
+
+def band_means(problem: Problem, chosen: Selection, rho: Tensor, before: Tensor | None) -> Tensor:
     """Running mean (B, bands, d) of the residuals of each band's recomputed tokens."""
     bands = int(problem.bands.max()) + 1
     slot = chosen.sample * bands + problem.bands[chosen.token]
@@ -163,10 +139,37 @@ def _band_residual(problem: Problem, chosen: Selection, rho: Tensor, before: Ten
     return torch.where(fresh, mixed, before)
 
 
-def _differences(
+def correct(problem: Problem, chosen: Selection, feature: Tensor, alpha: Tensor, means: Tensor) -> Tensor:
+    """E7a, ours: features (B, n, d) in which every token that was not recomputed is C + alpha rho of its band."""
+    reused = torch.ones_like(feature[..., :1]).flatten(0, 1)
+    reused = reused.index_fill_(0, chosen.sample * chosen.tokens + chosen.token, 0.0)
+    reused = reused.view(*feature.shape[:2], 1)
+    return feature + reused * alpha.to(feature)[:, None, None] * means[:, problem.bands].nan_to_num(0.0)
+
+
+def denoised_error(problem: Problem, step: int, chosen: Selection, delta: Tensor) -> Tensor:
+    """(B,) on the host: RMS error of D (E3) that an error `delta` (T, 2M) of F made, relative to the data's scale.
+
+    This peaks where a sample makes up its mind: before, F hardly changes; after, c_out is small.
+    """
+    error = (problem.c_out[step].square()[chosen.token] * delta.square()).sum(-1)
+    scale = (problem.model.v * problem.model.mask).sum()
+    return (chosen.per_sample(error) / scale).sqrt().cpu().double()
+
+
+def adapt(scale: Tensor, error: Tensor, budget: float) -> Tensor:
+    """E7b: factors (B,) of tau after a recompute that showed `error` (B,); at most doubled or halved at a time."""
+    factor = (budget / (error + ETA)).clamp(1 / ADAPT_STEP, ADAPT_STEP) ** ADAPT_EXPONENT
+    return (scale * factor).clamp(1 / SCALE_LIMIT, SCALE_LIMIT)
+
+
+def differences(
     policy: CachePolicy, problem: Problem, step: int, cache: Cache, chosen: Selection, delta: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """First and second divided differences of F on the policy's clock after a recompute (Newton form)."""
+    """First and second divided differences of F on the policy's clock after a recompute (Newton form).
+
+    F[t1, t0] = (F1 - F0) / (t1 - t0); F[t2, t1, t0] = (F[t2, t1] - F[t1, t0]) / (t2 - t0). Both (B, n, 2M).
+    """
     shape, ticks, clock = cache.output.shape, problem.clocks[policy.clock], cache.clock
     moved = (ticks[step] - ticks[clock.at]).to(delta).expand(shape[:2])[..., None]
     gap = (ticks[clock.at] - ticks[clock.previous]).to(delta).expand(shape[:2])[..., None]

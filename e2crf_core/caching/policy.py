@@ -1,34 +1,25 @@
 """CachePolicy: what decides which tokens are recomputed. Frozen, validated, one object per change.
 
-Each field's metadata (label, unit, range, whether it may change during a run, the triggers it acts in) is the
-single source for widgets, documentation and the tuner's search space.
+Each field's metadata (label, help, unit, range, whether it may change during a run, choices, the triggers that read
+it) is the single source for validation, widgets, documentation and the tuner's search space.
 """
 
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from e2crf_core.caching.triggers import TRIGGERS, Trigger
 from e2crf_core.errors import LabError
 
 POLICY_SCHEMA = 1
-TRIGGERS = ("paper", "gain", "log_snr", "bands", "rate", "fixed", "always", "never")
-DECIDING = TRIGGERS[:6]
 PREDICTORS = ("hold", "linear", "quadratic", "hermite")
 CLOCKS = ("log_snr", "profile")
-
-TRIGGER_HELP = {
-    "paper": "published rule: drift of a token against tau_0 / (eps + |X|²), refresh every R, warnings on r",
-    "gain": "drift of a token times its measured gain and its influence on the step",
-    "log_snr": "refresh all tokens when log(a/s) has moved by tau since the last refresh",
-    "bands": "each frequency band has its own log(a/s) interval",
-    "rate": "refresh a sample when its measured rate of change times the log(a/s) moved exceeds tau",
-    "fixed": "refresh all tokens every R steps",
-    "always": "recompute everything at every step (no cache)",
-    "never": "compute once, then reuse to the end",
-}
 
 
 class PolicyError(LabError):
@@ -39,7 +30,34 @@ class PolicyError(LabError):
         super().__init__("policy: " + "; ".join(faults))
 
 
-def _meta(
+class FieldInfo(Mapping[str, Any]):
+    """Metadata of one policy field. `triggers`, and the choices of the field `trigger`, follow the registry."""
+
+    def __init__(self, name: str, **values: Any) -> None:
+        self._name, self._values = name, values
+
+    def __getitem__(self, key: str) -> Any:
+        """One entry; `triggers` are the names of the rules that read the field."""
+        if key == "triggers":
+            return tuple(
+                t for t, rule in TRIGGERS.items() if self._name == "trigger" or self._name in rule.reads
+            )
+        if key == "choices" and self._name == "trigger":
+            return tuple(TRIGGERS)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the entries."""
+        return iter((*self._values, "triggers"))
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return len(self._values) + 1
+
+
+def _field(
+    name: str,
+    default: Any,
     label: str,
     help: str,
     low: float | None = None,
@@ -49,19 +67,12 @@ def _meta(
     log: bool = False,
     live: bool = True,
     choices: tuple[str, ...] = (),
-    triggers: tuple[str, ...] = DECIDING,
-) -> dict[str, Any]:
-    return {
-        "label": label,
-        "help": help,
-        "low": low,
-        "high": high,
-        "unit": unit,
-        "log": log,
-        "live": live,
-        "choices": choices,
-        "triggers": triggers,
-    }
+) -> Any:
+    """A dataclass field that describes itself."""
+    info = FieldInfo(
+        name, label=label, help=help, low=low, high=high, unit=unit, log=log, live=live, choices=choices
+    )
+    return field(default=default, metadata=info)
 
 
 @dataclass(frozen=True)
@@ -71,157 +82,143 @@ class CachePolicy:
     Raises PolicyError with every fault listed when a value is out of its range.
     """
 
-    trigger: str = field(
-        default="log_snr",
-        metadata=_meta(
-            "Trigger", "rule that decides what is recomputed", choices=TRIGGERS, triggers=TRIGGERS
-        ),
+    trigger: str = _field("trigger", "log_snr", "Trigger", "rule that decides what is recomputed")
+    tau: float = _field(
+        "tau",
+        0.2,
+        "Threshold tau",
+        "an event happens where the trigger's score exceeds tau; larger means fewer recomputes",
+        1e-8,
+        1e4,
+        log=True,
     )
-    tau: float = field(
-        default=0.2,
-        metadata=_meta(
-            "Threshold tau",
-            "an event happens where the trigger's score exceeds tau; larger means fewer recomputes",
-            1e-8,
-            1e4,
-            log=True,
-            triggers=("paper", "gain", "log_snr", "rate"),
-        ),
+    bands: tuple[tuple[int, float], ...] = _field(
+        "bands",
+        ((16, 0.15), (100000, 0.6)),
+        "Bands",
+        "pairs (first token above the band, interval in log(a/s)), low frequencies first",
+        1e-4,
+        100.0,
+        unit="log SNR",
+        log=True,
     )
-    bands: tuple[tuple[int, float], ...] = field(
-        default=((16, 0.15), (100000, 0.6)),
-        metadata=_meta(
-            "Bands",
-            "pairs (first token above the band, interval in log(a/s)), low frequencies first",
-            1e-4,
-            100.0,
-            unit="log SNR",
-            log=True,
-            triggers=("bands",),
-        ),
+    clock: str = _field(
+        "clock",
+        "log_snr",
+        "Clock",
+        "what intervals are measured and outputs are predicted on: log(a/s), or log(a/s) stretched where this"
+        " checkpoint's output was measured to change fast",
+        choices=CLOCKS,
     )
-    clock: str = field(
-        default="log_snr",
-        metadata=_meta(
-            "Clock",
-            "what intervals are measured and outputs are predicted on: log(a/s), or log(a/s) stretched where this"
-            " checkpoint's output was measured to change fast",
-            choices=CLOCKS,
-        ),
+    k_low: int = _field(
+        "k_low",
+        -1,
+        "Cutoff K",
+        "tokens 0..K are recomputed at every step; -1 for none",
+        -1,
+        4096,
+        unit="frequency index",
     )
-    k_low: int = field(
-        default=-1,
-        metadata=_meta(
-            "Cutoff K",
-            "tokens 0..K are recomputed at every step; -1 for none",
-            -1,
-            4096,
-            unit="frequency index",
-        ),
+    refresh_every: int = _field(
+        "refresh_every",
+        0,
+        "Refresh interval R",
+        "refresh all tokens after R steps; 0 for never",
+        0,
+        2000,
+        unit="steps",
     )
-    refresh_every: int = field(
-        default=0,
-        metadata=_meta(
-            "Refresh interval R", "refresh all tokens after R steps; 0 for never", 0, 2000, unit="steps"
-        ),
+    probe_share: float = _field(
+        "probe_share",
+        0.0,
+        "Random probes",
+        "share of the tokens above K recomputed at random each step",
+        0.0,
+        1.0,
     )
-    probe_share: float = field(
-        default=0.0,
-        metadata=_meta(
-            "Random probes", "share of the tokens above K recomputed at random each step", 0.0, 1.0
-        ),
+    energy_weighting: bool = _field(
+        "energy_weighting", True, "Energy weighting", "weigh a token's drift by its energy"
     )
-    energy_weighting: bool = field(
-        default=True,
-        metadata=_meta("Energy weighting", "weigh a token's drift by its energy", triggers=("paper",)),
+    energy_eps: float = _field(
+        "energy_eps", 1e-6, "Energy floor eps", "added to a token's energy", 1e-12, 1.0, log=True
     )
-    energy_eps: float = field(
-        default=1e-6,
-        metadata=_meta(
-            "Energy floor eps", "added to a token's energy", 1e-12, 1.0, log=True, triggers=("paper",)
-        ),
+    tau_safe: float = _field(
+        "tau_safe",
+        0.0,
+        "Safe level tau_safe",
+        "event intensity r below it buys one step without work; 0 is off",
+        0,
+        10,
     )
-    tau_safe: float = field(
-        default=0.0,
-        metadata=_meta(
-            "Safe level tau_safe", "event intensity r below it buys one step without work; 0 is off", 0, 10
-        ),
+    tau_warn: float = _field(
+        "tau_warn",
+        0.0,
+        "Warning level tau_warn",
+        "event intensity r above it refreshes all tokens; 0 is off",
+        0,
+        10,
     )
-    tau_warn: float = field(
-        default=0.0,
-        metadata=_meta(
-            "Warning level tau_warn", "event intensity r above it refreshes all tokens; 0 is off", 0, 10
-        ),
+    alpha: float = _field(
+        "alpha",
+        0.1,
+        "Feedback gain alpha",
+        "upper bound of min(alpha, r/2), the gain of error feedback",
+        0.0,
+        1.0,
     )
-    alpha: float = field(
-        default=0.1,
-        metadata=_meta(
-            "Feedback gain alpha", "upper bound of min(alpha, r/2), the gain of error feedback", 0.0, 1.0
-        ),
+    correct: bool = _field(
+        "correct", False, "Correct", "error feedback: correct reused features by measured residuals"
     )
-    correct: bool = field(
-        default=False,
-        metadata=_meta("Correct", "error feedback: correct reused features by measured residuals"),
+    adapt: bool = _field(
+        "adapt", False, "Adapt tau", "error feedback: move tau until the measured residual meets the budget"
     )
-    adapt: bool = field(
-        default=False,
-        metadata=_meta(
-            "Adapt tau",
-            "error feedback: move tau until the measured residual meets the budget",
-            triggers=("paper", "gain", "log_snr", "bands", "rate"),
-        ),
+    error_budget: float = _field(
+        "error_budget",
+        0.1,
+        "Error budget",
+        "error of the denoised estimate found at a recompute, relative to the data's scale, that adaptation aims for",
+        1e-4,
+        10.0,
+        log=True,
     )
-    error_budget: float = field(
-        default=0.1,
-        metadata=_meta(
-            "Error budget",
-            "error of the denoised estimate found at a recompute, relative to the data's scale,"
-            " that adaptation aims for",
-            1e-4,
-            10.0,
-            log=True,
-            triggers=("paper", "gain", "log_snr", "bands", "rate"),
-        ),
+    predictor: str = _field(
+        "predictor",
+        "hold",
+        "Predictor",
+        "how a reused output continues between recomputes, on the clock: hermite is a damped quadratic",
+        choices=PREDICTORS,
     )
-    predictor: str = field(
-        default="hold",
-        metadata=_meta(
-            "Predictor",
-            "how a reused output continues between recomputes, on the clock: hermite is a damped quadratic",
-            choices=PREDICTORS,
-        ),
+    predictor_split: int = _field(
+        "predictor_split",
+        0,
+        "Predictor split",
+        "tokens from this one on follow the predictor of high frequencies; 0: all follow the same",
+        0,
+        4096,
+        unit="frequency index",
     )
-    predictor_split: int = field(
-        default=0,
-        metadata=_meta(
-            "Predictor split",
-            "tokens from this one on follow the predictor of high frequencies; 0: all follow the same",
-            0,
-            4096,
-            unit="frequency index",
-        ),
-    )
-    predictor_above: str = field(
-        default="hold",
-        metadata=_meta(
-            "Predictor of high frequencies",
-            "how reused outputs from the split on continue between recomputes",
-            choices=PREDICTORS,
-        ),
+    predictor_above: str = _field(
+        "predictor_above",
+        "hold",
+        "Predictor of high frequencies",
+        "how reused outputs from the split on continue between recomputes",
+        choices=PREDICTORS,
     )
 
     def __post_init__(self) -> None:
         """Validate every field against its metadata, then what the fields mean together."""
-        faults = []
-        for f in fields(self):
-            faults += _faults(f.name, getattr(self, f.name), f.type, f.metadata)
+        faults = _faults_of(lambda schema: schema.model_validate({"schema": POLICY_SCHEMA, **vars(self)}))
         if not faults:
-            if self.trigger == "fixed" and self.refresh_every < 1:
-                faults.append("refresh_every: trigger 'fixed' needs an interval R of at least 1 step")
+            faults = self.rule.faults(self)
             if 0 < self.tau_warn <= self.tau_safe:
-                faults.append(f"tau_warn {self.tau_warn} must exceed tau_safe {self.tau_safe}")
+                faults = [*faults, f"tau_warn {self.tau_warn} must exceed tau_safe {self.tau_safe}"]
         if faults:
             raise PolicyError(faults)
+
+    @property
+    def rule(self) -> Trigger:
+        """The trigger itself, of the name that `trigger` says."""
+        return TRIGGERS[self.trigger]
 
     @property
     def predicts(self) -> bool:
@@ -236,10 +233,19 @@ class CachePolicy:
         return replace(self, **changes)
 
     @staticmethod
+    def of(trigger: str) -> CachePolicy:
+        """A sensible policy of a trigger, named as in `TRIGGERS`. Raises PolicyError for an unknown name."""
+        return CachePolicy(trigger=trigger, **(TRIGGERS[trigger].base if trigger in TRIGGERS else {}))
+
+    @staticmethod
     def preset(name: str) -> CachePolicy:
         """One of the named policies. Raises LabError for an unknown name."""
         if name not in PRESETS:
-            raise LabError(f"unknown policy preset {name!r}: use one of {', '.join(PRESETS)}, or a JSON file")
+            raise LabError(
+                f"unknown policy preset {name!r}",
+                field="policy",
+                remedy=f"use one of {', '.join(PRESETS)}, or a JSON file",
+            )
         return PRESETS[name]
 
     def to_json(self) -> str:
@@ -247,75 +253,72 @@ class CachePolicy:
         return json.dumps({"schema": POLICY_SCHEMA, **asdict(self)}, indent=1)
 
     @staticmethod
-    def from_json(text: str) -> CachePolicy:
-        """Read `to_json`'s output. Raises PolicyError that lists unknown, mistyped and out-of-range fields."""
-        try:
-            stored = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as fault:
-            raise PolicyError([f"not JSON: {fault}"]) from None
-        if not isinstance(stored, dict):
-            raise PolicyError([f"a JSON object is expected, not {type(stored).__name__}"])
-        faults = []
-        schema = stored.pop("schema", None)
-        if schema != POLICY_SCHEMA:
-            faults.append(f"schema {schema!r}: this version reads {POLICY_SCHEMA}")
-        known = {f.name: f for f in fields(CachePolicy)}
-        values: dict[str, Any] = {}
-        for name, value in stored.items():
-            if name not in known:
-                faults.append(f"unknown field {name!r} (known: {', '.join(known)})")
-                continue
-            if name == "bands" and isinstance(value, list):
-                value = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in value)
-            found = _faults(name, value, known[name].type, known[name].metadata)
-            faults += found
-            if not found:
-                values[name] = float(value) if known[name].type == "float" else value
+    def from_json(text: str | bytes) -> CachePolicy:
+        """Read `to_json`'s output; fields that are not there take their defaults.
+
+        Raises PolicyError that lists all unknown, mistyped and out-of-range fields.
+        """
+        stored: list[BaseModel] = []
+        faults = _faults_of(lambda schema: stored.append(schema.model_validate_json(text)))
         if faults:
-            try:
-                CachePolicy(**values)
-            except PolicyError as also:
-                faults += also.faults
             raise PolicyError(faults)
-        return CachePolicy(**values)
+        return CachePolicy(**stored[0].model_dump(exclude={"schema_"}))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _known_trigger(name: str) -> str:
+    if name not in TRIGGERS:
+        raise ValueError(f"{name!r} is none of {', '.join(TRIGGERS)}")
+    return name
 
 
-def _faults(name: str, value: Any, kind: Any, meta: Any) -> list[str]:
-    """What is wrong with one field's value, one line each."""
-    low, high = meta["low"], meta["high"]
-    if name == "bands":
-        return _band_faults(value, low, high)
-    if kind == "bool":
-        return [] if isinstance(value, bool) else [f"{name}: true or false expected, not {value!r}"]
-    if kind == "str":
-        return (
-            [] if value in meta["choices"] else [f"{name}: {value!r} is none of {', '.join(meta['choices'])}"]
-        )
-    if not _is_number(value) or (kind == "int" and not isinstance(value, int)):
-        return [f"{name}: a {'whole ' if kind == 'int' else ''}number expected, not {value!r}"]
-    if not low <= value <= high:
-        return [f"{name}: {value!r} is outside [{low:g}, {high:g}]"]
+def _increasing(bands: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+    edges = [edge for edge, _ in bands]
+    if edges != sorted(set(edges)):
+        raise ValueError(f"edges {edges} must increase")
+    return bands
+
+
+@lru_cache(maxsize=1)
+def policy_schema() -> type[BaseModel]:
+    """The policy's fields as a pydantic model, made from their metadata: strict, and nothing beside them."""
+    shapes: dict[str, Any] = {"schema_": (Literal[1], Field(alias="schema"))}
+    for f in fields(CachePolicy):
+        limits = Field(ge=f.metadata["low"], le=f.metadata["high"])
+        kind: Any
+        if f.name == "trigger":
+            kind = Annotated[str, AfterValidator(_known_trigger)]
+        elif f.name == "bands":
+            pair = tuple[Annotated[int, Field(ge=1)], Annotated[float, limits]]
+            kind = Annotated[tuple[pair, ...], Field(min_length=1), AfterValidator(_increasing)]
+        elif f.metadata["choices"]:
+            kind = Literal[f.metadata["choices"]]
+        else:
+            kind = {"bool": bool, "int": Annotated[int, limits], "float": Annotated[float, limits]}[
+                str(f.type)
+            ]
+        shapes[f.name] = (kind, f.default)
+    config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    return create_model("Policy", __config__=config, **shapes)
+
+
+def _faults_of(validate: Callable[[type[BaseModel]], object]) -> list[str]:
+    """Every fault that a validation finds, one short line each."""
+    try:
+        validate(policy_schema())
+    except ValidationError as fault:
+        return [_worded(each) for each in fault.errors(include_url=False)]
     return []
 
 
-def _band_faults(value: Any, low: float, high: float) -> list[str]:
-    pairs = isinstance(value, tuple) and all(isinstance(p, tuple) and len(p) == 2 for p in value)
-    if not pairs or not value:
-        return ["bands: a list of pairs [first token above the band, interval] expected"]
-    faults = []
-    for edge, tau in value:
-        if not isinstance(edge, int) or isinstance(edge, bool) or edge < 1:
-            faults.append(f"bands: edge {edge!r} must be a whole number of at least 1")
-        if not _is_number(tau) or not low <= tau <= high:
-            faults.append(f"bands: interval {tau!r} is outside [{low:g}, {high:g}]")
-    edges = [edge for edge, _ in value]
-    if not faults and edges != sorted(set(edges)):
-        faults.append(f"bands: edges {edges} must increase")
-    return faults
+def _worded(fault: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown field {where!r} (known: {', '.join(f.name for f in fields(CachePolicy))})"
+    message = " ".join(fault["msg"].removeprefix("Value error, ").split())
+    if not where:
+        return message
+    shown = fault["type"] != "value_error" and not isinstance(fault["input"], dict)
+    return f"{where}: {message}" + (f", not {fault['input']!r:.60}" if shown else "")
 
 
 PRESETS: dict[str, CachePolicy] = {
@@ -325,15 +328,5 @@ PRESETS: dict[str, CachePolicy] = {
     "fast": CachePolicy(trigger="log_snr", tau=0.45, clock="profile", predictor="linear"),
     # For dpmpp_2m on the profile grid with 40 steps: 5 network calls, each step between them a prediction.
     "multistep": CachePolicy(trigger="log_snr", tau=1.8, clock="profile", predictor="linear"),
-    "paper": CachePolicy(
-        trigger="paper",
-        tau=0.01,
-        k_low=1,
-        refresh_every=150,
-        probe_share=0.01,
-        tau_safe=0.1,
-        tau_warn=0.5,
-        alpha=0.1,
-        correct=True,
-    ),
+    "paper": CachePolicy.of("paper"),
 }

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from e2crf_core.caching.selection import Selection
 from e2crf_core.diffusion.exponential import exponential_table
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel, precondition
 from e2crf_core.diffusion.solvers import Plan
 from e2crf_core.network.kvcache import KVCache
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ class Problem:
     """What does not change during a run: model, plan, noise, and per-call coefficient tables (steps, n, 2M).
 
     The tables fold E3 into affine maps: u = c_in z + u0, D = c_skip z + c_out F + d0. `clocks` (steps,) on the
-    host are what triggers measure intervals on: log(a/s), and log(a/s) stretched by the model's profile.
+    host are what triggers measure intervals on: log(a/s), and log(a/s) stretched by the model's profile. `bands`
+    (n,) names each token's frequency band, for feedback. `memo` holds what `once` has built.
     """
 
     model: ScoreModel
@@ -107,6 +113,25 @@ class Problem:
     d0: Tensor
     bands: Tensor
     exponential: ExponentialSteps | None = None
+    memo: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def level(self, step: int) -> Tensor:
+        """log(a/s) () at a call, float64 on the model's device: what the network is conditioned on."""
+        return torch.tensor(self.levels[step], dtype=torch.float64, device=self.c_in.device)
+
+    def network_input(self, state: SamplerState) -> Tensor:
+        """E3: u = c_in (z - a mu), (B, n, 2M)."""
+        return torch.addcmul(self.u0[state.step], self.c_in[state.step], state.z)
+
+    def denoised(self, step: int, z: Tensor, output: Tensor) -> Tensor:
+        """E3: D = mu + c_skip (z - a mu) + c_out F, (..., n, 2M), of tokens z and outputs F."""
+        return torch.addcmul(self.d0[step], self.c_skip[step], z).addcmul_(self.c_out[step], output)
+
+    def once(self, key: object, build: Callable[[], T]) -> T:
+        """What `build` makes, made once for each key and run: tables that a trigger derives from this problem."""
+        if key not in self.memo:
+            self.memo[key] = build()
+        return self.memo[key]
 
     @staticmethod
     def make(model: ScoreModel, plan: Plan, noise: NoiseStream, bands: Tensor) -> Problem:
@@ -121,13 +146,6 @@ class Problem:
         mu, v, mask = model.mu.double(), model.v.double(), model.mask.double()
         p = precondition(v, a, s)
         c_in, c_skip, c_out = p.c_in, p.c_skip * mask, p.c_out * mask
-        tables = {
-            "c_in": c_in,
-            "u0": -c_in * a * mu,
-            "c_skip": c_skip,
-            "c_out": c_out,
-            "d0": (mu * mask - c_skip * a * mu),
-        }
         exponential = None
         if plan.order:
             statistics = (mu.cpu().numpy(), v.cpu().numpy())
@@ -146,9 +164,30 @@ class Problem:
                 "log_snr": torch.tensor(levels, dtype=torch.float64),
                 "profile": torch.as_tensor(model.profile.clock(levels)),
             },
+            c_in=c_in.to(model.dtype),
+            u0=(-c_in * a * mu).to(model.dtype),
+            c_skip=c_skip.to(model.dtype),
+            c_out=c_out.to(model.dtype),
+            d0=(mu * mask - c_skip * a * mu).to(model.dtype),
             bands=bands,
-            **{name: table.to(model.dtype) for name, table in tables.items()},
         )
+
+
+@dataclass(frozen=True)
+class Recompute:
+    """What a recompute at `step` showed of the tokens in `chosen`.
+
+    `u` (B, n, 2M) is the network input of all tokens, `delta` (T, 2M) the change of F of the chosen ones since they
+    were last computed. On the host, per sample: `touched` (B,) whether it had any chosen token, and `error` (B,) the
+    RMS error of D that reusing them had made, relative to the scale of the data (NaN where nobody asks for it).
+    """
+
+    step: int
+    chosen: Selection
+    u: Tensor
+    delta: Tensor
+    touched: Tensor
+    error: Tensor
 
 
 @dataclass(frozen=True)

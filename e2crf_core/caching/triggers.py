@@ -1,57 +1,367 @@
-"""E5: event scores of the trigger families. A token whose score exceeds the threshold is an event.
+"""E5: the rules that decide which tokens are recomputed: one small class each, in a registry.
 
-Scores use only what is known before the network runs. Schedules on log(a/s) are scored on the host, from the
-clock alone; drift-driven scores are computed on the device and brought over.
+A rule gives every token a score; a token whose score exceeds the threshold tau is an *event*. Scores use only what
+is known before the network runs. To add a rule, write one class and register it:
+
+    @register
+    class Drift(Trigger):
+        name, help = "drift", "drift of a token's input since its last recompute"
+        reads = COMMON | {"tau"}
+
+        def score(self, policy, problem, state):
+            return input_drift(problem, state).cpu().double()
+
+`CachePolicy(trigger="drift")` then runs it, and every widget, search space and table offers it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
 import torch
 from torch import Tensor
 
-from e2crf_core.caching.policy import CachePolicy
-from e2crf_core.caching.state import Cache, Problem, SamplerState
+from e2crf_core.caching.events import Reason
+from e2crf_core.caching.state import Cache, Problem, Recompute, SamplerState
 
-REFRESHING = ("log_snr", "rate", "fixed")
-"""Triggers whose events concern a whole sample: one token's event recomputes all of them."""
+if TYPE_CHECKING:
+    from e2crf_core.caching.policy import CachePolicy
+
+ETA = 1e-12
+"""Keeps ratios finite where nothing has moved."""
+
+COMMON = frozenset(
+    {
+        "clock",
+        "k_low",
+        "refresh_every",
+        "probe_share",
+        "tau_safe",
+        "tau_warn",
+        "alpha",
+        "correct",
+        "predictor",
+        "predictor_split",
+        "predictor_above",
+    }
+)
+"""Policy fields that act beside any rule: cutoff, refreshes, probes, feedback on features, predictors."""
+
+ADAPTING = frozenset({"adapt", "error_budget"})
+"""Policy fields of E7 (b), for rules whose threshold may be scaled."""
 
 
-def event_score(policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-    """(b, n) on the host, in the units of `threshold`."""
-    cache = state.cache
-    assert cache is not None
+class Trigger:
+    """One rule of E5.
+
+    `name` is what `CachePolicy.trigger` says, `help` one line for people. `reads` are the policy fields that change
+    what the rule does, `needs` those that it cannot do without, `base` the values of a sensible policy where they
+    differ from the defaults. `whole`: an event of one token recomputes all tokens of its sample. `verdict`: the rule
+    has this outcome at every step and ignores the rest of the policy. `damps_probes`: feedback E7a moves a probed
+    feature by alpha rho instead of correcting the tokens that were not recomputed.
+
+    `depends` says what a score is made of: the `clock` alone (the same for every sample, so it can be known before
+    a run), the noisy `states`, something that is `measured` while the rule itself runs, or the `network`'s own
+    errors. `replay_error` is the logarithm of the factor by which a share of tokens predicted from a record was
+    found to be off, `replay_error_by_tau` the same for each unit of log(tau / recorded tau).
+    """
+
+    name: str
+    help: str
+    reads: frozenset[str] = COMMON
+    needs: frozenset[str] = frozenset()
+    base: Mapping[str, Any] = {}
+    whole: bool = False
+    verdict: Reason | None = None
+    damps_probes: bool = False
+    depends: Literal["clock", "states", "measured", "network"] = "clock"
+    replay_error: float = 0.0
+    replay_error_by_tau: float = 0.0
+
+    def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
+        """(b, n) float64 on the host, b = 1 where all samples agree; in the units of `limit`."""
+        raise NotImplementedError
+
+    def limit(self, policy: CachePolicy) -> float:
+        """What a score must exceed, before adaptation."""
+        return policy.tau
+
+    def threshold(self, policy: CachePolicy, cache: Cache) -> Tensor:
+        """(b, 1) float64 on the host: `limit`, scaled by adaptation (E7 (b)) where the rule reads `adapt`."""
+        scaled = policy.adapt and "adapt" in self.reads
+        return self.limit(policy) * (
+            cache.scale[:, None] if scaled else torch.ones(1, 1, dtype=torch.float64)
+        )
+
+    def measure(
+        self, policy: CachePolicy, problem: Problem, cache: Cache, seen: Recompute
+    ) -> Mapping[str, Any]:
+        """Fields of the cache that the rule learns from a recompute; `cache` is the one before it."""
+        return {}
+
+    def faults(self, policy: CachePolicy) -> list[str]:
+        """What is wrong with a policy of this rule whose fields are each in range."""
+        return []
+
+    def describe(self, policy: CachePolicy) -> str:
+        """The threshold in a few words."""
+        return f"tau {policy.tau:.3g}"
+
+    def scaled(self, policy: CachePolicy, factor: float) -> dict[str, Any]:
+        """Changes of a policy that multiply its threshold by `factor`, so that less is recomputed above 1."""
+        return {"tau": policy.tau * factor}
+
+    def search_range(self, way: float) -> tuple[str, float, float] | None:
+        """(field, low, high) of thresholds that decide something in a run whose log(a/s) moves by `way`.
+
+        None where the scores have to be measured first.
+        """
+        return None
+
+
+TRIGGERS: dict[str, Trigger] = {}
+"""Every rule by its name."""
+
+_Rule = TypeVar("_Rule", bound="Trigger | type[Trigger]")
+
+
+def register(rule: _Rule) -> _Rule:
+    """Add a rule, or a class of rules that takes no arguments, to `TRIGGERS`. Raises ValueError for a name in use."""
+    made = rule() if isinstance(rule, type) else rule
+    known = TRIGGERS.setdefault(made.name, made)
+    if type(known).__qualname__ != type(made).__qualname__:
+        raise ValueError(f"two triggers are named {made.name!r}")
+    TRIGGERS[made.name] = made
+    return rule
+
+
+def schedules(*, whole: bool = False) -> tuple[str, ...]:
+    """Names of the rules whose decisions can be known before a run; with `whole`, of those for all tokens alike."""
+    return tuple(
+        name
+        for name, rule in TRIGGERS.items()
+        if rule.depends == "clock" and (rule.whole or rule.verdict is not None or not whole)
+    )
+
+
+def deciding() -> tuple[str, ...]:
+    """Names of the rules that decide step by step: all but those with a fixed verdict."""
+    return tuple(name for name, rule in TRIGGERS.items() if rule.verdict is None)
+
+
+@register
+class Paper(Trigger):
+    """Published: |z_k - z_k(last)|² > tau / (eps + |z_k|²), tokens of E1.
+
+    Tokens carry a factor sqrt 2 against the published |X_k|, so tau 0.01 here is 0.0025 there.
+    """
+
+    name = "paper"
+    help = "published rule: drift of a token against tau_0 / (eps + |X|²), refresh every R, warnings on r"
+    reads = COMMON | ADAPTING | {"tau", "energy_weighting", "energy_eps"}
+    base: Mapping[str, Any] = {
+        "tau": 0.01,
+        "k_low": 1,
+        "refresh_every": 150,
+        "probe_share": 0.01,
+        "tau_safe": 0.1,
+        "tau_warn": 0.5,
+        "alpha": 0.1,
+        "correct": True,
+    }
+    damps_probes = True
+    depends = "states"
+    replay_error = 0.05
+
+    def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
+        """Drift of the noisy token times its energy, so that tau alone is on the other side."""
+        assert state.cache is not None
+        drift = (state.z - state.cache.z).square().sum(-1)
+        weight = policy.energy_eps + state.z.square().sum(-1) if policy.energy_weighting else 1.0
+        return (drift * weight).cpu().double()
+
+
+@register
+class Gain(Trigger):
+    """Influence times measured gain times input drift: (c_out a/s)² |dF|²/|du|² |c_in z - u|²."""
+
+    name = "gain"
+    help = "drift of a token times its measured gain and its influence on the step"
+    reads = COMMON | ADAPTING | {"tau"}
+    depends = "measured"
+    replay_error = 0.05
+    # A token's gain falls when others are computed less often, which no record of another threshold tells:
+    # `python -m benchmarks.whatif_law` found shares off by up to 31% on ecg, 37% on wind, 7% on stocks and 76% on
+    # household for tau up to 3 times larger or smaller.
+    replay_error_by_tau = 0.65
+
+    def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
+        """Expected squared error of the step, of each token."""
+        assert state.cache is not None
+        return (
+            (influence(problem, state.step) * state.cache.gain * input_drift(problem, state)).cpu().double()
+        )
+
+    def measure(
+        self, policy: CachePolicy, problem: Problem, cache: Cache, seen: Recompute
+    ) -> Mapping[str, Any]:
+        """|dF|²/|du|² of each recomputed token."""
+        chosen = seen.chosen
+        drift = (chosen.take(seen.u) - chosen.take(cache.u)).square().sum(-1)
+        gain = seen.delta.square().sum(-1) / (drift + ETA)
+        return {"gain": chosen.put(cache.gain[..., None], gain[:, None])[..., 0]}
+
+
+@register
+class LogSnr(Trigger):
+    """Refresh all tokens when the clock has moved by tau since the last refresh."""
+
+    name = "log_snr"
+    help = "refresh all tokens when log(a/s) has moved by tau since the last refresh"
+    reads = COMMON | ADAPTING | {"tau"}
+    whole = True
+
+    def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
+        """How far the clock has moved since each token's last recompute."""
+        return moved(policy, problem, state)
+
+    def search_range(self, way: float) -> tuple[str, float, float]:
+        """From a small part of the whole way up to a quarter of it."""
+        return "tau", way / 500, way / 4
+
+
+@register
+class Bands(Trigger):
+    """Each frequency band has an interval of its own on the clock."""
+
+    name = "bands"
+    help = "each frequency band has its own log(a/s) interval"
+    reads = COMMON | ADAPTING | {"bands"}
+
+    def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
+        """How far the clock has moved, in intervals of the token's band."""
+        way = moved(policy, problem, state)
+        return way / band_intervals(policy, way.shape[1])
+
+    def limit(self, policy: CachePolicy) -> float:
+        """One interval."""
+        return 1.0
+
+    def describe(self, policy: CachePolicy) -> str:
+        """Edges and intervals."""
+        return "bands " + " ".join(f"k<{edge}: {tau:.3g}" for edge, tau in policy.bands)
+
+    def scaled(self, policy: CachePolicy, factor: float) -> dict[str, Any]:
+        """All intervals multiplied."""
+        return {"bands": tuple((edge, tau * factor) for edge, tau in policy.bands)}
+
+    def search_range(self, way: float) -> tuple[str, float, float]:
+        """From a small part of the whole way up to half of it."""
+        return "bands", way / 500, way / 2
+
+
+@register
+class Rate(Trigger):
+    """Measured rate of change of F times the way moved on the clock."""
+
+    name = "rate"
+    help = "refresh a sample when its measured rate of change times the log(a/s) moved exceeds tau"
+    reads = COMMON | ADAPTING | {"tau"}
+    whole = True
+    depends = "network"
+
+    def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
+        """Along a noisy path F moves like a random walk, so its change is stated per root of the clock."""
+        assert state.cache is not None
+        return state.cache.rate[:, None] * moved(policy, problem, state).sqrt()
+
+    def measure(
+        self, policy: CachePolicy, problem: Problem, cache: Cache, seen: Recompute
+    ) -> Mapping[str, Any]:
+        """Error of D that the reuse made, per root of the way that the clock had moved."""
+        ticks = problem.clocks[policy.clock]
+        way = (ticks[seen.step] - ticks[cache.clock.at]).amax(1)
+        return {"rate": torch.where(seen.touched, seen.error / (way.sqrt() + ETA), cache.rate)}
+
+    def search_range(self, way: float) -> tuple[str, float, float]:
+        """The score is a relative change of F."""
+        return "tau", 1e-3, 1.0
+
+
+@register
+class Fixed(Trigger):
+    """Refresh all tokens every R steps."""
+
+    name = "fixed"
+    help = "refresh all tokens every R steps"
+    needs = frozenset({"refresh_every"})
+    base: Mapping[str, Any] = {"refresh_every": 10}
+    whole = True
+
+    def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
+        """Steps since each token's last recompute."""
+        assert state.cache is not None
+        return (state.step - state.cache.clock.at).double()
+
+    def limit(self, policy: CachePolicy) -> float:
+        """Half a step below R, so that rounding never matters."""
+        return policy.refresh_every - 0.5
+
+    def faults(self, policy: CachePolicy) -> list[str]:
+        """An interval is needed."""
+        fault = "refresh_every: trigger 'fixed' needs an interval R of at least 1 step"
+        return [fault] if policy.refresh_every < 1 else []
+
+    def describe(self, policy: CachePolicy) -> str:
+        """The interval."""
+        return f"every {policy.refresh_every} steps"
+
+    def scaled(self, policy: CachePolicy, factor: float) -> dict[str, Any]:
+        """The interval multiplied, rounded away from the present one."""
+        period = policy.refresh_every * factor
+        return {"refresh_every": max(1, math.floor(period) if factor < 1 else math.ceil(period))}
+
+
+class Constant(Trigger):
+    """The same outcome at every step: nothing is scored."""
+
+    reads: frozenset[str] = frozenset()
+
+    def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
+        """Nothing is an event."""
+        assert state.cache is not None
+        return torch.zeros(state.cache.clock.at.shape, dtype=torch.float64)
+
+    def limit(self, policy: CachePolicy) -> float:
+        """Out of reach."""
+        return math.inf
+
+
+@register
+class Always(Constant):
+    """Recompute everything at every step."""
+
+    name = "always"
+    help = "recompute everything at every step (no cache)"
+    verdict = Reason.REFRESH
+
+
+@register
+class Never(Constant):
+    """Compute once, then reuse to the end."""
+
+    name = "never"
+    help = "compute once, then reuse to the end"
+    verdict = Reason.REUSED
+
+
+def moved(policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
+    """(b, n) on the host: how far the policy's clock has moved since each token's last recompute."""
+    assert state.cache is not None
     ticks = problem.clocks[policy.clock]
-    moved = ticks[state.step] - ticks[cache.clock.at]
-    match policy.trigger:
-        case "log_snr":
-            return moved
-        case "bands":
-            return moved / band_intervals(policy, moved.shape[1])
-        case "rate":
-            return cache.rate[:, None] * moved.sqrt()
-        case "fixed":
-            return (state.step - cache.clock.at).double()
-        case "paper":
-            drift = (state.z - cache.z).square().sum(-1)
-            weight = policy.energy_eps + state.z.square().sum(-1) if policy.energy_weighting else 1.0
-            return (drift * weight).cpu().double()
-        case "gain":
-            return (influence(problem, state.step) * cache.gain * input_drift(problem, state)).cpu().double()
-    return torch.zeros_like(moved)
-
-
-def threshold(policy: CachePolicy, cache: Cache) -> Tensor:
-    """(b, 1) on the host: what a score must exceed, with the adaptation of E7 (b) applied."""
-    match policy.trigger:
-        case "bands":
-            base = 1.0
-        case "fixed":
-            return torch.tensor([[policy.refresh_every - 0.5]], dtype=torch.float64)
-        case "always" | "never":
-            return torch.tensor([[torch.inf]], dtype=torch.float64)
-        case _:
-            base = policy.tau
-    return base * (cache.scale[:, None] if policy.adapt else torch.ones(1, 1, dtype=torch.float64))
+    return ticks[state.step] - ticks[state.cache.clock.at]
 
 
 def band_intervals(policy: CachePolicy, tokens: int) -> Tensor:
@@ -65,8 +375,7 @@ def band_intervals(policy: CachePolicy, tokens: int) -> Tensor:
 def input_drift(problem: Problem, state: SamplerState) -> Tensor:
     """d_k (B, n) = |c_in z_k - u_k|²: how far each token's network input is from its last recompute."""
     assert state.cache is not None
-    u = torch.addcmul(problem.u0[state.step], problem.c_in[state.step], state.z)
-    return (u - state.cache.u).square().sum(-1)
+    return (problem.network_input(state) - state.cache.u).square().sum(-1)
 
 
 def influence(problem: Problem, step: int) -> Tensor:

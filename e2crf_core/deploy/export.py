@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.predictors import reused_output
+from e2crf_core.caching.triggers import schedules
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import detokenize
@@ -36,7 +37,6 @@ from e2crf_core.sampling.sampler import Sampler, check_request
 EXPORT_SCHEMA = 1
 NETWORKS = {"torch": "network.pt2", "onnx": "network.onnx"}
 FORMATS = tuple(NETWORKS)
-SCHEDULED = ("fixed", "log_snr", "always", "never")
 TOLERANCE = 1e-3
 MEMORY = 3
 
@@ -44,9 +44,12 @@ MEMORY = 3
 def check_exportable(policy: CachePolicy) -> None:
     """Raise LabError with every reason why a policy needs decisions that a table cannot hold."""
     faults = []
-    if policy.trigger not in SCHEDULED:
-        faults.append(f"trigger {policy.trigger} decides on the data (use {', '.join(SCHEDULED)})")
-    if policy.trigger in ("fixed", "log_snr"):
+    able = schedules(whole=True)
+    if policy.trigger not in able:
+        faults.append(
+            f"trigger {policy.trigger} decides on the data or token by token (use {', '.join(able)})"
+        )
+    elif policy.rule.verdict is None:
         faults += [
             f"{name} {getattr(policy, name)} (use {off})"
             for name, off in (

@@ -18,7 +18,7 @@ from torch import Tensor
 from e2crf_core.caching.feedback import first_cache, tick
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState
-from e2crf_core.caching.triggers import influence
+from e2crf_core.caching.triggers import TRIGGERS, influence
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import token_count, tokenize
@@ -27,13 +27,6 @@ from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import Archive
 from e2crf_core.runs.replay import check_same_weights
 
-SCHEDULES = ("log_snr", "bands", "fixed", "always", "never")
-MARGIN = {"paper": 0.05, "gain": 0.05}
-"""Factor, as its logarithm, by which a predicted share of tokens may be off whatever was changed."""
-MARGIN_BY_TAU = {"gain": 0.65}
-"""The same for each unit of log(tau / recorded tau): a token's gain falls when others are computed less often, which no
-record of another threshold tells. Measured by `python -m benchmarks.whatif_law`: for tau up to 3 times larger or
-smaller a predicted share was off by up to 31% on ecg, 37% on wind, 7% on stocks and 76% on household."""
 INTENSITY_MARGIN = 0.05
 """Further logarithm where r decides, because it is taken as recorded."""
 INTENSITY_ELSEWHERE = 0.35
@@ -81,7 +74,8 @@ class Trace:
 def predictable(archive: Archive) -> tuple[str, ...]:
     """Triggers whose decisions can be predicted from this record."""
     recorded = {policy.trigger for _, _, policy in archive.recorder.policies}
-    return (*SCHEDULES, "paper", "gain") if recorded == {"gain"} else (*SCHEDULES, "paper")
+    able = {"clock": True, "states": True, "network": False}
+    return tuple(name for name, rule in TRIGGERS.items() if able.get(rule.depends, recorded == {name}))
 
 
 def trace(archive: Archive, model: ScoreModel) -> Trace:
@@ -156,8 +150,8 @@ def margin(policy: CachePolicy, recorded: CachePolicy) -> float:
     by_intensity = 0.0
     if policy.tau_safe or policy.tau_warn:
         by_intensity = INTENSITY_MARGIN if policy.trigger == recorded.trigger else INTENSITY_ELSEWHERE
-    by_tau = MARGIN_BY_TAU.get(policy.trigger, 0.0) * abs(math.log(policy.tau / recorded.tau))
-    return MARGIN.get(policy.trigger, 0.0) + by_intensity + by_tau
+    by_tau = policy.rule.replay_error_by_tau * abs(math.log(policy.tau / recorded.tau))
+    return policy.rule.replay_error + by_intensity + by_tau
 
 
 def predict(archive: Archive, seen: Trace, policy: CachePolicy) -> Prediction:

@@ -75,11 +75,7 @@ class SamplerConfig:
         if self.policy is None:
             return f"{plan}, no cache"
         policy = self.policy
-        detail = {
-            "bands": ", bands " + " ".join(f"k<{edge}: {tau:.3g}" for edge, tau in policy.bands),
-            "fixed": f", every {policy.refresh_every} steps",
-        }.get(policy.trigger, f", tau {policy.tau:.3g}")
         extra = f", {policy.predictor} predictor" if policy.predicts else ""
         if policy.predicts and policy.predictor_split:
             extra += f" ({policy.predictor_above} from token {policy.predictor_split} on)"
-        return f"{plan}, trigger {policy.trigger}{detail}{extra}"
+        return f"{plan}, trigger {policy.trigger}, {policy.rule.describe(policy)}{extra}"

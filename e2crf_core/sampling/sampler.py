@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from e2crf_core.caching.events import StepEvent
+from e2crf_core.caching.events import Reason, StepEvent
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState, StepInfo
 from e2crf_core.caching.triggers import input_drift
@@ -183,12 +183,11 @@ def synchronize(device: torch.device) -> None:
 def plain_step(problem: Problem, state: SamplerState) -> tuple[SamplerState, StepInfo]:
     """A step of the uncached sampler: the whole network, nothing kept."""
     i, model = state.step, problem.model
-    u = torch.addcmul(problem.u0[i], problem.c_in[i], state.z)
-    level = torch.tensor(problem.levels[i], dtype=torch.float64, device=u.device)
-    condition, prepared = model.network.condition(level), model.network.prepare(u, level)
-    output = model.network.head(plain_forward(model.network, prepared, condition))
+    network, level = model.network, problem.level(i)
+    prepared = network.prepare(problem.network_input(state), level)
+    output = network.head(plain_forward(network, prepared, network.condition(level)))
     after, denoised = advance(problem, state, output, None)
-    every = torch.full((1, model.n), 4, dtype=torch.uint8)
+    every = torch.full((1, model.n), int(Reason.REFRESH), dtype=torch.uint8)
     nothing = torch.zeros(1, model.n, dtype=torch.float64)
     batch = len(state.z)
     return after, StepInfo(every, nothing, nothing[:, :1], batch * model.n, batch, denoised)

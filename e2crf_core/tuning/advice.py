@@ -305,14 +305,8 @@ def _alternatives(policy: CachePolicy, name: str) -> list[CachePolicy]:
 
 def scaled(policy: CachePolicy, factor: float) -> CachePolicy | None:
     """The policy with its threshold, intervals or period multiplied; None where that changes nothing."""
-    changed: dict[str, Any] = {"tau": policy.tau * factor}
-    if policy.trigger == "bands":
-        changed = {"bands": tuple((edge, tau * factor) for edge, tau in policy.bands)}
-    elif policy.trigger == "fixed":
-        period = policy.refresh_every * factor
-        changed = {"refresh_every": max(1, math.floor(period) if factor < 1 else math.ceil(period))}
     try:
-        other = policy.replace(**changed)
+        other = policy.replace(**policy.rule.scaled(policy, factor))
     except PolicyError:
         return None
     return None if other == policy else other

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from e2crf_core.caching.policy import DECIDING, POLICY_SCHEMA, PRESETS, CachePolicy
+from e2crf_core.caching.policy import POLICY_SCHEMA, PRESETS, CachePolicy
+from e2crf_core.caching.triggers import TRIGGERS, deciding
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import GRIDS, MAX_STEPS, fewest_steps, find_solver
 from e2crf_core.errors import LabError
@@ -94,14 +95,10 @@ class Setting:
         if self.policy is None:
             return f"{plan}, no cache"
         policy = self.policy
-        detail = {
-            "bands": ", bands " + " ".join(f"k<{edge}: {tau:.3g}" for edge, tau in policy.bands),
-            "fixed": f", every {policy.refresh_every} steps",
-        }.get(policy.trigger, f", tau {policy.tau:.3g}")
         extra = f", {policy.predictor} predictor" if policy.predicts else ""
         if policy.predicts and policy.predictor_split:
             extra += f" ({policy.predictor_above} from token {policy.predictor_split} on)"
-        return f"{plan}, trigger {policy.trigger}{detail}{extra}"
+        return f"{plan}, trigger {policy.trigger}, {policy.rule.describe(policy)}{extra}"
 
 
 def policy_from(stored: Mapping[str, Any] | None) -> CachePolicy | None:
@@ -129,7 +126,7 @@ class SearchSpace:
     """
 
     tokens: int
-    triggers: tuple[str, ...] = (NONE, *DECIDING)
+    triggers: tuple[str, ...] = (NONE, *deciding())
     fields: tuple[str, ...] = MAIN_FIELDS
     solvers: tuple[str, ...] = ("euler_maruyama", "dpmpp_2m", "sde_dpmpp_2m", "ddim")
     grids: tuple[str, ...] = ("linear", "log_snr", "profile")
@@ -139,7 +136,7 @@ class SearchSpace:
     def __post_init__(self) -> None:
         """Refuse names that are none, with those that are."""
         for what, given, known in (
-            ("trigger", self.triggers, (NONE, *DECIDING)),
+            ("trigger", self.triggers, (NONE, *deciding())),
             ("policy field", self.fields, SEARCHABLE),
             ("time grid", self.grids, tuple(GRIDS)),
         ):
@@ -218,7 +215,7 @@ class SearchSpace:
         if meta["choices"]:
             return trial.suggest_categorical(full, list(meta["choices"]))
         low, high = self.range(trigger, name)
-        if name in OFF and not (name == "refresh_every" and trigger == "fixed"):
+        if name in OFF and name not in TRIGGERS[trigger].needs:
             if not trial.suggest_categorical(f"{full}.on", [False, True]):
                 return OFF[name]
             log = True
@@ -290,9 +287,7 @@ class _Reader:
 
 def base_policy(trigger: str) -> CachePolicy:
     """The values of fields that are not searched: the trigger's preset where one differs in more than tau."""
-    if trigger == "paper":
-        return PRESETS["paper"]
-    return CachePolicy(trigger=trigger, refresh_every=10 if trigger == "fixed" else 0)
+    return CachePolicy.of(trigger)
 
 
 def fit_steps(solver: str, steps: int) -> int:
@@ -313,10 +308,13 @@ def measure_ranges(
     schedule = model.schedule
     way = schedule.log_snr(schedule.t_min) - schedule.log_snr(1.0)
     limits = FIELDS["tau"].metadata
-    ranges = {("log_snr", "tau"): (way / 500, way / 4), ("bands", "bands"): (way / 500, way / 2)}
-    # The score of `rate` is a relative change of F.
-    ranges["rate", "tau"] = (1e-3, 1.0)
-    for trigger in ("paper", "gain"):
+    ranges: dict[tuple[str, str], tuple[float, float]] = {}
+    for trigger in deciding():
+        known = TRIGGERS[trigger].search_range(way)
+        if known is not None:
+            ranges[trigger, known[0]] = known[1:]
+        if known is not None or "tau" not in TRIGGERS[trigger].reads:
+            continue
         # So high that the interval alone decides, while the trigger scores every token.
         probe = CachePolicy(trigger=trigger, tau=limits["high"], refresh_every=max(2, steps // 6))
         scores = _scores(Sampler(model, probe, steps=steps), num, seed)

@@ -10,8 +10,8 @@ import numpy as np
 import streamlit as st
 
 from e2crf_core import e2crf
-from e2crf_core.caching.policy import TRIGGERS, CachePolicy
-from e2crf_core.caching.triggers import influence
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.caching.triggers import TRIGGERS, influence
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import token_count, tokenize
 from e2crf_core.errors import LabError
@@ -21,8 +21,6 @@ from e2crf_core.runs.store import Entry
 from e2crf_core.runs.whatif import (
     INTENSITY_ELSEWHERE,
     INTENSITY_MARGIN,
-    MARGIN,
-    MARGIN_BY_TAU,
     TIME_MARGIN,
     batch_factor,
     cost_line,
@@ -49,9 +47,9 @@ MARKS = {
     "event": ("event = score > tau", "reasons = event.to"),
     "probe": ("probed =", "reasons = torch.where(probed"),
     "first": ("if cache is None:", "every = torch.full"),
-    "always": ('if policy.trigger in ("always", "never")', "return torch.full_like(reasons"),
+    "always": ("if rule.verdict is not None:", "return torch.full(event.shape"),
     "warn": ("if policy.tau_warn:", "refresh = refresh | (cache.r > policy.tau_warn)"),
-    "refresh": ("event.any(1, keepdim=True)", "if policy.trigger in REFRESHING"),
+    "refresh": ("refresh = event.any(1, keepdim=True)",),
     "interval": ("if policy.refresh_every:", "refresh = refresh | (i - cache.clock.refreshed"),
 }
 """Which lines of `decide` and `step` made a decision of each kind, found by what they say."""
@@ -136,8 +134,8 @@ def whatif_block(archive: Archive, model: ScoreModel) -> tuple[dict[str, Any], d
         "triggers": list(known),
         "clocks": {name: clock.tolist() for name, clock in seen.problem.clocks.items()},
         "factor": batch_factor(archive, policy),
-        "margin": MARGIN,
-        "margin_by_tau": MARGIN_BY_TAU,
+        "margin": {name: rule.replay_error for name, rule in TRIGGERS.items()},
+        "margin_by_tau": {name: rule.replay_error_by_tau for name, rule in TRIGGERS.items()},
         "recorded_tau": recorded.tau,
         "intensity_margin": {
             name: INTENSITY_MARGIN if name == recorded.trigger else INTENSITY_ELSEWHERE for name in TRIGGERS

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from e2crf_core.caching.policy import PRESETS, TRIGGERS, CachePolicy
+from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.caching.triggers import deciding
 from e2crf_core.diffusion.solvers import ETA, GRIDS, SOLVERS, find_solver
 from e2crf_core.errors import LabError
 from e2crf_core.runs.run import FINISHED, RunHandle, RunSpec
@@ -12,8 +13,7 @@ from pages.ui.common.registry import RunRegistry
 
 MOST = 6
 TRIGGER = "trigger "
-POLICIES = (*PRESETS, *(TRIGGER + name for name in TRIGGERS if name not in ("always", "never")))
-FIXED_R = 10
+POLICIES = (*PRESETS, *(TRIGGER + name for name in deciding()))
 CHOICES = (*SOLVERS, *(f"{ETA}{eta:g}" for eta in (0.25, 0.5, 0.75)))
 """Solvers to choose from in a table; an address may name any eta."""
 
@@ -33,11 +33,7 @@ class Variant:
         """The policy that this row means. Raises LabError for an unknown or impossible one."""
         if self.policy not in POLICIES:
             raise LabError(f"unknown policy {self.policy!r}: use one of {', '.join(POLICIES)}")
-        if self.policy in PRESETS:
-            base = PRESETS[self.policy]
-        else:
-            trigger = self.policy.removeprefix(TRIGGER)
-            base = CachePolicy(trigger=trigger, refresh_every=FIXED_R if trigger == "fixed" else 0)
+        base = PRESETS.get(self.policy) or CachePolicy.of(self.policy.removeprefix(TRIGGER))
         changes = {"tau": self.tau, "refresh_every": self.R}
         return base.replace(**{name: value for name, value in changes.items() if value is not None})
 

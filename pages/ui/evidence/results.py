@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from e2crf_core.caching.triggers import REFRESHING
+from e2crf_core.caching.triggers import TRIGGERS
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.tables import FEWEST_SEEDS
 from e2crf_core.quality.intervals import seed_spread
@@ -127,7 +127,7 @@ def kind_of(family: str, config: dict[str, Any]) -> str:
         return BANDS
     if rule:
         return WHOLE if str(rule) in ("pilot", "closed form", "online") else TOKENS
-    return WHOLE if name in REFRESHING else TOKENS
+    return WHOLE if name in TRIGGERS and TRIGGERS[name].whole else TOKENS
 
 
 def _setting(row: dict[str, Any]) -> Setting:

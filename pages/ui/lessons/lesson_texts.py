@@ -108,7 +108,7 @@ TEXTS = (
         "into the map "
         "to see the scores of one step.",
         r"d_k=|z_k-z_k^{last}|^2,\qquad e_k=d_k\,(\varepsilon+|z_k|^2)>\tau\;\Rightarrow\;k\in S",
-        "`d_k`, `e_k`, `tau` as in `triggers.event_score`; `S` are the tokens computed (`e2crf.decide`); "
+        "`d_k`, `e_k`, `tau` as in `caching/triggers.py`; `S` are the tokens computed (`e2crf.decide`); "
         "probes are "
         "`CachePolicy.probe_share`. Probes are drawn here in the browser; all else is the recorded state.",
         "With the weighting on, which tokens starve, and does it matter?",

@@ -6,14 +6,14 @@ from typing import Any
 
 import streamlit as st
 
-from e2crf_core.caching.policy import PRESETS, TRIGGER_HELP, CachePolicy, PolicyError
+from e2crf_core.caching.policy import PRESETS, CachePolicy, PolicyError
+from e2crf_core.caching.triggers import TRIGGERS
 from e2crf_core.runs.run import RunHandle
 from pages.ui.live.live_packets import phase_of
 
 MAIN = ("trigger", "tau", "bands", "k_low", "refresh_every")
 CUSTOM = "custom"
 REST = 100_000
-DEFAULT_INTERVAL = 10
 
 PRESET_HELP = (
     "exact: no cache at all. quality, balanced, fast: refresh everything on a schedule of the noise level, ever "
@@ -91,8 +91,10 @@ def _changed(field: str, handle: RunHandle | None) -> None:
     try:
         if field == "bands":
             changes = {field: read_bands(value)}
-        if field == "trigger" and value == "fixed" and policy.refresh_every < 1:
-            changes["refresh_every"] = DEFAULT_INTERVAL
+        if field == "trigger":
+            # What the rule cannot do without must not stand at "off".
+            rule = TRIGGERS[value]
+            changes |= {name: rule.base[name] for name in rule.needs if not getattr(policy, name)}
         use_policy(policy.replace(**changes), handle)
     except PolicyError as fault:
         st.session_state["policy.fault"] = str(fault)
@@ -120,7 +122,7 @@ def _widget(field: Field, policy: CachePolicy, handle: RunHandle | None, n: int)
         st.session_state[key] = value
         st.selectbox(label, meta["choices"], **common)
         if name == "trigger":
-            st.caption(TRIGGER_HELP[value])
+            st.caption(TRIGGERS[value].help)
     elif field.type == "int":
         low, high = int(meta["low"]), int(meta["high"])
         st.session_state[key] = value

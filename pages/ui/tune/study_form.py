@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from e2crf_core.caching.policy import DECIDING, TRIGGER_HELP
+from e2crf_core.caching.triggers import TRIGGERS, deciding
 from e2crf_core.diffusion.solvers import GRIDS, MAX_STEPS, SOLVERS
 from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import free_name
@@ -147,11 +147,11 @@ def _space(tokens: int, one_plan: bool) -> tuple[SearchSpace | None, int, str]:
     with right:
         triggers = st.multiselect(
             "Triggers",
-            [NONE, *DECIDING],
+            [NONE, *deciding()],
             default=default.triggers,
             key="tune.triggers",
             format_func=lambda t: "none: the solver alone" if t == NONE else t,
-            help="; ".join(f"**{t}**: {TRIGGER_HELP[t]}" for t in DECIDING),
+            help="; ".join(f"**{t}**: {TRIGGERS[t].help}" for t in deciding()),
         )
         chosen = st.multiselect(
             "Fields of the policy",
