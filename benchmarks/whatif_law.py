@@ -133,7 +133,7 @@ def measure(name: str, steps: int, seeds: tuple[int, ...]) -> list[dict[str, Any
                 seen = trace(archive, model)
                 for j in range(max(0, i - 2), min(len(archives), i + 3)):
                     rows.append(row(archive, seen, rule, policies[j], archives[j]))
-            if base.trigger == "paper":
+            if base.rule.depends == "states":
                 for policy, real in zip(policies, archives, strict=True):
                     rows.append(row(schedule, clocked, f"{rule}, from log_snr", policy, real))
             print(f"{name}, seed {seed}, {rule}: tau {tau:g}, {len(archives)} runs", flush=True)
