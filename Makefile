@@ -30,7 +30,7 @@ lint: $(VENV)/.dev
 	@$(MAKE) --no-print-directory $(LINT)
 
 lint-python:
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --output-format=concise .
 	$(BIN)/ruff format --check .
 lint-types:
 	$(BIN)/mypy
@@ -41,12 +41,12 @@ lint-sizes:
 lint-spelling:
 	git ls-files -- '*.py' '*.js' '*.css' '*.html' '*.md' '*.toml' Makefile | xargs $(BIN)/codespell
 lint-front:
-	test ! -e biome.json || $(BIN)/biome ci pages/ui/front
+	$(BIN)/biome ci --colors=off --max-diagnostics=50 .
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	test ! -e biome.json || $(BIN)/biome check --write pages/ui/front
+	$(BIN)/biome check --write .
 
 # Under a minute, without a browser: what to run before every push.
 check: lint
