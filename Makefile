@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app dev check test lint format browser wheel clean paper-tables paper-tables-quick
+.PHONY: app dev check test lint format browser wheel architecture clean paper-tables paper-tables-quick
 
 $(VENV)/.app: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +55,10 @@ test: $(VENV)/.dev browser lint
 
 # CI sets this; coverage of the core and the pages is printed as one number for each package.
 COVERAGE ?=
+
+# Draw docs/architecture.md again after a change of imports.
+architecture: $(VENV)/.dev
+	$(BIN)/python .ci/architecture.py --write
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel --outdir dist .
