@@ -6,8 +6,7 @@
 `train` trains the causal network (and with `--arm full` the other one) as `e2crf train` does; killed, it resumes.
 `measure` adds the pair to benchmarks/results/causal_pairs.json. A shipped checkpoint that was trained with the same
 steps and seed serves as the arm with full attention. Both networks start from the same weights and see the same
-batches; both sample from the same noise, uncached. Distances are means over draws of halves (as on model cards), and
-the change is paired: the same draws and noise on both sides, with a percentile interval over resampled noise numbers.
+batches; both sample from the same noise, uncached. "before" is full attention, "after" is causal.
 """
 
 from __future__ import annotations
@@ -19,23 +18,16 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from e2crf_core import ScoreModel, load_checkpoint, load_dataset
-from e2crf_core.data.datasets import Dataset
-from e2crf_core.models.checkpoints import read_card
-from e2crf_core.models.quality_card import heldout_loss
+from e2crf_core.models.folders import read_card
+from e2crf_core.models.quality_change import quality_change
 from e2crf_core.models.training import TRAIN_PRESETS, Trainer, TrainSpec
-from e2crf_core.quality.distances import standard_metrics
-from e2crf_core.sampling.sampler import Sampler
 
 RESULTS = Path("benchmarks/results/causal_pairs.json")
 BANDS = (4, 8, 16, 32, 64)
-SOLVER = {"solver": "dpmpp_2m", "grid": "log_snr", "steps": 60}
-DRAWS, RESAMPLES = 40, 400
 
 
 def spec_of(data: str, steps: int, seed: int, arm: str, batch: int = 64) -> TrainSpec:
@@ -70,37 +62,6 @@ def load_arm(work: Path, data: str, steps: int, seed: int, arm: str) -> ScoreMod
     return load_checkpoint(folder, "cpu")
 
 
-def compare(full: ScoreModel, causal: ScoreModel, dataset: Dataset, half: int, seed: int) -> dict[str, Any]:
-    """Distances to held-out series of both arms, and the paired change in percent with its 95% interval."""
-    held = dataset.standardize(dataset.x[dataset.heldout])
-    half = min(half, len(held) // 2)
-    made = [
-        dataset.standardize(Sampler(m, cached=False, **SOLVER).sample(2 * half, seed).series)  # type: ignore[arg-type]
-        for m in (full, causal)
-    ]
-    rng = np.random.default_rng(seed)
-    orders = [rng.permutation(len(held)) for _ in range(DRAWS)]
-    halves = [(rng.permutation(2 * half)[:half], order[:half]) for order in orders]
-    # Resampled noise numbers, the same for both arms: the interval is that of a paired comparison.
-    picks = [(rng.integers(2 * half, size=half), order[:half]) for order in orders for _ in range(10)]
-    floor = [(order[:half], order[half : 2 * half]) for order in orders]
-    table = {}
-    for metric in standard_metrics(len(dataset.channels)):
-        value = [float(metric.values(x, held, halves).mean()) for x in made]
-        pairs = np.stack([metric.values(x, held, picks) for x in made])
-        change = 100 * (pairs[1] / pairs[0] - 1)
-        table[metric.name] = {
-            "full": value[0],
-            "causal": value[1],
-            "floor": float(metric.values(held, held, floor).mean()),
-            "change_percent": 100 * (value[1] / value[0] - 1),
-            "low": float(np.quantile(change, 0.025)),
-            "high": float(np.quantile(change, 0.975)),
-        }
-    losses = [heldout_loss(m, held, seed=seed) for m in (full, causal)]
-    return {"size": half, "distances": table, "loss": dict(zip(("full", "causal"), losses, strict=True))}
-
-
 def measure(arguments: argparse.Namespace) -> None:
     """Compare a pair and add it to the results."""
     torch.set_num_threads(arguments.threads)
@@ -112,7 +73,9 @@ def measure(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
         "bands": list(causal.network.edges),
         "checkpoints": {"full": full.digest(), "causal": causal.digest()},
-        **compare(full, causal, load_dataset(arguments.data), arguments.half, arguments.seed),
+        **quality_change(
+            full, causal, load_dataset(arguments.data), half=arguments.half, seed=arguments.seed
+        ),
         "provenance": {
             "commit": subprocess.run(
                 ["git", "rev-parse", "HEAD"], capture_output=True, text=True
@@ -127,7 +90,7 @@ def measure(arguments: argparse.Namespace) -> None:
     rows = [r for r in rows if (r["data"], r["steps"], r["seed"]) != key] + [row]
     RESULTS.write_text(json.dumps({"schema": 1, "pairs": rows}, indent=1) + "\n")
     for name, d in row["distances"].items():
-        print(f"{name:32s} {d['full']:.4f} -> {d['causal']:.4f} ({d['low']:+.1f} to {d['high']:+.1f}%)")
+        print(f"{name:32s} {d['before']:.4f} -> {d['after']:.4f} ({d['low']:+.1f} to {d['high']:+.1f}%)")
 
 
 def main() -> None:

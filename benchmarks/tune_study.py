@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,10 @@ from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.quality.distances import sliced_wasserstein_metric
 from e2crf_core.quality.intervals import measure_change
 from e2crf_core.sampling.batch import draw
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import warm_up
-from e2crf_core.tuning.advice import dominating
-from e2crf_core.tuning.space import Setting
-from e2crf_core.tuning.study import Point
+from e2crf_core.tuning.choice import dominating
+from e2crf_core.tuning.measure import Point
 
 
 def finished(out: Path) -> dict[int, list[float]]:
@@ -69,13 +70,15 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
     return {"finished_at_kill": len(before), "finished": len(after), "lost": lost}
 
 
-def compare(options: argparse.Namespace, balanced: Setting, rivals: list[Setting]) -> list[dict[str, Any]]:
+def compare(
+    options: argparse.Namespace, balanced: SamplerConfig, rivals: list[SamplerConfig]
+) -> list[dict[str, Any]]:
     """Rivals beside `balanced` on fresh seeds: time of a sample, and the change of the distance to held-out data."""
     model = load_checkpoint(options.checkpoint)
     data = load_dataset(model.dataset)
     held, blocks = data.standardize(data.x[data.heldout]), heldout_blocks(data)
     metric = sliced_wasserstein_metric(directions=500)
-    samplers = [setting.sampler(model, options.batch) for setting in (balanced, *rivals)]
+    samplers = [replace(setting, batch=options.batch).sampler(model) for setting in (balanced, *rivals)]
     series: list[list[np.ndarray]] = [[] for _ in samplers]
     seconds: list[list[float]] = [[] for _ in samplers]
     for sampler in samplers:

@@ -17,6 +17,7 @@ from e2crf_core.commands import (
     evaluate,
     fourierdiffusion,
     info,
+    localize,
     sample,
     serve,
     train,
@@ -53,6 +54,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m e2crf_core", description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
-    for module in (sample, info, train, evaluate, tune, deploy, serve, cluster, data, fourierdiffusion):
+    for module in (
+        sample,
+        info,
+        train,
+        localize,
+        evaluate,
+        tune,
+        deploy,
+        serve,
+        cluster,
+        data,
+        fourierdiffusion,
+    ):
         module.add(commands)
     return parser

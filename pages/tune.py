@@ -8,10 +8,10 @@ import streamlit as st
 from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import check_name
 from e2crf_core.models.checkpoints import list_checkpoints
-from e2crf_core.tuning.advice import FEWEST_TRIALS, Choice, pick
+from e2crf_core.tuning.choice import FEWEST_TRIALS, Choice, pick
+from e2crf_core.tuning.measure import StudySpec
 from e2crf_core.tuning.record import Record
 from e2crf_core.tuning.space import SearchSpace
-from e2crf_core.tuning.study import StudySpec
 from pages.ui.common.components import tune_board
 from pages.ui.common.downloads import data_buttons
 from pages.ui.common.messages import for_page, minutes_text, remove_button

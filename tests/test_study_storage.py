@@ -11,8 +11,7 @@ import optuna
 import pytest
 
 from e2crf_core import LabError
-from e2crf_core.tuning.storage import shown
-from e2crf_core.tuning.study import open_storage
+from e2crf_core.tuning.storage import open_storage, shown
 from tests.test_tuning import study
 
 POSTGRES = os.environ.get("E2CRF_TEST_POSTGRES")

@@ -20,8 +20,10 @@ from e2crf_core.deploy.policy_card import load_policy
 from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import user_folder
 from e2crf_core.models.checkpoints import load_checkpoint
-from e2crf_core.tuning.space import SearchSpace, Setting
-from e2crf_core.tuning.study import Point, Rung, Study, StudySpec
+from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.tuning.measure import Point, Rung, StudySpec
+from e2crf_core.tuning.space import SearchSpace
+from e2crf_core.tuning.study import Study
 from pages.ui.common import registry
 from pages.ui.jobs.processes import Processes, read_json, write_json
 from pages.ui.tune import study_form, study_job
@@ -243,7 +245,7 @@ def test_a_trial_that_ended_early_stands_at_the_change_of_its_own_samples():
         replicates = tuple(quality + x for x in np.linspace(-0.01, 0.01, 20))
         return Rung(num, 1.0, 0.9, 1.2, 1e9, 1.0, 1.0, quality, quality - 0.01, quality + 0.01, replicates)
 
-    setting = Setting("ddim", "linear", 10, None)
+    setting = SamplerConfig(None, 10, "ddim")
     reference = Point(-1, "reference", setting, (rung(4, 0.4), rung(16, 0.2)), True)
     early = Point(3, "search", setting, (rung(4, 0.5),), False, 2)
     value, low, high = study_figures.quality_of(early, reference, "distance")
@@ -291,7 +293,7 @@ def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, mon
     code, command = (block.value for block in at.code)
     names = {}
     exec(code, names)
-    expected = point.setting.sampler(card.model(), 4).sample(16, 0).series
+    expected = replace(point.setting, batch=4).sampler(card.model()).sample(16, 0).series
     np.testing.assert_array_equal(names["series"], expected)
     # Seconds are those of a busy machine: what is tested is the line, and quality.
     loose = replace(card, valid=replace(card.valid, speedup_wall_min=0.0))
@@ -374,6 +376,4 @@ def test_a_link_to_a_study_that_is_gone_says_so(study):
 def test_checkpoints_are_found_by_their_weights():
     assert checkpoint_of("0" * 64) is None
     policy = CachePolicy(trigger="fixed", refresh_every=3)
-    assert (
-        study_figures.mark_of(Point(0, "search", Setting("ddim", "linear", 9, policy), (), True)) == "cached"
-    )
+    assert study_figures.mark_of(Point(0, "search", SamplerConfig(policy, 9, "ddim"), (), True)) == "cached"

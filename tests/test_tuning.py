@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,28 +24,22 @@ from e2crf_core import LabError
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.quality.interval import Interval
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
-from e2crf_core.tuning.advice import dominating, importance, inert_fields, neighbors, pick, scaled, warn
+from e2crf_core.tuning.choice import dominating, importance, pick
+from e2crf_core.tuning.executors import Local, TrialJob
+from e2crf_core.tuning.measure import Point, Rung, StudySpec, front_points, measure
 from e2crf_core.tuning.space import (
     FIELDS,
     NONE,
     SEARCHABLE,
     SearchSpace,
-    Setting,
     measure_ranges,
     starting_points,
 )
-from e2crf_core.tuning.study import (
-    Job,
-    Local,
-    Point,
-    Rung,
-    Study,
-    StudyHandle,
-    StudySpec,
-    measure,
-    pareto_front,
-)
+from e2crf_core.tuning.study import Study
+from e2crf_core.tuning.warnings import inert_fields, neighbors, scaled, warn
 from tests.conftest import make_model
 
 MODEL = make_model()
@@ -88,7 +81,7 @@ def rung(cost: float, quality: float, *, spread: float = 0.0, num: int = 8, shar
 def point(
     number: int, cost: float, quality: float, policy: CachePolicy | None = None, **options: Any
 ) -> Point:
-    setting = Setting("dpmpp_2m", "log_snr", 20, policy)
+    setting = SamplerConfig(policy, 20, "dpmpp_2m", "log_snr")
     return Point(number, "search", setting, (rung(cost, quality, **options),), True)
 
 
@@ -115,7 +108,7 @@ def test_every_draw_is_a_setting_that_runs_and_names_itself(draws: list[float]) 
     space = replace(SPACE, fields=SEARCHABLE, solvers=("heun", "ddim", "euler_maruyama"))
     setting = space.suggest(Scripted(itertools.cycle(draws)))
     Sampler(MODEL, setting.policy, steps=setting.steps, solver=setting.solver, grid=setting.grid)
-    assert Setting.from_json(json.loads(json.dumps(setting.to_json()))) == setting
+    assert SamplerConfig.from_json(json.loads(json.dumps(setting.to_json()))) == setting
     values = space.params(setting)
     if values is not None:
         assert space.suggest(optuna.trial.FixedTrial(values)) == setting
@@ -123,7 +116,7 @@ def test_every_draw_is_a_setting_that_runs_and_names_itself(draws: list[float]) 
 
 def test_presets_and_plain_solvers_come_first_and_are_inside() -> None:
     space = SearchSpace(MODEL.n, steps=(10, 200), ranges=measure_ranges(MODEL, steps=20))
-    reference = Setting("euler_maruyama", "linear", 100, None)
+    reference = SamplerConfig(None, 100)
     points = starting_points(space, reference)
     assert {origin for origin, _ in points} >= {f"preset {n}" for n in PRESETS if n != "exact"} | {
         "solver alone"
@@ -179,19 +172,19 @@ def test_a_spec_that_cannot_be_measured_is_refused(change: dict[str, Any], word:
 def test_trials_share_noise_and_data(tmp_path: Path) -> None:
     """The same setting measured twice has the same figures; 'always' equals no cache but for the work it says."""
     bench = study(tmp_path).bench
-    setting = Setting("ddim", "log_snr", 12, PRESETS["fast"])
+    setting = SamplerConfig(PRESETS["fast"], 12, "ddim", "log_snr")
     (_, first), (_, again) = (measure(bench, setting)[0] for _ in range(2))
     assert first.replicates == again.replicates and first.flops == again.flops
-    assert first.change(again) == (0.0, 0.0, 0.0)
+    assert first.change(again) == Interval(0.0, 0.0, 0.0)
     exact, plain = (measure(bench, replace(setting, policy=p))[0][-1] for p in (PRESETS["exact"], None))
     assert exact.quality == pytest.approx(plain.quality, rel=1e-6) and exact.token_share == 1.0
-    low, high = exact.change(plain)[1:]
-    assert low == pytest.approx(0, abs=1e-6) and high == pytest.approx(0, abs=1e-6)
+    change = exact.change(plain)
+    assert change.low == pytest.approx(0, abs=1e-6) and change.high == pytest.approx(0, abs=1e-6)
 
 
 def test_a_trial_ends_early_only_where_it_is_certainly_beaten(tmp_path: Path) -> None:
     bench = study(tmp_path, spec=replace(SPEC, cost="flops")).bench
-    setting = Setting("ddim", "log_snr", 20, None)
+    setting = SamplerConfig(None, 20, "ddim", "log_snr")
     rungs, beaten, series = measure(bench, setting)
     assert beaten is None and [r.num for r in rungs] == [2, 8] and len(series) == 8
 
@@ -211,7 +204,7 @@ def test_a_trial_ends_early_only_where_it_is_certainly_beaten(tmp_path: Path) ->
 def test_front_holds_exactly_what_nothing_beats() -> None:
     points = [point(0, 1, 3), point(1, 2, 2), point(2, 3, 2.5), point(3, 4, 1), point(4, 4, 0.5)]
     points.append(replace(point(5, 0.1, 0.1), complete=False))
-    assert [p.number for p in pareto_front(points, "seconds")] == [0, 1, 4]
+    assert [p.number for p in front_points(points, "seconds")] == [0, 1, 4]
     assert [p.number for p in dominating(points, points[2], "seconds")] == [1]
 
 
@@ -286,7 +279,7 @@ def test_a_trial_that_was_cut_is_tried_again(tmp_path: Path) -> None:
     assert len(failed) == 1 and failed[0].user_attrs["why"] == "cut short", states
     resumed = study(tmp_path)
     again = list(resumed.run(max_trials=len(states)))
-    assert Setting.from_json(failed[0].user_attrs["setting"]) in [p.setting for p in again]
+    assert SamplerConfig.from_json(failed[0].user_attrs["setting"]) in [p.setting for p in again]
     third = study(tmp_path)
     waiting = [t for t in third.study.trials if t.state == optuna.trial.TrialState.WAITING]
     assert failed[0].params not in [t.params for t in waiting]
@@ -354,7 +347,7 @@ def test_trials_of_a_generation_do_not_depend_on_the_order_they_end_in(tmp_path:
 
 def test_a_trial_that_fails_does_not_end_the_study(tmp_path: Path) -> None:
     class Broken(Local):
-        def run(self, bench: Any, jobs: tuple[Job, ...], cancelled: Any) -> Any:
+        def run(self, bench: Any, jobs: tuple[TrialJob, ...], cancelled: Any) -> Any:
             for job in jobs:
                 yield (job.number, "no") if job.number == 1 else next(super().run(bench, [job], cancelled))
 
@@ -362,22 +355,6 @@ def test_a_trial_that_fails_does_not_end_the_study(tmp_path: Path) -> None:
     list(broken.run(max_trials=3))
     assert [p.number for p in broken.points] == [0, 2]
     assert broken.study.trials[1].user_attrs["why"] == "no"
-
-
-def test_a_page_can_start_stop_and_read_a_study(tmp_path: Path) -> None:
-    handle = StudyHandle(lambda: study(tmp_path))
-    assert handle.since(0) == ([], 0)
-    handle.start()
-    cursor, seen = 0, 0
-    while seen < 2 and handle.status == "running":
-        new, cursor = handle.since(cursor)
-        seen += len(new)
-        time.sleep(0.01)
-    handle.stop()
-    assert handle.wait(30) and handle.status == "stopped" and seen >= 2
-    failing = StudyHandle(lambda: study(tmp_path, spec=replace(SPEC, seed=9)))
-    failing.start()
-    assert failing.wait(30) and failing.status == "failed" and "differs" in str(failing.error)
 
 
 REFERENCE = point(-1, 10.0, 1.0)
@@ -430,16 +407,15 @@ def small() -> ScoreModel:
 
 def test_inert_knobs_are_found_by_deciding_again(small: ScoreModel) -> None:
     """Refreshing every step leaves no decision to a threshold; a threshold at work is not called inert."""
-    plan = ("euler_maruyama", "linear", 20)
     idle = CachePolicy(trigger="log_snr", tau=1e3, refresh_every=5)
-    assert {i.field for i in inert_fields(small, Setting(*plan, idle))} == {"tau"}
-    busy = inert_fields(small, Setting(*plan, CachePolicy(trigger="log_snr", tau=0.7)))
+    assert {i.field for i in inert_fields(small, SamplerConfig(idle, 20))} == {"tau"}
+    busy = inert_fields(small, SamplerConfig(CachePolicy(trigger="log_snr", tau=0.7), 20))
     assert "tau" not in {i.field for i in busy}
-    unread = inert_fields(small, Setting(*plan, CachePolicy(trigger="fixed", refresh_every=4, tau=3.0)))
+    unread = inert_fields(small, SamplerConfig(CachePolicy(trigger="fixed", refresh_every=4, tau=3.0), 20))
     assert [i.field for i in unread] == ["tau"] and "does not read" in unread[0].why
     predicting = CachePolicy(trigger="fixed", refresh_every=4, predictor="linear")
-    assert not inert_fields(small, Setting(*plan, predicting))
-    assert inert_fields(small, Setting(*plan, None)) == ()
+    assert not inert_fields(small, SamplerConfig(predicting, 20))
+    assert inert_fields(small, SamplerConfig(None, 20)) == ()
 
 
 def test_scaling_a_threshold_moves_what_the_trigger_reads() -> None:
@@ -452,7 +428,7 @@ def test_scaling_a_threshold_moves_what_the_trigger_reads() -> None:
 
 
 def kinds(p: Point, points: tuple[Point, ...] = (), **options: Any) -> set[str]:
-    told = warn(p, REFERENCE, points, spec_cost="seconds", quality="sliced_wasserstein", **options)
+    told = warn(p, REFERENCE, points, cost="seconds", quality="sliced_wasserstein", **options)
     assert all(w.text and "\n" not in w.text for w in told)
     return {w.kind for w in told}
 
@@ -466,19 +442,19 @@ def test_warnings_are_given_where_they_are_due_and_only_there(tmp_path: Path) ->
     assert kinds(good, (point(1, 0.5, 0.9, None),)) == {"solver_alone"}
     assert kinds(good, (point(1, 0.5, 1.1, None), point(2, 0.5, 0.9, CACHED))) == set()
     bench = study(tmp_path).bench
-    idle = Setting("euler_maruyama", "linear", 20, CachePolicy(trigger="log_snr", tau=1e3, refresh_every=5))
+    idle = SamplerConfig(CachePolicy(trigger="log_snr", tau=1e3, refresh_every=5), 20)
     assert "inert_threshold" in kinds(good, inert=inert_fields(bench.model, idle))
 
 
 def test_a_cliff_next_to_the_point_is_measured(tmp_path: Path) -> None:
     """Every second call against every third, on few steps: far more than 10% of the distance."""
     bench = study(tmp_path).bench
-    setting = Setting("ddim", "linear", 10, CachePolicy(trigger="fixed", refresh_every=4))
+    setting = SamplerConfig(CachePolicy(trigger="fixed", refresh_every=4), 10, "ddim")
     near_point = Point(0, "search", setting, measure(bench, setting)[0], True)
     beside = neighbors(bench, near_point)
     assert [b.factor for b in beside] == [0.8, 1.2]
-    worst = max(beside, key=lambda b: abs(b.change))
-    steep = replace(worst, change=0.5 * near_point.last.quality, low=0.1, high=1.0)
+    worst = max(beside, key=lambda b: abs(b.change.value))
+    steep = replace(worst, change=Interval(0.5 * near_point.last.quality, 0.1, 1.0))
     assert "cliff" in kinds(near_point, near=[steep], uncached=1e9)
-    unsure = replace(steep, low=-0.1)
+    unsure = replace(steep, change=replace(steep.change, low=-0.1))
     assert "cliff" not in kinds(near_point, near=[unsure], uncached=1e9)

@@ -17,7 +17,8 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.bulk import BulkShard, BulkTask, draw_shard
 from e2crf_core.progress import Cancel
-from e2crf_core.tuning.study import Bench, Job, Outcome, measure_job
+from e2crf_core.tuning.executors import Outcome, TrialJob, measure_job
+from e2crf_core.tuning.measure import Bench
 
 RETRIES = 3
 POLL = 0.05
@@ -87,7 +88,7 @@ class RayExecutor:
         self._bench: Bench | None = None
         self._reference: Any = None
 
-    def run(self, bench: Bench, jobs: Sequence[Job], cancelled: Cancel) -> Iterator[Outcome]:
+    def run(self, bench: Bench, jobs: Sequence[TrialJob], cancelled: Cancel) -> Iterator[Outcome]:
         """See Executor."""
         ray = self._ray
         if bench is not self._bench:

@@ -48,14 +48,14 @@ def _add_setting(parser: Any) -> None:
 
 def _chosen(folder: Path, digest: str) -> Any:
     """The setting that a study chose, if it was made on this checkpoint."""
-    from e2crf_core.tuning.space import Setting
+    from e2crf_core.sampling.config import SamplerConfig
 
     path = folder / "study.json"
     try:
         study = json.loads(path.read_text())
         number = study["choice"]["number"]
         points = [study["reference"], *study["points"]]
-        setting = Setting.from_json(next(p for p in points if p["number"] == number)["setting"])
+        setting = SamplerConfig.from_json(next(p for p in points if p["number"] == number)["setting"])
         theirs = study["digest"]
     except OSError as fault:
         raise LabError(f"--study {folder}: {path} cannot be read: {fault.strerror}") from None
@@ -78,13 +78,13 @@ def _deploy(arguments: argparse.Namespace) -> None:
     from e2crf_core.deploy.policy_card import make_card, save_card
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.progress import ProgressLine
-    from e2crf_core.tuning.space import Setting
+    from e2crf_core.sampling.config import SamplerConfig
 
     if arguments.out.exists() and not arguments.out.is_dir():
         raise LabError(f"--out {arguments.out} is a file: name a folder")
     policy = load_policy_argument(arguments.policy)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
-    setting = Setting(arguments.solver, arguments.grid, arguments.steps, policy)
+    setting = SamplerConfig(policy, arguments.steps, arguments.solver, arguments.grid)
     if arguments.study is not None:
         setting = _chosen(arguments.study, model.digest())
     assert setting.policy is not None

@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
     )
     train.add_argument(
         "--bands",
-        type=_edges,
+        type=band_edges,
         default=(),
         metavar="EDGE,EDGE,...",
         help="inner edges of the bands of a spectrally causal network, such as 4,8,16,32,64; none: full attention",
@@ -47,7 +47,7 @@ def add(commands: Any) -> None:
     card.set_defaults(command=_card)
 
 
-def _edges(text: str) -> tuple[int, ...]:
+def band_edges(text: str) -> tuple[int, ...]:
     """Edges such as "4,8,16"."""
     return tuple(int(part) for part in text.split(","))
 

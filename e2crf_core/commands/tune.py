@@ -95,9 +95,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Search, choose, warn; write study.json and policy.json, print the reading and one JSON line last."""
     from e2crf_core.data.datasets import load_dataset
     from e2crf_core.models.checkpoints import load_checkpoint
-    from e2crf_core.tuning.advice import advise, pick, save_report
+    from e2crf_core.tuning.choice import pick
+    from e2crf_core.tuning.executors import Local
+    from e2crf_core.tuning.measure import StudySpec
+    from e2crf_core.tuning.report import save_report
     from e2crf_core.tuning.space import SEARCHABLE, SearchSpace, measure_ranges
-    from e2crf_core.tuning.study import Local, Study, StudySpec
+    from e2crf_core.tuning.study import Study
+    from e2crf_core.tuning.warnings import advise
 
     if arguments.out.exists() and not arguments.out.is_dir():
         raise LabError(f"--out {arguments.out} is a file: name a folder")

@@ -37,6 +37,7 @@ class TrainSpec:
 
     `bands` are the inner edges of the bands of a spectrally causal network (E6), () for full attention.
     `truncation` is the share of batches that train on a random number of the lowest tokens only.
+    `start` is the digest of the checkpoint whose weights a fine-tuning starts from, "" where there is none.
     """
 
     data: str
@@ -58,6 +59,7 @@ class TrainSpec:
     bf16: bool = False
     truncation: float = 0.0
     bands: tuple[int, ...] = ()
+    start: str = ""
 
     def __post_init__(self) -> None:
         """Reject settings that cannot train. Raises LabError that lists all faults."""
@@ -155,7 +157,14 @@ def weighted_errors(
 class Trainer:
     """A training that can be advanced, watched, killed and resumed. State lives in `out`/training/."""
 
-    def __init__(self, spec: TrainSpec, dataset: Dataset, out: Path, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        spec: TrainSpec,
+        dataset: Dataset,
+        out: Path,
+        device: str = "cpu",
+        start: ScoreModel | None = None,
+    ) -> None:
         self.out = out
         self.device = choose_device(device)
         self.dataset = dataset
@@ -185,6 +194,8 @@ class Trainer:
             bands=spec.bands,
         )
         self.network = ScoreTransformer(config, self.mu, self.v).to(self.device)
+        if start is not None:
+            self.network.load_state_dict(start.network.state_dict())
         self.average = {k: p.detach().clone() for k, p in self.network.state_dict().items()}
         self.best_weights = {k: p.clone() for k, p in self.average.items()}
         decay = [p for p in self.network.parameters() if p.dim() > 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2crf_core.network.forward import TokenNetwork
+from e2crf_core.network.forward import TokenNetwork, band_edges_of
 
 
 def network_flops(network: TokenNetwork, tokens: int, context: int, samples: int) -> int:
@@ -24,6 +24,19 @@ def token_weights(network: TokenNetwork) -> int:
         if parameter.dim() == 2 and name.endswith("weight") and not per_step:
             total += parameter.numel()
     return total
+
+
+def prefix_flops(network: TokenNetwork, m: int, n: int) -> int:
+    """Operations of a forward of the lowest m of n tokens of one sample, its inputs prepared.
+
+    m is the upper edge of a band, or n. Attention counts the keys that a band may see.
+    """
+    each = token_weights(network) * 2
+    edges = band_edges_of(network) or (n,)
+    seen = sum(
+        (min(high, m) - low) * high for low, high in zip((0, *edges[:-1]), edges, strict=True) if low < m
+    )
+    return m * each + 4 * network.layers * seen * network.width + network.prepare_flops
 
 
 def update_flops(batch: int, tokens: int, width: int) -> int:

@@ -18,6 +18,13 @@ from torch.nn import functional as nnf
 from e2crf_core.diffusion.spectral import detokenize_torch, tokenize_torch
 from e2crf_core.errors import LabError
 
+OCTAVES = (4, 8, 16, 32, 64, 128, 256, 512)
+
+
+def default_bands(tokens: int) -> tuple[int, ...]:
+    """Inner edges that cut `tokens` tokens into octaves; the highest band is at least a sixteenth of them."""
+    return tuple(edge for edge in OCTAVES if edge <= tokens - tokens // 16 - 1)
+
 
 @dataclass(frozen=True)
 class NetworkConfig:

@@ -14,8 +14,10 @@ import optuna
 from optuna.trial import TrialState
 
 from e2crf_core.errors import LabError
+from e2crf_core.tuning.measure import Point, StudySpec
 from e2crf_core.tuning.space import SearchSpace
-from e2crf_core.tuning.study import CUT, SCHEMA, Point, StudySpec, process_alive, stored_study
+from e2crf_core.tuning.storage import process_alive, stored_study
+from e2crf_core.tuning.study import CUT, SCHEMA
 
 STORE = "study.db"
 _MAGIC = b"SQLite format 3\0"

@@ -6,7 +6,6 @@ model. `measure_ranges` finds it: thresholds between the scores that a short run
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Protocol
@@ -14,11 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from e2crf_core.caching.policy import POLICY_SCHEMA, PRESETS, CachePolicy
+from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.caching.triggers import TRIGGERS, deciding
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import GRIDS, MAX_STEPS, fewest_steps, find_solver
 from e2crf_core.errors import LabError
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 
 NONE = "none"
@@ -48,66 +48,6 @@ NEEDS = {
 _NARROW = {"error_budget": (1e-2, 1.0), "energy_eps": (1e-8, 1e-2)}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A point of the space: `steps` network calls of a solver on a grid, cached by `policy` (None: uncached)."""
-
-    solver: str
-    grid: str
-    steps: int
-    policy: CachePolicy | None
-
-    @property
-    def plan(self) -> tuple[str, str, int]:
-        """What an uncached twin shares with this setting."""
-        return self.solver, self.grid, self.steps
-
-    def sampler(self, model: ScoreModel, batch: int) -> Sampler:
-        """The sampler that this setting describes."""
-        return Sampler(
-            model,
-            self.policy,
-            steps=self.steps,
-            solver=self.solver,
-            grid=self.grid,
-            batch=batch,
-            cached=self.policy is not None,
-        )
-
-    def twin(self) -> Setting:
-        """The same solver, grid and steps without a cache."""
-        return replace(self, policy=None)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` restores an equal setting."""
-        return {**asdict(self), "policy": None if self.policy is None else asdict(self.policy)}
-
-    @staticmethod
-    def from_json(stored: Mapping[str, Any]) -> Setting:
-        """Inverse of `to_json`. Raises LabError for what is no setting."""
-        return Setting(
-            str(stored["solver"]), str(stored["grid"]), int(stored["steps"]), policy_from(stored["policy"])
-        )
-
-    def describe(self) -> str:
-        """The setting in a few words."""
-        plan = f"{self.solver} on the {self.grid} grid with {self.steps} steps"
-        if self.policy is None:
-            return f"{plan}, no cache"
-        policy = self.policy
-        extra = f", {policy.predictor} predictor" if policy.predicts else ""
-        if policy.predicts and policy.predictor_split:
-            extra += f" ({policy.predictor_above} from token {policy.predictor_split} on)"
-        return f"{plan}, trigger {policy.trigger}, {policy.rule.describe(policy)}{extra}"
-
-
-def policy_from(stored: Mapping[str, Any] | None) -> CachePolicy | None:
-    """A policy from its fields as plain JSON values, None for none."""
-    if stored is None:
-        return None
-    return CachePolicy.from_json(json.dumps({"schema": POLICY_SCHEMA, **stored}))
-
-
 class Suggest(Protocol):
     """What a search asks values from: an optuna trial satisfies it."""
 
@@ -134,7 +74,7 @@ class SearchSpace:
     ranges: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse names that are none, with those that are."""
+        """Reject unknown names; list the valid ones."""
         for what, given, known in (
             ("trigger", self.triggers, (NONE, *deciding())),
             ("policy field", self.fields, SEARCHABLE),
@@ -170,16 +110,16 @@ class SearchSpace:
         lists = {name: tuple(stored[name]) for name in ("triggers", "fields", "solvers", "grids", "steps")}
         return SearchSpace(tokens=int(stored["tokens"]), ranges=ranges, **lists)
 
-    def suggest(self, trial: Suggest) -> Setting:
+    def suggest(self, trial: Suggest) -> SamplerConfig:
         """A setting from a trial's values. Names are `field`, or `trigger.field` where the range depends on it."""
         solver = trial.suggest_categorical("solver", list(self.solvers))
         grid = trial.suggest_categorical("grid", list(self.grids))
         steps = trial.suggest_int("steps", *self.steps, log=True)
         trigger = trial.suggest_categorical("trigger", list(self.triggers))
         policy = None if trigger == NONE else self._policy(trial, trigger)
-        return Setting(solver, grid, fit_steps(solver, steps), policy)
+        return SamplerConfig(policy, fit_steps(solver, steps), solver, grid)
 
-    def params(self, setting: Setting) -> dict[str, Any] | None:
+    def params(self, setting: SamplerConfig) -> dict[str, Any] | None:
         """The values from which `suggest` makes this very setting; None where it is outside the space."""
         recorder = _Reader(self, setting)
         try:
@@ -246,7 +186,7 @@ class _Outside(Exception):
 class _Reader:
     """A trial that answers with the values of a setting, and remembers what was asked."""
 
-    def __init__(self, space: SearchSpace, setting: Setting) -> None:
+    def __init__(self, space: SearchSpace, setting: SamplerConfig) -> None:
         self.space, self.setting = space, setting
         self.values: dict[str, Any] = {}
 
@@ -341,7 +281,7 @@ def _scores(sampler: Sampler, num: int, seed: int) -> np.ndarray:
     return scores[np.isfinite(scores) & (scores > 0)]
 
 
-def starting_points(space: SearchSpace, reference: Setting) -> list[tuple[str, Setting]]:
+def starting_points(space: SearchSpace, reference: SamplerConfig) -> list[tuple[str, SamplerConfig]]:
     """(where it comes from, setting) of what is tried first, as far as the space holds it.
 
     Every preset with the reference's solver and steps, the multistep one with its own too; then the solvers
@@ -352,13 +292,13 @@ def starting_points(space: SearchSpace, reference: Setting) -> list[tuple[str, S
         for name, policy in PRESETS.items()
         if policy.trigger != "always"
     ]
-    found.append(("preset multistep", Setting("dpmpp_2m", "profile", 40, PRESETS["multistep"])))
+    found.append(("preset multistep", SamplerConfig(PRESETS["multistep"], 40, "dpmpp_2m", "profile")))
     for solver in space.solvers:
         grid = "linear" if solver == "euler_maruyama" and "linear" in space.grids else space.grids[-1]
         found += [
-            ("solver alone", Setting(solver, grid, fit_steps(solver, steps), None)) for steps in (8, 20)
+            ("solver alone", SamplerConfig(None, fit_steps(solver, steps), solver, grid)) for steps in (8, 20)
         ]
-    points: list[tuple[str, Setting]] = []
+    points: list[tuple[str, SamplerConfig]] = []
     for origin, setting in found:
         if space.params(setting) is not None and all(setting != known for _, known in points):
             points.append((origin, setting))

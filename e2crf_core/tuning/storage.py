@@ -1,9 +1,16 @@
-"""What to say of a study's storage: its address without a password, and the driver that a database needs."""
+"""The storage of a study: opened by address, told without its password, and whether a process still uses it."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+
+from e2crf_core.errors import LabError
 
 PACKAGES = {
     "psycopg": "psycopg[binary]",
@@ -32,3 +39,45 @@ def missing_driver(url: str) -> str:
     except Exception:  # a dialect that SQLAlchemy does not know
         return "its database driver is not installed"
     return f'the driver {driver} is not installed: pip install "{PACKAGES.get(driver, driver)}"'
+
+
+def open_storage(out: Path, url: str | None) -> optuna.storages.BaseStorage:
+    """SQLite in `out` by default; a `journal:FILE`, or any URL that SQLAlchemy knows (PostgreSQL, SQLite).
+
+    Raises LabError, without the URL's password, when it cannot be opened or its driver is not installed.
+    """
+    if url is None:
+        out.mkdir(parents=True, exist_ok=True)
+        url = f"sqlite:///{(out / 'study.db').resolve()}"
+    try:
+        if url.startswith("journal:"):
+            backend = JournalFileBackend(url.removeprefix("journal:"))
+            return optuna.storages.JournalStorage(backend)
+        return optuna.storages.RDBStorage(url)
+    except ImportError:
+        raise LabError(f"study storage {shown(url)!r} cannot be opened: {missing_driver(url)}") from None
+    except Exception as fault:  # drivers raise what they like; the way out is the same
+        reason = " ".join(str(fault).split())[:200]
+        url = shown(url)
+        raise LabError(f"study storage {url!r} cannot be opened: {type(fault).__name__}: {reason}") from None
+
+
+def study_name(folder: Path) -> str:
+    """The name of a folder's study in its storage."""
+    return f"e2crf-{folder.resolve().name}"
+
+
+def stored_study(folder: Path) -> optuna.Study:
+    """The study that SQLite holds in `folder`, as optuna knows it. Raises what optuna raises for a damaged one."""
+    return optuna.load_study(study_name=study_name(folder), storage=open_storage(folder, None))
+
+
+def process_alive(pid: int) -> bool:
+    """Whether a process of this machine is running."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

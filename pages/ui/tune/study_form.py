@@ -10,8 +10,8 @@ from e2crf_core.diffusion.solvers import GRIDS, MAX_STEPS, SOLVERS
 from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import free_name
 from e2crf_core.models.checkpoints import list_checkpoints
+from e2crf_core.tuning.measure import StudySpec
 from e2crf_core.tuning.space import FIELDS, MAIN_FIELDS, NONE, SEARCHABLE, SearchSpace
-from e2crf_core.tuning.study import StudySpec
 from pages.ui.common import library
 from pages.ui.common.query_params import note, recall
 from pages.ui.tune import study_job

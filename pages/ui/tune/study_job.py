@@ -15,10 +15,11 @@ from typing import Any
 from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import user_folder, user_names
 from e2crf_core.models.checkpoints import list_checkpoints
-from e2crf_core.tuning.advice import Caution, Inert, importance
+from e2crf_core.tuning.choice import importance
+from e2crf_core.tuning.measure import StudySpec
 from e2crf_core.tuning.record import STORE, Record, StudyReader, begun
 from e2crf_core.tuning.space import SearchSpace
-from e2crf_core.tuning.study import StudySpec
+from e2crf_core.tuning.warnings import Caution, Inert
 from pages.ui.common import library
 from pages.ui.jobs.processes import Processes, read_json, write_json
 from pages.ui.tune.study_worker import RESULT, advice_job, card_folder

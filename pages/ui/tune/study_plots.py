@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from e2crf_core.tuning.measure import Point, Rung, front_points
 from e2crf_core.tuning.record import Record
 from e2crf_core.tuning.space import FIELDS
-from e2crf_core.tuning.study import Point, Rung, pareto_front
 from pages.ui.common.charts import GRID
 from pages.ui.common.packet import pack
 
@@ -47,8 +47,8 @@ def change_of(point: Point, reference: Point) -> Span | None:
     theirs = reference.at(point.last.num)
     if theirs is None or reference.last.quality == 0:
         return None
-    value, low, high = (100 * x / reference.last.quality for x in point.last.change(theirs))
-    return value, low, high
+    change, share = point.last.change(theirs), 100 / reference.last.quality
+    return share * change.value, share * change.low, share * change.high
 
 
 def quality_of(point: Point, reference: Point, axis: str) -> Span:
@@ -164,7 +164,7 @@ def pareto_packet(
         },
         "y": {"title": y_title, "percent": quality == CHANGE},
         "points": points,
-        "front": [p.number for p in pareto_front(record.known, cost)],
+        "front": [p.number for p in front_points(record.known, cost)],
         "floor": floor,
         "limit": limit,
         "latency": latency_ms if cost == "seconds" else None,
@@ -211,7 +211,7 @@ def parallel_packet(record: Record, name: str, *, cost: str, quality: str, selec
     reference = record.reference
     assert reference is not None
     points = [p for p in record.known if p.complete]
-    front = {p.number for p in pareto_front(points, cost)}
+    front = {p.number for p in front_points(points, cost)}
     axes, columns = [], []
 
     def add(label: str, drawn: tuple[list, list]) -> None:
@@ -281,7 +281,7 @@ def trials_frame(record: Record, cost: str) -> pd.DataFrame:
     """All trials as a table, in the order they were tried, the reference first."""
     reference = record.reference
     assert reference is not None
-    front = {p.number for p in pareto_front(record.known, cost)}
+    front = {p.number for p in front_points(record.known, cost)}
     rows = []
     for point in record.known:
         last, policy, change = point.last, point.setting.policy, change_of(point, reference)

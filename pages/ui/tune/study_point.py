@@ -13,9 +13,8 @@ from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import archive_name
 from e2crf_core.runs.run import FINISHED, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.tuning.measure import Point
 from e2crf_core.tuning.record import Record
-from e2crf_core.tuning.space import Setting
-from e2crf_core.tuning.study import Point
 from pages.ui.common.messages import minutes_text
 from pages.ui.common.registry import RUNS, STORE
 from pages.ui.tune import study_job
@@ -32,7 +31,7 @@ BUSY = "Something of a study is at work. One measures at a time, so that times a
 Attempt = Callable[[Callable[[], None]], None]
 
 
-def solver_code(checkpoint: str, setting: Setting) -> str:
+def solver_code(checkpoint: str, setting: SamplerConfig) -> str:
     """The lines that draw samples with a solver alone."""
     return (
         "from e2crf_core import Sampler, load_checkpoint\n"
@@ -203,7 +202,7 @@ def _recording(run_id: str) -> None:
     )
 
 
-def _live(setting: Setting, checkpoint: str) -> None:
+def _live(setting: SamplerConfig, checkpoint: str) -> None:
     fits = (
         setting.policy is not None
         and (setting.solver, setting.grid) == LIVE_PLAN

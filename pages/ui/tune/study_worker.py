@@ -13,10 +13,13 @@ from e2crf_core.data.datasets import load_dataset
 from e2crf_core.deploy.policy_card import make_card, save_card
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.models.checkpoints import load_checkpoint
-from e2crf_core.tuning.advice import Caution, Inert, advise, pick, save_report
+from e2crf_core.tuning.choice import pick
+from e2crf_core.tuning.measure import Point, StudySpec
 from e2crf_core.tuning.record import StudyReader, begun
+from e2crf_core.tuning.report import save_report
 from e2crf_core.tuning.space import SearchSpace, measure_ranges
-from e2crf_core.tuning.study import Point, Study, StudySpec
+from e2crf_core.tuning.study import Study
+from e2crf_core.tuning.warnings import Caution, Inert, advise
 from pages.ui.jobs.processes import write_json
 from pages.ui.jobs.worker import Stopped, Worker, main
 
@@ -119,7 +122,7 @@ class StudyWorker(Worker):
     def advise(self, study: Study, point: Point) -> tuple[list[Inert], list[Caution]]:
         """Advice with progress. Raises Stopped."""
         try:
-            return advise(study, point, self.cancelled, lambda share: self.say(share=share))
+            return advise(study, point, self.cancelled, lambda done, total: self.say(share=done / total))
         except Cancelled:
             raise Stopped from None
 

@@ -1,0 +1,124 @@
+"""E5: how finished samples answer to an error of the network's output F at one call.
+
+A solver's row (E8) and the preconditioner (E3) are affine in the state, coordinate by coordinate. So an error e_i of F
+at call i, to which the network does not answer, moves the finished tokens by W_i e_i, with W_i = dz_N / dF_i through
+that linear part alone. One backward sweep (the adjoint) gives all of them, for any solver that `advance` can run.
+
+The network answers to the error, too: later outputs change with the state. That is the *amplification*, measured by
+holding one band for a few calls and comparing what happens to finished samples with what W says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from e2crf_core.caching.state import Problem, SamplerState
+from e2crf_core.e2crf import advance
+from e2crf_core.network.forward import plain_forward
+from e2crf_core.progress import Progress, silent
+
+SPAN = 6
+"""Calls for which a band is held to measure its amplification."""
+GROUPS = 8
+"""Points of a run at which amplification is measured."""
+LARGEST = 12.0
+"""Amplification is believed up to this factor; the largest one measured on a trained network was 8."""
+LEAST_SHARE = 1e-7
+"""Held bands whose linear effect is below this share of the samples' energy say nothing about amplification."""
+
+
+def influence(problem: Problem, state: SamplerState) -> Tensor:
+    """W (steps, n, 2M) float64 of a problem's solver, from the start of a run of one sample."""
+    shape = (problem.plan.steps, *state.z[:1].shape)
+    outputs = torch.zeros(shape, dtype=state.z.dtype, device=state.z.device, requires_grad=True)
+    state = replace(state, z=state.z[:1])
+    for i in range(problem.plan.steps):
+        state, _ = advance(problem, state, outputs[i], None)
+    (weights,) = torch.autograd.grad(state.z.sum(), outputs)
+    return weights[:, 0].double()
+
+
+def network_output(problem: Problem, state: SamplerState) -> Tensor:
+    """F (B, n, 2M) of all tokens, computed afresh."""
+    network, i = problem.model.network, state.step
+    level = torch.tensor(problem.levels[i], dtype=torch.float64, device=state.z.device)
+    u = torch.addcmul(problem.u0[i], problem.c_in[i], state.z)
+    return network.head(plain_forward(network, network.prepare(u, level), network.condition(level)))
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """An uncached run: outputs F (steps, B, n, 2M), states before some calls, and finished tokens (B, n, 2M)."""
+
+    problem: Problem
+    outputs: Tensor
+    states: dict[int, SamplerState]
+    finished: Tensor
+
+
+def run_pilot(problem: Problem, state: SamplerState, keep: set[int], progress: Progress = silent) -> Pilot:
+    """Run the uncached sampler from `state`, keeping outputs and the states before the calls in `keep`."""
+    outputs, states, steps = [], {}, problem.plan.steps
+    with torch.inference_mode():
+        for i in range(steps):
+            if i in keep:
+                states[i] = state
+            outputs.append(network_output(problem, state))
+            state, _ = advance(problem, state, outputs[-1], None)
+            progress(i + 1, steps)
+    return Pilot(problem, torch.stack(outputs), states, state.z)
+
+
+def measure_points(steps: int) -> list[int]:
+    """Calls at which holding a band is tried: evenly spread, the last early enough to hold it for two calls."""
+    return sorted({round(i) for i in np.linspace(0, max(0, steps - 3), GROUPS)})
+
+
+def amplification(
+    pilot: Pilot, weights: Tensor, bands: list[tuple[int, int]], progress: Progress = silent
+) -> np.ndarray:
+    """(points, bands) true over linear effect on finished samples of holding a band for SPAN calls.
+
+    Points are the states that the pilot kept, in order; `weights` is the plan's influence. Each point costs the
+    rest of a run for each band.
+    """
+    steps, points = pilot.problem.plan.steps, sorted(pilot.states)
+    energy = float(pilot.finished.double().square().sum())
+    factors = np.full((len(points), len(bands)), np.nan)
+    for row, first in enumerate(points):
+        last = min(first + SPAN, steps)
+        for column, (low, high) in enumerate(bands):
+            finished = _held(pilot, first, last, slice(low, high))
+            true = float((finished - pilot.finished).double().square().sum())
+            kept = pilot.outputs[first : first + 1, :, low:high]
+            errors = (kept - pilot.outputs[first:last, :, low:high]).double()
+            linear = float((weights[first:last, None, low:high] * errors).sum(0).square().sum())
+            if linear > LEAST_SHARE * energy:
+                factors[row, column] = (true / linear) ** 0.5
+            progress(row * len(bands) + column + 1, len(points) * len(bands))
+    return _filled(factors)
+
+
+def _held(pilot: Pilot, first: int, last: int, band: slice) -> Tensor:
+    """Finished tokens of the pilot run, continued from `first` with a band of F held until `last`."""
+    problem, state = pilot.problem, pilot.states[first]
+    with torch.inference_mode():
+        for i in range(first, problem.plan.steps):
+            output = pilot.outputs[first].clone() if i == first else network_output(problem, state)
+            if i < last:
+                output[:, band] = pilot.outputs[first][:, band]
+            state, _ = advance(problem, state, output, None)
+    return state.z
+
+
+def _filled(factors: np.ndarray) -> np.ndarray:
+    """Gaps filled from neighboring points of the same band (1 where there is none), and bounded."""
+    for column in factors.T:
+        known = np.isfinite(column)
+        places = np.arange(len(column))
+        column[:] = np.interp(places, places[known], column[known]) if known.any() else 1.0
+    return np.clip(factors, 1 / LARGEST, LARGEST)

@@ -1,0 +1,231 @@
+"""Measuring a setting: few samples before many, on noise and held-out series that all trials share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import LabError
+from e2crf_core.progress import Cancel, never
+from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
+from e2crf_core.quality.interval import Interval
+from e2crf_core.quality.intervals import centered_interval, resample_picks
+from e2crf_core.quality.pareto import pareto_front
+from e2crf_core.sampling.batch import Part, draw
+from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
+
+QUALITIES = ("sliced_wasserstein", "relative_l2")
+COSTS = ("seconds", "flops")
+GROWTH = 4
+# A finished trial must be this much cheaper before its quality may end another: timings are not exact.
+CHEAPER = 0.95
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """How trials are measured. `num` samples in batches of `batch`, all trials with the same `seed`.
+
+    `quality` sliced_wasserstein is the distance to held-out series, comparable between all solvers;
+    relative_l2 is the distance to the uncached twin, which asks for a space with one plan. `cost` seconds is
+    wall clock for a sample, flops operations for a sample. `width` trials are proposed at once.
+    """
+
+    num: int = 64
+    batch: int = 16
+    seed: int = 0
+    quality: str = "sliced_wasserstein"
+    cost: str = "seconds"
+    directions: int = 256
+    resamples: int = 100
+    width: int = 1
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be measured."""
+        check_request(self.num, self.seed)
+        if self.quality not in QUALITIES:
+            raise LabError(f"unknown quality {self.quality!r}: use {' or '.join(QUALITIES)}")
+        if self.cost not in COSTS:
+            raise LabError(f"unknown cost {self.cost!r}: use {' or '.join(COSTS)}")
+        if not 2 <= self.batch <= self.num or self.num % self.batch:
+            raise LabError(
+                f"num {self.num}: must be a multiple of the batch {self.batch}, which is 2 or more"
+            )
+        if min(self.directions, self.resamples) < 1 or not 1 <= self.width <= 1000:
+            raise LabError("directions and resamples must be at least 1, width between 1 and 1000")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Samples after which a trial is looked at: a batch, then four times as many, up to `num`."""
+        sizes, size = [], self.batch
+        while size < self.num:
+            sizes.append(size)
+            size *= GROWTH
+        return (*sizes, self.num)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What was measured of a trial on its first `num` samples.
+
+    `seconds` (median over batches, with the range seen) and `flops` are for one sample. `quality` has the 95%
+    interval `low`..`high`; `replicates` are its values on the bootstrap resamples that all trials share, so
+    the difference of two trials has an interval of its own, far narrower than the two.
+    """
+
+    num: int
+    seconds: float
+    seconds_low: float
+    seconds_high: float
+    flops: float
+    token_share: float
+    flop_share: float
+    quality: float
+    low: float
+    high: float
+    replicates: tuple[float, ...]
+
+    def cost(self, name: str) -> float:
+        """Seconds or flops of a sample."""
+        return self.seconds if name == "seconds" else self.flops
+
+    def change(self, other: Rung) -> Interval:
+        """Quality of this less that of `other` on the same samples, and its 95% interval; positive is worse."""
+        value = self.quality - other.quality
+        low, high = centered_interval(value, np.subtract(self.replicates, other.replicates))
+        return Interval(value, low, high)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measured setting. `origin` says who proposed it; `beaten_by` names the trial that ended it early."""
+
+    number: int
+    origin: str
+    setting: SamplerConfig
+    rungs: tuple[Rung, ...]
+    complete: bool
+    beaten_by: int | None = None
+
+    @property
+    def last(self) -> Rung:
+        """The measurements on most samples."""
+        return self.rungs[-1]
+
+    def at(self, num: int) -> Rung | None:
+        """The measurements on exactly `num` samples."""
+        return next((rung for rung in self.rungs if rung.num == num), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` restores an equal point."""
+        return {**asdict(self), "setting": self.setting.to_json()}
+
+    @staticmethod
+    def from_json(stored: dict[str, Any]) -> Point:
+        """Inverse of `to_json`."""
+        rungs = tuple(Rung(**{**rung, "replicates": tuple(rung["replicates"])}) for rung in stored["rungs"])
+        return Point(**{**stored, "setting": SamplerConfig.from_json(stored["setting"]), "rungs": rungs})
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that measuring a setting needs, and nothing that changes: safe to send to another machine.
+
+    `held` (m, N, M) are standardized held-out series, `blocks` (m,) their overlaps, `twin` (num, N, M) the
+    uncached series in data units that relative L2 is measured against.
+    """
+
+    model: ScoreModel
+    held: np.ndarray
+    blocks: np.ndarray
+    spec: StudySpec
+    mean: np.ndarray
+    std: np.ndarray
+    twin: np.ndarray | None = None
+
+    def sampler(self, setting: SamplerConfig) -> Sampler:
+        """The sampler of a setting, in batches of the study's size."""
+        return replace(setting, batch=self.spec.batch).sampler(self.model)
+
+    def rung(self, setting: SamplerConfig, parts: Sequence[Part]) -> Rung:
+        """Measurements of the batches drawn so far."""
+        model = self.model
+        series = np.concatenate([part.series for part in parts])
+        num = len(series)
+        sampler = self.sampler(setting)
+        each = [part.seconds / len(part.series) for part in parts]
+        rows, prepared = sum(p.rows for p in parts), sum(p.prepared for p in parts)
+        flops = sampler.flops(rows, prepared, num)
+        value, replicates = self._quality(series)
+        low, high = centered_interval(value, replicates)
+        return Rung(
+            num=num,
+            seconds=float(np.median(each)),
+            seconds_low=float(min(each)),
+            seconds_high=float(max(each)),
+            flops=flops / num,
+            token_share=rows / (num * model.n * setting.steps),
+            flop_share=flops / sampler.full_flops(num),
+            quality=value,
+            low=low,
+            high=high,
+            replicates=tuple(float(f"{x:.7g}") for x in replicates),
+        )
+
+    def _quality(self, series: np.ndarray) -> tuple[float, np.ndarray]:
+        spec = self.spec
+        scaled = ((series - self.mean) / self.std).astype(np.float32)
+        picks = resample_picks(
+            len(series), len(self.held), resamples=spec.resamples, seed=spec.seed, blocks=self.blocks
+        )
+        if spec.quality == "relative_l2":
+            assert self.twin is not None
+            twin = ((self.twin[: len(series)] - self.mean) / self.std).astype(np.float32)
+            error, energy = (np.square(x, dtype=np.float64).sum((1, 2)) for x in (scaled - twin, twin))
+            each = np.array([np.sqrt(error[i].sum() / energy[i].sum()) for i, _ in picks])
+            return relative_l2(scaled, twin), each
+        metric = sliced_wasserstein_metric(directions=spec.directions)
+        return metric(scaled, self.held), metric.values(scaled, self.held, picks)
+
+
+def measure(
+    bench: Bench,
+    setting: SamplerConfig,
+    front: Sequence[Point] = (),
+    cancelled: Cancel = never,
+) -> tuple[tuple[Rung, ...], int | None, np.ndarray]:
+    """Run a setting on few samples, then more: its measurements, who beat it (None: nobody), its series.
+
+    After a size that is not the last, the trial ends if some point of `front` is cheaper and certainly better
+    on those very samples.
+    """
+    spec = bench.spec
+    sampler = bench.sampler(setting)
+    warm_up(sampler, spec.batch, spec.seed)
+    rungs: list[Rung] = []
+    parts: list[Part] = []
+    for size in spec.sizes:
+        for first in range(len(parts) * spec.batch, size, spec.batch):
+            parts.append(draw(sampler, spec.batch, spec.seed, first, cancelled))
+        rungs.append(bench.rung(setting, parts))
+        if size < spec.num:
+            for rival in front:
+                theirs = rival.at(size)
+                if theirs is not None and dominates(theirs, rungs[-1], spec.cost):
+                    return tuple(rungs), rival.number, np.concatenate([p.series for p in parts])
+    return tuple(rungs), None, np.concatenate([p.series for p in parts])
+
+
+def dominates(one: Rung, other: Rung, cost: str) -> bool:
+    """Whether `one` is clearly cheaper than `other`, and better with an interval that excludes chance."""
+    return one.cost(cost) <= CHEAPER * other.cost(cost) and other.change(one).low > 0
+
+
+def front_points(points: Sequence[Point], cost: str) -> list[Point]:
+    """The complete points that no other one beats in both cost and quality, cheapest first, ties once."""
+    at = {(p.last.cost(cost), p.last.quality): p for p in reversed(points) if p.complete}
+    return [at[place] for place in sorted(pareto_front({place: place for place in at}))]

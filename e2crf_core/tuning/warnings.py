@@ -1,0 +1,297 @@
+"""What to know of a point before it is deployed: knobs that do nothing, cliffs, caches slower than none."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from e2crf_core.caching.policy import CachePolicy, PolicyError
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import Cancelled
+from e2crf_core.progress import Cancel, Progress, never, silent
+from e2crf_core.quality.interval import Interval
+from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.sampler import synchronize, warm_up
+from e2crf_core.tuning.choice import VISIBLE, digits, dominating, milliseconds
+from e2crf_core.tuning.measure import Bench, Point, Rung, measure
+from e2crf_core.tuning.space import FIELDS, NEEDS, OFF, SEARCHABLE
+from e2crf_core.tuning.study import Study
+
+CLIFF_SHARE = {"sliced_wasserstein": 0.1, "relative_l2": 1.0}
+"""Share of the quality by which it may change within 20% of the threshold before that is called a cliff."""
+INERT_PERCENT, NEAR_PERCENT = 40, 90
+"""Percent of an advice's time after which inert knobs, then neighbors, are measured; the rest times the solver."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Something to know before deployment. `kind` is a short name for programs."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Inert:
+    """A field of a policy whose value changes nothing, and why."""
+
+    field: str
+    why: str
+
+
+def trace(
+    model: ScoreModel, setting: SamplerConfig, num: int, seed: int, cancelled: Cancel = never
+) -> tuple[list[bytes], np.ndarray]:
+    """Every decision of a run, and the tokens that it ends with. Raises Cancelled when cancelled."""
+    sampler = replace(setting, batch=num).sampler(model)
+    decisions = []
+    with torch.inference_mode():
+        problem, state = sampler.begin(num, seed)
+        for _ in range(sampler.plan.steps):
+            if cancelled():
+                raise Cancelled
+            state, info = sampler.step(problem, state, sampler.policy)
+            decisions.append((info.reasons > 0).expand(num, model.n).numpy().tobytes())
+    return decisions, state.z.cpu().numpy()
+
+
+def inert_fields(
+    model: ScoreModel,
+    setting: SamplerConfig,
+    *,
+    num: int = 2,
+    seed: int = 0,
+    cancelled: Cancel = never,
+    progress: Progress = silent,
+) -> tuple[Inert, ...]:
+    """Fields of the policy that do nothing here: half and twice their value decide and give the very same.
+
+    Fields that are switched off are not listed. Found by deciding again, on `num` samples. Raises Cancelled when
+    cancelled.
+    """
+    policy = setting.policy
+    if policy is None:
+        return ()
+    decisions, tokens = trace(model, setting, num, seed, cancelled)
+    inert = []
+    for done, name in enumerate(SEARCHABLE):
+        progress(done, len(SEARCHABLE))
+        if policy.trigger not in FIELDS[name].metadata["triggers"]:
+            if getattr(policy, name) != FIELDS[name].default:
+                inert.append(Inert(name, f"trigger {policy.trigger} does not read it"))
+            continue
+        switch = NEEDS.get(name)
+        if switch and not getattr(policy, switch):
+            continue
+        others = _alternatives(policy, name)
+        if not others:
+            continue
+        same = True
+        for other in others:
+            theirs, ends = trace(model, replace(setting, policy=other), num, seed, cancelled)
+            same = theirs == decisions and np.array_equal(ends, tokens)
+            if not same:
+                break
+        if same:
+            tried = " and ".join(_show(getattr(other, name)) for other in others)
+            inert.append(Inert(name, f"{tried} decide and give the same as {_show(getattr(policy, name))}"))
+    return tuple(inert)
+
+
+def _show(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _alternatives(policy: CachePolicy, name: str) -> list[CachePolicy]:
+    """The policy with other values of a field that is in use; none where it is off."""
+    value, meta = getattr(policy, name), FIELDS[name].metadata
+    others: list[Any] = []
+    if name == "bands":
+        others = [tuple((edge, tau * factor) for edge, tau in value) for factor in (0.5, 2.0)]
+    elif isinstance(value, bool):
+        others = [False] if value else []
+    elif isinstance(value, str):
+        others = [c for c in meta["choices"] if c != value] if value != FIELDS[name].default else []
+    elif value != OFF.get(name) and not (name == "k_low" and value < 0):
+        others = [value // 2, 2 * max(value, 1)] if isinstance(value, int) else [value / 2, value * 2]
+    able = []
+    for other in others:
+        try:
+            able.append(policy.replace(**{name: other}))
+        except PolicyError:
+            continue
+    return [p for p in able if p != policy]
+
+
+def scaled(policy: CachePolicy, factor: float) -> CachePolicy | None:
+    """The policy with its threshold, intervals or period multiplied; None where that changes nothing."""
+    try:
+        other = policy.replace(**policy.rule.scaled(policy, factor))
+    except PolicyError:
+        return None
+    return None if other == policy else other
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """What multiplying a point's threshold by `factor` changes its quality by, and the seconds of a sample."""
+
+    factor: float
+    change: Interval
+    seconds: float
+
+
+def neighbors(
+    bench: Bench,
+    point: Point,
+    *,
+    factors: Sequence[float] = (0.8, 1.2),
+    cancelled: Cancel = never,
+    progress: Progress = silent,
+) -> tuple[Neighbor, ...]:
+    """Measure the settings beside a point on the same samples. Raises Cancelled when cancelled."""
+    measured = []
+    for done, factor in enumerate(factors):
+        progress(done, len(factors))
+        policy = scaled(point.setting.policy, factor) if point.setting.policy else None
+        if policy is None:
+            continue
+        rungs, _, _ = measure(bench, replace(point.setting, policy=policy), (), cancelled)
+        measured.append(Neighbor(factor, rungs[-1].change(point.last), rungs[-1].seconds))
+    return tuple(measured)
+
+
+def uncached_seconds(bench: Bench, setting: SamplerConfig, calls: int = 7) -> float:
+    """Seconds a sample of the same solver without a cache: every call costs the same, so a few tell."""
+    spec, sampler = bench.spec, bench.sampler(setting.twin)
+    warm_up(sampler, spec.batch, spec.seed)
+    times = []
+    with torch.inference_mode():
+        problem, state = sampler.begin(spec.batch, spec.seed)
+        for _ in range(min(calls, sampler.plan.steps)):
+            begin = time.perf_counter()
+            state, _ = sampler.step(problem, state, sampler.policy)
+            synchronize(bench.model.device)
+            times.append(time.perf_counter() - begin)
+    return float(np.median(times)) * setting.steps / spec.batch
+
+
+def warn(
+    point: Point,
+    reference: Point,
+    points: Sequence[Point],
+    *,
+    cost: str,
+    quality: str,
+    uncached: float | None = None,
+    inert: Sequence[Inert] = (),
+    near: Sequence[Neighbor] = (),
+) -> list[Caution]:
+    """What to know of a point before it is deployed. Pure: give it what was measured."""
+    last, policy = point.last, point.setting.policy
+    cautions = [
+        Caution(
+            "inert_threshold" if knob.field in ("tau", "bands") else "inert",
+            f"{knob.field} does nothing here: {knob.why}.",
+        )
+        for knob in inert
+    ]
+    cautions += _cliffs(last, quality, near)
+    if policy is not None and last.token_share > 0.999:
+        cautions.append(
+            Caution(
+                "no_reuse",
+                f"No token was ever reused: with {point.setting.steps} steps each one moves farther than the"
+                " threshold allows. Take more steps, a larger threshold, or no cache.",
+            )
+        )
+    if policy is not None and uncached is not None and last.seconds >= uncached:
+        cautions.append(
+            Caution(
+                "slower_than_none",
+                f"The cache is slower than none: {digits(1e3 * last.seconds)} ms a sample against"
+                f" {digits(1e3 * uncached)} ms for the same solver without it.",
+            )
+        )
+    if quality != "relative_l2":
+        cautions += _too_few(last, reference)
+        plain = [p for p in dominating(points, point, cost) if p.setting.policy is None]
+        if policy is not None and plain:
+            cautions.append(
+                Caution(
+                    "solver_alone",
+                    f"A solver alone is cheaper and measured no worse: {plain[0].setting.describe()}"
+                    f" at {milliseconds(plain[0])}.",
+                )
+            )
+    return cautions
+
+
+def _cliffs(last: Rung, quality: str, near: Sequence[Neighbor]) -> list[Caution]:
+    """Neighbors whose quality certainly differs by more than a share of the point's own."""
+    share, base = CLIFF_SHARE[quality], max(last.quality, 1e-12)
+    return [
+        Caution(
+            "cliff",
+            f"A cliff is near: the threshold times {beside.factor:g} changes the quality by"
+            f" {100 * beside.change.value / base:+.0f}% (95% interval {100 * beside.change.low / base:+.0f}% to"
+            f" {100 * beside.change.high / base:+.0f}%).",
+        )
+        for beside in near
+        if abs(beside.change.value) > share * base and (beside.change.low > 0 or beside.change.high < 0)
+    ]
+
+
+def _too_few(last: Rung, reference: Point) -> list[Caution]:
+    change = last.change(reference.last)
+    half, allowed = (change.high - change.low) / 2, VISIBLE * reference.last.quality
+    if half <= allowed:
+        return []
+    enough = math.ceil(last.num * (half / allowed) ** 2)
+    return [
+        Caution(
+            "too_few_samples",
+            f"{last.num} samples cannot show a change of quality under {100 * half / reference.last.quality:.0f}%:"
+            f" about {enough} would show {100 * VISIBLE:.0f}%.",
+        )
+    ]
+
+
+def advise(
+    study: Study,
+    point: Point,
+    cancelled: Cancel = never,
+    progress: Progress = silent,
+) -> tuple[list[Inert], list[Caution]]:
+    """Measure what the warnings need for one point of a study: inert knobs, neighbors, the solver's own time.
+
+    Progress counts percent. Raises Cancelled when cancelled.
+    """
+    assert study.reference is not None
+    spec, bench = study.spec, study.bench
+
+    def part(begin: int, end: int) -> Progress:
+        return lambda done, total: progress(begin + (end - begin) * done // total, 100)
+
+    inert = inert_fields(
+        study.model, point.setting, seed=spec.seed, cancelled=cancelled, progress=part(0, INERT_PERCENT)
+    )
+    near = neighbors(bench, point, cancelled=cancelled, progress=part(INERT_PERCENT, NEAR_PERCENT))
+    progress(NEAR_PERCENT, 100)
+    cautions = warn(
+        point,
+        study.reference,
+        study.points,
+        cost=spec.cost,
+        quality=spec.quality,
+        uncached=uncached_seconds(bench, point.setting),
+        inert=inert,
+        near=near,
+    )
+    return list(inert), cautions
