@@ -19,7 +19,7 @@ from e2crf_core.evaluation.config import load_configs
 from e2crf_core.evaluation.evaluate import evaluate
 from e2crf_core.evaluation.results import to_json
 from e2crf_core.evaluation.shards import Task
-from e2crf_core.evaluation.tables import Evaluation, Row
+from e2crf_core.evaluation.tables import Evaluation, TableRow
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, read_card
 from e2crf_core.progress import ProgressLine
@@ -47,14 +47,14 @@ def table(*names: str) -> dict[str, SamplerConfig]:
     return {row: c for name in names for row, c in load_configs(HERE / "configs" / f"{name}.json").items()}
 
 
-def change(row: Row, plain: Row, metric: str = TIME) -> str:
+def change(row: TableRow, plain: TableRow, metric: str = TIME) -> str:
     """Relative change of a distance against no cache, and whether the intervals tell the two apart."""
     ours, theirs = row.metrics[metric], plain.metrics[metric]
     text = f"{100 * (ours.value / theirs.value - 1):+.1f}%"
     return text if ours.overlaps(theirs) else f"{text} *"
 
 
-def ours(row: Row, plain: Row) -> list[str]:
+def ours(row: TableRow, plain: TableRow) -> list[str]:
     """The cells of a row that we measured."""
     q, wall = row.metrics[TIME], row.speedup
     error = "" if row.relative_l2 is None else f"{row.relative_l2.value:.3f}"

@@ -27,7 +27,7 @@ from e2crf_core.evaluation.config import load_configs
 from e2crf_core.evaluation.results import stored_timing, to_json, write_results
 from e2crf_core.evaluation.shards import Task, read_shards, run_shards
 from e2crf_core.evaluation.summary import summarize
-from e2crf_core.evaluation.tables import Evaluation, Row, spanned
+from e2crf_core.evaluation.tables import Evaluation, TableRow, spanned
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.progress import ProgressLine
@@ -39,7 +39,7 @@ CONVERGED = "DPM++ 40 (converged)"
 SLOWEST = "EM 1000"
 
 
-def deterministic(row: Row) -> bool:
+def deterministic(row: TableRow) -> bool:
     """Whether a row's samples are a function of their starting noise alone."""
     config = row.config
     return not any(r.sigma for r in make_plan(VP(), config.steps, config.solver, config.grid).rows)
@@ -61,7 +61,7 @@ def errors(task: Task, e: Evaluation, out: Path) -> dict[str, list[float]]:
 
 def seconds_alone(e: Evaluation, error: dict[str, list[float]], wanted: float) -> float | None:
     """Seconds in which a solver alone reaches an error: the best over solvers and grids; None where none does."""
-    families: dict[tuple[str, str], list[Row]] = {}
+    families: dict[tuple[str, str], list[TableRow]] = {}
     for row in e.rows:
         if row.config.policy is None and row.name in error:
             families.setdefault((row.config.solver, row.config.grid), []).append(row)
@@ -74,12 +74,12 @@ def seconds_alone(e: Evaluation, error: dict[str, list[float]], wanted: float) -
     return min(found, default=None)
 
 
-def calls(row: Row) -> float:
+def calls(row: TableRow) -> float:
     """Network calls of a row, in whole forwards."""
     return row.config.steps * row.token_share
 
 
-def ratio(slow: Row, fast: Row, shards: dict[str, list[float]]) -> Interval:
+def ratio(slow: TableRow, fast: TableRow, shards: dict[str, list[float]]) -> Interval:
     """How many times faster, within each repeat."""
     pairs = zip(shards[slow.name], shards[fast.name], strict=True)
     return spanned([a / b for a, b in pairs])

@@ -25,7 +25,7 @@ from e2crf_core.diffusion.spectral import band_edges
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.shards import Task, run_shards, stored_config
 from e2crf_core.evaluation.summary import summarize
-from e2crf_core.evaluation.tables import PRIMARY, Evaluation, Row
+from e2crf_core.evaluation.tables import PRIMARY, Evaluation, TableRow
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.progress import ProgressLine
@@ -181,16 +181,16 @@ def study_configs(model: ScoreModel, steps: int, quick: bool) -> dict[str, Sampl
     return rows
 
 
-def families(e: Evaluation) -> dict[str, list[Row]]:
+def families(e: Evaluation) -> dict[str, list[TableRow]]:
     """Rows by trigger and predictor, from little work to much."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[TableRow]] = {}
     for row in e.rows:
         if row.config.policy is not None:
             found.setdefault(row.name.rsplit(" ", 1)[0], []).append(row)
     return {name: sorted(rows, key=lambda row: row.token_share) for name, rows in found.items()}
 
 
-def at_shares(rows: list[Row], plain: Row, work: str) -> list[float | None]:
+def at_shares(rows: list[TableRow], plain: TableRow, work: str) -> list[float | None]:
     """Relative L2 at `SHARES` of the uncached work, between the settings measured (log-log); None beyond them."""
     points = sorted(
         (

@@ -23,7 +23,7 @@ from e2crf_core.evaluation.report import evaluation_report
 from e2crf_core.evaluation.results import to_csv, to_json
 from e2crf_core.evaluation.shards import Task, claim, run_shards
 from e2crf_core.evaluation.summary import summarize
-from e2crf_core.evaluation.tables import PRIMARY, Estimate, Evaluation, Row
+from e2crf_core.evaluation.tables import PRIMARY, Estimate, Evaluation, TableRow
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.quality import learned as learned
 from e2crf_core.quality.interval import Interval
@@ -242,12 +242,14 @@ class TestReport:
 def made_up(*rows: tuple[str, bool, float, float, float]) -> Evaluation:
     """An evaluation of rows (name, cached, seconds, quality, half width)."""
 
-    def row(name: str, cached: bool, seconds: float, value: float, half: float) -> Row:
+    def row(name: str, cached: bool, seconds: float, value: float, half: float) -> TableRow:
         config = SamplerConfig(CachePolicy() if cached else None, 10, "ddim")
         timing, base = Interval(seconds, seconds, seconds), rows[0][2]
         quality = Estimate(value, value - half, value + half, (value,) * 3)
         speedup = Interval(base / seconds, base / seconds, base / seconds)
-        return Row(name, config, timing, 1.0, 1.0, seconds * 1e9, {PRIMARY: quality}, speedup, None, None, 1)
+        return TableRow(
+            name, config, timing, 1.0, 1.0, seconds * 1e9, {PRIMARY: quality}, speedup, None, None, 1
+        )
 
     return Evaluation(
         checkpoint="c",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from e2crf_core.evaluation.reading import reading
-from e2crf_core.evaluation.tables import PRIMARY, STABLE_WITHIN, Evaluation, Row
+from e2crf_core.evaluation.tables import PRIMARY, STABLE_WITHIN, Evaluation, TableRow
 from e2crf_core.report.charts import (
     ChartPoint,
     as_html,
@@ -102,7 +102,7 @@ def _charts(e: Evaluation) -> list[tuple[str, str, Markup | None]]:
     ]
 
 
-def _point(row: Row, x: float, front: set[str]) -> ChartPoint:
+def _point(row: TableRow, x: float, front: set[str]) -> ChartPoint:
     c, q = row.config, row.quality
     group = c.solver + (" + E²-CRF" if c.policy is not None else "")
     note = f"{c.steps} calls, {c.grid} grid, {100 * row.token_share:.1f}% of tokens, {row.speedup.value:.2f}x"

@@ -12,7 +12,7 @@ from typing import Any
 
 from e2crf_core.evaluation.reading import reading
 from e2crf_core.evaluation.shards import SCHEMA, stored_config
-from e2crf_core.evaluation.tables import Evaluation, Row
+from e2crf_core.evaluation.tables import Evaluation, TableRow
 from e2crf_core.io.files import replace_file
 from e2crf_core.quality.interval import Interval
 
@@ -36,7 +36,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _stored_row(row: Row, wall: set[str], work: set[str]) -> dict[str, Any]:
+def _stored_row(row: TableRow, wall: set[str], work: set[str]) -> dict[str, Any]:
     stored = asdict(row)
     del stored["name"]
     return {
@@ -63,7 +63,7 @@ def to_csv(evaluation: Evaluation) -> str:
     return text.getvalue()
 
 
-def _line(row: Row) -> dict[str, Any]:
+def _line(row: TableRow) -> dict[str, Any]:
     config = row.config
     line: dict[str, Any] = {
         "name": row.name,
@@ -91,7 +91,7 @@ def write_results(evaluation: Evaluation, out: Path) -> None:
     try:
         from e2crf_core.evaluation.report import evaluation_report
     except ImportError as missing:
-        LOG.warning("no report.html: %s is not installed (pip install 'e2crf-lab[app]')", missing.name)
+        LOG.warning("no report.html: %s is not installed (pip install 'e2crf-lab[tune]')", missing.name)
         return
     page = evaluation_report(evaluation)
     replace_file(out / "report.html", lambda p: p.write_text(page, encoding="utf-8"))

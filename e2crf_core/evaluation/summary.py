@@ -14,7 +14,7 @@ from e2crf_core.evaluation.tables import (
     STABLE_WITHIN,
     Estimate,
     Evaluation,
-    Row,
+    TableRow,
     reference_row,
     spanned,
 )
@@ -76,7 +76,7 @@ def _row(
     sets: Sets,
     reference: str,
     estimates: dict[str, Estimate],
-) -> Row:
+) -> TableRow:
     """One row of the table, its cost compared with the reference and with its uncached twin."""
     config, parts = task.configs[name], shards[name]
     seconds = [shard.seconds for shard in parts]
@@ -87,7 +87,7 @@ def _row(
         speedup_twin = spanned([s.seconds / own for s, own in zip(shards[twin], seconds, strict=True)])
         errors = [relative_l2(a, b) for a, b in zip(sets[name], sets[twin], strict=True)]
         distance = _over_seeds(errors, None)
-    return Row(
+    return TableRow(
         name=name,
         config=config,
         seconds=spanned(seconds),

@@ -34,7 +34,7 @@ def spanned(values: Sequence[float]) -> Interval:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """What was measured of one configuration.
 
     `seconds` is for `num` samples, `flops` for one; times and ratios are medians over repeats with their range.
@@ -82,10 +82,10 @@ class Evaluation:
     titles: dict[str, str]
     units: dict[str, str]
     floors: dict[str, Floor]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     stable: dict[str, StableSize] = field(default_factory=dict)
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> TableRow:
         """The row of a configuration."""
         return next(row for row in self.rows if row.name == name)
 
@@ -99,15 +99,15 @@ class Evaluation:
                 ordered.append((better.name, worse.name))
         return ordered
 
-    def front(self, cost: Callable[[Row], float]) -> set[str]:
+    def front(self, cost: Callable[[TableRow], float]) -> set[str]:
         """Names of the rows that no other row beats in both cost and mean quality."""
         return pareto_front({row.name: (cost(row), row.quality.value) for row in self.rows})
 
-    def not_worse(self, row: Row, than: Row, metrics: Sequence[str] = (PRIMARY,)) -> bool:
+    def not_worse(self, row: TableRow, than: TableRow, metrics: Sequence[str] = (PRIMARY,)) -> bool:
         """Whether no interval of `row` lies wholly above that of `than`."""
         return all(row.metrics[m].low <= than.metrics[m].high for m in metrics)
 
-    def fastest(self, than: Row, cached: bool, metrics: Sequence[str] = (PRIMARY,)) -> Row | None:
+    def fastest(self, than: TableRow, cached: bool, metrics: Sequence[str] = (PRIMARY,)) -> TableRow | None:
         """The fastest cached or uncached row that is not worse than another."""
         able = [
             row

@@ -57,29 +57,27 @@ def learned_scores(
         )
     # In units of one training of a small network: four for a classifier's folds, one for a forecaster, two for the
     # embedder.
-    total = 2 + 5 * (sum(map(len, rows)) + FLOOR_DRAWS)
-    done = 0
-
-    def part(units: int) -> Progress:
-        nonlocal done
-        begin, done = done, done + units
-
-        def report(steps: int, of: int) -> None:
-            progress(round(1000 * (begin + units * steps / of) / total), 1000)
-
-        return report
-
-    metric = context_fid_metric(train, seed=seed, progress=part(2), cancelled=cancelled)
+    parts = _Parts(2 + 5 * (sum(map(len, rows)) + FLOOR_DRAWS), progress)
+    metric = context_fid_metric(train, seed=seed, progress=parts.next(2), cancelled=cancelled)
 
     def two(x: np.ndarray) -> dict[str, Measurement]:
         return {
             "discriminative_score": discriminative_score(
-                x, heldout, seed=seed, progress=part(4), cancelled=cancelled
+                x, heldout, seed=seed, progress=parts.next(4), cancelled=cancelled
             ),
             "predictive_score": predictive_score(
-                x, heldout, seed=seed, progress=part(1), cancelled=cancelled
+                x, heldout, seed=seed, progress=parts.next(1), cancelled=cancelled
             ),
         }
+
+    def three(x: np.ndarray) -> dict[str, Measurement]:
+        scores = two(x)
+        if cancelled():
+            raise Cancelled
+        embedded = measure(
+            x, heldout, metric, resamples=_RESAMPLES, floor_repeats=1, seed=seed, blocks=blocks
+        )
+        return scores | {metric.name: embedded}
 
     rng = np.random.default_rng([0xF100, seed])
     draws = [two(train[rng.permutation(len(train))[:size]]) for _ in range(FLOOR_DRAWS)]
@@ -89,16 +87,20 @@ def learned_scores(
         values = [draw[name].value for draw in draws]
         floors[name] = Floor(float(np.mean(values)), min(values), max(values), sizes, FLOOR_DRAWS)
     floors[metric.name] = real_floor(heldout, size, metric, train=train, seed=seed)
-    scores = []
-    for sets in rows:
-        scored = []
-        for x in sets:
-            measured = two(x)
-            if cancelled():
-                raise Cancelled
-            measured[metric.name] = measure(
-                x, heldout, metric, resamples=_RESAMPLES, floor_repeats=1, seed=seed, blocks=blocks
-            )
-            scored.append(measured)
-        scores.append(tuple(scored))
-    return Learned(tuple(scores), floors)
+    return Learned(tuple(tuple(three(x) for x in sets) for sets in rows), floors)
+
+
+class _Parts:
+    """Parts of one progress, handed out in turn; counts per mille."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self.total, self.progress, self.done = total, progress, 0
+
+    def next(self, units: int) -> Progress:
+        """The progress of the next part, which takes `units` of the total."""
+        begin, self.done = self.done, self.done + units
+
+        def report(steps: int, of: int) -> None:
+            self.progress(round(1000 * (begin + units * steps / of) / self.total), 1000)
+
+        return report

@@ -133,38 +133,47 @@ def pareto_chart(
     for group in dict.fromkeys(p.group for p in points):
         mine = [p for p in points if p.group == group]
         index = families.index(mine[0].family or group)
-        color, alone = COLORS[index % len(COLORS)], mine[0].family == group
-        figure.add_trace(
-            go.Scatter(
-                x=[p.x for p in mine],
-                y=[p.y for p in mine],
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [p.high - p.y for p in mine],
-                    "arrayminus": [p.y - p.low for p in mine],
-                    "thickness": 1,
-                    "width": 3,
-                },
-                mode="markers+text",
-                text=[_label(p.name) if p.name in named else "" for p in mine],
-                textposition=["top center" if above.get(p.name, True) else "bottom center" for p in mine],
-                textfont={"size": 10},
-                customdata=[[_label(p.name), p.low, p.high, _label(p.note)] for p in mine],
-                hovertemplate="<b>%{customdata[0]}</b><br>%{x:.3g}<br>%{y:.4f}"
-                " (%{customdata[1]:.4f} to %{customdata[2]:.4f})<br>%{customdata[3]}<extra></extra>",
-                marker={
-                    "color": color,
-                    "symbol": SYMBOLS[index % len(SYMBOLS)] + ("-open" if alone else ""),
-                    "size": [15 if p.name == reference else 11 for p in mine],
-                    "line": {"width": 2, "color": color},
-                },
-                name=_label(group),
-            )
-        )
+        figure.add_trace(_marks(mine, index, reference, named, above))
     figure.update_xaxes(title=x_title, **log_axis([p.x for p in points]))
     figure.update_yaxes(title=y_title)
     return _layout(figure, 520)
+
+
+def _marks(
+    mine: Sequence[ChartPoint],
+    index: int,
+    reference: str | None,
+    named: set[str],
+    above: dict[str, bool],
+) -> go.Scatter:
+    """The points of one group with their intervals; `named` are labeled, above or below their mark."""
+    color, alone = COLORS[index % len(COLORS)], mine[0].family == mine[0].group
+    return go.Scatter(
+        x=[p.x for p in mine],
+        y=[p.y for p in mine],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [p.high - p.y for p in mine],
+            "arrayminus": [p.y - p.low for p in mine],
+            "thickness": 1,
+            "width": 3,
+        },
+        mode="markers+text",
+        text=[_label(p.name) if p.name in named else "" for p in mine],
+        textposition=["top center" if above.get(p.name, True) else "bottom center" for p in mine],
+        textfont={"size": 10},
+        customdata=[[_label(p.name), p.low, p.high, _label(p.note)] for p in mine],
+        hovertemplate="<b>%{customdata[0]}</b><br>%{x:.3g}<br>%{y:.4f}"
+        " (%{customdata[1]:.4f} to %{customdata[2]:.4f})<br>%{customdata[3]}<extra></extra>",
+        marker={
+            "color": color,
+            "symbol": SYMBOLS[index % len(SYMBOLS)] + ("-open" if alone else ""),
+            "size": [15 if p.name == reference else 11 for p in mine],
+            "line": {"width": 2, "color": color},
+        },
+        name=_label(mine[0].group),
+    )
 
 
 def interval_chart(

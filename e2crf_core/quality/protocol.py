@@ -1,0 +1,238 @@
+"""The protocol: how the lab measures quality, in one place (docs/statistics.md explains and justifies it).
+
+1. *Primary*: the change of the marginal Wasserstein distance to held-out data against a reference on common noise,
+   as a share of the reference's distance, with a paired 95% interval. A setting is as good as the reference only
+   if the upper end of the interval is within the margin.
+2. *What a cache did*: the error to the uncached twin on the same noise, in data units and whitened per band.
+3. *Beside them* the other distances of `protocol_metrics`, with the floor of real data at the same sizes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from e2crf_core.diffusion.spectral import band_edges, coordinate_mask, tokenize
+from e2crf_core.errors import LabError
+from e2crf_core.quality.distances import (
+    Metric,
+    check_pair,
+    marginal_wasserstein_metric,
+    relative_l2_per_sample,
+    standard_metrics,
+)
+from e2crf_core.quality.interval import Interval
+from e2crf_core.quality.intervals import centered_interval, resample_picks, seed_spread
+from e2crf_core.quality.tails import EXTREMES_DIFFERENCE, KURTOSIS_DIFFERENCE
+
+PRIMARY_METRIC = marginal_wasserstein_metric(domain="time")
+PRIMARY = PRIMARY_METRIC.name
+MARGIN = 0.05
+"""A setting counts as good as the reference if its distance is certain to be at most this share larger."""
+FLIP = 0.5
+"""A sample whose relative L2 to its twin exceeds this ended elsewhere; unrelated series are about 1.4 apart."""
+FEWEST_SEEDS = 3
+RESAMPLES = 200
+Verdict = Literal["as good", "worse", "undecided"]
+
+
+def protocol_metrics(channels: int, *, directions: int = 1000, seed: int = 0) -> tuple[Metric, ...]:
+    """Every distance of the protocol for series of `channels` channels, the primary one among them."""
+    return (
+        *standard_metrics(channels, directions=directions, seed=seed),
+        KURTOSIS_DIFFERENCE,
+        EXTREMES_DIFFERENCE,
+    )
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """How a setting's distance to real data compares with the reference's, on common noise.
+
+    `change` is a share of the reference's distance (0.05: 5% farther from the data) with its paired 95% interval,
+    from `num` samples. `verdict`: "as good" where the upper end is within `margin`, "worse" where the lower end is
+    above it, "undecided" where more samples are needed.
+    """
+
+    change: Interval
+    num: int
+    margin: float = MARGIN
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the interval says."""
+        if self.change.high <= self.margin:
+            return "as good"
+        return "worse" if self.change.low > self.margin else "undecided"
+
+    @property
+    def needed(self) -> int | None:
+        """Samples at which the change measured so far would be certain to be within the margin; None: at no number."""
+        return samples_needed(self.change, self.num, self.margin)
+
+    def describe(self) -> str:
+        """Both readings: `measured -2.0%, certain to be below +4.0%`."""
+        return f"measured {100 * self.change.value:+.1f}%, certain to be below {100 * self.change.high:+.1f}%"
+
+
+def samples_needed(change: Interval, num: int, margin: float = MARGIN) -> int | None:
+    """The number of samples at which the upper end of `change`, known from `num`, would reach `margin`.
+
+    Intervals shrink with the square root of the number. None where the change itself exceeds the margin, so that
+    more samples would only make sure of it.
+    """
+    half, room = change.high - change.value, margin - change.value
+    if half <= room:
+        return num
+    return math.ceil(num * (half / room) ** 2) if room > 0 else None
+
+
+def equivalence(
+    samples: np.ndarray,
+    reference: np.ndarray,
+    heldout: np.ndarray,
+    *,
+    margin: float = MARGIN,
+    metric: Metric = PRIMARY_METRIC,
+    blocks: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Equivalence:
+    """Compare samples (n, N, M) with reference samples on the same noise by their distance to held-out (m, N, M).
+
+    All standardized. Sample i of both sets starts from the same noise and is resampled together with its partner;
+    `blocks` labels held-out series that depend on one another. Raises LabError for sets that do not fit.
+    """
+    samples, reference = check_pair(samples, reference)
+    if len(samples) != len(reference):
+        raise LabError(
+            f"common noise pairs samples one to one, but there are {len(samples)} and {len(reference)}"
+        )
+    picks = resample_picks(len(samples), len(heldout), resamples=resamples, seed=seed, blocks=blocks)
+    replicates = (metric.values(x, heldout, picks) for x in (samples, reference))
+    return equivalence_of(
+        metric(samples, heldout), metric(reference, heldout), *replicates, num=len(samples), margin=margin
+    )
+
+
+def equivalence_of(
+    distance: float,
+    reference: float,
+    replicates: np.ndarray,
+    reference_replicates: np.ndarray,
+    *,
+    num: int,
+    margin: float = MARGIN,
+) -> Equivalence:
+    """`equivalence` from two distances and their values on shared bootstrap resamples."""
+    if not reference > 0:
+        raise LabError(
+            "the reference is at distance 0 from the held-out data: no change can be told against it"
+        )
+    change = distance - reference
+    low, high = centered_interval(change, np.subtract(replicates, reference_replicates))
+    return Equivalence(Interval(change / reference, low / reference, high / reference), num, margin)
+
+
+def equivalence_over_seeds(each: Sequence[Equivalence]) -> Equivalence:
+    """Equivalences of several seeds as one: Student's interval of the mean change, from three seeds on.
+
+    With fewer, the mean with the mean half-widths, shrunk as independent seeds allow.
+    """
+    if not each:
+        raise LabError("no seed was measured")
+    num, margin = sum(e.num for e in each), each[0].margin
+    if len(each) >= FEWEST_SEEDS:
+        spread = seed_spread([e.change.value for e in each])
+        return Equivalence(Interval(spread.value, spread.low, spread.high), num, margin)
+    value = float(np.mean([e.change.value for e in each]))
+    below, above = (
+        float(np.mean([abs(getattr(e.change, end) - e.change.value) for e in each])) / math.sqrt(len(each))
+        for end in ("low", "high")
+    )
+    return Equivalence(Interval(value, value - below, value + above), num, margin)
+
+
+def log_interval(values: Sequence[float]) -> Interval:
+    """Geometric mean of positive values with Student's 95% interval of the mean logarithm.
+
+    For errors, which spread over orders of magnitude and are never negative. Needs two values or more.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or len(x) < 2 or not (x > 0).all() or not np.isfinite(x).all():
+        raise LabError(f"a log interval needs at least 2 finite values above 0, got {list(values)}")
+    logs = np.log(x)
+    half = stats.t.ppf(0.975, len(x) - 1) * logs.std(ddof=1) / math.sqrt(len(x))
+    return Interval(*(float(np.exp(logs.mean() + shift)) for shift in (0.0, -half, half)))
+
+
+@dataclass(frozen=True)
+class TwinError:
+    """How far samples are from their uncached twins on the same noise.
+
+    `pooled`, `median` and `q90` are relative L2 in data units: over all samples at once, of the median sample, of
+    the sample at the 90% quantile. `flips` is the share of samples that ended elsewhere (see `FLIP`). `bands` has
+    for tokens first..last-1 the root mean square error in standard deviations of each token over real data:
+    whitened, so that weak high frequencies count like strong ones. All with 95% bootstrap intervals over samples.
+    """
+
+    pooled: Interval
+    median: Interval
+    q90: Interval
+    flips: Interval
+    bands: tuple[tuple[int, int, Interval], ...]
+
+
+def twin_error(
+    samples: np.ndarray,
+    twin: np.ndarray,
+    real: np.ndarray,
+    *,
+    edges: Sequence[int] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> TwinError:
+    """Compare samples (n, N, M) with their twins; `real` (m, N, M) gives the variance of each token.
+
+    `edges` are the first tokens of the bands after the first; by default those of `spectral.band_edges`.
+    """
+    samples, twin = check_pair(samples, twin)
+    each = relative_l2_per_sample(samples, twin)
+    error, energy = (np.square(x).sum((1, 2)) for x in (samples - twin, twin))
+    white = whitened_errors(samples, twin, real)
+    tokens = white.shape[1]
+    inner = band_edges(tokens) if edges is None else edges
+    cuts = sorted({0, *(int(edge) for edge in inner if 0 < edge < tokens), tokens})
+    rng = np.random.default_rng(seed)
+    picks = [np.arange(len(each)), *(rng.integers(0, len(each), len(each)) for _ in range(resamples))]
+
+    def over(statistic: object) -> Interval:
+        values = [float(statistic(pick)) for pick in picks]  # type: ignore[operator]
+        low, high = np.quantile(values[1:], [0.025, 0.975])
+        return Interval(values[0], float(low), float(high))
+
+    return TwinError(
+        pooled=over(lambda i: np.sqrt(error[i].sum() / max(energy[i].sum(), 1e-300))),
+        median=over(lambda i: np.median(each[i])),
+        q90=over(lambda i: np.quantile(each[i], 0.9)),
+        flips=over(lambda i: np.mean(each[i] > FLIP)),
+        bands=tuple(
+            (a, b, over(lambda i, a=a, b=b: np.sqrt(white[i, a:b].mean())))
+            for a, b in itertools.pairwise(cuts)
+        ),
+    )
+
+
+def whitened_errors(samples: np.ndarray, twin: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """(n, tokens) mean squared error of each token's coordinates over their variance in `real` (m, N, M)."""
+    mask = coordinate_mask(samples.shape[1], samples.shape[2])
+    variance = np.where(mask, tokenize(np.asarray(real, dtype=np.float64)).var(0), 1.0)
+    variance = np.maximum(variance, 1e-12 * variance[mask].max())
+    error = np.square(tokenize(samples - twin)) / variance * mask
+    return error.sum(-1) / mask.sum(-1)

@@ -1,0 +1,145 @@
+"""Laws of the protocol: what the yardstick must see, how sure it must be, and what it may say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from e2crf_core.diffusion.spectral import detokenize, tokenize
+from e2crf_core.errors import LabError
+from e2crf_core.quality.interval import Interval
+from e2crf_core.quality.protocol import (
+    PRIMARY,
+    Equivalence,
+    equivalence,
+    equivalence_over_seeds,
+    log_interval,
+    protocol_metrics,
+    samples_needed,
+    twin_error,
+    whitened_errors,
+)
+from e2crf_core.quality.tails import EXTREMES_DIFFERENCE, KURTOSIS_DIFFERENCE, kurtosis
+
+
+def heavy(seed: int, count: int, length: int = 32, channels: int = 2) -> np.ndarray:
+    """Series with a spectrum that falls off, heavy tails and a shape of their own at each time."""
+    rng = np.random.default_rng(seed)
+    steps = rng.standard_t(5, (count, length, channels)).cumsum(1)
+    return (steps - steps.mean()) / steps.std() + np.sin(np.arange(length) / 3)[:, None]
+
+
+def verdict(samples: np.ndarray, reference: np.ndarray) -> str:
+    return equivalence(samples, reference, heavy(9, 200), resamples=100).verdict
+
+
+class TestEquivalence:
+    def test_the_reference_is_as_good_as_itself(self) -> None:
+        x = heavy(1, 40)
+        same = equivalence(x, x, heavy(9, 100), resamples=50)
+        assert same.change == Interval(0.0, 0.0, 0.0) and same.verdict == "as good" and same.needed == 40
+
+    def test_damage_is_never_as_good(self) -> None:
+        x = heavy(1, 60)
+        tokens = tokenize(x)
+        tokens[:, 4:] = 0
+        for damaged in (1.5 * x, 0.4 * x, x + 1.0, detokenize(tokens, x.shape[1]) * 0.5):
+            assert verdict(damaged, x) == "worse"
+
+    def test_a_small_change_on_common_noise_is_as_good(self) -> None:
+        x = heavy(1, 60)
+        assert verdict(x + 0.01 * heavy(2, 60), x) == "as good"
+
+    def test_twins_must_be_pairs(self) -> None:
+        with pytest.raises(LabError, match="one to one"):
+            equivalence(heavy(1, 5), heavy(2, 6), heavy(3, 9))
+
+    @given(
+        st.floats(-0.2, 0.2),
+        st.floats(0.001, 0.3),
+        st.integers(8, 500),
+        st.floats(0.01, 0.2),
+    )
+    def test_the_number_of_samples_needed_brings_the_upper_end_to_the_margin(
+        self, value: float, half: float, num: int, margin: float
+    ) -> None:
+        needed = samples_needed(Interval(value, value - half, value + half), num, margin)
+        if needed is None:
+            assert value >= margin
+        elif needed == num:
+            assert value + half <= margin + 1e-9
+        else:
+            assert value + half * np.sqrt(num / needed) <= margin + 1e-9
+            assert value + half * np.sqrt(num / (needed - 1)) > margin - 1e-9
+
+    def test_both_readings_are_stated(self) -> None:
+        text = Equivalence(Interval(-0.02, -0.08, 0.04), 64).describe()
+        assert text == "measured -2.0%, certain to be below +4.0%"
+
+    def test_undecided_is_an_answer_of_its_own(self) -> None:
+        assert Equivalence(Interval(0.0, -0.1, 0.1), 64).verdict == "undecided"
+        assert Equivalence(Interval(0.2, 0.1, 0.3), 64).verdict == "worse"
+        assert Equivalence(Interval(0.03, 0.01, 0.045), 64).verdict == "as good"
+
+    def test_seeds_together_say_more_than_one(self) -> None:
+        each = [Equivalence(Interval(v, v - 0.1, v + 0.1), 50) for v in (0.01, 0.02, 0.03, 0.02)]
+        together = equivalence_over_seeds(each)
+        assert together.num == 200 and together.verdict == "as good"
+        two = equivalence_over_seeds(each[:2])
+        assert two.change.high - two.change.low == pytest.approx(0.2 / np.sqrt(2))
+
+
+class TestTwinError:
+    def test_of_equal_sets_is_zero_and_of_scaled_ones_the_scale(self) -> None:
+        x, real = heavy(1, 30), heavy(2, 60)
+        none = twin_error(x, x, real, resamples=20)
+        assert none.pooled == none.median == none.q90 == none.flips == Interval(0.0, 0.0, 0.0)
+        tenth = twin_error(1.1 * x, x, real, resamples=20)
+        assert tenth.median.value == pytest.approx(0.1) and tenth.pooled.high == pytest.approx(0.1)
+
+    def test_one_flipped_sample_moves_the_pooled_error_but_not_the_median(self) -> None:
+        x = heavy(1, 20)
+        changed = 1.01 * x
+        changed[3] = -x[3]
+        error = twin_error(changed, x, heavy(2, 60), resamples=20)
+        assert error.median.value == pytest.approx(0.01) and error.flips.value == pytest.approx(0.05)
+        assert error.pooled.value > 0.2
+
+    def test_whitening_counts_weak_bands_like_strong_ones(self) -> None:
+        """The same share of each token's own spread is the same error in every band."""
+        real = heavy(2, 400)
+        spread = tokenize(real).std(0)
+        rng = np.random.default_rng(0)
+        x = heavy(1, 50)
+        noise = detokenize(0.1 * spread * rng.standard_normal((50, *spread.shape)), x.shape[1])
+        error = twin_error(x + noise, x, real, resamples=20)
+        assert [band[0] for band in error.bands] == sorted({band[0] for band in error.bands})
+        assert error.bands[0][0] == 0 and error.bands[-1][1] == whitened_errors(x, x, real).shape[1]
+        for _, _, value in error.bands:
+            assert value.value == pytest.approx(0.1, rel=0.2)
+
+
+def test_kurtosis_tells_a_gaussian_from_heavy_tails() -> None:
+    rng = np.random.default_rng(0)
+    gaussian, tailed = rng.standard_normal((200, 50, 1)), rng.standard_t(5, (200, 50, 1))
+    assert kurtosis(gaussian) == pytest.approx(3, abs=0.15)
+    assert kurtosis(3 * gaussian + 7) == pytest.approx(kurtosis(gaussian))
+    assert KURTOSIS_DIFFERENCE(gaussian, tailed) > 0.4
+    assert KURTOSIS_DIFFERENCE(gaussian[:100], gaussian[100:]) < 0.1
+    assert EXTREMES_DIFFERENCE(gaussian + 1, gaussian) == pytest.approx(1)
+    assert KURTOSIS_DIFFERENCE(0 * gaussian, 0 * gaussian) == 0
+
+
+def test_the_primary_distance_is_one_of_the_protocol() -> None:
+    names = [metric.name for metric in protocol_metrics(2)]
+    assert PRIMARY in names and len(set(names)) == len(names)
+
+
+def test_a_log_interval_is_that_of_the_logarithms() -> None:
+    interval = log_interval([0.1, 0.2, 0.4])
+    assert interval.value == pytest.approx(0.2)
+    assert interval.low * interval.high == pytest.approx(0.04) and interval.low > 0
+    with pytest.raises(LabError, match="above 0"):
+        log_interval([0.1, 0.0])
