@@ -1,4 +1,4 @@
-"""Kept runs: search, notes, files in and out, deletion, and the proof that a run repeats bit for bit."""
+"""The Runs page: search, notes, files in and out, deletion, and the proof that a run repeats bit for bit."""
 
 import tempfile
 from pathlib import Path
@@ -10,13 +10,16 @@ import streamlit as st
 from e2crf_core.errors import LabError
 from e2crf_core.runs.manifest import LIMIT_BYTES, NOTE_LENGTH
 from e2crf_core.runs.replay import differences, rerun
-from e2crf_core.runs.store import Entry
-from pages.ui.common.recording import DEMO, demo_path, model_of, open_run
+from e2crf_core.runs.store import AUTOSAVED, Entry
+from pages.ui.common.kept_runs import DEMO, demo_path, model_of, open_run
+from pages.ui.common.messages import plain_text, say
 from pages.ui.common.registry import STORE
+
+DONE, FAULT = "runs.done", "runs.fault"
 
 
 def table(entries: list[Entry]) -> pd.DataFrame:
-    """The list as people read it."""
+    """Return the list of runs as people read it."""
     return pd.DataFrame(
         {
             "Made (UTC)": [e.created[:16].replace("T", " ") for e in entries],
@@ -35,8 +38,8 @@ def table(entries: list[Entry]) -> pd.DataFrame:
     )
 
 
-def bring() -> None:
-    """Take in an archive from a file."""
+def add_file() -> None:
+    """Add a run from an uploaded file."""
     upload = st.session_state["runs.upload"]
     if upload is None:
         return
@@ -45,27 +48,31 @@ def bring() -> None:
             path = Path(folder) / "uploaded.zip"
             path.write_bytes(upload.getbuffer())
             archive = STORE.bring(path)
-        st.session_state["runs.said"] = f"Taken in as **{archive.name}**."
-    except (LabError, OSError) as fault:
-        st.session_state["runs.fault"] = str(fault)
+        st.session_state[DONE] = f"Added as **{plain_text(archive.name)}**."
+    except LabError as fault:
+        st.session_state[FAULT] = say(fault)
+    except OSError as fault:
+        st.session_state[FAULT] = say(f"the run could not be stored: {fault.strerror}")
 
 
 def annotate(name: str) -> None:
-    """Save the note that was written; the run is kept from then on."""
+    """Save the note of a run, which is kept from then on."""
     try:
         STORE.annotate(name, st.session_state[f"runs.note.{name}"])
-    except (LabError, OSError) as fault:
-        st.session_state["runs.fault"] = str(fault)
+    except LabError as fault:
+        st.session_state[FAULT] = say(fault)
+    except OSError as fault:
+        st.session_state[FAULT] = say(f"the note could not be stored: {fault.strerror}")
 
 
 def delete(name: str) -> None:
     """Delete a run."""
     STORE.delete(name)
-    st.session_state["runs.said"] = f"Deleted {name}."
+    st.session_state[DONE] = f"Deleted {plain_text(name)}."
 
 
 def repeat(name: str) -> None:
-    """Run it again and compare every recorded number."""
+    """Run a record again and compare every recorded number."""
     try:
         archive = open_run(name)
         model = model_of(archive.spec.checkpoint, archive.model["digest"])
@@ -78,23 +85,25 @@ def repeat(name: str) -> None:
         recorder, samples = rerun(archive, load=lambda checkpoint, device: model, progress=progress)
         bar.empty()
     except LabError as fault:
-        st.error(str(fault))
+        st.error(say(fault))
         return
     changed = differences(archive.recorder, recorder)
     same = archive.result is None or np.array_equal(samples, archive.result.samples)
     if not changed and same:
-        st.success("Every recorded decision, score, state and sample came out again, to the last bit.")
-    else:
-        st.warning(
-            f"Not bit for bit: {', '.join(changed) or 'the samples'} differ. A run repeats exactly on the same kind of "
-            f"machine with the same versions; this one was made with {dict(archive.versions)}."
-        )
+        st.success("Every recorded decision, score, state and sample is identical, to the last bit.")
+        return
+    versions = ", ".join(f"{name} {version}" for name, version in archive.versions.items())
+    st.warning(
+        f"The runs are not identical. These differ: {plain_text(', '.join(changed) or 'the samples')}. A run "
+        "repeats exactly on the same kind of machine with the same versions; this one was made with "
+        f"{plain_text(versions)}."
+    )
 
 
 def detail(entry: Entry) -> None:
-    """What can be done with one run."""
+    """Draw what can be done with one run."""
     with st.container(border=True):
-        st.markdown(f"##### {entry.name}")
+        st.markdown(f"##### {plain_text(entry.name)}")
         st.text_area(
             "Note",
             entry.note,
@@ -103,7 +112,7 @@ def detail(entry: Entry) -> None:
             height=80,
             on_change=annotate,
             args=(entry.name,),
-            placeholder="What was this run for? A run with a note is kept; others make room after a while.",
+            placeholder="What was this run for? A run with a note is kept; others make room for new ones.",
         )
         with st.container(horizontal=True):
             st.page_link(
@@ -126,29 +135,19 @@ def detail(entry: Entry) -> None:
             repeat(entry.name)
 
 
-def page() -> None:
-    """Lay the page out."""
-    st.title("Runs", anchor=False)
-    st.markdown(
-        "Every run is kept when it ends: what was asked, each step, each decision, the samples, the versions. The "
-        "youngest forty stay; one with a note stays until you delete it."
-    )
-    for kind, show in (("runs.fault", st.error), ("runs.said", st.success)):
-        said = st.session_state.pop(kind, None)
-        if said:
-            show(said)
+def toolbar() -> list[Entry]:
+    """Draw the search and the upload; returns the runs that match."""
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     search = left.text_input(
         "Search", key="runs.search", bind="query-params", placeholder="checkpoint, trigger, solver, note"
     )
-    with right.popover("Take in a file", icon=":material/upload:", width="stretch"):
+    with right.popover("Add a file", icon=":material/upload:", width="stretch"):
         st.file_uploader(
-            f"A run saved by this lab (zip, up to {LIMIT_BYTES // 2**20} MB inflated)",
+            f"A run saved by this lab (zip, up to {LIMIT_BYTES // 2**20} MB unpacked)",
             type="zip",
             key="runs.upload",
-            on_change=bring,
+            on_change=add_file,
         )
-    entries = STORE.list(search or "")
     if demo_path().is_file():
         st.page_link(
             "anatomy.py",
@@ -156,8 +155,27 @@ def page() -> None:
             icon=":material/biotech:",
             query_params={"run": DEMO},
         )
+    entries = STORE.list(search or "")
     if not entries:
-        st.info("No run fits." if search else "No run is kept yet. Start one on the **Live** page.")
+        st.info(
+            "No run matches the search." if search else "No run is kept yet. Start one on the **Live** page."
+        )
+    return entries
+
+
+def page() -> None:
+    """Lay out the page."""
+    st.title("Runs", anchor=False)
+    st.markdown(
+        "Every run is kept when it ends, with its settings, all steps and decisions, the samples and the "
+        f"versions. The newest {AUTOSAVED} stay; a run with a note stays until you delete it."
+    )
+    for kind, show in ((FAULT, st.error), (DONE, st.success)):
+        message = st.session_state.pop(kind, None)
+        if message:
+            show(message)
+    entries = toolbar()
+    if not entries:
         return
     picked = st.dataframe(
         table(entries),
@@ -172,15 +190,14 @@ def page() -> None:
         },
     )
     rows = picked["selection"]["rows"]
-    names = {entry.name: entry for entry in entries}
     if rows and rows[0] < len(entries):
         st.query_params["run"] = entries[rows[0]].name
-    # A table's selection cannot be set from outside: a link shows its run below all the same.
-    shown = names.get(st.query_params.get("run", ""))
+    # A table's selection cannot be set from outside, so the run of a link is shown below without it.
+    shown = {entry.name: entry for entry in entries}.get(st.query_params.get("run", ""))
     if shown is not None:
         detail(shown)
     else:
-        st.caption("Choose a row to write a note, open, repeat, download or delete it.")
+        st.caption("Choose a row to write a note, or to open, repeat, download or delete the run.")
 
 
 page()

@@ -1,17 +1,16 @@
 """The compare page: variants as text, runs one after another, and what is said of them."""
 
-import time
-
 import numpy as np
 import pytest
 
 from e2crf_core.caching.policy import PRESETS
 from e2crf_core.errors import LabError
 from pages.ui.common import registry
-from pages.ui.common.series_charts import decisions_chart
-from pages.ui.compare.variants import DEFAULT, Variant, checked, read, write
+from pages.ui.compare.plots import decisions_chart
+from pages.ui.compare.settings import DEFAULT, cells_of, config_of, name_of, setting_of, settings_of
 from tests.tiny import tiny_assets
 from tests.visits import opened
+from tests.waiting import until
 
 ROWS = "exact,,,euler_maruyama,linear,20;fast,,,euler_maruyama,linear,20;trigger fixed,,5,ddim,log_snr,12"
 
@@ -26,32 +25,39 @@ def own_world(monkeypatch, assets, tmp_path):
     monkeypatch.setenv("E2CRF_ASSETS", str(assets))
     monkeypatch.setenv("E2CRF_HOME", str(tmp_path))
     yield
-    for run in registry.RUNS._runs.values():
-        run.stop()
-        assert run.wait(10)
-    registry.RUNS._runs.clear()
+    registry.RUNS.close()
 
 
-def test_variants_survive_the_address():
-    assert read(write(DEFAULT)) == DEFAULT
-    odd = (
-        Variant("trigger gain", 1e-3, 7, "heun", "karras", 21),
-        Variant("paper", 0.5),
-        Variant(solver="ddim:0.3", steps=20),
-    )
-    assert read(write(odd)) == odd
-    for text in ("balanced", "none,,,ddim,linear,20", "fast,,,ddim,linear,x", "fast,-1,,ddim,linear,20"):
-        with pytest.raises(LabError):
-            read(text)
-    for wrong in (Variant(solver="x"), Variant(grid="x"), Variant(steps=1), Variant("trigger fixed", R=0)):
-        with pytest.raises(LabError):
-            checked(wrong)
+def test_settings_survive_the_address():
+    assert settings_of(";".join(DEFAULT)) == DEFAULT
+    for setting in (*DEFAULT, "trigger gain,0.001,7,heun,karras,21", "paper,0.5,,ddim:0.3,linear,20"):
+        assert setting_of(cells_of(setting).values()) == setting
+    assert name_of("trigger fixed,,5,ddim,log_snr,12") == "fixed R=5, ddim log_snr, 12"
 
 
-def test_a_variant_changes_what_it_names_alone():
-    assert Variant("balanced").cache_policy() == PRESETS["balanced"]
-    assert Variant("balanced", 0.4).cache_policy() == PRESETS["balanced"].replace(tau=0.4)
-    assert Variant("trigger fixed", R=4).cache_policy().refresh_every == 4
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "balanced",
+        "none,,,ddim,linear,20",
+        "fast,,,ddim,linear,x",
+        "fast,-1,,ddim,linear,20",
+        "fast,,,x,linear,20",
+        "fast,,,ddim,x,20",
+        "fast,,,ddim,linear,1",
+        "trigger fixed,,0,ddim,linear,20",
+    ],
+)
+def test_a_setting_that_cannot_run_is_refused(wrong):
+    with pytest.raises(LabError):
+        settings_of(wrong)
+
+
+def test_a_setting_changes_what_it_names_alone():
+    config = config_of("balanced,,,ddim,linear,20")
+    assert (config.policy, config.plan) == (PRESETS["balanced"], ("ddim", "linear", 20))
+    assert config_of("balanced,0.4,,ddim,linear,20").policy == PRESETS["balanced"].replace(tau=0.4)
+    assert config_of("trigger fixed,,4,ddim,linear,20").policy.refresh_every == 4
 
 
 def test_rows_run_one_after_another_and_are_measured_on_the_same_noise():
@@ -59,12 +65,13 @@ def test_rows_run_one_after_another_and_are_measured_on_the_same_noise():
     assert "same noise" in at.info[0].value
     at.button[0].click().run()
     job = at.session_state["compare.job"]
-    end = time.monotonic() + 60
-    while not job.over:
-        assert time.monotonic() < end
+
+    def over():
         at.run()
-        assert sum(run.status not in ("done",) for run in job.runs) <= 1
-        time.sleep(0.05)
+        assert sum(run.status != "done" for run in job.runs) <= 1
+        return job.over
+
+    until(over)
     at.run()
     assert not at.exception, at.exception
     assert [run.status for run in job.runs] == ["done"] * 3
@@ -80,7 +87,7 @@ def test_rows_run_one_after_another_and_are_measured_on_the_same_noise():
 
 def test_nonsense_in_the_address_is_said_and_left_out():
     at = opened("compare", v="fast,,,nonsense,linear,20", num="0", seed="x")
-    assert "unknown solver" in at.warning[0].value
+    assert "Unknown solver" in at.warning[0].value
     assert at.number_input(key="compare.num").value == 1
 
 

@@ -10,7 +10,9 @@ import pytest
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.results import to_json
-from pages.ui.evidence import results as ev
+from pages.ui.evidence import gains, solver_table, trigger_study
+from pages.ui.evidence.gains import Budget
+from pages.ui.evidence.trigger_study import BANDS, TOKENS, WHOLE, read_studies
 from tests.test_evaluation import made_up
 from tests.visits import opened, text
 
@@ -87,38 +89,38 @@ def filled(results):
 
 class TestWhatIsRead:
     def test_kinds_follow_from_trigger_or_rule(self, filled):
-        one = ev.read_studies(filled / "trigger_study.json")["ecg"]
+        one = read_studies(filled / "trigger_study.json")["ecg"]
         kinds = {family: settings[0].kind for family, settings in one.families.items()}
         assert kinds == {
-            "log_snr, hold": ev.WHOLE,
-            "fixed, hold": ev.WHOLE,
-            "bands, linear": ev.BANDS,
-            "gain, hold": ev.TOKENS,
-            "(drift), hold": ev.TOKENS,
+            "log_snr, hold": WHOLE,
+            "fixed, hold": WHOLE,
+            "bands, linear": BANDS,
+            "gain, hold": TOKENS,
+            "(drift), hold": TOKENS,
         }
-        assert ev.kind_of("(pilot bands), linear", {"rule": "pilot bands"}) == ev.BANDS
-        assert ev.kind_of("(pilot), hold", {"rule": "pilot"}) == ev.WHOLE
+        assert trigger_study.kind_of("(pilot bands), linear", {"rule": "pilot bands"}) == BANDS
+        assert trigger_study.kind_of("(pilot), hold", {"rule": "pilot"}) == WHOLE
 
     def test_equal_share_lies_between_settings_on_the_law_that_made_them(self, filled):
         """Errors here are c / share, a straight line between logarithms: interpolation must return it."""
-        one = ev.read_studies(filled / "trigger_study.json")["ecg"]
+        one = read_studies(filled / "trigger_study.json")["ecg"]
         settings = one.families["log_snr, hold"]
-        values = ev.curve_at(one, settings, ev.Budget(0.05))
+        values = gains.curve_at(one, settings, Budget(0.05))
         assert values is not None and np.allclose(values, 0.2, rtol=0.05)
-        assert ev.curve_at(one, settings, ev.Budget(0.01)) is None
-        assert ev.curve_at(one, settings, ev.Budget(0.5)) is None
+        assert gains.curve_at(one, settings, Budget(0.01)) is None
+        assert gains.curve_at(one, settings, Budget(0.5)) is None
 
     @pytest.mark.parametrize("dataset", LOCALIZED)
     def test_gains_are_those_put_in(self, filled, dataset):
-        one = ev.read_studies(filled / "trigger_study.json")[dataset]
-        gain = ev.gain_at(one, ev.Budget(0.05), ev.BANDS)
+        one = read_studies(filled / "trigger_study.json")[dataset]
+        gain = gains.gain_at(one, Budget(0.05), BANDS)
         assert gain.ratio == pytest.approx(0.5 + LOCALIZED[dataset], rel=0.03)
         assert gain.low < gain.ratio < gain.high
         assert gain.whole.family == "log_snr, hold"
         # 0.6 and 0.8 are told apart from 1; on ecg there is nothing to tell.
-        assert gain.told_apart == (dataset != "ecg")
-        tokens = ev.gain_at(one, ev.Budget(0.05), ev.TOKENS)
-        assert tokens.told_apart and "they lose" in ev.gain_sentence(tokens)
+        assert gain.certain == (dataset != "ecg")
+        tokens = gains.gain_at(one, Budget(0.05), TOKENS)
+        assert tokens.certain and "loses" in gains.gain_sentence(tokens)
 
     def test_who_pays_depends_on_what_is_paid_with(self, results):
         """Errors are c / share: events that take twice the time for a token are twice as far off at equal time."""
@@ -127,32 +129,32 @@ class TestWhatIsRead:
             if one["family"] == "bands, linear":
                 one["seconds"] *= 2
         (results / "trigger_study.json").write_text(json.dumps({"wind": made}))
-        read = ev.read_studies(results / "trigger_study.json")["wind"]
-        ratios = {work: ev.gain_at(read, ev.Budget(0.08, work), ev.BANDS).ratio for work in ev.WORKS}
+        read = read_studies(results / "trigger_study.json")["wind"]
+        ratios = {work: gains.gain_at(read, Budget(0.08, work), BANDS).ratio for work in gains.WORKS}
         assert ratios["tokens"] == pytest.approx(0.6, rel=0.03) == ratios["flops"]
         assert ratios["seconds"] == pytest.approx(1.2, rel=0.03)
-        assert "8% of the wall clock" in ev.verdict(read, ev.Budget(0.08, "seconds"))[0]
+        assert "8% of the wall clock" in gains.verdict(read, Budget(0.08, "seconds"))[0]
 
     def test_one_seed_excludes_no_chance(self, results):
         (results / "trigger_study_quick.json").write_text(json.dumps({"wind": study("wind", 1)}))
-        one = ev.read_studies(results / "trigger_study_quick.json")["wind"]
-        gain = ev.gain_at(one, ev.Budget(0.05), ev.BANDS)
-        assert gain.told_apart is None and "too few seeds" in ev.gain_sentence(gain)
+        one = read_studies(results / "trigger_study_quick.json")["wind"]
+        gain = gains.gain_at(one, Budget(0.05), BANDS)
+        assert gain.certain is None and "too few seeds" in gains.gain_sentence(gain)
 
     def test_localization_orders_what_bands_gain(self, filled):
-        found = list(ev.read_studies(filled / "trigger_study.json").values())
-        f = ev.foresight(found, ev.Budget(0.05), "tokens_for_90", ev.BANDS)
+        found = list(read_studies(filled / "trigger_study.json").values())
+        f = gains.foresight(found, Budget(0.05), "tokens_for_90", BANDS)
         assert f.rank == pytest.approx(1.0) and len(f.names) == 3
-        said = ev.foresight_sentence(found, ev.Budget(0.05), ev.BANDS)
+        said = gains.foresight_sentence(found, Budget(0.05), BANDS)
         assert "is smaller" in said and "do not prove" in said
-        assert ev.foresight(found, ev.Budget(0.05), "constant", ev.BANDS).rank is None
+        assert gains.foresight(found, Budget(0.05), "constant", BANDS).rank is None
 
     def test_calls_are_operations_over_those_of_one_call(self, filled):
-        table = ev.read_tables(filled / "solver_study_cpu.json", "x")["c"]
+        table = solver_table.read_tables(filled / "solver_study_cpu.json")["c"]
         reference = next(r for r in table.rows if r.name == table.reference)
         assert table.calls(reference) == pytest.approx(reference.steps)
-        assert table.front(lambda r: r.seconds[0], next(iter(table.titles))) == {"EM cached", "DPM++"}
-        assert len(ev.table_frame(table)) == 3
+        assert table.front(lambda r: r.seconds.value, next(iter(table.titles))) == {"EM cached", "DPM++"}
+        assert len(solver_table.table_frame(table)) == 3
 
     @pytest.mark.parametrize(
         "change",
@@ -172,7 +174,7 @@ class TestWhatIsRead:
         path = results / "trigger_study.json"
         path.write_text(json.dumps({"wind": one}))
         with pytest.raises(LabError, match=r"trigger_study\.json is damaged.*benchmarks\.trigger_study"):
-            ev.read_studies(path)
+            read_studies(path)
 
 
 class TestPage:
@@ -190,8 +192,8 @@ class TestPage:
         at = opened("evidence", view="triggers")
         assert len(at.get("plotly_chart")) == 2
         said = text(at)
-        assert "they pay" in said and "they lose" in said and "not told apart" in said
-        assert "Quick form" not in said
+        assert "**pays**" in said and "**loses**" in said and "no certain difference" in said
+        assert "Quick measurement" not in said
         at.session_state["cost"], at.session_state["error"] = "seconds", "sw"
         at.run()
         assert not at.exception, at.exception
@@ -223,8 +225,8 @@ class TestPage:
         at = opened("evidence", view="solvers", work="calls")
         traces = json.loads(at.get("plotly_chart")[0].proto.spec)["data"]
         named = {t.get("name") for t in traces}
-        assert {"ddim", "ddim + E²-CRF", "best so far"} <= named
-        assert "Caching does not pay here" in text(at)
+        assert {"ddim", "ddim + E²-CRF", "Pareto front"} <= named
+        assert "does not pay here" in text(at)
 
     def test_error_to_the_converged_solution_is_offered_where_it_was_measured(self, filled):
         stored = evaluation() | {
@@ -232,9 +234,9 @@ class TestPage:
             "equal_error": [{"row": "EM cached", "faster": 1.5}, {"row": "other", "faster": None}],
         }
         (filled / "solver_study_cpu.json").write_text(json.dumps({"c": stored}))
-        table = ev.read_tables(filled / "solver_study_cpu.json", "x")["c"]
-        assert [row.name for row in table.rated(ev.CONVERGED)] == ["DPM++", "EM cached"]
-        at = opened("evidence", view="solvers", metric=ev.CONVERGED)
+        table = solver_table.read_tables(filled / "solver_study_cpu.json")["c"]
+        assert [row.name for row in table.rated(solver_table.CONVERGED)] == ["DPM++", "EM cached"]
+        at = opened("evidence", view="solvers", metric=solver_table.CONVERGED)
         drawn = json.loads(at.get("plotly_chart")[0].proto.spec)
         names = {row[0] for trace in drawn["data"] for row in trace.get("customdata", [])}
         assert names == {"DPM++", "EM cached"}
@@ -243,7 +245,7 @@ class TestPage:
 
     def test_quick_forms_are_said_to_be_quick(self, filled):
         at = opened("evidence", view="tables")
-        assert "Quick form" in at.warning[0].value
+        assert "Quick measurement" in at.warning[0].value
         assert "#### Table 2" in text(at) and "# Title" not in text(at)
         (filled / "paper_tables_full.md").write_text("# T\n\nfull figures\n")
         at = opened("evidence", view="tables")

@@ -1,6 +1,6 @@
-"""Learned scores on request: a thread that tells how far it is, can be stopped, and ends when nobody looks."""
+"""Learned scores on request: a job that reports its progress, can be stopped, and ends when nobody looks."""
 
-import time
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.quality.intervals import Floor, Measurement
 from e2crf_core.quality.learned_scores import NAMES, Learned
 from pages.ui.compare import learned_panel as panel
+from tests.waiting import PATIENCE_S
 
 
 def scores(rows, heldout, train, *, blocks, progress, cancelled):
@@ -28,47 +29,61 @@ def scores(rows, heldout, train, *, blocks, progress, cancelled):
     return Learned(tuple(tuple(one(x) for x in sets) for sets in rows), floors)
 
 
-def job(**changes):
-    data = load_dataset("ecg")
-    sets = tuple(np.full((8, data.length, 1), v) for v in (1.0, 2.0))
-    made = panel.LearnedJob(("a", "b"), sets, data)
-    for name, value in changes.items():
-        setattr(made, name, value)
-    return made
+SETS = tuple(np.full((8, 187, 1), v) for v in (1.0, 2.0))
 
 
-def ended(made, score):
-    made.start(score)
-    end = time.monotonic() + 60
-    while not made.over:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    return made
+def started(score):
+    return panel.start_scores(SETS, load_dataset("ecg"), score)
+
+
+def ended(job):
+    assert job.wait(PATIENCE_S)
+    return job
 
 
 def test_scores_come_with_real_series_beside_them():
-    made = ended(job(), scores)
-    assert made.error == "" and made.share == 0.5 and made.seconds_left > 0
-    frame = panel.scores_frame(made.names, made.result)
-    assert list(frame["variant"]) == ["a", "b", "real training series"]
+    job = ended(started(scores))
+    assert job.status == "done" and job.error == "" and job.share == 0.5
+    frame = panel.scores_frame(["a", "b"], job.result)
+    assert list(frame["setting"]) == ["a", "b", "real training series"]
     assert list(frame["Context-FID"]) == [1.0, 2.0, 0.1]
 
 
-def test_it_stops_when_told_or_when_nobody_looks():
-    told = job()
-    told.stopped.set()
-    assert ended(told, scores).error == "stopped"
-    assert ended(job(seen=time.monotonic() - 2 * panel.STALE_S), scores).error == "stopped"
+def held(release):
+    """Scores that wait for an event before their first progress."""
+
+    def score(*arguments, **options):
+        release.wait(PATIENCE_S)
+        return scores(*arguments, **options)
+
+    return score
+
+
+def test_it_stops_when_told():
+    release = threading.Event()
+    job = started(held(release))
+    job.stop()
+    release.set()
+    assert ended(job).status == "stopped" and job.result is None
+
+
+def test_it_ends_when_nobody_looks(monkeypatch):
+    monkeypatch.setattr(panel, "STALE_S", 0.0)
+    release = threading.Event()
+    job = started(held(release))
+    release.set()
+    assert ended(job).status == "stopped"
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [(LabError("too few"), "too few"), (ValueError("x"), "ValueError: x")]
+    ("fault", "words"), [(LabError("too few"), "too few"), (ValueError("x"), "ValueError: x")]
 )
-def test_faults_of_the_thread_are_said(fault, said):
+def test_faults_of_the_thread_are_reported(fault, words):
     def fails(*_, **__):
         raise fault
 
-    assert ended(job(), fails).error == said
+    job = ended(started(fails))
+    assert job.status == "failed" and job.error == words
 
 
 def script():
@@ -84,11 +99,8 @@ def script():
 
 
 def test_a_visitor_measures_and_reads_them(monkeypatch):
-    monkeypatch.setattr(panel.LearnedJob, "start", lambda self: ended_now(self))
-
-    def ended_now(made):
-        made._run(scores)
-
+    start = panel.start_scores
+    monkeypatch.setattr(panel, "start_scores", lambda sets, data: ended(start(sets, data, scores)))
     at = AppTest.from_function(script, default_timeout=60).run()
     assert not at.dataframe
     at.button[0].click().run()

@@ -10,7 +10,6 @@ from e2crf_core.data.datasets import load_dataset
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.runs.archive import load
 from e2crf_core.sampling.sampler import Sampler
-from pages.ui.common import recording
 from pages.ui.lessons import lesson_data
 from pages.ui.lessons.lesson_texts import TEXTS
 from tests.packets import decode
@@ -39,7 +38,7 @@ def canvas(at):
 def test_every_lesson_opens_from_its_address_with_formula_question_and_answer(place):
     at = opened("lessons", lesson=str(place))
     said = TEXTS[place - 1]
-    assert said.title in text(at) and said.question in text(at) and said.answer in text(at)
+    assert said.title in at.title[0].value and said.question in text(at) and said.answer in text(at)
     assert at.latex and not at.error
 
 
@@ -52,8 +51,8 @@ def test_stepping_leaves_the_controls_of_the_last_lesson_behind():
 
 
 def test_nonsense_in_the_address_opens_the_nearest_lesson():
-    assert TEXTS[0].title in text(opened("lessons", lesson="x"))
-    assert TEXTS[-1].title in text(opened("lessons", lesson="99"))
+    assert TEXTS[0].title in opened("lessons", lesson="x").title[0].value
+    assert TEXTS[-1].title in opened("lessons", lesson="99").title[0].value
     assert "no data set" in text(opened("lessons", lesson="1", dataset="nothing"))
 
 
@@ -83,7 +82,7 @@ def test_what_a_call_changes_is_measured_on_a_real_run(monkeypatch, assets):
 
 def test_events_lesson_needs_no_network(assets):
     demo = load(assets / "demo" / "run.zip")
-    _, arrays = recording.lesson_recording(replace(demo, model={**demo.model, "digest": "gone"}))
+    _, arrays = lesson_data.events_recording(replace(demo, model={**demo.model, "digest": "gone"}))
     energy = np.square(arrays["p"]).sum(-1)
     spectrum = np.square(demo.recorder.column("spectrum")).sum(-1)
     np.testing.assert_allclose(energy[:, 1:-1], 2 * spectrum[:, 1:-1], rtol=1e-2, atol=1e-4)
@@ -99,7 +98,7 @@ def test_feedback_and_fewer_steps_are_run_on_request(monkeypatch):
     ):
         monkeypatch.setattr(lesson_data, name, value)
     for lesson, charts, columns, letters in (
-        ("6", 1, {"policy", "tokens computed"}, ("**r** =", "**α** = 0.1", "**b** =", "**τ** =")),
+        ("6", 1, {"Policy", "Tokens computed"}, ("**r** =", "**α** = 0.1", "**b** =", "**τ** =")),
         ("7", 2, None, ("**λ** =", "gap of F continued")),
     ):
         at = opened("lessons", lesson=lesson)

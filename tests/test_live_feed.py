@@ -22,6 +22,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.runs.run import Comparison, RunResult, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
+from pages.ui.common.axes import time_axis
 from pages.ui.common.packet import pack
 from pages.ui.common.reference import reference_for
 from pages.ui.common.registry import ORPHAN_S, RunRegistry, watched_run
@@ -185,7 +186,7 @@ def test_hello_describes_the_panels():
 )
 def test_time_axis_has_the_unit_people_would_choose(seconds, length, title, step):
     data = SimpleNamespace(card={"sampling": {"seconds": seconds}}, length=length)
-    axis = feed.time_axis(data)
+    axis = time_axis(data)
     assert axis["title"] == title and axis["step"] == pytest.approx(step)
 
 

@@ -1,7 +1,5 @@
 """Every page as a visitor's session sees it, without a browser: the canvas is fed by polling here."""
 
-import time
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -12,6 +10,7 @@ from pages.ui.live.canvas import OVERLAP
 from tests.packets import canvas_packets
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +23,7 @@ def own_world(monkeypatch, assets):
     """Small checkpoints, and no run left behind by a test."""
     monkeypatch.setenv("E2CRF_ASSETS", str(assets))
     yield
-    for run in registry.RUNS._runs.values():
-        run.stop()
-    for run in registry.RUNS._runs.values():
-        assert run.wait(5)
-    registry.RUNS._runs.clear()
+    registry.RUNS.close()
 
 
 def started(at: AppTest, steps=30, num=2, pace=0.0, compare=False):
@@ -40,13 +35,6 @@ def started(at: AppTest, steps=30, num=2, pace=0.0, compare=False):
     run = registry.RUNS.get(at.session_state["run"])
     assert run is not None
     return run
-
-
-def until(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.01)
 
 
 def packets(at):
@@ -178,7 +166,7 @@ def test_an_unknown_run_in_the_address_is_explained():
 
 
 def test_a_full_server_says_so(monkeypatch):
-    monkeypatch.setattr(registry.RUNS, "_live_limit", 0)
+    monkeypatch.setattr(registry.RUNS, "live_limit", 0)
     at = opened()
     clean(at.button(key="start").click().run())
     assert "as many as it takes" in text(at)
@@ -197,13 +185,13 @@ def test_a_run_that_fails_says_why(monkeypatch, assets):
         weights.write_bytes(kept)
     at.session_state["feed"] = "poll"
     clean(at.run())
-    assert "damaged" in packets(at)["picture"][0]["error"]
+    assert "does not fit its card" in packets(at)["picture"][0]["error"]
 
 
 def test_without_a_checkpoint_the_page_says_how_to_get_one(monkeypatch, tmp_path):
     monkeypatch.setenv("E2CRF_ASSETS", str(tmp_path))
     at = opened()
-    assert "e2crf_core train" in text(at) and not at.button
+    assert "Train one on the **Training** page" in text(at) and not at.button
 
 
 def test_method_page_shows_the_running_source_and_what_ships():
@@ -244,7 +232,7 @@ def test_the_record_of_a_run_that_the_server_has_forgotten_is_found(tmp_path, mo
     monkeypatch.setenv("E2CRF_HOME", str(tmp_path))
     run = started(opened())
     until(lambda: len(registry.STORE.list()) == 1)
-    registry.RUNS._runs.clear()
+    registry.RUNS.forget()
     at = opened(run=run.id)
     assert "no longer on the server" in text(at)
     assert any("record is kept" in link.proto.label for link in at.get("page_link"))

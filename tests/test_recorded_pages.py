@@ -1,6 +1,5 @@
 """Anatomy and Runs as a visitor's session sees them: what is handed to the canvas, and what the buttons do."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +11,12 @@ from e2crf_core.errors import LabError
 from e2crf_core.runs.run import RunSpec
 from e2crf_core.runs.store import RunStore
 from e2crf_core.sampling.config import SamplerConfig
-from pages.ui.anatomy import layer_job as inside
-from pages.ui.common import recording, registry
+from pages.ui.anatomy import layer_job, recording
+from pages.ui.common import kept_runs, registry
 from tests.packets import decode
 from tests.tiny import DEMO_POLICY, tiny_assets, tiny_demo
 from tests.visits import opened, text
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +32,11 @@ def own_home(monkeypatch, tmp_path, world):
     monkeypatch.setenv("E2CRF_ASSETS", str(world[0] / "assets"))
     monkeypatch.setenv("E2CRF_HOME", str(tmp_path / "home"))
     yield
-    for run in registry.RUNS._runs.values():
-        run.stop()
-        assert run.wait(10)
-    registry.RUNS._runs.clear()
+    registry.RUNS.close()
 
 
 def canvas(at):
     return decode(at.get("bidi_component")[0].proto.bytes)
-
-
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.01)
 
 
 def test_every_decision_has_lines_of_the_running_code():
@@ -89,7 +79,7 @@ def test_a_changed_network_leaves_the_record_but_predicts_nothing(world):
 
 
 def test_the_real_run_of_a_whatif_differs_in_its_policy_alone():
-    demo = recording.open_run(recording.DEMO)
+    demo = kept_runs.open_run(kept_runs.DEMO)
     spec = recording.confirmed_spec(demo, {"trigger": "log_snr", "tau": 0.4})
     assert (spec.policy.trigger, spec.policy.tau, spec.policy.k_low) == ("log_snr", 0.4, DEMO_POLICY.k_low)
     assert (spec.seed, spec.num, spec.config.steps, spec.compare) == (5, 3, 40, False)
@@ -97,7 +87,7 @@ def test_the_real_run_of_a_whatif_differs_in_its_policy_alone():
 
 def test_a_finished_live_run_is_kept_and_can_be_annotated_repeated_and_deleted():
     run = registry.RUNS.start(RunSpec("ecg", 2, 1, SamplerConfig(PRESETS["fast"], 30), "cpu", compare=False))
-    assert run.wait(30)
+    assert run.wait(300)
     until(lambda: len(RunStore().list()) == 1)
     (entry,) = RunStore().list()
     assert not entry.kept
@@ -121,16 +111,16 @@ def test_search_narrows_the_list(world):
     at.text_input(key="runs.search").set_value("beta").run()
     assert list(at.dataframe[0].value["Note"]) == ["beta"]
     at.text_input(key="runs.search").set_value("gamma").run()
-    assert "No run fits" in text(at)
+    assert "No run matches" in text(at)
 
 
 def test_the_inside_is_handed_over_once_it_was_looked_at(world, monkeypatch):
-    demo, insides = recording.open_run(recording.DEMO), inside.Insides()
-    model = recording.model_of("ecg", demo.model["digest"])
+    demo, insides = kept_runs.open_run(kept_runs.DEMO), layer_job.LayerJobs()
+    model = kept_runs.model_of("ecg", demo.model["digest"])
     head, arrays = decode(recording.recording_packet(demo, "k", {}, True, insides.get("k")))
     assert head["inside"]["state"] == "idle" and "layers_kept" not in arrays
     job = insides.start("k", demo, model)
-    assert insides.start("k", demo, model) is job and job.wait(60) and job.state == "there"
+    assert insides.start("k", demo, model) is job and job.wait(300) and job.status == "done"
     head, arrays = decode(recording.recording_packet(demo, "k", {}, True, insides.get("k")))
     names = head["inside"]["names"]
     assert (
@@ -141,16 +131,16 @@ def test_the_inside_is_handed_over_once_it_was_looked_at(world, monkeypatch):
 
 
 def test_looking_inside_can_be_ended_begun_anew_and_is_refused_where_it_is_too_much(world, monkeypatch):
-    demo, insides = recording.open_run(recording.DEMO), inside.Insides()
-    model = recording.model_of("ecg", demo.model["digest"])
+    demo, insides = kept_runs.open_run(kept_runs.DEMO), layer_job.LayerJobs()
+    model = kept_runs.model_of("ecg", demo.model["digest"])
     job = insides.start("k", demo, model)
     job.stop()
-    assert job.wait(60) and job.state in ("stopped", "there")
+    assert job.wait(300) and job.status in ("stopped", "done")
     head, _ = decode(recording.recording_packet(demo, "k", {}, True, job))
-    assert head["inside"]["state"] == job.state
-    if job.state == "stopped":
+    assert head["inside"]["state"] == {"done": "there"}.get(job.status, job.status)
+    if job.status == "stopped":
         assert insides.start("k", demo, model) is not job
-    monkeypatch.setattr(inside, "MOST_BYTES", 1000)
+    monkeypatch.setattr(layer_job, "MOST_BYTES", 1000)
     with pytest.raises(LabError, match="record fewer steps"):
         insides.start("other", demo, model)
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -15,10 +14,12 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import user_folder
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, read_card
 from e2crf_core.models.training import TRAIN_PRESETS, TrainSpec
-from pages.ui.jobs import training_job
-from pages.ui.jobs.training_job import TrainingJobs, series_drawn
-from pages.ui.jobs.training_worker import SHOWN, TrainingWorker
+from pages.ui.jobs.job import write_file
+from pages.ui.training import training_job
+from pages.ui.training.training_job import TrainingJobs, TrainingOrder, job_folder, read_previews
+from pages.ui.training.training_worker import SHOWN, TrainingWorker
 from tests.visits import clean, opened, text
+from tests.waiting import until
 
 TINY = {"width": 8, "layers": 1, "heads": 2, "hidden": 16, "batch": 16, "evaluate_every": 20}
 SPEC = TrainSpec("waves", steps=300, **TINY)
@@ -42,20 +43,11 @@ def jobs(monkeypatch):
     jobs.close()
 
 
-def until(condition, seconds=240):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
-
-
 def in_this_process(name, spec, parent=None):
     """What the worker does, without a process of its own."""
-    folder = user_folder("checkpoints", name)
-    (folder / "training").mkdir(parents=True)
-    job = {"spec": spec.__dict__, "threads": torch.get_num_threads()}
-    (folder / "training" / "job.json").write_text(json.dumps(job))
-    worker = TrainingWorker(folder / "training", os.getppid() if parent is None else parent)
+    job = job_folder(name)
+    write_file(job / "job.json", TrainingOrder(spec=spec, threads=torch.get_num_threads()))
+    worker = TrainingWorker(job, os.getppid() if parent is None else parent)
     worker.work()
     return worker
 
@@ -66,7 +58,7 @@ def weights(name):
 
 def test_train_on_the_page_stop_kill_and_resume_gives_the_uninterrupted_weights(jobs, monkeypatch):
     whole = in_this_process("whole", SPEC)
-    assert whole.progress["status"] == "done" and whole.progress["step"] == 300
+    assert whole.progress.status == "done" and whole.progress.step == 300
 
     monkeypatch.setitem(TRAIN_PRESETS, "compact", {**TINY, "steps": 300})
     at = opened("training", data="waves")
@@ -105,7 +97,7 @@ def test_train_on_the_page_stop_kill_and_resume_gives_the_uninterrupted_weights(
     ours, theirs = weights(name), weights("whole")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert jobs.state(name).history == tuple(whole.progress["history"])
+    assert jobs.state(name).history == whole.progress.history
     clean(next(b for b in at.button if b.key == f"remove.{name}").click().run())
     assert name not in list_checkpoints() and jobs.state(name) is None
 
@@ -115,9 +107,9 @@ def test_what_was_trained_is_a_checkpoint_with_samples_and_measured_quality():
     assert "mine" in list_checkpoints()
     card = read_card("mine")
     assert card["dataset"] == "waves" and card["measured"]["figures"]["sliced_wasserstein_time"]["ratio"] > 0
-    assert card["profile"]["levels"] and card["history"] == worker.progress["history"]
+    assert card["profile"]["levels"] and card["history"] == list(worker.progress.history)
     assert "--checkpoint mine " in card["measured"]["command"]
-    drawn = series_drawn("mine")
+    drawn = read_previews(job_folder("mine"))
     assert all(series.shape == (SHOWN, 12, 2) for series in drawn.values())
     assert sorted(drawn)[0] == 20 and sorted(drawn)[-1] == 300
     first, last = drawn[20], drawn[300]
@@ -136,22 +128,22 @@ def test_minutes_are_turned_into_steps_once_with_a_fair_number_of_reports():
 
 def test_a_worker_whose_server_is_gone_ends_by_itself():
     worker = in_this_process("orphan", SPEC, parent=1 << 30)
-    assert worker.progress["status"] == "stopped" and "nothing was saved" in worker.progress["error"]
+    assert worker.progress.status == "stopped" and "nothing was saved" in worker.progress.error
     assert "orphan" not in list_checkpoints()
 
 
 def test_a_training_left_by_an_earlier_server_is_shown_as_interrupted(jobs):
     worker = in_this_process("old", SPEC, parent=1 << 30)
-    worker.say(status="training", step=40, steps=300, error="", history=[])
+    worker.say(status="training", step=40, steps=300, error="", history=())
     at = opened("training", job="old")
     assert "Interrupted at step 40 of 300" in text(at) and any(b.key == "resume" for b in at.button)
-    assert at.selectbox(key="job").options == ["A new training", "old"]
+    assert at.selectbox(key="job").options == ["New training", "old"]
 
 
 def test_a_failure_is_told_on_the_page(jobs):
     worker = in_this_process("unlucky", SPEC, parent=1 << 30)
     worker.say(status="failed", error="the disk is full")
-    assert "Failed: the disk is full" in text(opened("training", job="unlucky"))
+    assert "Failed: The disk is full" in text(opened("training", job="unlucky"))
 
 
 @pytest.mark.parametrize("name", ["../up", "", "taken"])
@@ -167,10 +159,10 @@ def test_names_that_are_unsafe_or_taken_are_refused(jobs, name, tmp_path):
 def test_a_second_training_has_to_wait(jobs, monkeypatch):
     monkeypatch.setattr(jobs.processes, "at_work", lambda: [user_folder("checkpoints", "first") / "training"])
     monkeypatch.setattr(jobs.processes, "alive", lambda job: job.parent.name == "first")
-    with pytest.raises(LabError, match="'first' is being trained"):
+    with pytest.raises(LabError, match="'first' is running"):
         jobs.start("second", SPEC)
     assert "**first** is being trained" in text(opened("training", data="waves"))
 
 
 def test_a_link_to_a_training_that_is_gone_says_so(jobs):
-    assert "There is no training 'gone'" in text(opened("training", job="gone"))
+    assert "The training 'gone' is no longer" in text(opened("training", job="gone"))

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -25,14 +24,16 @@ from e2crf_core.tuning.measure import Point, Rung, StudySpec
 from e2crf_core.tuning.space import SearchSpace
 from e2crf_core.tuning.study import Study
 from pages.ui.common import registry
-from pages.ui.jobs.processes import Processes, read_json, write_json
-from pages.ui.tune import study_form, study_job
-from pages.ui.tune import study_plots as study_figures
-from pages.ui.tune.study_job import StudyJobs, card_of, checkpoint_of, record_of
-from pages.ui.tune.study_worker import StudyWorker, advice_job
+from pages.ui.jobs.job import JobState, read_file, write_file
+from pages.ui.jobs.processes import Processes
+from pages.ui.tune import study_form, study_job, study_values
+from pages.ui.tune.study_files import advice_job, advice_of, card_of, checkpoint_of, record_of
+from pages.ui.tune.study_job import SpaceOrder, StudyJobs, StudyOrder
+from pages.ui.tune.study_worker import StudyWorker
 from tests.packets import canvas_packets
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text
+from tests.waiting import until
 
 SPEC = StudySpec(num=8, batch=4, directions=16, resamples=20, cost="flops")
 TWIN = replace(SPEC, quality="relative_l2")
@@ -44,13 +45,6 @@ class Inline(Processes):
 
     def launch(self, module, job):
         StudyWorker(job, os.getppid()).work()
-
-
-def until(condition, seconds=240):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +70,7 @@ def own_world(monkeypatch, assets, tmp_path):
     monkeypatch.setenv("E2CRF_ASSETS", str(assets))
     monkeypatch.setenv("E2CRF_HOME", str(tmp_path / "home"))
     yield
-    for run in registry.RUNS._runs.values():
-        run.stop()
-        assert run.wait(10)
-    registry.RUNS._runs.clear()
+    registry.RUNS.close()
 
 
 @pytest.fixture
@@ -130,7 +121,7 @@ def test_a_study_is_begun_killed_resumed_and_cancelled_without_losing_a_trial(jo
     clean(at.run())
     assert "min left" in at.get("progress")[0].proto.text and has(at, "tune.stop")
     assert not has(at, "tune.card") and charts(at)["pareto"]["points"][0]["mark"] == "reference"
-    with pytest.raises(LabError, match="one measures at a time"):
+    with pytest.raises(LabError, match="only one measures"):
         jobs.resume(name, 5.0)
     with pytest.raises(LabError, match="stop it first"):
         jobs.remove(name)
@@ -169,7 +160,7 @@ def test_a_budget_that_ends_leaves_a_choice_with_its_warnings(jobs):
     assert state.status == "done", state.error
     report = json.loads((user_folder("studies", "short") / "study.json").read_text())
     number = report["choice"]["number"]
-    assert study_job.advice_of("short", number) is not None
+    assert advice_of("short", number) is not None
     jobs.advise("short", -1)
     assert jobs.state("short", advice_job(-1)).status == "done"
     at = opened("tune", study="short")
@@ -180,11 +171,10 @@ def test_a_budget_that_ends_leaves_a_choice_with_its_warnings(jobs):
 def test_a_worker_whose_server_is_gone_ends_by_itself(study, tmp_path):
     job = user_folder("studies", study) / "jobs" / "search"
     record = record_of(study)
-    order = {"task": "search", "checkpoint": "ecg", "minutes": 60}
-    order |= {"spec": record.spec.__dict__, "space": study_job.space_of(record.space)}
-    write_json(job / "job.json", order)
+    order = StudyOrder(checkpoint="ecg", minutes=60, spec=record.spec, space=SpaceOrder.of(record.space))
+    write_file(job / "job.json", order)
     StudyWorker(job, 1 << 30).work()
-    assert read_json(job / "progress.json")["status"] == "interrupted"
+    assert read_file(job / "progress.json", JobState).status == "interrupted"
     assert len(record_of(study).points) == len(record.points)
 
 
@@ -248,11 +238,11 @@ def test_a_trial_that_ended_early_stands_at_the_change_of_its_own_samples():
     setting = SamplerConfig(None, 10, "ddim")
     reference = Point(-1, "reference", setting, (rung(4, 0.4), rung(16, 0.2)), True)
     early = Point(3, "search", setting, (rung(4, 0.5),), False, 2)
-    value, low, high = study_figures.quality_of(early, reference, "distance")
+    value, low, high = study_values.quality_of(early, reference, "distance")
     assert value == pytest.approx(0.3) and low <= value <= high
-    assert study_figures.quality_of(early, reference, "change")[0] == pytest.approx(50)
-    assert study_figures.cost_of(early.last, "seconds") == (1000.0, 900.0, 1200.0)
-    assert "trial 2 is cheaper" in study_figures.words(early, reference)[-1]
+    assert study_values.quality_of(early, reference, "change")[0] == pytest.approx(50)
+    assert study_values.cost_of(early.last, "seconds") == (1000.0, 900.0, 1200.0)
+    assert "trial 2 is cheaper" in study_values.words(early, reference)[-1]
 
 
 # ---- what to do with a point
@@ -269,7 +259,7 @@ def test_warnings_are_measured_on_a_press(study):
     press(at, "tune.advise")
     clean(at.run())
     assert study_job.JOBS.state(study, advice_job(point.number)).status == "done"
-    advice = study_job.advice_of(study, point.number)
+    advice = advice_of(study, point.number)
     assert not has(at, "tune.advise")
     for caution in advice.warnings:
         assert caution.text in text(at) or caution.kind.startswith("inert")
@@ -361,19 +351,19 @@ def test_numbers_of_a_stranger_do_not_break_the_page(study):
 
 
 def test_a_study_whose_network_is_gone_can_still_be_read(study, monkeypatch):
-    monkeypatch.setattr(study_job, "checkpoint_of", lambda digest: None)
-    monkeypatch.setattr("pages.ui.tune.study_point.checkpoint_of", lambda digest: None)
+    for module in ("study_job", "study_point"):
+        monkeypatch.setattr(f"pages.ui.tune.{module}.checkpoint_of", lambda digest: None)
     at = opened("tune", study=study)
-    assert "is not here, or has changed" in text(at) and "pareto" in charts(at)
-    with pytest.raises(LabError, match="not here, or has changed"):
+    assert "is missing or has changed" in text(at) and "pareto" in charts(at)
+    with pytest.raises(LabError, match="missing or has changed"):
         study_job.JOBS.resume(study, 5.0)
 
 
 def test_a_link_to_a_study_that_is_gone_says_so(study):
-    assert "There is no study 'gone'" in text(opened("tune", study="gone"))
+    assert "The study 'gone' is no longer" in text(opened("tune", study="gone"))
 
 
 def test_checkpoints_are_found_by_their_weights():
     assert checkpoint_of("0" * 64) is None
     policy = CachePolicy(trigger="fixed", refresh_every=3)
-    assert study_figures.mark_of(Point(0, "search", SamplerConfig(policy, 9, "ddim"), (), True)) == "cached"
+    assert study_values.mark_of(Point(0, "search", SamplerConfig(policy, 9, "ddim"), (), True)) == "cached"

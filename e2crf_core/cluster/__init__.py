@@ -1,1 +1,0 @@
-"""Work on Ray: evaluations, trials and live runs on other machines."""

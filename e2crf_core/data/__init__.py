@@ -1,1 +1,0 @@
-"""Data sets: those that ship, and the import of files."""

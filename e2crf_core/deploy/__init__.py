@@ -1,1 +1,0 @@
-"""Policy cards, the gate that measures them again, and exported graphs."""

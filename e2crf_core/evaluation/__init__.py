@@ -1,1 +1,0 @@
-"""Configurations measured against one another on common noise."""

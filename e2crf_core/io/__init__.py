@@ -1,1 +1,0 @@
-"""Files: arrays, JSON, shipped resources and the user's own folder."""

@@ -1,1 +1,0 @@
-"""Checkpoints: loading, training, import, and their measured cards."""

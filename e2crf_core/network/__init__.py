@@ -1,1 +1,0 @@
-"""The transformer, and its plain, prefix and selective forward (E6)."""

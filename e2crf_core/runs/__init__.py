@@ -1,1 +1,0 @@
-"""Recorded runs: live control, comparison with the uncached twin, archives, replay and what-if."""

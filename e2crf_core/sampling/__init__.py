@@ -1,1 +1,0 @@
-"""Whole runs of the step: the sampler, its configuration, and its record."""

@@ -1,1 +1,0 @@
-"""Searches for the best setting: space, measurement, studies, choice and warnings."""

@@ -1,1 +1,0 @@
-"""Parts of the page Anatomy: the inside of the network, layer by layer."""

@@ -1,1 +1,0 @@
-"""What several pages share: charts, components, downloads, query parameters."""

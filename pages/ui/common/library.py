@@ -1,4 +1,4 @@
-"""Data sets and checkpoints as pages show them: read once, and again when their files have changed."""
+"""Data sets and checkpoints for the pages: read once, and again when their files have changed."""
 
 import shutil
 from functools import lru_cache
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from e2crf_core.data.datasets import Dataset, dataset_file, load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import Kind, user_folder
 from e2crf_core.models.checkpoints import checkpoint_folder, load_checkpoint
 
@@ -13,23 +14,26 @@ Stamp = tuple[str, int, int]
 
 
 def stamp(path: Path) -> Stamp:
-    """What changes when a file is replaced."""
-    found = path.stat()
-    return str(path), found.st_mtime_ns, found.st_size
+    """Return what changes when a file is replaced. Raises LabError when the file cannot be read."""
+    try:
+        status = path.stat()
+    except OSError as fault:
+        raise LabError(f"{path} cannot be read: {fault.strerror}") from None
+    return str(path), status.st_mtime_ns, status.st_size
 
 
 def dataset(name: str) -> Dataset:
-    """A data set by name. Raises LabError."""
+    """Load a data set by name. Raises LabError."""
     return _dataset(name, stamp(dataset_file(name)))
 
 
 def model_stamp(name: str) -> Stamp:
-    """Stamp of a checkpoint's weights. Raises LabError."""
+    """Return the stamp of a checkpoint's weights. Raises LabError."""
     return stamp(checkpoint_folder(name) / "model.safetensors")
 
 
 def model(name: str) -> ScoreModel:
-    """A checkpoint by name, on the CPU. Raises LabError."""
+    """Load a checkpoint by name, on the CPU. Raises LabError."""
     return _model(name, model_stamp(name))
 
 
@@ -44,5 +48,5 @@ def _model(name: str, _: Stamp) -> ScoreModel:
 
 
 def remove(kind: Kind, name: str) -> None:
-    """Delete a data set or checkpoint of the user's own folder. Shipped ones are out of its reach."""
+    """Delete a data set or checkpoint from the user's own folder. Shipped ones cannot be deleted."""
     shutil.rmtree(user_folder(kind, name), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Choices that stand in the address of a page, so that a link opens what its sender saw."""
+"""Choices that the address of a page holds, so that a link opens what its sender saw."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,34 +6,56 @@ import streamlit as st
 
 
 def recall(key: str, options: Sequence[str], default: str | None = None) -> str | None:
-    """Give widget `key` what the session chose, else what the address asks for, else `default`, of `options`.
+    """Give widget `key` the session's choice, else the address's, else `default`, as far as `options` has it.
 
-    Returns what the address asked for in vain. To be called before the widget is drawn.
+    Returns an unknown value that the address asked for, else None. Call it before the widget is drawn.
     """
     if st.session_state.get(key) in options:
         return None
-    asked = st.query_params.get(key)
-    found = asked if asked in options else default if default in options else None
-    if found is None and options:
-        found = options[0]
-    st.session_state[key] = found
-    return asked if asked and asked not in options else None
+    linked = st.query_params.get(key)
+    value = linked if linked in options else default if default in options else None
+    if value is None and options:
+        value = options[0]
+    st.session_state[key] = value
+    return linked if linked and linked not in options else None
+
+
+def linked_number(name: str, low: int, high: int) -> int | None:
+    """Return the whole number that the address holds under `name`; None for any other text.
+
+    A number outside of `low`..`high` is moved to the nearer end.
+    """
+    text = st.query_params.get(name, "")
+    return min(max(low, int(text[:12])), high) if text.isdecimal() and text.isascii() else None
+
+
+def recall_number(key: str, name: str, default: int, low: int, high: int) -> None:
+    """Give widget `key` the session's number, else the address's under `name`, else `default`."""
+    linked = linked_number(name, low, high)
+    st.session_state.setdefault(key, default if linked is None else linked)
 
 
 def note(key: str, value: str | None, default: str | None = None) -> None:
-    """Write the choice of widget `key` into the address; a default is left out."""
+    """Write a choice into the address; a default is left out."""
     if value is None or value == default:
         st.query_params.pop(key, None)
     elif st.query_params.get(key) != value:
         st.query_params[key] = value
 
 
-def views(key: str, labels: Mapping[str, str]) -> str:
-    """The row of a page's views, `labels` by name; the one chosen stands in the address, the first is the default."""
-    names = list(labels)
-    recall(key, names)
-    view = st.segmented_control(
-        "View", names, required=True, key=key, format_func=labels.__getitem__, label_visibility="collapsed"
+def choice(
+    label: str, names: Mapping[str, str], key: str, default: str | None = None, *, bare: bool = False
+) -> str:
+    """Draw a choice among a few `names` (labels by value), the first one by default; the address holds it."""
+    default = default or next(iter(names))
+    recall(key, list(names), default)
+    picked = st.segmented_control(
+        label,
+        list(names),
+        key=key,
+        required=True,
+        format_func=names.__getitem__,
+        label_visibility="collapsed" if bare else "visible",
     )
-    note(key, view, names[0])
-    return view or names[0]
+    note(key, picked, default)
+    return picked or default

@@ -1,4 +1,4 @@
-"""What the live panels draw a run against: real series and their typical spectrum."""
+"""The reference that a run is drawn against: real series and their typical spectrum."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Reference:
 
     @property
     def frequencies(self) -> int:
-        """n, tokens of a window: frequencies of a half spectrum, or the parts of them that an imported model has."""
+        """Number of tokens n of a window: frequencies of a half spectrum, or their parts in an imported model."""
         return self.spectrum.shape[0]
 
 
@@ -51,20 +51,20 @@ def _reference(dataset: str, peer: str, *_: library.Stamp) -> Reference:
 
 
 def reference_for(dataset: str) -> Reference:
-    """Reference of a data set, for models of half-spectrum tokens. Raises LabError."""
+    """Return the reference of a data set, for models with half-spectrum tokens. Raises LabError."""
     return _reference(dataset, "", library.stamp(dataset_file(dataset)))
 
 
 def reference_of(checkpoint: str) -> Reference:
-    """Reference of the data set that a checkpoint was trained on: a spread of windows, the same in every session.
+    """Return the reference of the data set that a checkpoint was trained on, the same in every session.
 
-    Raises LabError when the data are not known or no longer here.
+    Raises LabError when the data are unknown or no longer here.
     """
     card = read_card(checkpoint)
     if not card["dataset"]:
         raise LabError(
-            f"{checkpoint!r} does not say what data it was trained on, so there is nothing to draw it against: "
-            "import it again with its data set."
+            f"the checkpoint {checkpoint!r} does not name the data set it was trained on",
+            remedy="import it again with its data set",
         )
     if card["kind"] != KIND:
         return reference_for(card["dataset"])

@@ -1,4 +1,4 @@
-"""Process-wide table of runs: every session and every socket finds a run by its unguessable id."""
+"""The runs of this process: every session and every socket finds a run by its unguessable id."""
 
 import logging
 import os
@@ -18,29 +18,31 @@ STORE = RunStore()
 
 
 CLUSTER = "cluster"
-"""The device of a run whose sampler sits on a node of the Ray cluster that `ADDRESS` names."""
+"""The device of a run whose sampler works on a node of the Ray cluster that `ADDRESS` names."""
 ADDRESS = "E2CRF_RAY"
 
 
 def cluster_address() -> str | None:
-    """Where the cluster is that whoever started the app has named; None for none."""
+    """Return the address of the cluster that the app was started with, or None."""
     return os.environ.get(ADDRESS) or None
 
 
 def watched_run(spec: RunSpec) -> RunHandle:
-    """A run that ends by itself when no page has looked at it for `ORPHAN_S`, here or on a node of the cluster."""
+    """Make a run, here or on the cluster, that ends by itself when no page has watched it for `ORPHAN_S`."""
     if spec.device != CLUSTER:
         return RunHandle(spec, orphan_s=ORPHAN_S)
     address = cluster_address()
     if address is None:
         raise LabError(
-            f"this lab knows no cluster: start it with {ADDRESS}=ADDRESS, or choose another device"
+            "this lab is not connected to a cluster",
+            field="device",
+            remedy=f"start the lab with {ADDRESS}=ADDRESS, or choose another device",
         )
     return RemoteRun(replace(spec, device="auto"), address=address, orphan_s=ORPHAN_S)
 
 
 def autosave(run: RunHandle) -> None:
-    """Keep the record of a run that has ended. Wanting disk space must not take a run from those who watch it."""
+    """Keep the record of a run that has ended. A full disk must not take the run from its viewers."""
     if run.status == "failed" or run.recorder is None or not run.recorder.count:
         return
     try:
@@ -50,11 +52,10 @@ def autosave(run: RunHandle) -> None:
 
 
 class RunRegistry:
-    """At most `live_limit` unfinished runs and the `keep` youngest finished ones.
+    """At most `live_limit` unfinished runs and the `keep` newest finished ones.
 
-    A run ends by itself when nobody watches it, so the limit is a bound on what several visitors can start at
-    once, not a queue. `ended` is called with each run that has ended, on a thread of its own. Safe to call from
-    any thread.
+    A run ends by itself when nobody watches it, so the limit bounds what several visitors can start at once; it is
+    not a queue. `ended` is called with each run that has ended, on a thread of its own. Safe to call from any thread.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class RunRegistry:
         make: Callable[[RunSpec], RunHandle] = watched_run,
         ended: Callable[[RunHandle], None] | None = None,
     ) -> None:
-        self._live_limit = live_limit
+        self.live_limit = live_limit
         self._keep = keep
         self._make = make
         self._on_end = ended
@@ -72,13 +73,14 @@ class RunRegistry:
         self._lock = threading.Lock()
 
     def start(self, spec: RunSpec) -> RunHandle:
-        """Start a run; raises LabError when `live_limit` runs are still going."""
+        """Start a run. Raises LabError when `live_limit` runs are unfinished."""
         with self._lock:
             live = sum(run.status not in FINISHED for run in self._runs.values())
-            if live >= self._live_limit:
+            if live >= self.live_limit:
                 raise LabError(
-                    f"{live} runs are going on this server, as many as it takes: stop one of them, or wait "
-                    "about ten seconds for a run that nobody watches to end."
+                    f"{live} runs are going on this server, as many as it takes",
+                    remedy=f"stop one of them, or wait about {ORPHAN_S:.0f} seconds: runs that nobody "
+                    "watches end",
                 )
             run = self._make(spec)
             self._runs[run.id] = run
@@ -97,9 +99,24 @@ class RunRegistry:
         then(run)
 
     def get(self, run_id: str | None) -> RunHandle | None:
-        """The run with that id, or None when it is unknown or was cleaned up."""
+        """Return the run with that id, or None when it is unknown or was cleaned up."""
         with self._lock:
             return self._runs.get(run_id) if run_id else None
+
+    def close(self, seconds: float = 10) -> None:
+        """Stop and forget all runs. Raises TimeoutError when one does not end within `seconds`."""
+        with self._lock:
+            runs = list(self._runs.values())
+            self._runs.clear()
+        for run in runs:
+            run.stop()
+        if not all(run.wait(seconds) for run in runs):
+            raise TimeoutError("a run did not end")
+
+    def forget(self) -> None:
+        """Forget all runs without stopping them, as a restart of the server does."""
+        with self._lock:
+            self._runs.clear()
 
 
 RUNS = RunRegistry(ended=autosave)

@@ -1,4 +1,4 @@
-"""Files that a visitor brings: kept in a folder of the session, under their own harmless names."""
+"""Files that a visitor uploads, kept in a folder of the session under harmless names."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ import streamlit as st
 
 
 def keep(upload: Any) -> Path:
-    """Write an uploaded file where the importers can read it by path; the session's end removes it."""
+    """Write an uploaded file where the importers can read it; it is removed when the session ends."""
     folder = st.session_state.get("uploads")
     if folder is None:
         # The session holds the only reference: the folder goes when the session does.
@@ -29,9 +29,9 @@ def keep(upload: Any) -> Path:
 
 
 def at_home() -> bool:
-    """Whether the visitor sits at this machine: only then may a page read files by their path here.
+    """Return whether the visitor is at this machine: only then may a page read files by their path.
 
-    Behind a proxy everybody seems to, so its marks count against it.
+    Behind a proxy every visitor seems to be, so the headers of a proxy count against it.
     """
     marks = ("X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "X-Real-Ip", "Via")
     return st.context.ip_address is None and not any(mark in st.context.headers for mark in marks)

@@ -1,1 +1,0 @@
-"""Parts of the page Compare: variants and learned scores."""

@@ -1,1 +1,0 @@
-"""Parts of the page Evidence: stored results and their plots."""

@@ -1,4 +1,4 @@
-"""Figures of the evidence page. Plain values in, a figure out; colors are given by the page."""
+"""Plots of the Evidence page. Plain values in, a plot out; the page gives the colors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,21 +6,17 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from e2crf_core.quality.interval import Interval
 from e2crf_core.report.charts import SYMBOLS, log_axis
+from pages.ui.common.plot_style import FAINT, MUTED, interval_bars, plain
 
-GRID = "rgba(128,128,128,.22)"
-FAINT = "rgba(128,128,128,.38)"
-MUTED = "#808893"
 REAL = "real data"
 DASHES = ("solid", "dash", "dot", "dashdot")
-
-Band = tuple[float, float, float]
-"""(low, middle, high)."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Settings of one family, cheap to costly. `low` and `high` are () where there is no interval."""
+    """Settings of one family, cheap to costly. `low` and `high` are () without intervals."""
 
     name: str
     x: tuple[float, ...]
@@ -31,70 +27,76 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One data set: its families, and the levels its figures are read against, by name."""
+class DataPanel:
+    """One data set: its families, and the levels to read its values against, by name."""
 
     title: str
     families: tuple[Family, ...]
-    levels: tuple[tuple[str, Band], ...] = ()
+    levels: tuple[tuple[str, Interval], ...] = ()
 
 
-def _quiet(figure: go.Figure, height: int) -> go.Figure:
-    figure.update_layout(
-        height=height,
-        margin={"l": 10, "r": 10, "t": 34, "b": 10},
-        legend={"orientation": "h", "y": -0.16 * 430 / height, "yanchor": "top", "x": 0},
-        hoverlabel={"align": "left"},
-    )
-    figure.update_xaxes(automargin=True, gridcolor=GRID, zeroline=False)
-    figure.update_yaxes(automargin=True, gridcolor=GRID, zeroline=False)
-    return figure
+def _plain(plot: go.Figure, height: int) -> go.Figure:
+    below = {"orientation": "h", "y": -0.16 * 430 / height, "yanchor": "top", "x": 0}
+    return plain(plot, height).update_layout(legend=below, hoverlabel={"align": "left"})
 
 
-def _bars(
-    middle: Sequence[float], low: Sequence[float], high: Sequence[float], color: str
-) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [h - m for m, h in zip(middle, high, strict=True)],
-        "arrayminus": [m - v for m, v in zip(middle, low, strict=True)],
-        "color": color,
-        "thickness": 1.2,
-        "width": 3,
-    }
-
-
-def _level(figure: go.Figure, name: str, band: Band, ends: tuple[float, float], **place: int) -> None:
-    """A horizontal line with its range from end to end, named at the left one. A trace, so that axes make room."""
-    low, middle, high = band
-    if high > low:
+def _level(plot: go.Figure, name: str, band: Interval, ends: tuple[float, float], **place: int) -> None:
+    """Draw a horizontal line with its range, named at the left; as traces, so that the axes make room for it."""
+    if band.high > band.low:
         outline = go.Scatter(
             x=[*ends, *ends[::-1]],
-            y=[low, low, high, high],
+            y=[band.low, band.low, band.high, band.high],
             fill="toself",
             fillcolor="rgba(128,128,128,.16)",
             mode="none",
             hoverinfo="skip",
             showlegend=False,
         )
-        figure.add_trace(outline, **place)
+        plot.add_trace(outline, **place)
     line = go.Scatter(
         x=ends,
-        y=[middle, middle],
+        y=[band.value, band.value],
         mode="lines+text",
         text=[name, ""],
         textposition="top right",
         textfont={"color": MUTED, "size": 12},
         line={"color": MUTED, "dash": "dot" if name == REAL else "dash", "width": 1.4},
-        hovertemplate=f"{name}: {middle:.4f} ({low:.4f} to {high:.4f})<extra></extra>",
+        hovertemplate=f"{name}: {band.value:.4f} ({band.low:.4f} to {band.high:.4f})<extra></extra>",
         showlegend=False,
     )
-    figure.add_trace(line, **place)
+    plot.add_trace(line, **place)
+
+
+def _family(family: Family, index: int | None, colors: Sequence[str], percent: bool) -> go.Scatter:
+    """Return the line of a family: faint without an `index`, else in that color with its intervals."""
+    color = FAINT if index is None else colors[index % len(colors)]
+    bars = None
+    if index is not None and family.low:
+        bars = interval_bars(family.y, family.low, family.high, color)
+    x = "%{x:.2f}%" if percent else "%{x:.3g}"
+    return go.Scatter(
+        x=family.x,
+        y=family.y,
+        error_y=bars,
+        mode="lines+markers",
+        name=family.name,
+        legendgroup=family.name,
+        customdata=family.names,
+        hovertemplate=f"<b>%{{customdata}}</b><br>{x}, %{{y:.4f}}<extra></extra>",
+        line={
+            "color": color,
+            "width": 1 if index is None else 2.2,
+            "dash": "solid" if index is None else DASHES[index // len(colors) % len(DASHES)],
+        },
+        marker={
+            "symbol": "circle" if index is None else SYMBOLS[index % len(SYMBOLS)],
+            "size": 4 if index is None else 9,
+        },
+    )
 
 
 def families_chart(
-    panels: Sequence[Panel],
+    panels: Sequence[DataPanel],
     highlighted: Sequence[str],
     colors: Sequence[str],
     *,
@@ -103,11 +105,11 @@ def families_chart(
     log_y: bool,
     percent: bool = False,
 ) -> go.Figure:
-    """Work against what it did to the samples, a panel for each data set; all families but some are drawn faint."""
+    """Plot work against its effect on the samples, a panel for each data set; most families are drawn faint."""
     columns = 1 if len(panels) == 1 else 2
     rows = -(-len(panels) // columns)
     height = 520 if rows == 1 else 90 + 380 * rows
-    figure = make_subplots(
+    plot = make_subplots(
         rows,
         columns,
         subplot_titles=[panel.title for panel in panels],
@@ -115,55 +117,28 @@ def families_chart(
         vertical_spacing=80 / height,
     )
     shown = {name: place for place, name in enumerate(highlighted)}
-    named: set[str] = set()
+    in_legend: set[str] = set()
     for place, panel in enumerate(panels):
         row, column = place // columns + 1, place % columns + 1
         every = [x for f in panel.families for x in f.x]
         for name, band in panel.levels:
-            _level(figure, name, band, (min(every), max(every)), row=row, col=column)
-        # Faint ones first, so that what was asked for lies on top.
+            _level(plot, name, band, (min(every), max(every)), row=row, col=column)
+        # Faint lines first, so that the highlighted ones lie on top.
         for family in sorted(panel.families, key=lambda f: f.name in shown):
             index = shown.get(family.name)
-            color = FAINT if index is None else colors[index % len(colors)]
-            error = None
-            if index is not None and family.low:
-                error = _bars(family.y, family.low, family.high, color)
-            figure.add_trace(
-                go.Scatter(
-                    x=family.x,
-                    y=family.y,
-                    error_y=error,
-                    mode="lines+markers",
-                    name=family.name,
-                    legendgroup=family.name,
-                    showlegend=index is not None and family.name not in named,
-                    customdata=family.names,
-                    hovertemplate="<b>%{customdata}</b><br>"
-                    + ("%{x:.2f}%" if percent else "%{x:.3g}")
-                    + ", %{y:.4f}<extra></extra>",
-                    line={
-                        "color": color,
-                        "width": 1 if index is None else 2.2,
-                        "dash": "solid" if index is None else DASHES[index // len(colors) % len(DASHES)],
-                    },
-                    marker={
-                        "symbol": "circle" if index is None else SYMBOLS[index % len(SYMBOLS)],
-                        "size": 4 if index is None else 9,
-                    },
-                ),
-                row,
-                column,
-            )
+            trace = _family(family, index, colors, percent)
+            trace.showlegend = index is not None and family.name not in in_legend
+            plot.add_trace(trace, row, column)
             if index is not None:
-                named.add(family.name)
-        figure.update_xaxes(**log_axis(every), row=row, col=column)
+                in_legend.add(family.name)
+        plot.update_xaxes(**log_axis(every), row=row, col=column)
         if log_y:
-            figure.update_yaxes(**log_axis([y for f in panel.families for y in f.y]), row=row, col=column)
+            plot.update_yaxes(**log_axis([y for f in panel.families for y in f.y]), row=row, col=column)
         if column == 1:
-            figure.update_yaxes(title=y_title, row=row, col=1)
+            plot.update_yaxes(title=y_title, row=row, col=1)
         if place + columns >= len(panels):
-            figure.update_xaxes(title=x_title, row=row, col=column)
-    return _quiet(figure, height)
+            plot.update_xaxes(title=x_title, row=row, col=column)
+    return _plain(plot, height)
 
 
 @dataclass(frozen=True)
@@ -181,23 +156,23 @@ class Dot:
 def foresight_chart(
     groups: Sequence[tuple[str, Sequence[Dot]]], colors: Sequence[str], *, x_title: str
 ) -> go.Figure:
-    """What events gain over refreshing everything against how localized the data are; under 1 they win."""
-    figure = go.Figure()
+    """Plot the gain of events over refreshing everything against localization; under 1, events win."""
+    plot = go.Figure()
     places = [dot.x for _, dots in groups for dot in dots]
     room = max(2.0, max(places) - min(places))
     shift = 0.015 * room
     for index, (name, dots) in enumerate(groups):
         color = colors[index % len(colors)]
-        # The two kinds stand at the same x; a small shift keeps their bars apart.
+        # All kinds have the same x; a small shift keeps their bars apart.
         x = [dot.x + (index - (len(groups) - 1) / 2) * shift for dot in dots]
         low = [dot.ratio if dot.low is None else dot.low for dot in dots]
         high = [dot.ratio if dot.high is None else dot.high for dot in dots]
         ratios = [dot.ratio for dot in dots]
-        figure.add_trace(
+        plot.add_trace(
             go.Scatter(
                 x=x,
                 y=ratios,
-                error_y=_bars(ratios, low, high, color),
+                error_y=interval_bars(ratios, low, high, color),
                 mode="markers+text",
                 text=[dot.name for dot in dots] if index == 0 else None,
                 textposition="middle right",
@@ -207,18 +182,17 @@ def foresight_chart(
                 marker={"symbol": SYMBOLS[index], "size": 11, "color": color},
             )
         )
-    figure.add_hline(
+    plot.add_hline(
         y=1,
         line={"color": MUTED, "dash": "dot", "width": 1.2},
-        annotation={"text": "no better, no worse", "font": {"color": MUTED, "size": 12}},
+        annotation={"text": "no difference", "font": {"color": MUTED, "size": 12}},
         annotation_position="bottom right",
     )
-    # Names stand to the right of their marks.
+    # Names are to the right of their marks.
     ends = [min(places) - 0.08 * room, max(places) + 0.25 * room]
-    figure.update_xaxes(title=x_title, ticksuffix="%", range=ends)
-    figure.update_yaxes(title="distance to twins, ratio", nticks=6)
-    figure = _quiet(figure, 360)
-    return figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"})
+    plot.update_xaxes(title=x_title, ticksuffix="%", range=ends)
+    plot.update_yaxes(title="distance to twins, ratio", nticks=6)
+    return _plain(plot, 360).update_layout(legend={"y": 1.02, "yanchor": "bottom"})
 
 
 @dataclass(frozen=True)
@@ -229,62 +203,61 @@ class Mark:
     group: str
     cached: bool
     x: float
-    y: Band
+    y: Interval
     front: bool
     note: str
 
 
-def solvers_chart(
-    marks: Sequence[Mark], colors: Sequence[str], *, x_title: str, y_title: str, floor: Band | None
-) -> go.Figure:
-    """Cost (log) against a distance: a color for each solver, filled with a cache, open without.
+def _marks(marks: Sequence[Mark], index: int, color: str) -> go.Scatter:
+    """Return the marks of one solver, filled with a cache, open without."""
+    cached = marks[0].cached
+    middles = [m.y.value for m in marks]
+    return go.Scatter(
+        x=[m.x for m in marks],
+        y=middles,
+        error_y=interval_bars(middles, [m.y.low for m in marks], [m.y.high for m in marks], color),
+        mode="markers",
+        name=marks[0].group + (" + E²-CRF" if cached else ""),
+        customdata=[[m.name, m.y.low, m.y.high, m.note] for m in marks],
+        hovertemplate="<b>%{customdata[0]}</b><br>%{x:.3g}, %{y:.4f} (%{customdata[1]:.4f} to"
+        " %{customdata[2]:.4f})<br>%{customdata[3]}<extra></extra>",
+        marker={
+            "symbol": SYMBOLS[index % len(SYMBOLS)] + ("" if cached else "-open"),
+            "size": 11,
+            "color": color,
+            "line": {"width": 2, "color": color},
+        },
+    )
 
-    `floor` is the distance between real sets; None where real sets have none.
+
+def solvers_chart(
+    marks: Sequence[Mark], colors: Sequence[str], *, x_title: str, y_title: str, floor: Interval | None
+) -> go.Figure:
+    """Plot cost (log) against a distance: a color for each solver, filled with a cache, open without.
+
+    `floor` is the distance between real sets, None when there is none.
     """
-    figure = go.Figure()
+    plot = go.Figure()
     if floor is not None:
-        _level(figure, REAL, floor, (min(m.x for m in marks), max(m.x for m in marks)))
+        _level(plot, REAL, floor, (min(m.x for m in marks), max(m.x for m in marks)))
     front = sorted((m for m in marks if m.front), key=lambda m: m.x)
-    figure.add_trace(
+    plot.add_trace(
         go.Scatter(
             x=[m.x for m in front],
-            y=[m.y[1] for m in front],
+            y=[m.y.value for m in front],
             mode="lines",
             line={"shape": "hv", "color": MUTED, "width": 1.5},
-            name="best so far",
+            name="Pareto front",
             hoverinfo="skip",
         )
     )
-    groups = list(dict.fromkeys(m.group for m in marks))
-    for group in groups:
-        index = groups.index(group)
-        color = colors[index % len(colors)]
+    for index, group in enumerate(dict.fromkeys(m.group for m in marks)):
         for cached in (False, True):
-            mine = [m for m in marks if m.group == group and m.cached == cached]
-            if not mine:
-                continue
-            middles = [m.y[1] for m in mine]
-            symbol = SYMBOLS[index % len(SYMBOLS)] + ("" if cached else "-open")
-            figure.add_trace(
-                go.Scatter(
-                    x=[m.x for m in mine],
-                    y=middles,
-                    error_y=_bars(middles, [m.y[0] for m in mine], [m.y[2] for m in mine], color),
-                    mode="markers",
-                    name=group + (" + E²-CRF" if cached else ""),
-                    customdata=[[m.name, m.y[0], m.y[2], m.note] for m in mine],
-                    hovertemplate="<b>%{customdata[0]}</b><br>%{x:.3g}, %{y:.4f} (%{customdata[1]:.4f} to"
-                    " %{customdata[2]:.4f})<br>%{customdata[3]}<extra></extra>",
-                    marker={
-                        "symbol": symbol,
-                        "size": 11,
-                        "color": color,
-                        "line": {"width": 2, "color": color},
-                    },
-                )
-            )
-    figure.update_xaxes(title=x_title, **log_axis([m.x for m in marks]))
-    # Distances span decades where a solver fails: on a plain axis one such row would flatten all others.
-    heights = [y for m in marks for y in m.y if y > 0]
-    figure.update_yaxes(title=y_title, **(log_axis(heights) if min(m.y[0] for m in marks) > 0 else {}))
-    return _quiet(figure, 520)
+            members = [m for m in marks if m.group == group and m.cached == cached]
+            if members:
+                plot.add_trace(_marks(members, index, colors[index % len(colors)]))
+    plot.update_xaxes(title=x_title, **log_axis([m.x for m in marks]))
+    # Distances span decades when a solver fails: on a linear axis one such row would flatten all others.
+    heights = [y for m in marks for y in (m.y.low, m.y.value, m.y.high) if y > 0]
+    plot.update_yaxes(title=y_title, **(log_axis(heights) if min(m.y.low for m in marks) > 0 else {}))
+    return _plain(plot, 520)

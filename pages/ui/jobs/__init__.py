@@ -1,1 +1,0 @@
-"""Work that outlives a page: background processes and their progress."""

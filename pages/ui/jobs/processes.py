@@ -1,41 +1,23 @@
-"""Worker processes of this server, and the files by which they and the pages speak. Knows nothing of Streamlit.
+"""Worker processes of this server and the files through which they and the pages talk. Independent of Streamlit.
 
-A job is a folder: `job.json` says what is wanted, `progress.json` how far it is, a file `stop` asks it to end, and
-`log.txt` takes what it prints. So a reload, another visitor and a server that was started anew all see the same;
-only whether a process is alive is known here.
+A job is a folder: `job.json` states the order, `progress.json` the progress (see `job.JobState`), a file `stop` asks
+the worker to end, and `log.txt` receives what it prints. A reload, another visitor and a restarted server therefore
+see the same state; only whether a process is alive is known here.
 """
 
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from e2crf_core.io.files import replace_file
+from pages.ui.jobs.job import JobState, read_file
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """An object in a file, None where there is none that can be read."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write an object, as a whole or not at all."""
-    text = json.dumps(value)
-    replace_file(path, lambda temporary: temporary.write_text(text))
-
-
 class Processes:
-    """Processes that work on job folders, one each."""
+    """At most one process for each job folder."""
 
     def __init__(self) -> None:
         self._of: dict[Path, subprocess.Popen[bytes]] = {}
@@ -51,20 +33,24 @@ class Processes:
             )
 
     def alive(self, job: Path) -> bool:
-        """Whether a process of this server is at work on a job."""
+        """Return whether a process of this server is working on a job."""
         process = self._of.get(job)
         return process is not None and process.poll() is None
 
-    def said(self, job: Path, running: Collection[str]) -> dict[str, Any]:
-        """The progress file of a job, `status` among it: interrupted where it is one of `running` and nobody runs."""
-        # Asked first: a worker that ends in between has written its last word by then.
+    def state(self, job: Path) -> JobState:
+        """Return the progress of a job; one that nobody works on any more counts as interrupted."""
+        # Liveness is read first: a worker that ends in between has already written its last state.
         alive = self.alive(job)
-        said = {"status": "starting", **(read_json(job / "progress.json") or {})}
-        return {**said, "status": "interrupted"} if said["status"] in running and not alive else said
+        state = read_file(job / "progress.json", JobState) or JobState()
+        return state.model_copy(update={"status": "interrupted"}) if state.running and not alive else state
 
     def at_work(self) -> list[Path]:
-        """Jobs with a living process."""
+        """Return the jobs whose process is alive."""
         return [job for job in list(self._of) if self.alive(job)]
+
+    def busy(self) -> list[Path]:
+        """Return the jobs that are still running: a worker that only has to exit is not."""
+        return [job for job in self.at_work() if self.state(job).running]
 
     def stop(self, job: Path) -> None:
         """Ask a process to end."""
@@ -73,11 +59,11 @@ class Processes:
                 (job / "stop").touch()
 
     def process(self, job: Path) -> subprocess.Popen[bytes]:
-        """The process that was last started for a job."""
+        """Return the process that was last started for a job."""
         return self._of[job]
 
     def close(self, seconds: float = 60) -> None:
-        """Ask all to end, and wait for them."""
+        """Ask all processes to end, and wait for them."""
         for job in self.at_work():
             self.stop(job)
         for process in self._of.values():

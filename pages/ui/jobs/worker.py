@@ -1,4 +1,4 @@
-"""What all worker processes of the pages have in common: they say how far they are, and end when nobody wants them."""
+"""The common part of all worker processes: they report their progress, and end when nobody needs them."""
 
 import argparse
 import os
@@ -7,59 +7,74 @@ import time
 from pathlib import Path
 from typing import Any
 
-from e2crf_core.errors import LabError
-from pages.ui.jobs.processes import read_json, write_json
+from e2crf_core.errors import Cancelled, LabError
+from pages.ui.jobs.job import JobState, write_file
 
 HEARTBEAT_S = 0.5
-
-
-class Stopped(Exception):
-    """The visitor asked for an end, or the server is gone."""
+FIRST_ESTIMATE = 0.05
+"""Share of a phase that must be finished before its remaining time can be estimated."""
 
 
 class Worker:
-    """Works on one job folder (see `processes`). A process, for a thread would hold the interpreter of the pages."""
+    """Works on one job folder (see `processes`). It is a process because a thread would block the pages."""
 
     def __init__(self, job: Path, parent: int) -> None:
         self.job, self.parent = job, parent
-        self.progress: dict[str, Any] = {"status": "preparing", "error": ""}
-        self.signaled = False
+        self.progress = JobState(status="preparing")
+        self.signalled = False
         self.beat = 0.0
-        self.phase = time.monotonic()
+        self.phase = (time.monotonic(), 0.0)
 
     def say(self, **changes: Any) -> None:
-        """Change some of the progress file; `seconds` in it are those since the status changed."""
-        if changes.get("status", self.progress["status"]) != self.progress["status"]:
-            self.phase = time.monotonic()
-        self.progress |= {**changes, "seconds": time.monotonic() - self.phase}
-        write_json(self.job / "progress.json", self.progress)
-        self.beat = time.monotonic()
+        """Change fields of the progress file; the remaining time follows from the pace of the present phase."""
+        now = time.monotonic()
+        if changes.get("status", self.progress.status) != self.progress.status:
+            changes = {"share": 0.0, **changes}
+            self.phase = (now, changes["share"])
+        begin, first = self.phase
+        share = min(1.0, changes.get("share", self.progress.share))
+        left = (now - begin) * (1 - share) / (share - first) if share - first > FIRST_ESTIMATE else None
+        told = {**changes, "share": share, "seconds": now - begin, "seconds_left": left}
+        self.progress = self.progress.model_copy(update=told)
+        write_file(self.job / "progress.json", self.progress)
+        self.beat = now
 
     def say_now_and_then(self, **changes: Any) -> None:
-        """The same, but at most once a heartbeat."""
+        """Do the same, but at most once a heartbeat."""
         if time.monotonic() - self.beat > HEARTBEAT_S:
             self.say(**changes)
 
     @property
     def left_alone(self) -> bool:
-        """Whether the server that started it has gone, or the machine shuts down."""
-        return self.signaled or os.getppid() != self.parent
+        """Whether the server that started the worker is gone, or the machine is shutting down."""
+        return self.signalled or os.getppid() != self.parent
 
     @property
-    def wanted(self) -> bool:
-        """Whether somebody still wants this job to go on."""
-        return not (self.left_alone or (self.job / "stop").exists())
+    def unwanted(self) -> bool:
+        """Whether the job should end."""
+        return self.left_alone or (self.job / "stop").exists()
 
-    def run(self, order: dict[str, Any]) -> None:
-        """Do what the job file says."""
+    def cancelled(self) -> bool:
+        """Tell the core at every step whether to end; keeps the heart beating."""
+        self.say_now_and_then()
+        return self.unwanted
+
+    def report(self, done: int, total: int) -> None:
+        """Report progress of the present phase. Raises Cancelled when nobody needs the job any more."""
+        if self.unwanted:
+            raise Cancelled
+        self.say_now_and_then(share=done / max(1, total))
+
+    def run(self) -> None:
+        """Do what the job file orders."""
         raise NotImplementedError
 
     def work(self) -> None:
-        """Run, and say every end, good or bad, in the progress file."""
+        """Run the job and report its end, good or bad, in the progress file."""
         try:
             self.say()
-            self.run(read_json(self.job / "job.json") or {})
-        except Stopped:
+            self.run()
+        except Cancelled:
             self.say(status="interrupted" if self.left_alone else "stopped")
         except LabError as fault:
             self.say(status="failed", error=str(fault))
@@ -69,15 +84,15 @@ class Worker:
 
 
 def main(kind: type[Worker], arguments: list[str] | None = None) -> None:
-    """The command line of a worker: JOB --parent PID."""
+    """Run the command line of a worker: JOB --parent PID."""
     parser = argparse.ArgumentParser(description=kind.__doc__)
     parser.add_argument("job", type=Path)
     parser.add_argument("--parent", type=int, required=True)
-    asked = parser.parse_args(arguments)
-    worker = kind(asked.job, asked.parent)
+    options = parser.parse_args(arguments)
+    worker = kind(options.job, options.parent)
 
     def stop(*_: object) -> None:
-        worker.signaled = True
+        worker.signalled = True
 
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, stop)

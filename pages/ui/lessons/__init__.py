@@ -1,1 +1,0 @@
-"""Parts of the page Lessons: texts and recorded runs."""

@@ -1,7 +1,7 @@
-"""What the lessons are played with: real series, a real run without a cache, and measured experiments."""
+"""Material of the lessons: real series, recorded runs, and measured experiments."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,15 @@ from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.schedules import VP
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.diffusion.spectral import tokenize
+from e2crf_core.diffusion.spectral import token_count, tokenize
+from e2crf_core.errors import LabError
 from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
 from e2crf_core.quality.intervals import Measurement, measure
+from e2crf_core.runs.archive import Archive
 from e2crf_core.sampling.sampler import Sampler
+from pages.ui.common.axes import time_axis
 from pages.ui.common.packet import pack
 from pages.ui.common.reference import Reference
-from pages.ui.live.live_packets import time_axis
 
 CHANGE_STEPS = 200
 FEEDBACK_STEPS, FEEDBACK_NUM = 200, 4
@@ -29,7 +31,7 @@ MEETING_CALLS, MEETING_FINE, MEETING_NUM = (10, 20, 40), 20, 4
 
 
 def series_packet(lesson: str, reference: Reference, view: Mapping[str, str]) -> bytes:
-    """Windows of a data set, the variance of their tokens, and one draw of noise."""
+    """Pack windows of a data set, the variance of their tokens, and one draw of noise."""
     data: Dataset = reference.dataset
     fan = reference.fan
     tokens = tokenize(
@@ -92,9 +94,31 @@ def change_recording(model: ScoreModel, name: str) -> tuple[dict[str, Any], dict
     return header, {key: np.stack(values) for key, values in parts.items()} | scales
 
 
+def events_recording(archive: Archive) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return header and arrays of a record for the lesson on events. Raises LabError for other tokens than E1's."""
+    recorder = archive.recorder
+    if recorder.n != token_count(recorder.N):
+        raise LabError(
+            "the tokens of this imported network are not a half spectrum", remedy="choose another run"
+        )
+    mean, std = (np.asarray(archive.model[key]) for key in ("mean", "std"))
+    z = tokenize((recorder.column("series").astype(np.float64) - mean) / std)
+    header = {
+        "kind": "lesson",
+        "count": recorder.count,
+        "n": recorder.n,
+        "M": recorder.M,
+        "whatif": {
+            "policy": asdict(CachePolicy(trigger="paper", tau=0.3)),
+            "clocks": {"log_snr": recorder.column("log_snr").tolist()},
+        },
+    }
+    return header, {"p": z}
+
+
 @dataclass(frozen=True)
 class Feedback:
-    """One policy's run beside the uncached one, as means over the batch.
+    """One policy's run next to the uncached one, as means over the batch.
 
     `error` (steps,) is the error of D relative to D, `share` (steps,) the share of tokens computed; event
     intensity r and threshold tau have shape (steps,). The distance is that of the finished samples.
@@ -118,17 +142,17 @@ FEEDBACK = {
 
 
 def feedback_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> list[Feedback]:
-    """The same noise without a cache and with each policy of FEEDBACK."""
+    """Run the same noise without a cache and with each policy of FEEDBACK."""
     plain = Sampler(model, PRESETS["exact"], steps=FEEDBACK_STEPS, cached=False)
     truth, final, _ = _denoised(plain, lambda share: progress(share / 5, "without a cache"))
     found = []
     for place, (name, policy) in enumerate(FEEDBACK.items(), 1):
         sampler = Sampler(model, policy, steps=FEEDBACK_STEPS)
 
-        def said(share: float, place: int = place, name: str = name) -> None:
+        def report(share: float, place: int = place, name: str = name) -> None:
             progress((place + share) / 5, name)
 
-        made, end, columns = _denoised(sampler, said)
+        made, end, columns = _denoised(sampler, report)
         error = np.sqrt(np.square(made - truth).sum((1, 2, 3)) / np.square(truth).sum((1, 2, 3)))
         levels = np.array([model.schedule.log_snr(row.t) for row in sampler.plan.rows])
         l2 = float(np.sqrt(np.square(end - final).sum() / np.square(final).sum()))
@@ -140,7 +164,7 @@ def feedback_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> l
 def _denoised(
     sampler: Sampler, progress: Callable[[float], Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """D (steps, B, n, 2M) of a run, its final tokens, and (3, steps): share of tokens computed, r, and tau."""
+    """Return D (steps, B, n, 2M), the final tokens, and (3, steps): share of tokens computed, r, and tau."""
     made, columns = [], []
     with torch.inference_mode():
         problem, state = sampler.begin(FEEDBACK_NUM, 0)
@@ -157,7 +181,7 @@ def _denoised(
 
 @dataclass(frozen=True)
 class Cost:
-    """A way to sample: what it is, its family, full network calls, seconds, and distance to held-out series."""
+    """A way to sample: its family, full network calls, seconds, and distance to held-out series."""
 
     name: str
     family: str
@@ -167,7 +191,7 @@ class Cost:
 
 
 def fewer_runs(model: ScoreModel, data: Dataset, progress: Callable[[float, str], Any]) -> list[Cost]:
-    """Caches of a long sampler and short solvers, on one axis of cost. All draw FEWER_NUM series from one seed."""
+    """Measure caches of a long sampler and short solvers; all draw FEWER_NUM series from one seed."""
     held = data.standardize(data.x[data.heldout])
     metric = sliced_wasserstein_metric(directions=200)
     plans: list[tuple[str, str, Sampler]] = [
@@ -195,10 +219,10 @@ def fewer_runs(model: ScoreModel, data: Dataset, progress: Callable[[float, str]
 
 @dataclass(frozen=True)
 class Meeting:
-    """How far caches of a fine Euler grid end from the multistep solver of as many network calls, on the same noise.
+    """Distance of caches over a fine Euler grid from the multistep solver, at equal calls and on the same noise.
 
-    Relative L2 to DPM-Solver++(2M) of `calls` calls: with F held between the calls, with F continued linearly, and of
-    the plain first-order solver of as many calls.
+    Relative L2 to DPM-Solver++(2M) with `calls` calls: of F held between the calls, of F continued linearly, and of
+    the plain first-order solver with as many calls.
     """
 
     calls: int
@@ -208,7 +232,7 @@ class Meeting:
 
 
 def meeting_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> list[Meeting]:
-    """MEETING_CALLS calls, and MEETING_FINE Euler steps (DDIM, in log(a/s)) for each of them."""
+    """Measure MEETING_CALLS calls, with MEETING_FINE Euler steps (DDIM, in log(a/s)) for each call."""
     found = []
     for place, calls in enumerate(MEETING_CALLS):
         progress(place / len(MEETING_CALLS), f"{calls} calls: cache and multistep solver")
@@ -226,8 +250,10 @@ def meeting_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> li
             sampler = Sampler(model, steps=calls, solver=solver, grid="log_snr", cached=False)
             return sampler.sample(MEETING_NUM, 0).tokens
 
-        aim = plain("dpmpp_2m")
+        target = plain("dpmpp_2m")
         found.append(
-            Meeting(calls, *(relative_l2(made, aim) for made in (end("hold"), end("linear"), plain("ddim"))))
+            Meeting(
+                calls, *(relative_l2(made, target) for made in (end("hold"), end("linear"), plain("ddim")))
+            )
         )
     return found

@@ -1,1 +1,0 @@
-"""Parts of the page Live: canvas, socket, policy form, result card."""

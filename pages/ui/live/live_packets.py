@@ -1,4 +1,4 @@
-"""Pictures of a run as packets, and messages to it: what the socket and the polling fragment have in common."""
+"""Pictures of a run as packets, and messages to it: the part that the socket and the polling fragment share."""
 
 import json
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from e2crf_core.caching.policy import CachePolicy
-from e2crf_core.data.datasets import Dataset
 from e2crf_core.errors import LabError
 from e2crf_core.runs.run import FINISHED, RunHandle
+from pages.ui.common.axes import time_axis
 from pages.ui.common.packet import finite, pack
 from pages.ui.common.reference import Reference
 
 CHUNK = 512
-"""Most steps in one streamed packet: a late viewer of a long run catches up in pieces, not in one long pause."""
+"""Most steps in one streamed packet, so that a late viewer of a long run catches up in pieces, without a pause."""
 
 COLUMNS = (
     "share",
@@ -36,33 +36,20 @@ PACES = (0.0, 500.0, 200.0, 100.0, 50.0, 20.0, 5.0)
 
 @lru_cache(maxsize=64)
 def display_bands(n: int) -> np.ndarray:
-    """(b+1,) edges of the bands in the energy panel: 0-3, then octaves, wide enough for a steady mean."""
+    """Return the edges (b+1,) of the bands in the energy panel: 0-3, then octaves, wide enough for a steady mean."""
     return np.array([0, *(4 << i for i in range(n.bit_length()) if 4 << i < n), n])
 
 
 def band_energy(spectrum: np.ndarray) -> np.ndarray:
-    """Mean |X_k|² of a frequency and channel in each display band: (steps, n, M) -> (steps, bands)."""
+    """Return the mean |X_k|² per frequency and channel in each display band: (steps, n, M) -> (steps, bands)."""
     n, channels = spectrum.shape[1:]
     edges = display_bands(n)
     power = np.einsum("knm,knm->kn", spectrum, spectrum)
     return np.add.reduceat(power, edges[:-1], axis=1) / (np.diff(edges).astype(np.float32) * channels)
 
 
-def time_axis(data: Dataset) -> dict[str, Any]:
-    """Title of the time axis and the length of one step on it, in the unit in which a window is easiest to read."""
-    seconds = data.card.get("sampling", {}).get("seconds")
-    if not seconds:
-        return {"title": "time (steps of the window)", "step": 1.0}
-    span = seconds * data.length
-    unit, size = next((name, size) for name, size, most in _TIME_UNITS if span <= most * size)
-    return {"title": f"time ({unit})", "step": seconds / size}
-
-
-_TIME_UNITS = (("s", 1.0, 120), ("min", 60.0, 120), ("h", 3600.0, 72), ("days", 86400.0, float("inf")))
-
-
 def phase_of(handle: RunHandle) -> str:
-    """live (the policy acts), comparing, or ended."""
+    """Return the phase of a run: live (the policy acts), comparing, or ended."""
     if handle.status in FINISHED:
         return "ended"
     return "comparing" if handle.status == "comparing" else "live"
@@ -83,7 +70,7 @@ def hello(
     phase: str = "live",
     socket: str | None = None,
 ) -> bytes:
-    """The packet that opens a view: the shape of a run, its policy, and the reference to draw it against.
+    """Pack what opens a view: the shape of a run, its policy, and the reference to draw it against.
 
     Without `run` the panels show the reference alone, for the run to come. `phase` is what the page around the
     canvas was drawn for: the canvas asks for a rerun when the run has moved on.
@@ -124,7 +111,7 @@ def picture(
     with_policy: bool = True,
     limit: int = CHUNK,
 ) -> tuple[bytes, int]:
-    """What was published since step `start`, `limit` steps at most, and the step to go on from.
+    """Pack what was published since step `start`, at most `limit` steps; returns it with the step to continue from.
 
     Per-step columns come for all new steps, series and spectra only for the newest one.
     """
@@ -162,24 +149,24 @@ def picture(
 
 
 def live_fields() -> frozenset[str]:
-    """Policy fields that may change while a run goes on."""
+    """Return the policy fields that may change during a run."""
     return frozenset(f.name for f in fields(CachePolicy) if f.metadata["live"])
 
 
 def obey(handle: RunHandle, message: Mapping[str, Any]) -> None:
-    """Carry out one message of a viewer; raises LabError with one clear line when it makes no sense."""
+    """Carry out one message of a viewer. Raises LabError for an invalid message."""
     kind = message.get("type")
     if kind == "policy":
         _change_policy(handle, message.get("changes"))
     elif kind == "pace":
         pace = message.get("value")
         if isinstance(pace, bool) or not isinstance(pace, int | float) or not 0 <= pace <= 1e6:
-            raise LabError(f"pace must be a number of steps a second from 0 (unlimited) on, not {pace!r}")
+            raise LabError(f"pace must be a number of steps per second, 0 for no limit, not {pace!r}")
         handle.set_pace(float(pace))
     elif isinstance(kind, str) and kind in _ACTIONS:
         getattr(handle, _ACTIONS[kind])()
     else:
-        raise LabError(f"unknown message type {kind!r}; known are policy, pace, {', '.join(_ACTIONS)}")
+        raise LabError(f"unknown message type {kind!r}", remedy=f"use policy, pace or {', '.join(_ACTIONS)}")
 
 
 _ACTIONS = {
@@ -193,10 +180,10 @@ _ACTIONS = {
 
 def _change_policy(handle: RunHandle, changes: Any) -> None:
     if not isinstance(changes, dict) or not changes:
-        raise LabError("a policy message needs `changes`, an object of field names and values")
+        raise LabError("a policy message needs `changes`, an object with field names and values")
     fixed = sorted(set(changes) - live_fields())
     if fixed:
-        raise LabError(f"not a policy field that can change during a run: {', '.join(fixed)}")
+        raise LabError(f"these fields cannot change during a run: {', '.join(map(str, fixed))}")
     changed = CachePolicy.from_json(json.dumps({**_values(handle.policy), **changes}))
     if changed != handle.policy:
         handle.set_policy(changed)

@@ -1,4 +1,4 @@
-"""Widgets of a cache policy, made from its fields' metadata. The policy is the truth, the widgets mirror it."""
+"""Widgets of a cache policy, made from the metadata of its fields. The policy is the truth; the widgets mirror it."""
 
 import math
 from dataclasses import Field, asdict, fields
@@ -9,6 +9,7 @@ import streamlit as st
 from e2crf_core.caching.policy import PRESETS, CachePolicy, PolicyError
 from e2crf_core.caching.triggers import TRIGGERS
 from e2crf_core.runs.run import RunHandle
+from pages.ui.common.messages import say
 from pages.ui.live.live_packets import phase_of
 
 MAIN = ("trigger", "tau", "bands", "k_low", "refresh_every")
@@ -16,31 +17,31 @@ CUSTOM = "custom"
 REST = 100_000
 
 PRESET_HELP = (
-    "exact: no cache at all. quality, balanced, fast: refresh everything on a schedule of the noise level, ever "
-    "more rarely. multistep: for DPM-Solver++ on the profile grid with 40 steps, 5 of them network calls. paper: the "
-    "published rule, as it is. Any change of a field makes it custom."
+    "exact: no cache. quality, balanced, fast: refresh everything on a schedule of the noise level, more and "
+    "more rarely. multistep: for DPM-Solver++ on the profile grid with 40 steps, 5 of them network calls. "
+    "paper: the published rule. Changing a field makes the policy custom."
 )
 
 
 def current_policy() -> CachePolicy:
-    """The policy of this session: of its running sampler, or of its next one."""
+    """Return the policy of this session: that of its running sampler, or of its next one."""
     return st.session_state.setdefault("policy", PRESETS["balanced"])
 
 
 def use_policy(policy: CachePolicy, handle: RunHandle | None) -> None:
-    """Make `policy` the session's policy and put it in force in a run that still goes on."""
+    """Make `policy` the session's policy, also in a run that is still going on."""
     st.session_state["policy"] = policy
     if handle is not None and phase_of(handle) == "live" and handle.policy != policy:
         handle.set_policy(policy)
 
 
 def bands_text(bands: tuple[tuple[int, float], ...]) -> str:
-    """`((16, 0.15), (100000, 0.6))` as `16: 0.15, rest: 0.6`."""
+    """Write `((16, 0.15), (100000, 0.6))` as `16: 0.15, rest: 0.6`."""
     return ", ".join(f"{'rest' if edge >= REST else edge}: {tau:g}" for edge, tau in bands)
 
 
 def read_bands(text: str) -> tuple[tuple[int, float], ...]:
-    """Inverse of `bands_text`; raises PolicyError when a part is no `edge: interval`."""
+    """Read the text of `bands_text`. Raises PolicyError for a part that is not `edge: interval`."""
     pairs = []
     for part in filter(None, (p.strip() for p in text.split(","))):
         edge, _, tau = (s.strip() for s in part.partition(":"))
@@ -52,7 +53,7 @@ def read_bands(text: str) -> tuple[tuple[int, float], ...]:
 
 
 def policy_form(handle: RunHandle | None, n: int) -> None:
-    """Preset, the main fields, and the others in an expander; `n` is the number of frequencies."""
+    """Draw the preset, the main fields, and the others in an expander; `n` is the number of frequencies."""
     policy = current_policy()
     name = next((name for name, preset in PRESETS.items() if preset == policy), CUSTOM)
     st.session_state["preset"] = name
@@ -97,7 +98,7 @@ def _changed(field: str, handle: RunHandle | None) -> None:
             changes |= {name: rule.base[name] for name in rule.needs if not getattr(policy, name)}
         use_policy(policy.replace(**changes), handle)
     except PolicyError as fault:
-        st.session_state["policy.fault"] = str(fault)
+        st.session_state["policy.fault"] = say(fault)
 
 
 def _widget(field: Field, policy: CachePolicy, handle: RunHandle | None, n: int) -> None:

@@ -1,4 +1,4 @@
-"""The card at the end of a run: three speedups, what quality they cost, and the samples to take away."""
+"""The card at the end of a run: three speedups, their cost in quality, and the samples to download."""
 
 import io
 import json
@@ -14,51 +14,52 @@ from pages.ui.common.reference import Reference
 FEW_SAMPLES = 64
 UNKNOWN = "–"
 HELP = {
-    "tokens": "How many times fewer tokens (frequencies) the network computed than a run without a cache.",
-    "flops": "How many times fewer arithmetic operations, counted, including what a cache does not save.",
-    "wall": "Compute time of the run without a cache divided by that of this run: same noise, same machine, measured "
-    "one after the other. Waiting for the chosen pace is left out.",
-    "l2": "Distance to the samples of the uncached run on the same noise, relative to their size. 0 is identical. "
-    "This is the sharpest tool: it sees only what the cache did.",
-    "sw": "Sliced Wasserstein distance to real series that the network never saw; smaller is better. The floor is the "
-    "distance of real series to other real series: nothing can be expected below it.",
+    "tokens": "Tokens (frequencies) that a run without a cache computes, divided by those of this run.",
+    "flops": "Arithmetic operations of a run without a cache divided by those of this run, including all "
+    "that a cache does not save.",
+    "wall": "Compute time of the run without a cache divided by that of this run: same noise, same machine, "
+    "one after the other. Waiting for the chosen pace does not count.",
+    "l2": "Distance from the samples of the uncached run on the same noise, relative to their size; 0 is "
+    "identical. This is the sharpest measure, because it sees only the effect of the cache.",
+    "sw": "Sliced Wasserstein distance to real series that the network never saw; smaller is better. The "
+    "floor is the distance between real series: no distance below it can be expected.",
 }
 
 
 def times(speedup: float) -> str:
-    """A speedup as people read it."""
+    """Format a speedup."""
     return f"{speedup:.2f}×" if speedup < 10 else f"{speedup:.1f}×"
 
 
 def notes(result: RunResult) -> list[str]:
-    """What must be said with the figures so that nobody reads too much into them."""
+    """Return the notes that keep anybody from reading too much into the measured values."""
     twin, count = result.comparison, len(result.samples)
     if twin is None:
-        return ["Not compared with an uncached run, so wall clock and quality were not measured."]
-    said = []
+        return ["Not compared with an uncached run: wall clock and quality were not measured."]
+    texts = []
     idle = result.token_share > 0.95
     if twin.speedup_wall < 1:
         reason = (
             "Nearly every token was computed, so there was nothing to gain."
             if idle
-            else "Deciding and book-keeping cost more here than the skipped tokens would have."
+            else "Decisions and bookkeeping cost more here than the skipped tokens would have."
         )
-        seconds = f"{result.seconds:.2f} s against {twin.seconds_uncached:.2f} s"
-        said.append(f"**Slower than without a cache**: {seconds}. {reason}")
+        seconds = f"{result.seconds:.2f} s compared with {twin.seconds_uncached:.2f} s"
+        texts.append(f"**Slower than without a cache**: {seconds}. {reason}")
     elif idle:
-        said.append(
-            "Nearly every token was computed, so there was nothing to gain: the rest is timing noise."
+        texts.append(
+            "Nearly every token was computed, so there was nothing to gain; the rest is timing noise."
         )
     if count < FEW_SAMPLES:
-        said.append(
+        texts.append(
             f"With {count} sample{'s' if count > 1 else ''} the sliced Wasserstein distance is mostly noise: "
-            f"compare settings with {FEW_SAMPLES} or more, or go by the relative L2."
+            f"compare settings with {FEW_SAMPLES} or more, or use the relative L2."
         )
-    return said
+    return texts
 
 
 def results_card(handle: RunHandle, reference: Reference) -> None:
-    """Draw the card of a finished run."""
+    """Draw the results of a finished run."""
     result = handle.result
     if result is None or handle.status != "done":
         return
@@ -67,18 +68,18 @@ def results_card(handle: RunHandle, reference: Reference) -> None:
         st.markdown("##### What the cache did in this run")
         a, b, c, d, e = st.columns([1, 1, 1, 1, 1.6])
         with a:
-            _figure("Tokens", times(result.speedup_tokens), "tokens", f"{result.token_share:.1%} computed")
+            _value("Tokens", times(result.speedup_tokens), "tokens", f"{result.token_share:.1%} computed")
         with b:
-            _figure("FLOPs", times(result.speedup_flops), "flops", f"{result.flop_share:.1%} done")
+            _value("FLOPs", times(result.speedup_flops), "flops", f"{result.flop_share:.1%} done")
         with c:
             seconds = f"{result.seconds:.2f} s"
             if twin is None:
-                _figure("Wall clock", UNKNOWN, "wall", f"{seconds} of computing")
+                _value("Wall clock", UNKNOWN, "wall", f"{seconds} of computing")
             else:
-                against = f"{seconds} against {twin.seconds_uncached:.2f} s"
-                _figure("Wall clock", times(twin.speedup_wall), "wall", against)
+                against = f"{seconds} vs {twin.seconds_uncached:.2f} s"
+                _value("Wall clock", times(twin.speedup_wall), "wall", against)
         with d:
-            _figure(
+            _value(
                 "Relative L2",
                 UNKNOWN if twin is None else f"{twin.relative_l2:.3f}",
                 "l2",
@@ -86,21 +87,21 @@ def results_card(handle: RunHandle, reference: Reference) -> None:
             )
         with e:
             if twin is None:
-                _figure("Sliced Wasserstein", UNKNOWN, "sw", "to held-out data")
+                _value("Sliced Wasserstein", UNKNOWN, "sw", "to held-out data")
             else:
-                _figure(
+                _value(
                     "Sliced Wasserstein to held-out data",
                     f"{twin.sliced_wasserstein:.3f}",
                     "sw",
                     f"uncached {twin.sliced_wasserstein_uncached:.3f} · "
-                    f"real against real {twin.sliced_wasserstein_floor:.3f}",
+                    f"real vs real {twin.sliced_wasserstein_floor:.3f}",
                 )
         for note in notes(result):
             st.caption(f":material/info: {note}")
         _downloads(handle, reference)
 
 
-def _figure(label: str, value: str, help: str, below: str) -> None:
+def _value(label: str, value: str, help: str, below: str) -> None:
     st.metric(label, value, help=HELP[help])
     st.caption(below)
 
@@ -138,7 +139,7 @@ def _downloads(handle: RunHandle, reference: Reference) -> None:
         )
         st.page_link(
             "anatomy.py",
-            label="Look at every step in Anatomy",
+            label="See every step in Anatomy",
             icon=":material/biotech:",
             query_params={"run": archive_name(handle)},
         )

@@ -1,7 +1,8 @@
-"""The WebSocket beside the pages: about 30 pictures a second out, small control messages in.
+"""The WebSocket next to the pages: about 30 pictures per second out, small control messages in.
 
-A custom route does not pass Streamlit's own origin check, so the checks stand here: same origin, a run id that
-cannot be guessed, a bound on size and rate of messages, and a bound on viewers of one run.
+Streamlit's own origin check does not cover a custom route, so the checks are here: a Host that is an address of this
+server, the same Origin, a run id that cannot be guessed, limits on the size and rate of messages and on the number of
+viewers of a run.
 """
 
 import asyncio
@@ -34,26 +35,26 @@ _viewers: Counter[str] = Counter()
 
 
 def live_path(run_id: str, base: str = "") -> str:
-    """Address path of a run's socket; `base` is the path that Streamlit is served under, if any."""
+    """Return the path of a run's socket; `base` is the path that Streamlit is served under, if any."""
     return "/" + "/".join(filter(None, (base.strip("/"), "lab/live", run_id)))
 
 
 def origin_allowed(origin: str | None, host: str | None) -> bool:
-    """True for a page of this very server, or one that Streamlit itself was told to trust."""
+    """Return whether a page comes from this server, or from an origin that Streamlit was told to trust."""
     if not origin:
         return False
     return urlparse(origin).netloc == host or is_url_from_allowed_origins(origin)
 
 
 class Allowance:
-    """Token bucket: `take` is False once messages come faster than `rate` a second for long."""
+    """A token bucket: `take` is False once messages come faster than `rate` per second for long."""
 
     def __init__(self, rate: float = RATE, burst: float = BURST) -> None:
         self._rate, self._burst, self._left = rate, burst, burst
         self._at = time.monotonic()
 
     def take(self) -> bool:
-        """Use one message's worth; False when there is none."""
+        """Use up the allowance of one message; returns False when none is left."""
         now = time.monotonic()
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now
@@ -62,7 +63,7 @@ class Allowance:
 
 
 class _View:
-    """One connection: where it stands in the run and how many pictures are on their way to it."""
+    """A connection: its step in the run, and the number of pictures on their way to it."""
 
     def __init__(self, start: int) -> None:
         self.cursor = start
@@ -71,7 +72,7 @@ class _View:
 
 
 async def live_socket(websocket: WebSocket) -> None:
-    """Endpoint of `LIVE_ROUTE`; `?from=` is the number of steps the viewer already has."""
+    """Serve `LIVE_ROUTE`; `?from=` is the number of steps that the viewer already has."""
     if not origin_allowed(websocket.headers.get("origin"), websocket.headers.get("host")):
         await websocket.close(TOO_FAST)
         return

@@ -1,1 +1,0 @@
-"""Parts of the page Tune: forms, charts and the study's process."""

@@ -1,6 +1,7 @@
-"""The form that begins a study: what to search, for how long, and by what it is judged."""
+"""The form that starts a study: what to search, for how long, and how it is judged."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -13,8 +14,10 @@ from e2crf_core.models.checkpoints import list_checkpoints
 from e2crf_core.tuning.measure import StudySpec
 from e2crf_core.tuning.space import FIELDS, MAIN_FIELDS, NONE, SEARCHABLE, SearchSpace
 from pages.ui.common import library
+from pages.ui.common.messages import say
 from pages.ui.common.query_params import note, recall
 from pages.ui.tune import study_job
+from pages.ui.tune.progress import LABELS
 
 BATCH, SAMPLES, MINUTES = 16, 64, 15.0
 TRY: dict[str, Any] = {"minutes": 2.0, "num": 32, "steps": (10, 300)}
@@ -30,8 +33,20 @@ COSTS = {
 Begin = Callable[[str, str, float, StudySpec, SearchSpace], None]
 
 
+@dataclass(frozen=True)
+class Judging:
+    """The answers of the upper half of the form."""
+
+    checkpoint: str
+    quality: str
+    cost: str
+    minutes: float
+    num: int
+    name: str
+
+
 def try_button(begin: Begin) -> None:
-    """Two minutes with defaults, for somebody who has no study yet."""
+    """Offer two minutes with defaults to visitors without a study."""
     checkpoint = list_checkpoints()[0]
     name = free_name(f"{checkpoint}-try", study_job.JOBS.names())
 
@@ -49,7 +64,42 @@ def try_button(begin: Begin) -> None:
 
 
 def study_form(begin: Begin, primary: bool = True) -> None:
-    """Draw the form; `begin` is called with what it says. Refusals of the values are shown in place."""
+    """Draw the form; `begin` is called with its answers. Errors are shown in place."""
+    judging = _judging()
+    try:
+        tokens = library.model(judging.checkpoint).n
+    except LabError as fault:
+        st.error(say(fault))
+        return
+    spec: StudySpec | None = None
+    space: SearchSpace | None = None
+    try:
+        with st.expander("What to search", icon=":material/tune:"):
+            space, seed = _space(tokens, one_plan=judging.quality == "relative_l2")
+        spec = StudySpec(num=judging.num, batch=BATCH, seed=seed, quality=judging.quality, cost=judging.cost)
+    except LabError as fault:
+        st.error(say(fault, LABELS))
+
+    def start() -> None:
+        assert spec is not None and space is not None
+        begin(judging.name, judging.checkpoint, judging.minutes, spec, space)
+
+    st.button(
+        "Start the study",
+        type="primary" if primary else "secondary",
+        icon=":material/play_arrow:",
+        key="tune.start",
+        on_click=start,
+        disabled=spec is None,
+    )
+    st.caption(
+        "The study runs in a process of its own and continues when you leave this page. Closing the lab "
+        "interrupts it; nothing that was measured is lost. Times are right only while the machine has "
+        "nothing else to do."
+    )
+
+
+def _judging() -> Judging:
     checkpoints = list_checkpoints()
     recall("checkpoint", checkpoints)
     left, right = st.columns(2, gap="large")
@@ -67,109 +117,85 @@ def study_form(begin: Begin, primary: bool = True) -> None:
             step=5.0,
             format="%g",
             key="tune.minutes",
-            help="Measuring warnings at the end comes on top. A study can be given more minutes later.",
+            help="Measuring the warnings at the end takes extra time. You can give a study more minutes "
+            "later.",
         )
         num = st.number_input(
-            "Samples of a finished trial",
+            LABELS["num"],
             2 * BATCH,
             4096,
             value=SAMPLES,
             step=BATCH,
             key="tune.num",
-            help="More samples tell smaller differences apart and take longer. Trials that are certainly beaten "
-            f"on the first {BATCH} end there.",
+            help="More samples resolve smaller differences and take longer. A trial that is certainly beaten "
+            f"on its first {BATCH} samples ends there.",
         )
         name = st.text_input(
-            "Name of the study",
+            LABELS["name"],
             value=free_name(f"{checkpoint}-study", study_job.JOBS.names()),
             key=f"tune.name.{checkpoint}",
         )
-    try:
-        model = library.model(checkpoint)
-    except LabError as damaged:
-        st.error(str(damaged))
-        return
-    with st.expander("What to search", icon=":material/tune:"):
-        space, seed, fault = _space(model.n, one_plan=quality == "relative_l2")
-    spec: StudySpec | None = None
-    try:
-        spec = StudySpec(num=num, batch=BATCH, seed=seed, quality=quality, cost=cost)
-    except LabError as refused:
-        fault = str(refused)
-    if fault:
-        st.error(fault)
-
-    def start() -> None:
-        assert spec is not None and space is not None
-        begin(name.strip(), checkpoint, minutes, spec, space)
-
-    st.button(
-        "Start the study",
-        type="primary" if primary else "secondary",
-        icon=":material/play_arrow:",
-        key="tune.start",
-        on_click=start,
-        disabled=bool(fault) or space is None,
-    )
-    st.caption(
-        "It runs in a process of its own and goes on when you leave this page. Closing the lab interrupts it; nothing "
-        "that was measured is lost. Times are right only while the machine has nothing else to do."
-    )
+    return Judging(checkpoint, quality, cost, minutes, num, name.strip())
 
 
-def _space(tokens: int, one_plan: bool) -> tuple[SearchSpace | None, int, str]:
-    """Widgets of the search space: the space, the seed, and what is wrong with it."""
-    default = SearchSpace(tokens)
+def _space(tokens: int, one_plan: bool) -> tuple[SearchSpace, int]:
+    """Draw the widgets of the search space; returns it with the seed. Raises LabError."""
     left, right = st.columns(2, gap="large")
     with left:
-        if one_plan:
-            solvers = [st.selectbox("Solver", list(SOLVERS), key="tune.solver")]
-            grids = [st.selectbox("Time grid", list(GRIDS), key="tune.grid")]
-            steps = st.number_input("Steps", 10, MAX_STEPS, value=ONE_PLAN_STEPS, step=50, key="tune.steps")
-            low = high = steps
-        else:
-            solvers = st.multiselect(
-                "Solvers",
-                list(SOLVERS),
-                default=default.solvers,
-                key="tune.solvers",
-                help="A solver that needs few calls is the rival of every cache.",
-            )
-            grids = st.multiselect("Time grids", list(GRIDS), default=default.grids, key="tune.grids")
-            one, two = st.columns(2)
-            low = one.number_input("Fewest steps", 3, MAX_STEPS, value=default.steps[0], key="tune.low")
-            high = two.number_input(
-                "Most steps", 3, MAX_STEPS, value=default.steps[1], step=50, key="tune.high"
-            )
+        solvers, grids, steps = _one_plan() if one_plan else _plans(SearchSpace(tokens))
         seed = st.number_input(
-            "Seed", 0, 2**31 - 1, value=0, key="tune.seed", help="All trials draw from the same noise."
+            LABELS["seed"],
+            0,
+            2**31 - 1,
+            value=0,
+            key="tune.seed",
+            help="All trials draw from the same noise.",
         )
     with right:
         triggers = st.multiselect(
             "Triggers",
             [NONE, *deciding()],
-            default=default.triggers,
+            default=SearchSpace(tokens).triggers,
             key="tune.triggers",
             format_func=lambda t: "none: the solver alone" if t == NONE else t,
             help="; ".join(f"**{t}**: {TRIGGERS[t].help}" for t in deciding()),
         )
         chosen = st.multiselect(
-            "Fields of the policy",
+            "Policy fields",
             list(SEARCHABLE),
             default=MAIN_FIELDS,
             key="tune.fields",
             format_func=lambda f: str(FIELDS[f].metadata["label"]),
             help="A field that is not searched keeps the value of the trigger's preset, or its default.",
         )
-    try:
-        space = SearchSpace(
-            tokens,
-            triggers=tuple(triggers),
-            fields=tuple(chosen),
-            solvers=tuple(solvers),
-            grids=tuple(grids),
-            steps=(int(low), int(high)),
-        )
-    except LabError as fault:
-        return None, int(seed), str(fault)
-    return space, int(seed), ""
+    space = SearchSpace(
+        tokens,
+        triggers=tuple(triggers),
+        fields=tuple(chosen),
+        solvers=tuple(solvers),
+        grids=tuple(grids),
+        steps=steps,
+    )
+    return space, int(seed)
+
+
+def _one_plan() -> tuple[list[str], list[str], tuple[int, int]]:
+    solver = st.selectbox("Solver", list(SOLVERS), key="tune.solver")
+    grid = st.selectbox("Time grid", list(GRIDS), key="tune.grid")
+    steps = int(st.number_input("Steps", 10, MAX_STEPS, value=ONE_PLAN_STEPS, step=50, key="tune.steps"))
+    return [solver], [grid], (steps, steps)
+
+
+def _plans(default: SearchSpace) -> tuple[list[str], list[str], tuple[int, int]]:
+    solvers = st.multiselect(
+        "Solvers",
+        list(SOLVERS),
+        default=default.solvers,
+        key="tune.solvers",
+        help="Every cache competes with solvers that need few calls.",
+    )
+    grids = st.multiselect("Time grids", list(GRIDS), default=default.grids, key="tune.grids")
+    one, two = st.columns(2)
+    low = one.number_input("Fewest steps", 3, MAX_STEPS, value=default.steps[0], key="tune.low")
+    high = two.number_input("Most steps", 3, MAX_STEPS, value=default.steps[1], step=50, key="tune.high")
+    return solvers, grids, (int(low), int(high))

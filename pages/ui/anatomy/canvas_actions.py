@@ -1,0 +1,125 @@
+"""What the canvas of Anatomy asks for: a real run that confirms a prediction, and the layer errors."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from e2crf_core.errors import LabError
+from e2crf_core.runs.archive import Archive, archive_name
+from e2crf_core.runs.run import FINISHED, RunHandle
+from e2crf_core.runs.whatif import predict, trace
+from pages.ui.anatomy.layer_job import LAYER_JOBS
+from pages.ui.anatomy.recording import confirmed_spec
+from pages.ui.common.components import notify
+from pages.ui.common.kept_runs import model_of
+from pages.ui.common.messages import say
+from pages.ui.common.registry import RUNS
+
+KEY = "anatomy"
+FAULT = "anatomy.fault"
+
+
+def confirm(archive: Archive, name: str) -> None:
+    """Start the real run of what was predicted."""
+    message = st.session_state[KEY].confirm
+    if not message:
+        return
+    try:
+        spec = confirmed_spec(archive, message["changes"])
+        model = model_of(spec.checkpoint, archive.model["digest"])
+        policy = spec.config.policy
+        assert policy is not None
+        prediction = predict(archive, trace(archive, model), policy)
+        run = RUNS.start(spec)
+        st.session_state["confirm"] = {"of": name, "run": run.id, "prediction": prediction}
+    except (LabError, TypeError, KeyError) as fault:
+        st.session_state[FAULT] = say(fault if isinstance(fault, LabError) else str(fault))
+
+
+def look_inside(archive: Archive, key: str) -> None:
+    """Begin or end measuring the layer errors of a record."""
+    message = st.session_state[KEY].inside
+    if not message:
+        return
+    job = LAYER_JOBS.get(key)
+    try:
+        if message["act"] == "start":
+            LAYER_JOBS.start(key, archive, model_of(archive.spec.checkpoint, archive.model["digest"]))
+        elif job is not None:
+            job.stop()
+    except (LabError, TypeError, KeyError) as fault:
+        st.session_state[FAULT] = say(fault if isinstance(fault, LabError) else str(fault))
+
+
+@st.fragment(run_every=0.3)
+def layer_progress(key: str) -> None:
+    """Tell the canvas how far the layer errors are; the page is drawn again at the end."""
+    job = LAYER_JOBS.get(key)
+    if job is None or job.status != "running":
+        st.rerun()
+    notify(
+        "inside",
+        {"kind": "inside", "key": key, "state": "running", "share": job.share, "left": job.seconds_left},
+    )
+
+
+@st.fragment(run_every=0.5)
+def _run_progress(run_id: str) -> None:
+    run = RUNS.get(run_id)
+    if run is None or run.status in FINISHED:
+        st.rerun()
+    run.touch()
+    st.progress(run.progress, f"Running it for real: {run.progress:.0%}")
+
+
+def truth_panel(name: str) -> None:
+    """Draw a prediction next to the real run that was started to confirm it."""
+    started = st.session_state.get("confirm")
+    if not started or started["of"] != name:
+        return
+    run = RUNS.get(started["run"])
+    if run is None:
+        return
+    policy = run.spec.config.policy
+    with st.container(border=True, key="truth"):
+        if policy is not None:
+            st.markdown(f"##### Predicted and measured: `{policy.trigger}`, τ = {policy.tau:g}")
+        if run.status not in FINISHED:
+            _run_progress(run.id)
+        elif run.result is None or run.recorder is None:
+            st.error(say(run.error or "The run ended before it was done"))
+        else:
+            st.dataframe(truth_table(started["prediction"], run), hide_index=True)
+            st.page_link(
+                "anatomy.py",
+                label="Open the real run here",
+                icon=":material/open_in_new:",
+                query_params={"run": archive_name(run)},
+            )
+
+
+def truth_table(prediction: Any, run: RunHandle) -> pd.DataFrame:
+    """Return the predicted and the measured values of a finished run, a row each."""
+    assert run.result is not None and run.recorder is not None
+    share, seconds = run.result.token_share, run.result.seconds
+    agree = float((run.recorder.column("reasons") == prediction.reasons).mean())
+    rows = [
+        (
+            "Tokens computed",
+            f"{prediction.share:.2%}",
+            "exact" if prediction.exact else f"{prediction.share_low:.2%} to {prediction.share_high:.2%}",
+            f"{share:.2%}",
+            f"{prediction.share / share - 1:+.1%}",
+        ),
+        (
+            "Compute time (s)",
+            f"{prediction.seconds:.2f}",
+            f"{prediction.seconds_low:.2f} to {prediction.seconds_high:.2f}",
+            f"{seconds:.2f}",
+            f"{prediction.seconds / seconds - 1:+.1%}",
+        ),
+        ("Equal decisions, this sample", f"{agree:.1%}", "", "100%", ""),
+    ]
+    columns = ["", "Predicted", "Range allowed for", "Real run", "Prediction off by"]
+    return pd.DataFrame(rows, columns=columns)

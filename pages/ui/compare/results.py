@@ -1,0 +1,229 @@
+"""Results of a comparison: cost and quality of every setting with intervals, and its charts."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from e2crf_core.quality.distances import relative_l2_per_sample, sliced_wasserstein_metric
+from e2crf_core.quality.interval import Interval
+from e2crf_core.quality.intervals import measure
+from e2crf_core.runs.archive import archive_name
+from e2crf_core.runs.run import RunHandle
+from pages.ui.common.axes import channel_title, time_axis
+from pages.ui.common.charts import Line, lines_frame, pair_chart
+from pages.ui.common.downloads import chart, data_buttons
+from pages.ui.common.messages import plain_text
+from pages.ui.common.reference import Reference
+from pages.ui.common.theme import palette
+from pages.ui.compare.job import Comparison
+from pages.ui.compare.learned_panel import learned_panel
+from pages.ui.compare.plots import decisions_chart
+
+RESAMPLES = 400
+HELP = {
+    "Relative L2 to row 1": "Distance of each sample from its twin in the first row, relative to the twin's "
+    "size: the mean over the batch and its 95% bootstrap interval. Two unrelated series of equal size are "
+    "about 1.4 apart.",
+    "Sliced Wasserstein to real": "Sliced Wasserstein distance to real series that the network never saw, "
+    "with a 95% bootstrap interval. The floor is the distance between real series. With few samples it is "
+    "mostly noise.",
+    "Compute time (s)": "Compute time of the whole batch. The runs take turns; the interval resamples the "
+    "steps.",
+}
+
+
+def mean_interval(values: np.ndarray) -> Interval:
+    """Return the mean of values (S,) with its 95% bootstrap interval."""
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def standardized(run: RunHandle) -> np.ndarray:
+    """Return the samples (B, N, M) of a finished run as the network sees them."""
+    assert run.result is not None and run.model is not None
+    return (run.result.samples - run.model.mean) / run.model.std
+
+
+def summary(comparison: Comparison, reference: Reference) -> pd.DataFrame:
+    """Return cost and quality of every setting with intervals."""
+    held = reference.dataset.standardize(reference.dataset.x[reference.dataset.heldout])
+    metric = sliced_wasserstein_metric(directions=200)
+    first = standardized(comparison.runs[0])
+    rows: list[dict[str, Any]] = []
+    for name, run in zip(comparison.names, comparison.runs, strict=True):
+        assert run.result is not None and run.recorder is not None
+        samples, steps = standardized(run), run.spec.config.steps
+        seconds = mean_interval(run.recorder.column("seconds"))
+        l2 = mean_interval(relative_l2_per_sample(samples, first))
+        sw = measure(samples, held, metric, resamples=60, floor_repeats=8)
+        rows.append(
+            {
+                "setting": name,
+                "tokens computed %": 100 * run.result.token_share,
+                "full calls": run.result.token_share * steps,
+                "seconds": seconds.value * steps,
+                "seconds low": seconds.low * steps,
+                "seconds high": seconds.high * steps,
+                "relative L2": l2.value,
+                "relative L2 low": l2.low,
+                "relative L2 high": l2.high,
+                "sliced Wasserstein": sw.value,
+                "sliced Wasserstein low": sw.low,
+                "sliced Wasserstein high": sw.high,
+                "real floor": sw.floor,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the summary with intervals in parentheses."""
+
+    def spans(name: str, digits: int) -> list[str]:
+        cells = zip(frame[name], frame[f"{name} low"], frame[f"{name} high"], strict=True)
+        return [f"{v:.{digits}f}  ({a:.{digits}f} to {b:.{digits}f})" for v, a, b in cells]
+
+    return pd.DataFrame(
+        {
+            "Setting": frame["setting"],
+            "Tokens computed": [f"{v:.1f}%" for v in frame["tokens computed %"]],
+            "Equivalent full calls": [f"{v:.1f}" for v in frame["full calls"]],
+            "Compute time (s)": spans("seconds", 2),
+            "Relative L2 to row 1": ["reference", *spans("relative L2", 3)[1:]],
+            "Sliced Wasserstein to real": spans("sliced Wasserstein", 3),
+        }
+    )
+
+
+def results(comparison: Comparison, reference: Reference) -> None:
+    """Draw the table and the charts of a finished comparison."""
+    key = tuple(run.id for run in comparison.runs)
+    kept = st.session_state.get("compare.summary")
+    if kept is None or kept[0] != key:
+        with st.spinner("Measuring quality"):
+            kept = (key, summary(comparison, reference))
+        st.session_state["compare.summary"] = kept
+    frame = kept[1]
+    columns = {name: st.column_config.TextColumn(help=text) for name, text in HELP.items()}
+    st.dataframe(readable(frame), hide_index=True, column_config=columns)
+    st.caption(
+        f"In parentheses: 95% intervals. Real series are {frame['real floor'].iloc[0]:.3f} from other real "
+        "series; no distance below that can be expected. Do not rank rows whose intervals overlap. Solvers "
+        "with other steps or grids meet the noise at other times, so their samples need not be twins of row "
+        "1 even if they are as good."
+    )
+    with st.container(horizontal=True):
+        data_buttons(frame, "comparison")
+        for name, run in zip(comparison.names, comparison.runs, strict=True):
+            st.page_link(
+                "anatomy.py",
+                label=f"Anatomy: {plain_text(name)}",
+                icon=":material/biotech:",
+                query_params={"run": archive_name(run)},
+            )
+    learned_panel(key, comparison.names, [standardized(run) for run in comparison.runs], reference.dataset)
+    charts(comparison, reference)
+
+
+def charts(comparison: Comparison, reference: Reference) -> None:
+    """Draw all charts of a finished comparison."""
+    data, count = reference.dataset, comparison.specs[0].num
+    left, right = st.columns(2)
+    sample = (
+        left.slider("Sample", 0, count - 1, key="compare.sample", bind="query-params") if count > 1 else 0
+    )
+    channel = 0
+    if len(data.channels) > 1:
+        channel = list(data.channels).index(right.selectbox("Channel", data.channels, key="compare.channel"))
+    drawn = list(zip(comparison.names, comparison.runs, palette(), strict=False))
+    step = time_axis(data)["step"]
+    series = []
+    for name, run, color in drawn:
+        assert run.result is not None
+        y = run.result.samples[sample, :, channel]
+        series.append(Line(name, np.arange(len(y)) * step, y, color))
+    one, two = st.columns(2)
+    with one:
+        samples_chart(series, reference, channel)
+        residuals_chart(drawn)
+    with two:
+        spectra_chart(series, reference, channel)
+        decisions_panel(drawn)
+
+
+def samples_chart(series: list[Line], reference: Reference, channel: int) -> None:
+    """Draw the series of one sample, and their differences from the first."""
+    st.markdown("##### Samples, and their difference from row 1")
+    below = [Line(line.name, line.x, line.y - series[0].y, line.color) for line in series[1:]]
+    titles = (channel_title(reference.dataset, channel), "difference")
+    plot = pair_chart(series, below, x_title=time_axis(reference.dataset)["title"], y_titles=titles)
+    chart(plot, "samples", lines_frame(series, below, ("time", "value", "difference")))
+
+
+def spectra_chart(series: list[Line], reference: Reference, channel: int) -> None:
+    """Draw the spectra of one sample, and the amplitudes of their differences from the first."""
+    st.markdown("##### Spectra, and the amplitude of the difference")
+    data = reference.dataset
+    spectra = [
+        np.fft.rfft((line.y - data.mean[channel]) / data.std[channel], norm="ortho") for line in series
+    ]
+    k = np.arange(len(spectra[0]))
+    above, below = [], []
+    for line, spectrum in zip(series, spectra, strict=True):
+        above.append(Line(line.name, k, np.abs(spectrum), line.color))
+        below.append(Line(line.name, k, np.abs(spectrum - spectra[0]), line.color))
+    plot = pair_chart(
+        above,
+        below[1:],
+        x_title="frequency k",
+        y_titles=("|X_k|", "|difference|"),
+        log_upper=True,
+        log_lower=True,
+    )
+    chart(plot, "spectra", lines_frame(above, below[1:], ("k", "amplitude", "difference")))
+
+
+def residuals_chart(drawn: list[tuple[str, RunHandle, str]]) -> None:
+    """Draw the event intensity of every run, and the work done so far."""
+    st.markdown("##### Event intensity r, and tokens computed so far")
+    residual, work = [], []
+    for name, run, color in drawn:
+        assert run.recorder is not None
+        x, r, share = (
+            run.recorder.column(column).astype(np.float64) for column in ("log_snr", "r_mean", "share")
+        )
+        residual.append(Line(name, x, np.where(r > 0, r, np.nan), color))
+        work.append(Line(name, x, np.cumsum(share), color))
+    plot = pair_chart(
+        residual,
+        work,
+        x_title="log(a/s): from noise (left) to data (right)",
+        y_titles=("r, mean of the batch", "full calls so far"),
+        log_upper=True,
+        log_lower=True,
+    )
+    chart(plot, "residuals", lines_frame(residual, work, ("log_snr", "r", "full_calls")))
+
+
+def decisions_panel(drawn: list[tuple[str, RunHandle, str]]) -> None:
+    """Draw the share of tokens computed at every step, for every sample."""
+    st.markdown("##### Decisions, sample by sample")
+    panels, parts = [], []
+    for name, run, _ in drawn:
+        assert run.recorder is not None
+        if run.recorder.keeps_batch:
+            share = (run.recorder.column("batch_reasons") > 0).mean(2)
+            panels.append((name, share))
+            table = pd.DataFrame(share, columns=[f"sample {b}" for b in range(share.shape[1])])
+            table.insert(0, "step", np.arange(len(share)) + 1)
+            table.insert(0, "setting", name)
+            parts.append(table)
+    if not panels:
+        st.info("These runs are too large to keep the decisions of every sample.")
+        return
+    plot = decisions_chart(panels, ("rgba(128,128,128,.15)", palette()[0]))
+    chart(plot, "decisions", pd.concat(parts, ignore_index=True))

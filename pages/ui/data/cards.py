@@ -1,0 +1,181 @@
+"""The card of a data set: its series, their energy, their origin and license."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from e2crf_core.data.datasets import Dataset, list_datasets, shipped_datasets
+from e2crf_core.errors import LabError
+from pages.ui.common import library
+from pages.ui.common.axes import channel_title, time_axis
+from pages.ui.common.charts import series_grid
+from pages.ui.common.messages import plain_text, remove_button, say
+from pages.ui.common.query_params import note, recall
+from pages.ui.common.theme import palette
+from pages.ui.data.plots import localization_chart
+
+SHOWN = 12
+CUTOFFS = (0.01, 0.05, 0.10, 0.25, 0.50)
+RIGHTS = ("License", "Attribution")
+
+
+def dataset_label(name: str) -> str:
+    """Return a data set's short name and title."""
+    try:
+        return f"{name}: {library.dataset(name).title}"
+    except LabError:
+        return f"{name} (damaged)"
+
+
+def card_view() -> None:
+    """Draw one data set: its series, where their energy is, and where they come from."""
+    names = list_datasets()
+    if not names:
+        st.info("There is no data set yet. Import a file of your own.")
+        return
+    unknown = recall("set", names)
+    if unknown:
+        st.info(f"The data set '{plain_text(unknown)}' is no longer here.")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox("Data set", names, key="set", format_func=dataset_label, width=480)
+        note("set", name, names[0])
+        own_actions(name)
+    try:
+        data = library.dataset(name)
+    except LabError as fault:
+        st.error(say(fault))
+        return
+    numbers(data)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        windows_panel(data)
+    with right:
+        energy_panel(data)
+    left, right = st.columns([3, 2], gap="medium")
+    texts = facts(data)
+    with left:
+        for heading, text in texts.items():
+            if heading not in RIGHTS:
+                st.markdown(f"**{heading}.** {text}")
+    with right:
+        st.markdown("##### Energy below a cutoff, measured")
+        st.dataframe(cutoff_table(data), alt="Energy share below each cutoff, for every channel")
+        for heading in RIGHTS:
+            if heading in texts:
+                st.markdown(f"**{heading}.** {texts[heading]}")
+
+
+def numbers(data: Dataset) -> None:
+    """Draw the size of a data set."""
+    with st.container(horizontal=True, key="data_numbers"):
+        sampling = data.card.get("sampling", {}).get("text", "")
+        st.metric("Windows", f"{len(data.x):,}", width="content")
+        st.metric("Training", f"{len(data.train):,}", width="content")
+        st.metric(
+            "Held out",
+            f"{len(data.heldout):,}",
+            width="content",
+            help="Whole stretches of time that no network sees. Windows that overlap both parts are left "
+            "out.",
+        )
+        st.metric("Steps", f"{data.length:,}", width="content", help=plain_text(sampling) or None)
+        st.metric("Frequencies", f"{data.length // 2 + 1:,}", width="content", help="Tokens of the network.")
+        st.metric("Channels", f"{len(data.channels):,}", width="content")
+
+
+def energy_panel(data: Dataset) -> None:
+    """Draw the share of energy in the lowest frequencies."""
+    st.markdown(
+        "##### Where the energy is",
+        help="Share of each channel's energy in its lowest frequencies, measured over all windows. The "
+        "steeper the rise, the more a cache can reuse.",
+    )
+    st.plotly_chart(
+        localization_chart(data.localization, data.channels, palette(), height=430),
+        key=f"localization.{data.name}",
+        alt="Share of the energy of each channel in its lowest frequencies",
+    )
+
+
+def windows_panel(data: Dataset) -> None:
+    """Draw real windows of one channel, small and on one scale."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.markdown("##### Real windows")
+        channel = 0
+        if len(data.channels) > 1:
+            channel = st.selectbox(
+                "Channel",
+                range(len(data.channels)),
+                format_func=lambda m: channel_title(data, m),
+                key=f"channel.{data.name}",
+                label_visibility="collapsed",
+                width=260,
+            )
+        draw = st.session_state.setdefault("data.draw", 0)
+        if st.button("Show others", icon=":material/shuffle:", help="Draw other windows"):
+            draw = st.session_state["data.draw"] = draw + 1
+    rng = np.random.default_rng(draw)
+    pick = np.sort(rng.choice(len(data.x), size=min(SHOWN, len(data.x)), replace=False))
+    time = time_axis(data)
+    st.plotly_chart(
+        series_grid(
+            [(channel_title(data, channel), data.x[pick, :, channel], palette()[channel % 10])],
+            step=time["step"],
+            x_title=time["title"],
+            y_title=data.units[channel] or "value",
+        ),
+        key=f"windows.{data.name}",
+        alt=f"{len(pick)} real windows of {channel_title(data, channel)}",
+    )
+
+
+def facts(data: Dataset) -> dict[str, str]:
+    """Return what the card of a data set says, safe to draw as Markdown."""
+    card = data.card
+    texts = {
+        "About": card.get("about", ""),
+        "Origin": card.get("origin", data.source),
+        "Sampling": card.get("sampling", {}).get("text", ""),
+        "Window": card.get("window", {}).get("text", ""),
+        "Split": card.get("split", {}).get("text", ""),
+        "Groups": f"{len(np.unique(data.group))}" if len(np.unique(data.group)) > 1 else "",
+        "Gaps": gaps_text(card.get("gaps", {})),
+        "Notes": "; ".join(card.get("notes", [])),
+        "Good to know": " ".join(card.get("traps", [])),
+        "License": data.license,
+        "Attribution": " ".join(card.get("attribution", [])),
+    }
+    return {key: plain_text(value) for key, value in texts.items() if value}
+
+
+def gaps_text(gaps: dict[str, Any]) -> str:
+    """Return what a card says of gaps."""
+    if "by_channel" not in gaps:
+        return str(gaps.get("text", ""))
+    return (
+        f"{sum(gaps['by_channel'].values()):,} empty cells, {gaps['filled_cells']:,} filled, "
+        f"{gaps['dropped_windows']:,} windows dropped"
+    )
+
+
+def cutoff_table(data: Dataset) -> pd.DataFrame:
+    """Return the energy share in the lowest 1, 5, 10, 25 and 50 percent of the frequencies, channels as rows."""
+    n = len(data.localization)
+    counts = [max(1, round(share * n)) for share in CUTOFFS]
+    columns = {
+        f"{share:.0%}: {count}": [f"{value:.1%}" for value in data.localization[count - 1]]
+        for share, count in zip(CUTOFFS, counts, strict=True)
+    }
+    return pd.DataFrame(columns, index=pd.Index(data.channels, name="frequencies kept"))
+
+
+def own_actions(name: str) -> None:
+    """Draw what can be done with a data set."""
+    st.page_link(
+        "training.py", label="Train on it", icon=":material/model_training:", query_params={"data": name}
+    )
+    if name not in shipped_datasets():
+        remove_button("data set", name, partial(library.remove, "data", name))

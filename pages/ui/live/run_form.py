@@ -1,0 +1,153 @@
+"""What a live run is given at its start: its widgets, and their values in the address."""
+
+import json
+
+import streamlit as st
+
+from e2crf_core.caching.policy import POLICY_SCHEMA, PRESETS, CachePolicy, PolicyError
+from e2crf_core.cluster.remote_run import RemoteRun
+from e2crf_core.errors import LabError
+from e2crf_core.models.checkpoints import read_card
+from e2crf_core.runs.run import FINISHED, RunHandle, RunSpec
+from e2crf_core.sampling.config import SamplerConfig
+from pages.ui.common.messages import say
+from pages.ui.common.query_params import linked_number, note
+from pages.ui.common.registry import CLUSTER, RUNS, cluster_address
+from pages.ui.live.policy_form import current_policy
+
+PACE = 100.0
+DEFAULTS = {"steps": 500, "num": 8, "seed": 0}
+BOUNDS = {"steps": (10, 2000), "num": (1, 256), "seed": (0, 2**31 - 1)}
+LABELS = {"steps": "Steps", "num": "Batch", "seed": "Seed", "device": "Device", "checkpoint": "Checkpoint"}
+DEVICES = ("auto", "cpu", "cuda")
+FAULT = "start.fault"
+LINK_LENGTH = 4000
+
+
+def adopt(handle: RunHandle) -> None:
+    """Make a run this session's run, and its settings those of the widgets."""
+    spec = handle.spec
+    st.session_state.update(
+        run=handle.id,
+        policy=handle.policy,
+        pace=handle.pace,
+        checkpoint=spec.checkpoint,
+        steps=spec.config.steps,
+        num=spec.num,
+        seed=spec.seed,
+        device=CLUSTER if isinstance(handle, RemoteRun) else spec.device,
+    )
+
+
+def recall_settings(checkpoints: list[str]) -> None:
+    """Take the settings from the address, once in a session; invalid ones are reported or ignored."""
+    state, query = st.session_state, st.query_params
+    if "live.recalled" in state:
+        return
+    state["live.recalled"] = True
+    if query.get("net") in checkpoints:
+        state["checkpoint"] = query["net"]
+    for name, (low, high) in BOUNDS.items():
+        number = linked_number(name, low, high)
+        if number is not None and str(number) == query[name]:
+            state[name] = number
+    if "policy" in query:
+        try:
+            changes = json.loads(query["policy"][:LINK_LENGTH])
+            state["policy"] = CachePolicy.from_json(json.dumps({"schema": POLICY_SCHEMA, **changes}))
+        except PolicyError as fault:
+            st.warning(f"The policy in this address is left out. {say(fault)}")
+        except (ValueError, TypeError, RecursionError):
+            st.warning("The policy in this address is left out: it is not a JSON object.")
+
+
+def note_settings(checkpoints: list[str]) -> None:
+    """Write the settings into the address, so that a link starts the same run; defaults are left out."""
+    state, policy = st.session_state, current_policy()
+    note("net", state.checkpoint, checkpoints[0])
+    for name, default in DEFAULTS.items():
+        note(name, str(state[name]), str(default))
+    values, plain = (json.loads(p.to_json()) for p in (policy, CachePolicy()))
+    changes = {name: value for name, value in values.items() if value != plain[name]}
+    text = json.dumps(changes, separators=(",", ":"))
+    note("policy", None if policy == PRESETS["balanced"] else text)
+
+
+def choose_checkpoint(checkpoints: list[str]) -> None:
+    """Turn to the checkpoint that a link names, without the old run; drop one that was removed."""
+    linked = st.query_params.get("checkpoint")
+    if linked is not None:
+        st.query_params.pop("checkpoint")
+        if linked in checkpoints:
+            st.session_state.pop("run", None)
+            st.session_state["checkpoint"] = linked
+    if st.session_state.get("checkpoint") not in checkpoints:
+        st.session_state["checkpoint"] = checkpoints[0]
+
+
+def checkpoint_label(name: str) -> str:
+    """Return a checkpoint with the data set it was trained on."""
+    try:
+        dataset = read_card(name)["dataset"]
+    except LabError:
+        return f"{name} (damaged)"
+    return name if name == dataset else f"{name} ({dataset or 'unknown data'})"
+
+
+def _number(place: st.delta_generator.DeltaGenerator, name: str, help: str, step: int = 1) -> None:
+    low, high = BOUNDS[name]
+    place.number_input(LABELS[name], low, high, step=step, key=name, persist_state="session", help=help)
+
+
+def settings(checkpoints: list[str]) -> None:
+    """Draw the widgets."""
+    for name, default in {**DEFAULTS, "device": DEVICES[0], "compare": True}.items():
+        st.session_state.setdefault(name, default)
+    st.selectbox(
+        LABELS["checkpoint"],
+        checkpoints,
+        key="checkpoint",
+        persist_state="session",
+        format_func=checkpoint_label,
+        help="A trained network. It draws series like those of the data set it was trained on.",
+    )
+    left, right = st.columns(2)
+    _number(left, "steps", "Steps from noise to series: the network calls of an uncached run.", 50)
+    _number(right, "num", "Series drawn at once. The panels show the first.")
+    _number(left, "seed", "The same seed gives the same noise, so runs can be compared.")
+    address = cluster_address()
+    cluster_help = f" cluster: a node of the Ray cluster at {address}, with a GPU if it has one."
+    right.selectbox(
+        LABELS["device"],
+        (*DEVICES, CLUSTER) if address else DEVICES,
+        key="device",
+        persist_state="session",
+        help="auto: CUDA if it is available." + (cluster_help if address else ""),
+    )
+    st.toggle(
+        "Compare with no cache",
+        key="compare",
+        persist_state="session",
+        help="After the run, repeat it on the same noise without a cache, to measure time and quality.",
+    )
+
+
+def start() -> None:
+    """Start a run with the values of the widgets; an unfinished run of this session ends."""
+    old = RUNS.get(st.session_state.get("run"))
+    if old is not None and old.status not in FINISHED:
+        old.stop()
+    state = st.session_state
+    try:
+        spec = RunSpec(
+            checkpoint=state.checkpoint,
+            num=state.num,
+            seed=state.seed,
+            config=SamplerConfig(current_policy(), steps=state.steps),
+            device=state.device,
+            pace=state.get("pace", PACE),
+            compare=state.compare,
+        )
+        state["run"] = RUNS.start(spec).id
+    except LabError as fault:
+        state[FAULT] = say(fault, LABELS)

@@ -1,0 +1,104 @@
+"""What a visitor chose on a study: the trial, the axes and the budgets. The address holds all of it."""
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from e2crf_core.tuning.choice import Choice, pick
+from e2crf_core.tuning.record import Record
+from pages.ui.common.query_params import choice, note
+from pages.ui.tune.study_values import COSTS, qualities
+
+
+@dataclass(frozen=True)
+class Options:
+    """Axes and budgets: `latency` in ms, `budget` as a share of the reference's distance or a relative L2."""
+
+    cost: str
+    quality: str
+    latency: float | None
+    budget: float | None
+
+
+def selected_trial(name: str, record: Record) -> int | None:
+    """Return the trial that this session, or else the address, chose; None without a valid choice."""
+    kept = st.session_state.get("tune.trial")
+    if kept is not None and kept[0] == name:
+        return kept[1] if record.point(kept[1]) is not None else None
+    text = st.query_params.get("trial", "")
+    number = int(text[:9]) if text.removeprefix("-").isdecimal() else None
+    return number if record.point(number) is not None else None
+
+
+def select(name: str, number: int | None) -> None:
+    """Choose a trial; None leaves the choice to the budgets."""
+    st.session_state["tune.trial"] = (name, number)
+    note("trial", None if number is None else str(number))
+
+
+def clicked(name: str, key: str) -> None:
+    """Select the trial that was chosen on a chart."""
+    picked = getattr(st.session_state[key], "pick", None)
+    if picked:
+        select(name, int(picked["number"]))
+
+
+def budget_input(label: str, key: str, help: str, low: float) -> float | None:
+    """Draw an optional budget; it stands in the address."""
+    return st.number_input(
+        label,
+        low,
+        1e6,
+        value=None,
+        format="%g",
+        key=key,
+        bind="query-params",
+        placeholder="none",
+        help=help,
+    )
+
+
+def options_row(record: Record) -> Options:
+    """Draw the axes and budgets."""
+    relative = record.spec.quality == "relative_l2"
+    a, b, c, d = st.columns([1.1, 1.5, 1, 1.2], vertical_alignment="bottom")
+    with a:
+        cost = choice("Cost", COSTS, "cost", record.spec.cost)
+    with b:
+        shown = qualities(record.spec.quality)
+        quality = choice("Quality, smaller is better", shown, "quality")
+    with c:
+        latency = budget_input(
+            "Latency budget (ms)",
+            "latency",
+            "Per sample. The page picks the best quality within this time.",
+            1e-3,
+        )
+    with d:
+        limit = (
+            "Largest relative L2 to the uncached twin."
+            if relative
+            else "How far the distance may rise above the uncached one."
+        )
+        budget = budget_input(
+            "Quality budget (L2)" if relative else "Quality budget (%)",
+            "budget",
+            f"{limit} The page picks the cheapest setting whose whole 95% interval stays within it.",
+            1e-4,
+        )
+    share = budget if relative or budget is None else budget / 100
+    return Options(cost, quality, latency, share)
+
+
+def choose(record: Record, options: Options) -> Choice | None:
+    """Pick the point for the budgets; None before any has finished."""
+    if record.reference is None:
+        return None
+    return pick(
+        record.known,
+        record.reference,
+        cost=options.cost,
+        quality=record.spec.quality,
+        latency=None if options.latency is None else options.latency / 1e3,
+        budget=options.budget,
+    )

@@ -1,0 +1,102 @@
+"""One study: where it is, what it found, and what can be done with it."""
+
+from functools import partial
+
+import streamlit as st
+
+from e2crf_core.errors import LabError
+from e2crf_core.tuning.choice import Choice
+from e2crf_core.tuning.record import Record
+from pages.ui.common.messages import plain_text, remove_button, say
+from pages.ui.common.query_params import note
+from pages.ui.jobs.job import JobState
+from pages.ui.tune import study_job
+from pages.ui.tune.choices import Options, choose, options_row, select, selected_trial
+from pages.ui.tune.pictures import live_picture, live_trials, picture, trials
+from pages.ui.tune.progress import attempt, ended_words, resume_button, works_elsewhere
+from pages.ui.tune.study_files import record_of
+from pages.ui.tune.study_point import point_view
+
+
+def forget(name: str) -> None:
+    """Delete a study and turn to another."""
+
+    def remove() -> None:
+        study_job.JOBS.remove(name)
+        st.session_state.pop("study", None)
+        for key in ("study", "trial"):
+            st.query_params.pop(key, None)
+
+    attempt(remove)
+
+
+def head(name: str, state: JobState | None, record: Record | None) -> None:
+    """Draw the buttons of a study and its state."""
+    jobs, busy = study_job.JOBS, study_job.JOBS.running()
+    with st.container(horizontal=True, vertical_alignment="center", key="tune_head"):
+        if state is not None and state.running:
+            st.button(
+                "Skip the warnings" if state.status == "advising" else "Cancel the search",
+                icon=":material/stop:",
+                key="tune.stop",
+                on_click=jobs.stop,
+                args=(name,),
+                help="Everything measured so far is kept, and the search can be resumed.",
+            )
+        elif not works_elsewhere(record, state):
+            if busy is None:
+                resume_button(name, state, record)
+            if busy is None or busy[0] != name:
+                remove_button("study, with its trials and cards,", name, partial(forget, name))
+            st.markdown(ended_words(state, record))
+    if state is not None and state.status == "failed":
+        st.error(f"Failed: {say(state.error)}")
+
+
+def watch(name: str, training: str | None) -> None:
+    """Draw a study; `training` names a model that is being trained at the same time."""
+    try:
+        record, state = record_of(name), study_job.JOBS.state(name)
+    except LabError as fault:
+        st.error(say(fault))
+        st.caption("Remove the study, or restore its file. Your other studies are not affected.")
+        remove_button("study", name, partial(forget, name))
+        return
+    head(name, state, record)
+    running = (state is not None and state.running) or works_elsewhere(record, state)
+    if running and training is not None and (record is None or record.spec.cost == "seconds"):
+        st.warning(
+            f"**{plain_text(training)}** is being trained at the same time, so measured times are too long."
+        )
+    options: Options | None = None
+    choice: Choice | None = None
+    shown = None
+    if record is not None and record.reference is not None:
+        options = options_row(record)
+        choice = choose(record, options)
+    if record is not None and choice is not None:
+        selected = selected_trial(name, record)
+        shown = choice.point.number if selected is None else selected
+        note("trial", None if selected is None else str(selected))
+    (live_picture if running else picture)(name, running, shown, options)
+    if record is None or choice is None or options is None:
+        return
+    details(name, record, choice, shown, quiet=not running and study_job.JOBS.running() is None)
+    (live_trials if running else trials)(name, shown, options)
+
+
+def details(name: str, record: Record, choice: Choice, shown: int | None, *, quiet: bool) -> None:
+    """Draw the selected point; `quiet` means that nothing is being measured."""
+    point = record.point(shown)
+    assert point is not None
+    with st.container(border=True, key="results"):
+        if choice.point.number != shown:
+            st.button(
+                "Back to the picked point",
+                icon=":material/target:",
+                type="tertiary",
+                key="tune.back",
+                on_click=select,
+                args=(name, None),
+            )
+        point_view(name, record, point, quiet=quiet)
