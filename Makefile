@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app dev check test lint format browser wheel clean paper-tables paper-tables-quick
+.PHONY: app dev check test lint lint-python lint-types lint-imports lint-sizes lint-spelling lint-front lint-docs format \
+	browser wheel architecture clean paper-tables paper-tables-quick
 
 $(VENV)/.app: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,19 +24,31 @@ dev: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	git rev-parse --git-dir >/dev/null 2>&1 && $(BIN)/pre-commit install
 
+# Each check is a target of its own; `make lint` runs them all.
+LINT := lint-python lint-types lint-imports lint-sizes lint-spelling lint-front lint-docs
 lint: $(VENV)/.dev
-	$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory $(LINT)
+
+lint-python:
+	$(BIN)/ruff check --output-format=concise .
 	$(BIN)/ruff format --check .
+lint-types:
 	$(BIN)/mypy
+lint-imports:
 	$(BIN)/lint-imports --no-logo
+lint-sizes:
 	$(BIN)/python .ci/sizes.py
-	@git ls-files -- "*.py" "*.js" "*.css" "*.html" "*.md" "*.toml" Makefile | xargs $(BIN)/codespell
-	test ! -e biome.json || $(BIN)/biome ci pages/ui/front
+lint-spelling:
+	git ls-files -- '*.py' '*.js' '*.css' '*.html' '*.md' '*.toml' Makefile | xargs $(BIN)/codespell
+lint-front:
+	$(BIN)/biome ci --colors=off --max-diagnostics=50 .
+lint-docs:
+	$(BIN)/python .ci/architecture.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	test ! -e biome.json || $(BIN)/biome check --write pages/ui/front
+	$(BIN)/biome check --write .
 
 # Under a minute, without a browser: what to run before every push.
 check: lint
@@ -55,6 +68,10 @@ test: $(VENV)/.dev browser lint
 
 # CI sets this; coverage of the core and the pages is printed as one number for each package.
 COVERAGE ?=
+
+# Draw docs/architecture.md again after a change of imports.
+architecture: $(VENV)/.dev
+	$(BIN)/python .ci/architecture.py --write
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel --outdir dist .

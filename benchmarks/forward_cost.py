@@ -76,7 +76,7 @@ def measure(model: ScoreModel, batch: int, rounds: int) -> dict[str, dict[str, f
         for call in calls.values():
             call()
         for turn in range(rounds):
-            # Backwards every second time: what runs first in a round must not be favoured.
+            # Backwards every second time: what runs first in a round must not be favored.
             for name in list(calls)[:: 1 if turn % 2 == 0 else -1]:
                 synchronize(model.device)
                 begin = time.perf_counter()

@@ -72,7 +72,7 @@ class TestConfigurations:
     def test_every_fault_is_listed(self) -> None:
         table = [
             {**TABLE[0], "solver": "rk4", "stepz": 3},
-            {**TABLE[0], "policy": {"trigger": "log_snr", "tau": -1, "colour": "red"}},
+            {**TABLE[0], "policy": {"trigger": "log_snr", "tau": -1, "color": "red"}},
             {**TABLE[0], "name": "a", "steps": 12.5},
             {**TABLE[0], "name": "b", "policy": "quick"},
             {"name": "c", "solver": "heun", "grid": "linear", "steps": 10, "policy": None},
@@ -89,7 +89,7 @@ class TestConfigurations:
             "entry 1: solver: unknown solver 'rk4'",
             "entry 2: policy: ",
             "tau",
-            "unknown field 'colour'",
+            "unknown field 'color'",
             "entry 3: steps: input should be a valid integer",
             "entry 4: policy: 'quick' is not a preset",
             "entry 5: steps 10: heun",

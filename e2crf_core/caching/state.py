@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from e2crf_core.caching.selection import Selection
+from e2crf_core.diffusion.conditioning import Conditioning
 from e2crf_core.diffusion.exponential import exponential_table
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel, precondition
@@ -113,6 +114,7 @@ class Problem:
     d0: Tensor
     bands: Tensor
     exponential: ExponentialSteps | None = None
+    conditioning: Conditioning | None = None
     memo: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def level(self, step: int) -> Tensor:
@@ -124,8 +126,12 @@ class Problem:
         return torch.addcmul(self.u0[state.step], self.c_in[state.step], state.z)
 
     def denoised(self, step: int, z: Tensor, output: Tensor) -> Tensor:
-        """E3: D = mu + c_skip (z - a mu) + c_out F, (..., n, 2M), of tokens z and outputs F."""
-        return torch.addcmul(self.d0[step], self.c_skip[step], z).addcmul_(self.c_out[step], output)
+        """E3: D = mu + c_skip (z - a mu) + c_out F, (..., n, 2M), of tokens z and outputs F.
+
+        A conditioned run continues with the mean given what was observed, too.
+        """
+        denoised = torch.addcmul(self.d0[step], self.c_skip[step], z).addcmul_(self.c_out[step], output)
+        return denoised if self.conditioning is None else self.conditioning.apply(step, denoised)
 
     def once(self, key: object, build: Callable[[], T]) -> T:
         """What `build` makes, made once for each key and run: tables that a trigger derives from this problem."""

@@ -1,0 +1,1 @@
+"""Data sets: those that ship, and the import of files."""

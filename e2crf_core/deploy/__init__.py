@@ -1,0 +1,1 @@
+"""Policy cards, the gate that measures them again, and exported graphs."""

@@ -1,0 +1,1 @@
+"""Configurations measured against one another on common noise."""

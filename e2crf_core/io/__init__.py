@@ -1,0 +1,1 @@
+"""Files: arrays, JSON, shipped resources and the user's own folder."""

@@ -1,0 +1,1 @@
+"""Checkpoints: loading, training, import, and their measured cards."""

@@ -1,0 +1,1 @@
+"""Whole runs of the step: the sampler, its configuration, and its record."""

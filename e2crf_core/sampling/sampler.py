@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from e2crf_core.caching.events import Reason, StepEvent
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState, StepInfo
 from e2crf_core.caching.triggers import input_drift
+from e2crf_core.diffusion.conditioning import NOISE, Conditioning
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import make_plan
@@ -67,6 +69,16 @@ class Sampler:
         self.plan = make_plan(model.schedule, steps, solver, grid, model.profile.clock)
         self.batch = batch
         self.cached = cached
+        self.conditioning: Conditioning | None = None
+
+    def given(self, observed: np.ndarray, noise: float = NOISE) -> Sampler:
+        """The same sampler, conditioned on `observed` (B or 1, N, M), standardized, NaN where nothing is known.
+
+        With B series, sample i is drawn given series i modulo B. Raises LabError as `Conditioning.make` does.
+        """
+        sampler = copy.copy(self)
+        sampler.conditioning = Conditioning.make(self.model, self.plan, observed, noise)
+        return sampler
 
     def begin(self, num: int, seed: int, first: int = 0) -> tuple[Problem, SamplerState]:
         """The start of a run of `num` samples numbered from `first`."""
@@ -75,6 +87,8 @@ class Sampler:
         edges = torch.as_tensor(band_edges(model.n))
         bands = torch.bucketize(torch.arange(model.n), edges, right=True) - 1
         problem = Problem.make(model, self.plan, noise, bands.to(model.device))
+        if self.conditioning is not None:
+            problem = replace(problem, conditioning=self.conditioning.of(first, num))
         a, s = model.schedule.a(self.plan.rows[0].t), model.schedule.s(self.plan.rows[0].t)
         # At t = 1 the marginal of the data is taken as Gaussian, which for VP it is to within a = 0.0066.
         spread = (a * a * model.v + s * s).sqrt()

@@ -1,1 +1,1 @@
-"""What the pages share: run registry, live feed, canvas component, policy widgets, result cards."""
+"""Parts of the pages, one wing for each page, and what the wings share."""

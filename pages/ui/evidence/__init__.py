@@ -1,0 +1,1 @@
+"""Parts of the page Evidence: stored results and their plots."""

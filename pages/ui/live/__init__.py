@@ -1,0 +1,1 @@
+"""Parts of the page Live: canvas, socket, policy form, result card."""

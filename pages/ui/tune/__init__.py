@@ -1,0 +1,1 @@
+"""Parts of the page Tune: forms, charts and the study's process."""

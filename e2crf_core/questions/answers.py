@@ -1,0 +1,134 @@
+"""Imputation and forecast: draws from a model's law of a series, given the values that are known of it.
+
+The model stays as it was trained. The known values enter at every step through `diffusion.conditioning`, exactly
+where the data are Gaussian; whatever the sampler is (solver, steps, cache), the same update is applied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from e2crf_core.caching.policy import PRESETS
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import LabError
+from e2crf_core.progress import Cancel, Progress, never, silent
+from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.sampler import Samples
+
+ASKING = SamplerConfig(policy=PRESETS["exact"], steps=40, solver="sde_dpmpp_2m", grid="log_snr")
+"""A stochastic solver forgets the errors of early steps, which the update by known values provokes."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Draws of whole series, given what was known.
+
+    `draws` (S, N, M) are in data units and hold the known values where there are any; `known` (N, M) marks those.
+    `seconds` is the time of sampling, `token_share` the share of tokens that were computed.
+    """
+
+    draws: np.ndarray
+    known: np.ndarray
+    seconds: float
+    token_share: float
+
+    @property
+    def median(self) -> np.ndarray:
+        """(N, M) median of the draws."""
+        return np.median(self.draws, axis=0)
+
+    def quantile(self, level: float) -> np.ndarray:
+        """(N, M) quantile of the draws at `level` between 0 and 1."""
+        return np.quantile(self.draws, level, axis=0)
+
+
+def impute(
+    model: ScoreModel,
+    series: np.ndarray,
+    *,
+    num: int = 64,
+    seed: int = 0,
+    config: SamplerConfig = ASKING,
+    progress: Progress = silent,
+    cancelled: Cancel = never,
+) -> Answer:
+    """Draw `num` completions of `series` (N, M) in data units, whose missing values are NaN.
+
+    Raises LabError when nothing is missing or known, or when the shape is not the model's.
+    """
+    series = np.asarray(series, dtype=np.float64)
+    shape = (model.length, len(model.channels))
+    if series.shape != shape:
+        raise LabError(
+            f"the series has shape {series.shape}, this model draws {shape} (steps, channels)",
+            field="series",
+            remedy="cut or fill it to that shape; steps beyond the ends of your data may be missing values",
+        )
+    known = ~np.isnan(series)
+    if known.all():
+        raise LabError("no value is missing", field="series", remedy="leave the values to be filled empty")
+    if not known.any():
+        raise LabError("every value is missing", field="series", remedy="sample without a question instead")
+    samples = complete(
+        model, series[None], num=num, seed=seed, config=config, progress=progress, cancelled=cancelled
+    )
+    return Answer(samples.series, known, samples.seconds, samples.token_share)
+
+
+def complete(
+    model: ScoreModel,
+    windows: np.ndarray,
+    *,
+    num: int,
+    seed: int = 0,
+    config: SamplerConfig = ASKING,
+    progress: Progress = silent,
+    cancelled: Cancel = never,
+) -> Samples:
+    """Draw `num` series, number i given window i modulo W of `windows` (W, N, M) in data units, NaN where missing.
+
+    All windows miss the same positions. The series of the result hold the known values.
+    """
+    observed = (np.asarray(windows, dtype=np.float64) - model.mean) / model.std
+    sampler = config.sampler(model).given(observed)
+    samples = sampler.sample(num, seed, progress=progress, cancelled=cancelled)
+    given = windows[np.arange(num) % len(windows)]
+    series = np.where(np.isnan(given), samples.series, given).astype(np.float32)
+    return replace(samples, series=series)
+
+
+def forecast(
+    model: ScoreModel,
+    history: np.ndarray,
+    horizon: int,
+    *,
+    num: int = 64,
+    seed: int = 0,
+    config: SamplerConfig = ASKING,
+    progress: Progress = silent,
+    cancelled: Cancel = never,
+) -> Answer:
+    """Draw `num` continuations of `history` (T, M) in data units, by `horizon` steps.
+
+    The draws are whole windows of N steps: the last N - horizon steps of the history, then the forecast. A
+    shorter history is treated as if the steps before it were missing.
+    """
+    history = np.asarray(history, dtype=np.float64)
+    if history.ndim != 2 or history.shape[1] != len(model.channels):
+        raise LabError(
+            f"the history has shape {history.shape}, this model has {len(model.channels)} channels",
+            field="history",
+        )
+    if not 1 <= horizon < model.length:
+        raise LabError(
+            f"horizon {horizon}",
+            field="horizon",
+            remedy=f"choose 1 to {model.length - 1} steps; this model's windows have {model.length}",
+        )
+    window = np.full((model.length, history.shape[1]), np.nan)
+    room = model.length - horizon
+    recent = history[-room:]
+    window[room - len(recent) : room] = recent
+    return impute(model, window, num=num, seed=seed, config=config, progress=progress, cancelled=cancelled)

@@ -1,0 +1,53 @@
+"""The documents: links lead somewhere, equations are where they are said to be, README stays short."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_headings_that_exist(document):
+    text = document.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), f"{link} leads nowhere"
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), f"{link}: no such heading"
+
+
+def test_readme_has_at_most_700_words():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 700
+
+
+def test_readme_leads_to_the_equation_of_e5_in_code_in_one_click():
+    assert "](e2crf_core/e2crf.py)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "E5" in (ROOT / "e2crf_core" / "e2crf.py").read_text(encoding="utf-8").split('"""')[1]
+
+
+def test_every_equation_of_the_method_stands_in_the_code():
+    method = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    tags = re.findall(r"^## (E\d):", method, re.M)
+    assert tags == [f"E{i}" for i in range(1, 9)]
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "e2crf_core").rglob("*.py"))
+    for tag in tags:
+        assert re.search(rf"\b{tag}\b", code)
+
+
+def test_the_architecture_shows_the_imports_of_the_code():
+    drawn = subprocess.run([sys.executable, ".ci/architecture.py"], cwd=ROOT, capture_output=True, text=True)
+    assert drawn.returncode == 0, drawn.stdout + drawn.stderr
