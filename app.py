@@ -1,8 +1,14 @@
-"""E²-CRF Lab: `streamlit run app.py` serves the pages and the live stream beside them."""
+"""E²-CRF Lab: `streamlit run app.py` serves the pages, and the live stream next to them."""
 
 import streamlit as st
+from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
+from pages.ui.common.hosts import HostGuard
 from pages.ui.live.socket import LIVE_ROUTE, live_socket
 
-app = st.App("pages/main.py", routes=[WebSocketRoute(LIVE_ROUTE, live_socket)])
+app = st.App(
+    "pages/main.py",
+    routes=[WebSocketRoute(LIVE_ROUTE, live_socket)],
+    middleware=[Middleware(HostGuard)],
+)

@@ -1,103 +1,22 @@
-"""The live feed: packets, pictures by cursor, messages, registry, and the socket with its bounds."""
+"""The live feed: packets, pictures by cursor, messages, and the registry of runs."""
 
-import contextlib
-import json
-import socket as sockets
-import threading
-import time
-from secrets import token_hex
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
-from e2crf_core.caching.events import StepEvent
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
 from e2crf_core.runs.run import Comparison, RunResult, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.recorder import Recorder
 from pages.ui.common.axes import time_axis
 from pages.ui.common.packet import pack
-from pages.ui.common.reference import reference_for
 from pages.ui.common.registry import ORPHAN_S, RunRegistry, watched_run
 from pages.ui.live import live_packets as feed
-from pages.ui.live import socket
 from pages.ui.live.policy_form import bands_text, read_bands
 from pages.ui.live.results import notes
+from tests.fake_run import REFERENCE, FakeRun, M, N
 from tests.packets import decode
-
-REFERENCE = reference_for("wind")
-N, M = REFERENCE.dataset.x.shape[1:]
-
-
-class Run:
-    """A run whose steps are written by the test."""
-
-    def __init__(self, steps=40, policy=None, run_id="run-1"):
-        n = N // 2 + 1
-        self.id = run_id
-        self.spec = RunSpec("wind", 3, 0, SamplerConfig(policy or CachePolicy(), steps))
-        self.policy, self.policy_version, self.pace = self.spec.policy, 0, 0.0
-        self.status, self.error, self.progress, self.eta_s = "running", None, 0.0, float("nan")
-        self.recorder = Recorder(steps, n, N, M, 3)
-        self.called: list[str] = []
-        self.touched = 0
-
-    def write(self, count):
-        rng = np.random.default_rng(self.recorder.count)
-        n = N // 2 + 1
-        for i in range(self.recorder.count, self.recorder.count + count):
-            reasons = rng.integers(0, 5, n).astype(np.uint8)
-            self.recorder.append(
-                StepEvent(
-                    step=i,
-                    t=0.5,
-                    log_snr=0.0,
-                    policy_version=0,
-                    share=0.2,
-                    tokens=i,
-                    flops=10,
-                    flops_full=100,
-                    seconds=0.001,
-                    tau=0.2,
-                    r=0.1,
-                    r_mean=0.1,
-                    reasons=reasons,
-                    batch_reasons=np.repeat(reasons[None], 3, 0),
-                    e=rng.random(n, dtype=np.float32),
-                    drift=rng.random(n, dtype=np.float32),
-                    age=np.zeros(n, np.int32),
-                    spectrum=rng.random((n, M), dtype=np.float32),
-                    x0=rng.random((N, M), dtype=np.float32),
-                    series=rng.random((N, M), dtype=np.float32),
-                )
-            )
-
-    def touch(self):
-        self.touched += 1
-
-    def set_policy(self, policy):
-        self.policy, self.policy_version = policy, self.policy_version + 1
-
-    def set_pace(self, pace):
-        self.pace = pace
-
-    def start(self):
-        self.called.append("start")
-
-    def __getattr__(self, name):
-        if name in ("pause", "resume", "step_once", "stop", "skip_compare"):
-            return lambda: self.called.append(name)
-        raise AttributeError(name)
-
-
-# ---- packets and pictures
 
 
 def test_packet_keeps_arrays_and_aligns_them():
@@ -109,7 +28,7 @@ def test_packet_keeps_arrays_and_aligns_them():
 
 
 def test_pictures_by_cursor_add_up_to_the_whole_run():
-    run, cursor, reasons, scores = Run(), 0, [], []
+    run, cursor, reasons, scores = FakeRun(), 0, [], []
     for count in (1, 0, 7, 32):
         run.write(count)
         head, arrays = decode((frame := feed.picture(run, REFERENCE, cursor))[0])
@@ -123,7 +42,7 @@ def test_pictures_by_cursor_add_up_to_the_whole_run():
 
 
 def test_picture_carries_the_newest_series_and_the_table_by_name():
-    run = Run()
+    run = FakeRun()
     run.write(9)
     _, arrays = decode(feed.picture(run, REFERENCE, 4)[0])
     np.testing.assert_array_equal(arrays["x0"], run.recorder.column("x0")[8])
@@ -132,7 +51,7 @@ def test_picture_carries_the_newest_series_and_the_table_by_name():
 
 
 def test_late_viewer_catches_up_in_bounded_pictures():
-    run = Run()
+    run = FakeRun()
     run.write(25)
     sizes, cursor, behind = [], 0, True
     while behind:
@@ -145,7 +64,7 @@ def test_late_viewer_catches_up_in_bounded_pictures():
 
 @pytest.mark.parametrize("start", [-5, 99])
 def test_cursor_outside_the_run_is_brought_inside(start):
-    run = Run()
+    run = FakeRun()
     run.write(3)
     frame, cursor = feed.picture(run, REFERENCE, start)
     assert cursor == 3
@@ -153,7 +72,7 @@ def test_cursor_outside_the_run_is_brought_inside(start):
 
 
 def test_picture_before_loading_says_so_and_has_no_nan():
-    run = Run()
+    run = FakeRun()
     run.recorder, run.status = None, "loading"
     head, arrays = decode(feed.picture(run, REFERENCE, 0)[0])
     assert head["status"] == "loading" and head["eta"] is None and not arrays
@@ -194,7 +113,7 @@ def test_time_axis_has_the_unit_people_would_choose(seconds, length, title, step
 
 
 def test_policy_message_replaces_the_policy_once():
-    run = Run()
+    run = FakeRun()
     feed.obey(run, {"type": "policy", "changes": {"tau": 0.5, "k_low": 3}})
     assert (run.policy.tau, run.policy.k_low, run.policy_version) == (0.5, 3, 1)
     feed.obey(run, {"type": "policy", "changes": {"tau": 0.5}})
@@ -218,7 +137,7 @@ def test_policy_message_replaces_the_policy_once():
     ],
 )
 def test_senseless_messages_change_nothing(message):
-    run = Run()
+    run = FakeRun()
     with pytest.raises(LabError) as fault:
         feed.obey(run, message)
     assert "\n" not in str(fault.value)
@@ -226,7 +145,7 @@ def test_senseless_messages_change_nothing(message):
 
 
 def test_actions_reach_the_run():
-    run = Run()
+    run = FakeRun()
     for kind in ("pause", "resume", "step", "stop", "skip_compare"):
         feed.obey(run, {"type": kind})
     assert run.called == ["pause", "resume", "step_once", "stop", "skip_compare"]
@@ -237,7 +156,7 @@ def test_actions_reach_the_run():
 
 def test_registry_bounds_live_runs_and_forgets_old_finished_ones():
     ids = iter("abcdefgh")
-    registry = RunRegistry(live_limit=2, keep=1, make=lambda spec: Run(run_id=next(ids)))
+    registry = RunRegistry(live_limit=2, keep=1, make=lambda spec: FakeRun(run_id=next(ids)))
     spec = RunSpec("wind", 1, 0, SamplerConfig(steps=10))
     a, b = registry.start(spec), registry.start(spec)
     with pytest.raises(LabError, match="2 runs are going on"):
@@ -260,131 +179,6 @@ def test_runs_of_pages_stop_without_viewers_and_have_unguessable_ids():
 
 
 # ---- the socket, over a real server
-
-
-@pytest.fixture(scope="module")
-def server():
-    app = Starlette(routes=[WebSocketRoute(socket.LIVE_ROUTE, socket.live_socket)])
-    with sockets.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(5)
-
-
-@pytest.fixture
-def run(monkeypatch):
-    run = Run(run_id=token_hex(4))
-    runs = {run.id: run}
-    monkeypatch.setattr(socket, "RUNS", SimpleNamespace(get=runs.get))
-    monkeypatch.setattr(socket, "reference_of", lambda name: REFERENCE)
-    return run
-
-
-def open_socket(server, run_id, query="", origin=None, base=""):
-    path = socket.live_path(run_id, base)
-    return connect(f"ws://{server}{path}{query}", origin=origin or f"http://{server}", close_timeout=1)
-
-
-def frame(ws):
-    while isinstance(message := ws.recv(timeout=5), str):
-        pass
-    ws.send('{"type":"shown"}')
-    return decode(message)
-
-
-@pytest.mark.parametrize("origin", ["http://evil.example", "null"])
-def test_other_origins_are_refused(server, run, origin):
-    with pytest.raises(InvalidStatus), open_socket(server, run.id, origin=origin):
-        pass
-    assert not socket.origin_allowed(None, server)
-
-
-def test_unknown_run_is_told_apart(server, run):
-    with open_socket(server, "guess") as ws, pytest.raises(ConnectionClosed) as closed:
-        ws.recv(timeout=5)
-    assert closed.value.rcvd.code == socket.NO_SUCH_RUN
-
-
-def test_socket_streams_new_steps_and_counts_as_a_viewer(server, run):
-    run.write(5)
-    with open_socket(server, run.id) as ws:
-        head, arrays = frame(ws)
-        assert (head["from"], head["count"]) == (0, 5) and head["policy"]["tau"] == run.policy.tau
-        run.write(3)
-        head, arrays = frame(ws)
-        assert (head["from"], head["count"]) == (5, 3) and "policy" not in head
-        np.testing.assert_array_equal(arrays["reasons"], run.recorder.column("reasons")[5:])
-    assert run.touched
-
-
-def test_socket_is_found_under_a_base_path(server, run):
-    run.write(1)
-    with open_socket(server, run.id, base="/some/base/") as ws:
-        assert frame(ws)[0]["count"] == 1
-
-
-def test_socket_goes_on_where_the_viewer_stands_and_resyncs_on_demand(server, run):
-    run.write(6)
-    with open_socket(server, run.id, "?from=4") as ws:
-        assert frame(ws)[0]["from"] == 4
-        ws.send('{"type":"resync"}')
-        assert frame(ws)[0]["from"] == 0
-
-
-def test_policy_and_faults_over_the_socket(server, run):
-    with open_socket(server, run.id) as ws:
-        frame(ws)
-        ws.send(json.dumps({"type": "policy", "changes": {"tau": 0.7}}))
-        assert frame(ws)[0]["policy"]["tau"] == 0.7
-        for text in ("[]", "{", '{"type":"policy","changes":{"tau":-1}}'):
-            ws.send(text)
-            while not isinstance(message := ws.recv(timeout=5), str):
-                ws.send('{"type":"shown"}')
-            assert json.loads(message)["error"]
-    assert run.policy.tau == 0.7
-
-
-@pytest.mark.parametrize(
-    ("messages", "code"),
-    [(['"' + "x" * 5000 + '"'], socket.TOO_BIG), (["{}"] * 400, socket.TOO_FAST)],
-)
-def test_big_and_fast_messages_end_the_connection(server, run, messages, code):
-    with open_socket(server, run.id) as ws, pytest.raises(ConnectionClosed) as closed:
-        for message in messages:
-            ws.send(message)
-        while True:
-            ws.recv(timeout=5)
-    assert closed.value.rcvd.code == code
-
-
-def test_a_viewer_that_does_not_answer_gets_no_more_than_a_few_pictures(server, run):
-    with open_socket(server, run.id) as ws:
-        got = 0
-        with contextlib.suppress(TimeoutError):
-            while True:
-                run.write(1)
-                ws.recv(timeout=0.3)
-                got += 1
-    assert got == socket.IN_FLIGHT
-
-
-def test_viewers_of_one_run_are_bounded(server, run, monkeypatch):
-    monkeypatch.setattr(socket, "VIEWERS", 1)
-    with open_socket(server, run.id) as ws:
-        frame(ws)
-        with open_socket(server, run.id) as second, pytest.raises(ConnectionClosed) as closed:
-            second.recv(timeout=5)
-        assert closed.value.rcvd.code == socket.TOO_MANY_VIEWERS
-
-
-# ---- small helpers of the page
 
 
 def test_bands_text_round_trip():

@@ -21,7 +21,7 @@ class Worker:
     def __init__(self, job: Path, parent: int) -> None:
         self.job, self.parent = job, parent
         self.progress = JobState(status="preparing")
-        self.signalled = False
+        self.signaled = False
         self.beat = 0.0
         self.phase = (time.monotonic(), 0.0)
 
@@ -47,7 +47,7 @@ class Worker:
     @property
     def left_alone(self) -> bool:
         """Whether the server that started the worker is gone, or the machine is shutting down."""
-        return self.signalled or os.getppid() != self.parent
+        return self.signaled or os.getppid() != self.parent
 
     @property
     def unwanted(self) -> bool:
@@ -92,7 +92,7 @@ def main(kind: type[Worker], arguments: list[str] | None = None) -> None:
     worker = kind(options.job, options.parent)
 
     def stop(*_: object) -> None:
-        worker.signalled = True
+        worker.signaled = True
 
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, stop)

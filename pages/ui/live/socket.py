@@ -17,6 +17,8 @@ from streamlit.web.server.server_util import is_url_from_allowed_origins
 
 from e2crf_core.errors import LabError
 from e2crf_core.runs.run import RunHandle
+from pages.ui.common.hosts import host_allowed
+from pages.ui.common.messages import sentence
 from pages.ui.common.reference import reference_of
 from pages.ui.common.registry import RUNS
 from pages.ui.live.live_packets import obey, picture
@@ -73,7 +75,8 @@ class _View:
 
 async def live_socket(websocket: WebSocket) -> None:
     """Serve `LIVE_ROUTE`; `?from=` is the number of steps that the viewer already has."""
-    if not origin_allowed(websocket.headers.get("origin"), websocket.headers.get("host")):
+    host = websocket.headers.get("host")
+    if not host_allowed(host) or not origin_allowed(websocket.headers.get("origin"), host):
         await websocket.close(TOO_FAST)
         return
     await websocket.accept()
@@ -138,7 +141,7 @@ async def _receive(websocket: WebSocket, handle: RunHandle, view: _View) -> None
         try:
             message = json.loads(text)
             if not isinstance(message, dict):
-                raise LabError("a message is a JSON object")
+                raise LabError("a message must be a JSON object")
             if message.get("type") == "shown":
                 view.shown = min(view.sent, view.shown + 1)
             elif message.get("type") == "resync":
@@ -146,6 +149,6 @@ async def _receive(websocket: WebSocket, handle: RunHandle, view: _View) -> None
             else:
                 obey(handle, message)
         except json.JSONDecodeError:
-            await websocket.send_text(json.dumps({"error": "a message is a JSON object"}))
+            await websocket.send_text(json.dumps({"error": "A message must be a JSON object."}))
         except LabError as fault:
-            await websocket.send_text(json.dumps({"error": str(fault)}))
+            await websocket.send_text(json.dumps({"error": sentence(str(fault))}))

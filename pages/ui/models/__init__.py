@@ -1,0 +1,1 @@
+"""Parts of the page Models: cards, import and charts."""

@@ -1,0 +1,1 @@
+"""Parts of the page Training: form, charts and the process that trains."""
