@@ -28,9 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.rules import RuleSampler, effect, network_output, pilot_outputs
+from benchmarks.trigger_experiments import Given, effect, network_output, pilot_outputs
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState, StepInfo
+from e2crf_core.caching.triggers import register
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.e2crf import advance
@@ -41,7 +42,7 @@ from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.network.forward import attend
 from e2crf_core.network.kvcache import KVCache
 from e2crf_core.quality.distances import relative_l2
-from e2crf_core.sampling.sampler import Sampler, plain_step
+from e2crf_core.sampling.sampler import Sampler, Step
 
 HERE = Path(__file__).resolve().parent
 TAUS = (0.005, 0.01, 0.02, 0.04)
@@ -69,23 +70,23 @@ class OutputsOnly(Sampler):
     """Every token is run at every call, but the output of a token outside the mask is held."""
 
     def __init__(self, model: ScoreModel, mask: np.ndarray, **options: Any) -> None:
-        super().__init__(model, cached=False, **options)
+        super().__init__(model, None, **options)
         self.mask = torch.from_numpy(mask).to(model.device)
         self._held: torch.Tensor | None = None
 
     def step(
-        self, problem: Problem, state: SamplerState, policy: CachePolicy
+        self, problem: Problem, state: SamplerState, policy: CachePolicy | None
     ) -> tuple[SamplerState, StepInfo]:
         """A plain step whose solver sees held outputs."""
         i = state.step
-        _, info = plain_step(problem, state)
-        fresh = network_output(problem, state.z, info, i)
+        after, info = super().step(problem, state, policy)
+        fresh = network_output(Step(problem, state, after, policy, info, 0.0))
         held = (
             fresh if self._held is None or i == 0 else torch.where(self.mask[i, :, None], fresh, self._held)
         )
         self._held = held
         after, denoised = advance(problem, state, held, None)
-        return after, StepInfo(info.reasons, info.score, info.tau, info.rows, info.samples, denoised)
+        return after, replace(info, denoised=denoised)
 
 
 class KeysOf(KVCache):
@@ -130,13 +131,13 @@ class KeysOf(KVCache):
         self.at[layer, chosen] = self.now
 
 
-class KeySampler(RuleSampler):
-    """A RuleSampler with `KeysOf` for keys and values."""
+class KeySampler(Sampler):
+    """A Sampler with `KeysOf` for keys and values."""
 
     hide = False
 
     def step(
-        self, problem: Problem, state: SamplerState, policy: CachePolicy
+        self, problem: Problem, state: SamplerState, policy: CachePolicy | None
     ) -> tuple[SamplerState, StepInfo]:
         """A step before which keys and values are told what time it is."""
         if state.cache is not None:
@@ -154,19 +155,18 @@ class AbsentSampler(KeySampler):
     hide = True
 
 
-class FreshLayers(RuleSampler):
+class FreshLayers(Sampler):
     """All tokens run through the first `depth` layers, for their keys and values, before the chosen ones run."""
 
     depth = 1
 
     def step(
-        self, problem: Problem, state: SamplerState, policy: CachePolicy
+        self, problem: Problem, state: SamplerState, policy: CachePolicy | None
     ) -> tuple[SamplerState, StepInfo]:
         """A step after fresh keys and values were kept in the first layers."""
         if state.cache is not None:
             i, network = state.step, problem.model.network
-            u = torch.addcmul(problem.u0[i], problem.c_in[i], state.z)
-            level = torch.tensor(problem.levels[i], dtype=torch.float64, device=u.device)
+            u, level = problem.network_input(state), problem.level(i)
             condition, h = network.condition(level), network.embed(network.prepare(u, level), None)
             for layer in range(self.depth):
                 q, k, v = network.qkv(layer, h, condition)
@@ -188,14 +188,19 @@ class ThreeFresh(FreshLayers):
 
 
 WAYS = {
-    "skipped": RuleSampler,
+    "skipped": Sampler,
     "predicted_keys": KeySampler,
     "absent": AbsentSampler,
     "1_fresh": FreshLayers,
     "2_fresh": TwoFresh,
     "3_fresh": ThreeFresh,
 }
-"""How tokens are left out, by a sampler that takes a rule."""
+"""How tokens are left out, by a sampler that is given a policy."""
+
+
+def leaving_out(mask: np.ndarray) -> CachePolicy:
+    """A policy that recomputes exactly the tokens of a mask (calls, n)."""
+    return CachePolicy(trigger=register(Given("token skipping", mask)).name)
 
 
 def measure(model: ScoreModel, calls: int, num: int, seed: int) -> list[dict[str, float]]:
@@ -205,24 +210,18 @@ def measure(model: ScoreModel, calls: int, num: int, seed: int) -> list[dict[str
     def series(sampler: Sampler) -> np.ndarray:
         return data.standardize(sampler.sample(num, seed).series)
 
-    twin = series(Sampler(model, **plan_of(calls), batch=num, cached=False))
-    fewer = series(Sampler(model, **plan_of(calls - 2), batch=num, cached=False))
+    twin = series(Sampler(model, **plan_of(calls), batch=num, policy=None))
+    fewer = series(Sampler(model, **plan_of(calls - 2), batch=num, policy=None))
     found = []
     for tau in TAUS:
         mask = needed(model, calls, tau)
-        table = torch.from_numpy(mask)
-
-        def rule(problem: Problem, state: SamplerState, table: torch.Tensor = table) -> torch.Tensor:
-            return table[state.step : state.step + 1]
-
+        policy = leaving_out(mask)
         found.append(
             {
                 "tau": tau,
                 "share": float(mask.mean()),
                 **{
-                    name: relative_l2(
-                        series(kind(model, rule, CachePolicy(), **plan_of(calls), batch=num)), twin
-                    )
+                    name: relative_l2(series(kind(model, policy, **plan_of(calls), batch=num)), twin)
                     for name, kind in WAYS.items()
                 },
                 "outputs_only": relative_l2(

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks import rules
+from benchmarks.trigger_experiments import register_experiments
 from e2crf_core.caching.policy import CLOCKS, PREDICTORS, CachePolicy
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.diffusion.spectral import band_edges
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.shards import Task, run_shards, stored_config
 from e2crf_core.evaluation.summary import summarize
@@ -32,80 +29,9 @@ from e2crf_core.progress import ProgressLine
 from e2crf_core.report.charts import Curve, as_html, curves_chart, plotly_script
 from e2crf_core.sampling.calibration import calibrate
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.sampler import Sampler
 
 HERE = Path(__file__).resolve().parent
 SHARES = (0.03, 0.05, 0.08, 0.12, 0.2)
-
-
-@dataclass(frozen=True)
-class RuleConfig(SamplerConfig):
-    """A row whose events are decided by an experimental rule (see rules.py)."""
-
-    rule: str = ""
-    setting: tuple[float, ...] = ()
-
-    def sampler(self, model: ScoreModel) -> Sampler:
-        """A sampler that follows the rule."""
-        assert self.policy is not None
-        options = {"steps": self.steps, "solver": self.solver, "grid": self.grid, "batch": self.batch}
-        return rules.RuleSampler(model, self._rule(model), self.policy, **options)
-
-    def _rule(self, model: ScoreModel) -> rules.Rule:
-        n, (tau, *more) = model.n, self.setting
-        steps, bands = (0, n), tuple(int(edge) for edge in band_edges(n))
-        measured = _pilot(model, self.plan)
-        flat = rules.Pilot(measured.levels, np.ones_like(measured.rate))
-        power = 0.5 if self.policy is None or self.policy.predictor == "hold" else 1 / 3
-        schedule = rules.Calibrated(measured, tau, steps, power)
-        match self.rule:
-            case "pilot":
-                return schedule
-            case "pilot bands":
-                return rules.Calibrated(measured, tau, bands, power)
-            case "closed form":
-                return rules.Calibrated(flat, tau, steps)
-            case "online":
-                return rules.OnlineRate(tau, steps)
-            case "online bands":
-                return rules.OnlineRate(tau, bands)
-            case "subset":
-                return rules.Subset(schedule, more[0])
-            case "top share":
-                return rules.TopShare(schedule, more[0])
-            case "top share, coupled":
-                return rules.TopShare(schedule, more[0], _coupling(model))
-            case "drift":
-                return rules.CoupledDrift(tau)
-            case "drift, coupled":
-                return rules.CoupledDrift(tau, _coupling(model))
-        raise LabError(f"unknown rule {self.rule!r}")
-
-
-# One pilot and one coupling matrix per checkpoint and plan: a model is frozen, so its identity will do as a key.
-@lru_cache(maxsize=8)
-def _pilot_of(key: int, plan: tuple[str, str, int]) -> rules.Pilot:
-    solver, grid, steps = plan
-    return rules.pilot(_MODELS[key], steps=steps, solver=solver, grid=grid)
-
-
-@lru_cache(maxsize=8)
-def _coupling_of(key: int) -> torch.Tensor:
-    levels = (-2.0, -1.0, 0.0, 1.0)
-    return torch.stack([rules.coupling(_MODELS[key], level, num=4, probes=1) for level in levels]).mean(0)
-
-
-_MODELS: dict[int, ScoreModel] = {}
-
-
-def _pilot(model: ScoreModel, plan: tuple[str, str, int]) -> rules.Pilot:
-    _MODELS[id(model)] = model
-    return _pilot_of(id(model), plan)
-
-
-def _coupling(model: ScoreModel) -> torch.Tensor:
-    _MODELS[id(model)] = model
-    return _coupling_of(id(model))
 
 
 def core_policies(tokens: int, steps: int) -> dict[str, list[CachePolicy]]:
@@ -146,24 +72,26 @@ def split_predictors(tokens: int) -> dict[str, dict[str, Any]]:
     }
 
 
-EXPERIMENTS: tuple[tuple[str, str, tuple[tuple[float, ...], ...]], ...] = (
-    ("pilot", "hold", ((0.2,), (0.5,), (1.1,))),
-    ("pilot", "linear", ((0.2,), (0.5,), (1.1,))),
-    ("pilot bands", "linear", ((0.2,), (0.5,), (1.1,))),
-    ("closed form", "hold", ((0.2,), (0.5,), (1.1,))),
-    ("closed form", "linear", ((0.2,), (0.5,), (1.1,))),
-    ("online", "linear", ((0.15,), (0.3,), (0.5,))),
-    ("online bands", "linear", ((0.15,), (0.3,), (0.5,))),
-    ("subset", "linear", ((0.15, 0.05), (0.3, 0.05), (0.6, 0.05))),
-    ("top share", "linear", ((0.1, 0.5), (0.2, 0.5), (0.4, 0.5))),
-    ("top share, coupled", "linear", ((0.1, 0.5), (0.2, 0.5), (0.4, 0.5))),
-    ("drift", "hold", ((0.01,), (0.03,), (0.1,))),
-    ("drift, coupled", "hold", ((0.03,), (0.1,), (0.3,))),
+EXPERIMENTS: tuple[tuple[str, str, tuple[float, ...]], ...] = (
+    ("pilot", "hold", (0.2, 0.5, 1.1)),
+    ("pilot", "linear", (0.2, 0.5, 1.1)),
+    ("pilot bands", "linear", (0.2, 0.5, 1.1)),
+    ("closed form", "hold", (0.2, 0.5, 1.1)),
+    ("closed form", "linear", (0.2, 0.5, 1.1)),
+    ("online", "linear", (0.15, 0.3, 0.5)),
+    ("online bands", "linear", (0.15, 0.3, 0.5)),
+    ("subset", "linear", (0.15, 0.3, 0.6)),
+    ("top share", "linear", (0.1, 0.2, 0.4)),
+    ("top share, coupled", "linear", (0.1, 0.2, 0.4)),
+    ("drift", "hold", (0.01, 0.03, 0.1)),
+    ("drift, coupled", "hold", (0.03, 0.1, 0.3)),
 )
+"""Triggers of `trigger_experiments`, with the predictor and the thresholds to try."""
 
 
 def study_configs(model: ScoreModel, steps: int, quick: bool) -> dict[str, SamplerConfig]:
     """The uncached twin, every core setting with every predictor, every experiment."""
+    register_experiments()
     base = SamplerConfig(None, steps)
     rows = {"no cache": base}
     every = slice(None, None, 2) if quick else slice(None)
@@ -173,11 +101,10 @@ def study_configs(model: ScoreModel, steps: int, quick: bool) -> dict[str, Sampl
             for place, policy in list(enumerate(policies))[every]:
                 name = f"{trigger}, {predictor} {place + 1}"
                 rows[name] = replace(base, policy=policy.replace(**how))
-    for rule, predictor, settings in EXPERIMENTS:
-        for place, setting in list(enumerate(settings))[every]:
-            name = f"({rule}), {predictor} {place + 1}"
-            policy = CachePolicy(predictor=predictor)
-            rows[name] = RuleConfig(policy, steps, rule=rule, setting=setting)
+    for trigger, predictor, taus in EXPERIMENTS:
+        for place, tau in list(enumerate(taus))[every]:
+            policy = CachePolicy(trigger=trigger, tau=tau, predictor=predictor)
+            rows[f"({trigger}), {predictor} {place + 1}"] = replace(base, policy=policy)
     return rows
 
 
@@ -251,8 +178,8 @@ def page(evaluations: dict[str, Evaluation], quick: bool) -> str:
         f"# Trigger study{' (quick form: not for conclusions)' if quick else ''}\n",
         "Relative L2 to the uncached twin on the same noise, at equal shares of the uncached work, interpolated between"
         " measured settings (log-log); an empty cell lies outside the settings measured. Rules in brackets are"
-        " experiments of `benchmarks/rules.py`, all others are the core's. Lower is better; bold is the best of"
-        " the column.\n",
+        " experiments of `benchmarks/trigger_experiments.py`, all others are the core's. Lower is better; bold is the"
+        " best of the column.\n",
     ]
     for name, e in evaluations.items():
         steps = e.row("no cache").config.steps

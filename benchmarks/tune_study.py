@@ -33,7 +33,7 @@ from e2crf_core.quality.distances import sliced_wasserstein_metric
 from e2crf_core.quality.intervals import measure_change
 from e2crf_core.sampling.batch import draw
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.sampler import warm_up
+from e2crf_core.sampling.sampler import Sampler, warm_up
 from e2crf_core.tuning.choice import dominating
 from e2crf_core.tuning.measure import Point
 
@@ -78,7 +78,7 @@ def compare(
     data = load_dataset(model.dataset)
     held, blocks = data.standardize(data.x[data.heldout]), heldout_blocks(data)
     metric = sliced_wasserstein_metric(directions=500)
-    samplers = [replace(setting, batch=options.batch).sampler(model) for setting in (balanced, *rivals)]
+    samplers = [Sampler.of(model, replace(setting, batch=options.batch)) for setting in (balanced, *rivals)]
     series: list[list[np.ndarray]] = [[] for _ in samplers]
     seconds: list[list[float]] = [[] for _ in samplers]
     for sampler in samplers:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import paper_tables, rules, token_skipping, trigger_study
+from benchmarks import paper_tables, token_skipping, trigger_experiments, trigger_study
 from e2crf_core.caching.policy import CachePolicy
-from e2crf_core.caching.state import Problem, SamplerState
+from e2crf_core.caching.triggers import TRIGGERS
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.evaluation.config import load_configs
 from e2crf_core.sampling.sampler import Sampler
 
 CONFIGS = sorted((Path(paper_tables.__file__).parent / "configs").glob("*.json"))
 PLAN = {"steps": 60, "solver": "euler_maruyama", "grid": "linear"}
+
+
+@pytest.fixture(autouse=True)
+def experiments() -> Iterator[None]:
+    """The rules of the benchmarks are registered for these tests only."""
+    kept = dict(TRIGGERS)
+    trigger_experiments.register_experiments()
+    yield
+    TRIGGERS.clear()
+    TRIGGERS.update(kept)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -45,33 +54,33 @@ def test_the_quick_form_scales_steps_and_refreshes_alike() -> None:
 
 
 def test_a_rule_that_chooses_everything_is_the_uncached_sampler(model: ScoreModel) -> None:
-    every = rules.RuleSampler(
-        model, lambda problem, state: torch.ones(1, model.n, dtype=torch.bool), CachePolicy(), **PLAN
-    )
-    plain = Sampler(model, cached=False, **PLAN)
-    np.testing.assert_allclose(every.sample(2).tokens, plain.sample(2).tokens, atol=1e-10)
+    every = token_skipping.leaving_out(np.ones((60, model.n), dtype=bool))
+    cached = Sampler(model, every, **PLAN).sample(2)
+    np.testing.assert_allclose(cached.tokens, Sampler(model, None, **PLAN).sample(2).tokens, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("rule", "predictor", "settings"), trigger_study.EXPERIMENTS, ids=lambda x: str(x)[:24]
-)
+@pytest.mark.parametrize(("trigger", "predictor", "taus"), trigger_study.EXPERIMENTS)
 def test_rules_save_work_and_do_not_mix_samples(
-    model: ScoreModel, rule: str, predictor: str, settings: tuple[tuple[float, ...], ...]
+    model: ScoreModel, trigger: str, predictor: str, taus: tuple[float, ...]
 ) -> None:
-    row = trigger_study.RuleConfig(
-        CachePolicy(predictor=predictor), 60, batch=3, rule=rule, setting=settings[-1]
-    )
-    together = row.sampler(model).sample(3)
+    policy = CachePolicy(trigger=trigger, tau=taus[-1], predictor=predictor)
+    assert CachePolicy.from_json(policy.to_json()) == policy
+    together = Sampler(model, policy, **PLAN).sample(3)
     assert 1 / 60 <= together.token_share < 0.8
-    alone = replace(row, batch=1).sampler(model).sample(3)
+    alone = Sampler(model, policy, **PLAN, batch=1).sample(3)
     np.testing.assert_allclose(together.tokens, alone.tokens, atol=1e-9)
-    assert json.dumps(row.to_json()) != json.dumps(replace(row, rule="x").to_json())
+
+
+def test_every_experiment_is_in_the_study() -> None:
+    assert {rule.name for rule in trigger_experiments.EXPERIMENTS} == {
+        e[0] for e in trigger_study.EXPERIMENTS
+    }
 
 
 def test_the_effect_of_a_token_peaks_where_its_signal_emerges(model: ScoreModel) -> None:
     with torch.inference_mode():
         problem, _ = Sampler(model, steps=400, solver="ddim", grid="log_snr").begin(1, 0)
-    peak = np.array(problem.levels)[rules.effect(problem).argmax(0)]
+    peak = np.array(problem.levels)[trigger_experiments.effect(problem).argmax(0)]
     emerges = -0.5 * np.log(model.v.mean(-1).numpy())
     inside = np.abs(emerges) < 3
     np.testing.assert_allclose(peak[inside], emerges[inside], atol=0.35)
@@ -83,7 +92,7 @@ def test_skipping_nothing_is_the_uncached_run_and_a_higher_tau_skips_more(model:
     assert all(mask[0].all() for mask in masks)
     assert masks[0].sum() >= masks[1].sum() > masks[2].sum()
     every = np.ones_like(masks[0])
-    plain = Sampler(model, **plan, cached=False).sample(3).tokens
+    plain = Sampler(model, policy=None, **plan).sample(3).tokens
     np.testing.assert_allclose(
         token_skipping.OutputsOnly(model, every, **plan).sample(3).tokens, plain, atol=1e-9
     )
@@ -97,13 +106,10 @@ def test_ways_of_leaving_out_tokens_meet_where_nothing_is_left_out_and_where_all
     plan = token_skipping.plan_of(8)
     mask = token_skipping.needed(model, 8, 0.2, num=4)
 
-    def end(kind: type[rules.RuleSampler], mask: np.ndarray) -> np.ndarray:
-        def rule(problem: Problem, state: SamplerState) -> torch.Tensor:
-            return torch.from_numpy(mask)[state.step : state.step + 1]
+    def end(kind: type[Sampler], mask: np.ndarray) -> np.ndarray:
+        return kind(model, token_skipping.leaving_out(mask), **plan).sample(3).tokens
 
-        return kind(model, rule, CachePolicy(), **plan).sample(3).tokens
-
-    plain = Sampler(model, **plan, cached=False).sample(3).tokens
+    plain = Sampler(model, policy=None, **plan).sample(3).tokens
     for name, kind in token_skipping.WAYS.items():
         np.testing.assert_allclose(end(kind, np.ones_like(mask)), plain, atol=1e-9, err_msg=name)
         assert np.abs(end(kind, mask) - plain).max() > 1e-3, name

@@ -25,6 +25,7 @@ from e2crf_core.evaluation.bulk import BulkTask, assess, collect, draw_shard, ru
 from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.runs.archive import of_handle
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.sampler import Sampler
 from pages.ui.common.registry import RunRegistry
 from tests.conftest import make_model
 from tests.test_tuning import SPEC, study, toy
@@ -47,7 +48,7 @@ def test_shards_hold_the_samples_of_one_run(tmp_path: Path) -> None:
     shards = list(run_shards(MODEL, TASK, tmp_path))
     assert [len(s.series) for s in shards] == [4, 4, 4, 2]
     series, _ = collect(tmp_path, TASK)
-    whole = replace(TASK.config, batch=14).sampler(MODEL).sample(14, 3).series
+    whole = Sampler.of(MODEL, replace(TASK.config, batch=14)).sample(14, 3).series
     np.testing.assert_allclose(series, whole, rtol=1e-5, atol=1e-6)
 
 

@@ -14,6 +14,7 @@ from e2crf_core.network.transformer import ScoreTransformer
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.error_model import ErrorModel, finished_error, measure_error_model
 from e2crf_core.sampling.influence import amplification, influence, network_output, run_pilot
+from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
 
 EDGES = (3, 6, 13)
@@ -100,7 +101,7 @@ def measured_error(
     linear: bool,
     detail: float,
 ) -> float:
-    sampler = config.sampler(model)
+    sampler = Sampler.of(model, config)
     twin = run_pilot(*sampler.begin(4, 7), set()).finished
     finished = run_with_prefixes(*sampler.begin(4, 7), prefixes, linear)
     return finished_error(finished, twin, errors.variance, detail)
@@ -142,7 +143,7 @@ def test_tables_equal_the_measured_error_of_a_single_stretch(linear: bool) -> No
 @pytest.mark.parametrize(("solver", "grid", "steps"), PLANS)
 def test_influence_is_the_response_of_finished_tokens(solver: str, grid: str, steps: int) -> None:
     model = known_model()
-    sampler = SamplerConfig(None, steps, solver, grid).sampler(model)
+    sampler = Sampler.of(model, SamplerConfig(None, steps, solver, grid))
     weights = influence(*sampler.begin(1, 3))
     call, token = steps // 2, 4
     finished = []
@@ -160,7 +161,7 @@ def test_influence_is_the_response_of_finished_tokens(solver: str, grid: str, st
 
 def test_a_network_that_does_not_answer_amplifies_nothing() -> None:
     model = known_model()
-    sampler = SamplerConfig(None, 20, "dpmpp_2m", "log_snr").sampler(model)
+    sampler = Sampler.of(model, SamplerConfig(None, 20, "dpmpp_2m", "log_snr"))
     pilot = run_pilot(*sampler.begin(2, 3), {2, 8})
     weights = influence(*sampler.begin(1, 3))
     np.testing.assert_allclose(amplification(pilot, weights, [(0, 3), (3, 13)]), 1.0, rtol=1e-6)

@@ -14,6 +14,7 @@ from e2crf_core.quality.probabilistic import covered, crps, gaussian_crps
 from e2crf_core.questions import baselines
 from e2crf_core.questions.answers import ASKING, complete, forecast, impute
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
 
 DRAWS = 4000
@@ -33,7 +34,7 @@ def gaussian_model() -> ScoreModel:
 def window(gaussian_model) -> np.ndarray:
     """A series of the model's own law with a hole, a wider one in the second channel."""
     series = SamplerConfig(policy=None, steps=40, solver="ancestral", grid="log_snr")
-    window = series.sampler(gaussian_model).sample(1, 3).series[0].astype(np.float64)
+    window = Sampler.of(gaussian_model, series).sample(1, 3).series[0].astype(np.float64)
     window[5:9, 0] = np.nan
     window[5:12, 1] = np.nan
     return window

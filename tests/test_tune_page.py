@@ -20,6 +20,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import user_folder
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.sampler import Sampler
 from e2crf_core.tuning.measure import Point, Rung, StudySpec
 from e2crf_core.tuning.space import SearchSpace
 from e2crf_core.tuning.study import Study
@@ -283,7 +284,7 @@ def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, mon
     code, command = (block.value for block in at.code)
     names = {}
     exec(code, names)
-    expected = replace(point.setting, batch=4).sampler(card.model()).sample(16, 0).series
+    expected = Sampler.of(card.model(), replace(point.setting, batch=4)).sample(16, 0).series
     np.testing.assert_array_equal(names["series"], expected)
     # Seconds are those of a busy machine: what is tested is the line, and quality.
     loose = replace(card, valid=replace(card.valid, speedup_wall_min=0.0))

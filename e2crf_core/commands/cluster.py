@@ -53,6 +53,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from e2crf_core.io.files import replace_file
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.progress import ProgressLine
+    from e2crf_core.sampling.sampler import Sampler
 
     if arguments.out.exists() and not arguments.out.is_dir():
         raise LabError(f"--out {arguments.out} is a file: name a folder")
@@ -62,7 +63,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise LabError(f"--device {arguments.device!r}: use one of {', '.join(DEVICES)}")
     task = _task(arguments)
     model = load_checkpoint(arguments.checkpoint, "cpu" if arguments.ray else arguments.device)
-    task.config.sampler(model)
+    Sampler.of(model, task.config)
     dataset = load_dataset(model.dataset)
     if arguments.ray:
         connect(arguments.ray, arguments.workers, gpus=1 if arguments.gpus else 0)

@@ -95,23 +95,21 @@ def mixing_table(sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
 
     Column m weighs the output of the m-th last call. Found by running the sampler itself on impulses.
     """
-    check_exportable(sampler.policy)
+    policy = sampler.policy
+    assert policy is not None
+    check_exportable(policy)
     model, channels = sampler.model, len(sampler.model.channels)
     small = {name: getattr(model, name)[:2].double().cpu() for name in ("mu", "v", "mask")}
     batch, called, weights = 1, np.zeros(sampler.plan.steps, bool), np.zeros((sampler.plan.steps, 1))
     for _ in range(2):
         network = _Impulses(channels)
-        probe = Sampler(replace(model, network=network, **small), sampler.policy)
+        probe = Sampler(replace(model, network=network, **small), policy)
         probe.plan = sampler.plan
-        with torch.inference_mode():
-            problem, state = probe.begin(batch, 0)
-            weights = np.zeros((sampler.plan.steps, batch))
-            for i in range(sampler.plan.steps):
-                before = network.calls
-                state, _ = probe.step(problem, state, sampler.policy)
-                called[i] = network.calls > before
-                assert state.cache is not None
-                weights[i] = reused_output(sampler.policy, problem, state.cache, i)[:, 0, 0].numpy()
+        weights = np.zeros((sampler.plan.steps, batch))
+        for i, step in enumerate(probe.steps(batch, 0)):
+            called[i] = step.info.rows > 0
+            assert step.after.cache is not None
+            weights[i] = reused_output(policy, step.problem, step.after.cache, i)[:, 0, 0].numpy()
         batch = network.calls
     table = np.zeros((sampler.plan.steps, MEMORY))
     latest = np.cumsum(called) - 1

@@ -29,7 +29,7 @@ from e2crf_core.quality.intervals import measure
 from e2crf_core.sampling import batch as drawing
 from e2crf_core.sampling.batch import Part
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.sampler import check_request, warm_up
+from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
 
 MAX_SAMPLES = 10**10
 
@@ -95,7 +95,7 @@ class BulkShard:
 
 def draw_shard(model: ScoreModel, task: BulkTask, first: int, device: str = "auto") -> BulkShard:
     """Draw one shard: a pure function of its arguments, wherever it runs."""
-    sampler = task.config.sampler(on_device(model, device))
+    sampler = Sampler.of(on_device(model, device), task.config)
     last = first + task.count(first)
     warm_up(sampler, min(task.config.batch, last - first), task.seed)
     begin = time.process_time()
@@ -217,7 +217,7 @@ def assess(model: ScoreModel, dataset: Dataset, task: BulkTask, out: Path) -> di
         )
         for metric in standard_metrics(len(dataset.channels), directions=200)
     }
-    sampler = task.config.sampler(model)
+    sampler = Sampler.of(model, task.config)
     rows, prepared = sum(s.rows for s in shards), sum(s.prepared for s in shards)
     drawn = sum(len(s.series) for s in shards)
     return {

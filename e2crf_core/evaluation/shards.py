@@ -11,11 +11,11 @@ import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
@@ -69,7 +69,7 @@ class Task:
 
     def sampler(self, name: str) -> Sampler:
         """The sampler of a row."""
-        return replace(self.configs[name], batch=self.batch).sampler(self.model)
+        return Sampler.of(self.model, replace(self.configs[name], batch=self.batch))
 
     def fingerprint(self) -> dict[str, Any]:
         """What shards of this evaluation must agree in; more repeats may be added to old ones."""
@@ -199,8 +199,6 @@ def _path(task: Task, out: Path, name: str, repeat: int) -> Path:
 
 def _warm(sampler: Sampler, num: int, seed: int) -> None:
     """Run a few steps that are not counted, so that no row pays for first-call costs."""
-    with torch.inference_mode():
-        problem, state = sampler.begin(num, seed)
-        for _ in range(min(8, sampler.plan.steps)):
-            state, _ = sampler.step(problem, state, sampler.policy)
+    for _ in islice(sampler.steps(num, seed), 8):
+        pass
     synchronize(sampler.model.device)

@@ -55,7 +55,7 @@ def quality_change(
     made = []
     for part, model in enumerate((before, after)):
         sampler = Sampler(model, cached=False, **SOLVER)  # type: ignore[arg-type]
-        batches = -(-2 * half // sampler.batch) * steps
+        batches = -(-2 * half // sampler.config.batch) * steps
 
         def report(done: int, total: int, part: int = part, batches: int = batches) -> None:
             progress(part * batches + done, 2 * batches)

@@ -15,7 +15,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.sampler import Samples
+from e2crf_core.sampling.sampler import Sampler, Samples
 
 ASKING = SamplerConfig(policy=PRESETS["exact"], steps=40, solver="sde_dpmpp_2m", grid="log_snr")
 """A stochastic solver forgets the errors of early steps, which the update by known values provokes."""
@@ -92,7 +92,7 @@ def complete(
     All windows miss the same positions. The series of the result hold the known values.
     """
     observed = (np.asarray(windows, dtype=np.float64) - model.mean) / model.std
-    sampler = config.sampler(model).given(observed)
+    sampler = Sampler.of(model, config).given(observed)
     samples = sampler.sample(num, seed, progress=progress, cancelled=cancelled)
     given = windows[np.arange(num) % len(windows)]
     series = np.where(np.isnan(given), samples.series, given).astype(np.float32)

@@ -8,6 +8,7 @@ running again. Differences are |held - fresh| / |fresh| over a token's vector: o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,12 @@ from e2crf_core.caching.predictors import reused_output
 from e2crf_core.caching.selection import Selection
 from e2crf_core.caching.state import Cache, Problem, SamplerState
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.e2crf import step
-from e2crf_core.errors import Cancelled
 from e2crf_core.network.forward import plain_forward
 from e2crf_core.network.kvcache import KVCache
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.runs.archive import Archive
 from e2crf_core.runs.replay import check_same_weights
+from e2crf_core.sampling.sampler import Sampler
 
 
 class Tapped:
@@ -141,6 +141,7 @@ class LayerTable:
     changed: int | None
 
 
+@torch.inference_mode()
 def layer_table(
     archive: Archive,
     model: ScoreModel,
@@ -155,33 +156,29 @@ def layer_table(
     spec, old = archive.spec, archive.recorder
     check_same_weights(archive, model)
     tapped = Tapped(model.network)
-    sampler = spec.config.sampler(replace(model, network=tapped))
+    sampler = Sampler.of(replace(model, network=tapped), spec.config)
     names, watch, changed = quantities(tapped.layers), spec.watch, None
     kept = np.full((old.count, len(names), model.n), np.nan, np.float32)
     used = np.empty_like(kept)
-    with torch.inference_mode():
-        problem, state = sampler.begin(spec.num, spec.seed)
-        stream = state.z.new_zeros(tapped.layers, model.n, tapped.width)
-        for i in range(old.count):
-            if cancelled():
-                raise Cancelled
-            policy = archive.policy_at(i)
-            fresh = fresh_inside(problem, state, watch)
-            if state.cache is not None:
-                held = held_inside(policy, problem, state, state.cache, stream, watch)
-                kept[i] = differences(held, fresh).cpu().numpy()
-            after, info = step(problem, state, policy)
-            assert after.cache is not None
-            reasons = info.reasons.expand(spec.num, model.n)
-            stream = _renewed(
-                stream, tapped.stream, Selection.of(reasons > 0, spec.num, stream.device), watch
-            )
-            now = held_inside(policy, problem, state, after.cache, stream, watch)
-            used[i] = differences(now, fresh).cpu().numpy()
-            if changed is None and not np.array_equal(reasons[watch].numpy(), old.column("reasons")[i]):
-                changed = i
-            state = after
-            progress(i + 1, old.count)
+    stream = model.mu.new_zeros(tapped.layers, model.n, tapped.width)
+    loop = sampler.steps(spec.num, spec.seed, policy=archive.policy_at, cancelled=cancelled)
+    fresh = None
+    for i, step in enumerate(islice(loop, old.count)):
+        problem, before, after, ran = step.problem, step.before, step.after, tapped.stream
+        assert step.policy is not None and after.cache is not None
+        fresh = fresh or fresh_inside(problem, before, watch)
+        reasons = step.info.reasons.expand(spec.num, model.n)
+        stream = _renewed(stream, ran, Selection.of(reasons > 0, spec.num, stream.device), watch)
+        now = held_inside(step.policy, problem, before, after.cache, stream, watch)
+        used[i] = differences(now, fresh).cpu().numpy()
+        if changed is None and not np.array_equal(reasons[watch].numpy(), old.column("reasons")[i]):
+            changed = i
+        if i + 1 < old.count:
+            # Before the next step overwrites the keys and values: what reusing everything would be off by there.
+            fresh = fresh_inside(problem, after, watch)
+            held = held_inside(archive.policy_at(i + 1), problem, after, after.cache, stream, watch)
+            kept[i + 1] = differences(held, fresh).cpu().numpy()
+        progress(i + 1, old.count)
     return LayerTable(names, kept, used, changed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.progress import Progress, silent
 from e2crf_core.runs.archive import Archive
 from e2crf_core.sampling.recorder import Recorder
-from e2crf_core.sampling.sampler import observe
+from e2crf_core.sampling.sampler import Sampler, observe
 
 MEASURED_TIME = frozenset({"seconds"})
 """Columns that no rerun can repeat."""
@@ -48,18 +49,18 @@ def rerun(
     spec, old = archive.spec, archive.recorder
     model = load(spec.checkpoint, spec.device)
     check_same_weights(archive, model)
-    sampler = spec.config.sampler(model)
+    sampler = Sampler.of(model, spec.config)
     recorder = Recorder(spec.config.steps, model.n, model.length, len(model.channels), spec.num)
     recorder.policies.extend(old.policies)
-    with torch.inference_mode():
-        problem, state = sampler.begin(spec.num, spec.seed)
-        for step in range(old.count):
-            version, policy = [(v, p) for first, v, p in old.policies if first <= step][-1]
-            after, info = sampler.step(problem, state, policy)
-            recorder.append(observe(sampler, problem, state, info, 0.0, spec.watch, version, after))
-            state = after
-            progress(step + 1, old.count)
-    return recorder, model.series(state.z.cpu().numpy())
+    loop = sampler.steps(spec.num, spec.seed, policy=archive.policy_at)
+    for i, step in enumerate(islice(loop, old.count)):
+        version = [v for first, v, _ in old.policies if first <= i][-1]
+        with torch.inference_mode():
+            recorder.append(
+                observe(sampler, step.problem, step.before, step.info, 0.0, spec.watch, version, step.after)
+            )
+        progress(i + 1, old.count)
+    return recorder, model.series(step.after.z.cpu().numpy())
 
 
 def differences(old: Recorder, new: Recorder) -> list[str]:

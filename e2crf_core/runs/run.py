@@ -20,7 +20,7 @@ from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.runs.comparison import Comparison, compare
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
-from e2crf_core.sampling.sampler import check_request, observe, synchronize, warm_up
+from e2crf_core.sampling.sampler import Sampler, check_request, observe, synchronize, warm_up
 
 FINISHED = frozenset({"done", "stopped", "failed"})
 MAX_LIVE_NUM = 1024
@@ -263,7 +263,7 @@ class RunHandle:
     def _cached(self, model: ScoreModel) -> RunResult | None:
         """The recorded run; None when it was stopped."""
         spec = self.spec
-        sampler = spec.config.sampler(model)
+        sampler = Sampler.of(model, spec.config)
         recorder = Recorder(spec.config.steps, model.n, model.length, len(model.channels), spec.num)
         recorder.policies.append((0, *self._policy))
         problem, state = sampler.begin(spec.num, spec.seed)
@@ -297,7 +297,7 @@ class RunHandle:
         """Run the uncached twin and add the comparison to the result, unless it is called off."""
         spec = self.spec
         self._done, self._step_seconds, self.status = 0, 0.0, "comparing"
-        sampler = spec.config.twin.sampler(model)
+        sampler = Sampler.of(model, spec.config.twin)
         problem, state = sampler.begin(spec.num, spec.seed)
         while state.step < spec.config.steps:
             if self._stop or self._skip or self._orphaned():

@@ -26,6 +26,7 @@ from e2crf_core.e2crf import decide
 from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import Archive
 from e2crf_core.runs.replay import check_same_weights
+from e2crf_core.sampling.sampler import Sampler
 
 INTENSITY_MARGIN = 0.05
 """Further logarithm where r decides, because it is taken as recorded."""
@@ -86,7 +87,7 @@ def trace(archive: Archive, model: ScoreModel) -> Trace:
         raise LabError(
             "the tokens of this imported network are no half spectrum: record again to see another policy"
         )
-    sampler = spec.config.sampler(model)
+    sampler = Sampler.of(model, spec.config)
     alone, _ = sampler.begin(1, spec.seed, spec.watch)
     series = (recorder.column("series").astype(np.float64) - model.mean) / model.std
     z = torch.as_tensor(tokenize(series)).to(model.dtype)[:, None]

@@ -8,7 +8,6 @@ policy spends its refreshes accordingly.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from e2crf_core.caching.policy import PRESETS
 from e2crf_core.diffusion.score_model import Profile, ScoreModel
@@ -29,12 +28,10 @@ def denoised_change(
     """
     sampler = Sampler(model, PRESETS["exact"], steps=steps, grid="log_snr", solver="ancestral")
     outputs = []
-    with torch.inference_mode():
-        problem, state = sampler.begin(num, seed)
-        for _ in range(steps):
-            state, _ = sampler.step(problem, state, sampler.policy)
-            assert state.cache is not None
-            outputs.append(state.cache.output)
+    for step in sampler.steps(num, seed):
+        assert step.after.cache is not None
+        outputs.append(step.after.cache.output)
+    problem = step.problem
     levels = np.array(problem.levels)
     ahead = max(1, round(REACH / (levels[1] - levels[0])))
     scale = (model.v * model.mask).sum()

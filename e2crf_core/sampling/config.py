@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from e2crf_core.caching.policy import POLICY_SCHEMA, PRESETS, CachePolicy
-from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
-from e2crf_core.sampling.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,11 @@ class SamplerConfig:
     grid: str = "linear"
     batch: int = 64
 
+    def __post_init__(self) -> None:
+        """Reject an empty batch; the plan is checked with the model's schedule."""
+        if self.batch < 1:
+            raise LabError(f"batch {self.batch}: must be at least 1", field="batch")
+
     @property
     def plan(self) -> tuple[str, str, int]:
         """Solver, grid and steps: what a run shares with its uncached twin."""
@@ -35,18 +38,6 @@ class SamplerConfig:
     def twin(self) -> SamplerConfig:
         """The same run without a cache."""
         return replace(self, policy=None)
-
-    def sampler(self, model: ScoreModel) -> Sampler:
-        """The sampler that this describes, for one model. Raises LabError for a plan that the model cannot run."""
-        return Sampler(
-            model,
-            self.policy,
-            steps=self.steps,
-            solver=self.solver,
-            grid=self.grid,
-            batch=self.batch,
-            cached=self.policy is not None,
-        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` restores an equal configuration."""

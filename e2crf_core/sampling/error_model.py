@@ -24,6 +24,7 @@ from e2crf_core.network.forward import band_edges_of
 from e2crf_core.progress import Progress, silent
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.influence import amplification, influence, measure_points, run_pilot
+from e2crf_core.sampling.sampler import Sampler
 from e2crf_core.sampling.schedules import ErrorTables, Schedule
 
 PILOT_SEED = 0x5EED_0000_0000_0001
@@ -180,12 +181,12 @@ def measure_error_model(
     points, factors = _measure_amplification(
         model, config, bands, seed, lambda d, t: progress(700 * d // t, 1000)
     )
-    problem, state = config.twin.sampler(model).begin(num, seed)
+    problem, state = Sampler.of(model, config.twin).begin(num, seed)
     pilot = run_pilot(problem, state, set(), lambda d, t: progress(700 + 300 * d // t, 1000))
     levels = np.array(problem.levels)
     ticks = problem.clocks["profile"].numpy()
     candidates = candidate_calls(ticks)
-    weights = influence(*config.twin.sampler(model).begin(1, seed)).numpy()
+    weights = influence(*Sampler.of(model, config.twin).begin(1, seed)).numpy()
     for band, (low, high) in enumerate(bands):
         weights[:, low:high] *= np.interp(levels, points, factors[:, band])[:, None, None]
     outputs = pilot.outputs.numpy()
@@ -225,7 +226,7 @@ def _measure_amplification(
     model: ScoreModel, config: SamplerConfig, bands: list[tuple[int, int]], seed: int, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points (P,) on log(a/s), increasing, and factors (P, bands)."""
-    sampler = companion(config, model).sampler(model)
+    sampler = Sampler.of(model, companion(config, model))
     weights = influence(*sampler.begin(1, seed))
     problem, state = sampler.begin(AMPLIFICATION_SAMPLES, seed)
     pilot = run_pilot(problem, state, set(measure_points(problem.plan.steps)))
@@ -237,7 +238,7 @@ def companion(config: SamplerConfig, model: ScoreModel) -> SamplerConfig:
     """The plan that amplification is measured on: the same if it is short, else 40 calls of its kind."""
     if config.steps <= SHORT:
         return config.twin
-    stochastic = any(row.sigma for row in config.twin.sampler(model).plan.rows)
+    stochastic = any(row.sigma for row in Sampler.of(model, config.twin).plan.rows)
     solver = "ancestral" if stochastic else "dpmpp_2m"
     return SamplerConfig(None, steps=40, solver=solver, grid="profile")
 

@@ -1,4 +1,4 @@
-"""Sampler: a thin loop over `e2crf.step`, with and without a cache, alone or as a stream of events."""
+"""Sampler: the stepping loop over `e2crf.step`, with and without a cache; all sampling in the lab goes through it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from e2crf_core.caching.events import Reason, StepEvent
-from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState, StepInfo
 from e2crf_core.caching.triggers import input_drift
 from e2crf_core.diffusion.conditioning import NOISE, Conditioning
@@ -19,10 +19,13 @@ from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.diffusion.spectral import band_edges
-from e2crf_core.e2crf import advance, step
-from e2crf_core.errors import LabError
+from e2crf_core.e2crf import advance
+from e2crf_core.e2crf import step as cached_step
+from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.network.flops import network_flops, update_flops
 from e2crf_core.network.forward import plain_forward
+from e2crf_core.progress import Cancel, Progress, never, silent
+from e2crf_core.sampling.config import SamplerConfig
 
 MAX_NUM = 100_000
 
@@ -44,17 +47,48 @@ class Samples:
         return 1.0 - self.token_share
 
 
+@dataclass(frozen=True)
+class Part:
+    """One batch: its tokens (b, n, 2M), series (b, N, M) in data units, and compute time.
+
+    `rows` counts the tokens that were recomputed, `prepared` how often a sample's inputs were prepared.
+    """
+
+    tokens: np.ndarray
+    series: np.ndarray
+    seconds: float
+    rows: int
+    prepared: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run: the states before and after it, the policy in force, and what was decided.
+
+    The keys and values of `before` have been overwritten by the step. `seconds` is the compute time, exact on
+    asynchronous devices only where the loop was asked to time its steps.
+    """
+
+    problem: Problem
+    before: SamplerState
+    after: SamplerState
+    policy: CachePolicy | None
+    info: StepInfo
+    seconds: float
+
+
 class Sampler:
     """Draws series from a model with a policy and a solver.
 
-    `batch` bounds how many samples run together; it does not change any sample. With `cached` False the plain
-    network is called at every step and nothing is kept: the reference that every figure is measured against.
+    With `policy` None (or `cached` False) the network is called at every step and nothing is kept: the reference
+    that every measurement is stated against. `batch` bounds how many samples run together; it changes no sample.
+    Raises LabError for a plan that the model cannot run.
     """
 
     def __init__(
         self,
         model: ScoreModel,
-        policy: CachePolicy | None = None,
+        policy: CachePolicy | None = PRESETS["balanced"],
         *,
         steps: int = 1000,
         solver: str = "euler_maruyama",
@@ -62,14 +96,22 @@ class Sampler:
         batch: int = 64,
         cached: bool = True,
     ) -> None:
-        if batch < 1:
-            raise LabError(f"batch {batch}: must be at least 1")
         self.model = model
-        self.policy = policy or CachePolicy.preset("balanced")
+        self.config = SamplerConfig(policy if cached else None, steps, solver, grid, batch)
         self.plan = make_plan(model.schedule, steps, solver, grid, model.profile.clock)
-        self.batch = batch
-        self.cached = cached
         self.conditioning: Conditioning | None = None
+
+    @staticmethod
+    def of(model: ScoreModel, config: SamplerConfig) -> Sampler:
+        """The sampler that a configuration describes, for one model."""
+        return Sampler(
+            model,
+            config.policy,
+            steps=config.steps,
+            solver=config.solver,
+            grid=config.grid,
+            batch=config.batch,
+        )
 
     def given(self, observed: np.ndarray, noise: float = NOISE) -> Sampler:
         """The same sampler, conditioned on `observed` (B or 1, N, M), standardized, NaN where nothing is known.
@@ -79,6 +121,11 @@ class Sampler:
         sampler = copy.copy(self)
         sampler.conditioning = Conditioning.make(self.model, self.plan, observed, noise)
         return sampler
+
+    @property
+    def policy(self) -> CachePolicy | None:
+        """The cache's policy; None for the uncached sampler."""
+        return self.config.policy
 
     def begin(self, num: int, seed: int, first: int = 0) -> tuple[Problem, SamplerState]:
         """The start of a run of `num` samples numbered from `first`."""
@@ -96,52 +143,94 @@ class Sampler:
         return problem, SamplerState(step=0, z=z, past=(), base=None, cache=None)
 
     def step(
-        self, problem: Problem, state: SamplerState, policy: CachePolicy
+        self, problem: Problem, state: SamplerState, policy: CachePolicy | None
     ) -> tuple[SamplerState, StepInfo]:
-        """One step, cached or plain as this sampler is set."""
-        return step(problem, state, policy) if self.cached else plain_step(problem, state)
+        """One step under a policy; plain without one, and for an uncached sampler."""
+        if policy is None or self.policy is None:
+            return plain_step(problem, state)
+        return cached_step(problem, state, policy)
+
+    def steps(
+        self,
+        num: int,
+        seed: int,
+        first: int = 0,
+        *,
+        policy: Callable[[int], CachePolicy | None] | None = None,
+        cancelled: Cancel = never,
+        timed: bool = False,
+    ) -> Iterator[Step]:
+        """The stepping loop: run one batch of `num` samples numbered from `first`, yielding after every step.
+
+        `policy(i)` gives the policy of step i, asked just before it; by default it is the sampler's own. With
+        `timed` the device is waited for, so that `seconds` are each step's own. Raises Cancelled before the next
+        step once `cancelled()` is true.
+        """
+        with torch.inference_mode():
+            problem, state = self.begin(num, seed, first)
+        for i in range(self.plan.steps):
+            if cancelled():
+                raise Cancelled
+            now = self.policy if policy is None else policy(i)
+            begin = time.perf_counter()
+            with torch.inference_mode():
+                after, info = self.step(problem, state, now)
+            if timed:
+                synchronize(self.model.device)
+            yield Step(problem, state, after, now, info, time.perf_counter() - begin)
+            state = after
+
+    def draw(
+        self, num: int, seed: int, first: int = 0, *, progress: Progress = silent, cancelled: Cancel = never
+    ) -> Part:
+        """One batch of `num` samples numbered from `first`. Raises Cancelled once `cancelled()` is true."""
+        rows = prepared = 0
+        begin = time.perf_counter()
+        for step in self.steps(num, seed, first, cancelled=cancelled):
+            rows, prepared = rows + step.info.rows, prepared + step.info.samples
+            progress(step.after.step, self.plan.steps)
+        tokens = step.after.z.cpu().numpy()
+        seconds = time.perf_counter() - begin
+        return Part(tokens, self.model.series(tokens), seconds, rows, prepared)
 
     def sample(
-        self,
-        num: int = 16,
-        seed: int = 0,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-        cancelled: Callable[[], bool] = lambda: False,
+        self, num: int = 16, seed: int = 0, *, progress: Progress = silent, cancelled: Cancel = never
     ) -> Samples:
         """Draw `num` series. `progress(done, total)` counts steps over all batches.
 
-        Raises LabError for a bad `num` or `seed`, or when `cancelled` says so.
+        Raises LabError for a bad `num` or `seed`, Cancelled once `cancelled()` is true.
         """
         check_request(num, seed)
-        parts, rows, prepared, seconds = [], 0, 0, 0.0
-        total = self.plan.steps * -(-num // self.batch)
-        done = 0
-        with torch.inference_mode():
-            for first in range(0, num, self.batch):
-                begin = time.perf_counter()
-                problem, state = self.begin(min(self.batch, num - first), seed, first)
-                for _ in range(self.plan.steps):
-                    if cancelled():
-                        raise LabError("sampling was cancelled")
-                    state, info = self.step(problem, state, self.policy)
-                    rows += info.rows
-                    prepared += info.samples
-                    done += 1
-                    if progress is not None:
-                        progress(done, total)
-                parts.append(state.z.cpu().numpy())
-                seconds += time.perf_counter() - begin
-        tokens = np.concatenate(parts)
-        full = num * self.model.n * self.plan.steps
+        starts, steps = range(0, num, self.config.batch), self.plan.steps
+
+        def draw(place: int, first: int) -> Part:
+            def report(done: int, total: int) -> None:
+                progress(place * steps + done, len(starts) * steps)
+
+            size = min(self.config.batch, num - first)
+            return self.draw(size, seed, first, progress=report, cancelled=cancelled)
+
+        parts = [draw(place, first) for place, first in enumerate(starts)]
+        tokens = np.concatenate([part.tokens for part in parts])
+        rows, prepared = sum(part.rows for part in parts), sum(part.prepared for part in parts)
         return Samples(
             series=self.model.series(tokens),
             tokens=tokens,
-            seconds=seconds,
-            token_share=rows / full,
+            seconds=sum(part.seconds for part in parts),
+            token_share=rows / (num * self.model.n * steps),
             flop_share=self.flops(rows, prepared, num) / self.full_flops(num),
-            steps=self.plan.steps,
+            steps=steps,
         )
+
+    def events(self, num: int = 1, seed: int = 0, watch: int = 0) -> Iterator[StepEvent]:
+        """Run one batch of `num` samples, yielding an event after every step (see StepEvent)."""
+        check_request(num, seed)
+        for step in self.steps(num, seed, timed=True):
+            with torch.inference_mode():
+                event = observe(
+                    self, step.problem, step.before, step.info, step.seconds, watch, 0, step.after
+                )
+            yield event
 
     def flops(self, rows: int, prepared: int, num: int, steps: int | None = None) -> int:
         """Operations of a run (or of `steps` steps) of `num` samples.
@@ -157,35 +246,18 @@ class Sampler:
         calls = num * (steps or self.plan.steps)
         return self.flops(calls * self.model.n, calls, num, steps)
 
-    def events(self, num: int = 1, seed: int = 0, watch: int = 0) -> Iterator[StepEvent]:
-        """Run one batch of `num` samples, yielding an event after every step (see StepEvent)."""
-        check_request(num, seed)
-        problem, state = self.begin(num, seed)
-        for _ in range(self.plan.steps):
-            with torch.inference_mode():
-                before = state
-                begin = time.perf_counter()
-                state, info = self.step(problem, state, self.policy)
-                synchronize(self.model.device)
-                seconds = time.perf_counter() - begin
-                event = observe(self, problem, before, info, seconds, watch, version=0)
-            yield event
-
 
 def check_request(num: int, seed: int) -> None:
     """Raise LabError unless 1 <= num <= MAX_NUM and 0 <= seed < 2**63."""
     if not 1 <= num <= MAX_NUM:
-        raise LabError(f"num {num}: must lie between 1 and {MAX_NUM}")
+        raise LabError(f"num {num}: must lie between 1 and {MAX_NUM}", field="num")
     if not 0 <= seed < 2**63:
-        raise LabError(f"seed {seed}: must lie between 0 and 2**63 - 1")
+        raise LabError(f"seed {seed}: must lie between 0 and 2**63 - 1", field="seed")
 
 
 def warm_up(sampler: Sampler, num: int, seed: int) -> None:
     """Run one step and drop it, so that first-call costs do not count as the method's."""
-    with torch.inference_mode():
-        problem, state = sampler.begin(num, seed)
-        sampler.step(problem, state, sampler.policy)
-    synchronize(sampler.model.device)
+    next(sampler.steps(num, seed, timed=True))
 
 
 def synchronize(device: torch.device) -> None:

@@ -149,7 +149,7 @@ class Bench:
 
     def sampler(self, setting: SamplerConfig) -> Sampler:
         """The sampler of a setting, in batches of the study's size."""
-        return replace(setting, batch=self.spec.batch).sampler(self.model)
+        return Sampler.of(self.model, replace(setting, batch=self.spec.batch))
 
     def rung(self, setting: SamplerConfig, parts: Sequence[Part]) -> Rung:
         """Measurements of the batches drawn so far."""

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.caching.triggers import TRIGGERS, deciding
@@ -271,13 +270,7 @@ def measure_ranges(
 
 def _scores(sampler: Sampler, num: int, seed: int) -> np.ndarray:
     """All positive finite event scores of a run."""
-    found = []
-    with torch.inference_mode():
-        problem, state = sampler.begin(num, seed)
-        for _ in range(sampler.plan.steps):
-            state, info = sampler.step(problem, state, sampler.policy)
-            found.append(info.score.numpy().ravel())
-    scores = np.concatenate(found)
+    scores = np.concatenate([step.info.score.numpy().ravel() for step in sampler.steps(num, seed)])
     return scores[np.isfinite(scores) & (scores > 0)]
 
 

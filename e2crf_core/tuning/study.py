@@ -15,11 +15,11 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import optuna
-import torch
 from optuna.trial import TrialState
 
 from e2crf_core.data.datasets import Dataset
@@ -33,7 +33,7 @@ from e2crf_core.quality.distances import sliced_wasserstein_metric
 from e2crf_core.quality.intervals import real_floor
 from e2crf_core.sampling.batch import draw
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.sampler import synchronize, warm_up
+from e2crf_core.sampling.sampler import warm_up
 from e2crf_core.tuning.executors import Executor, Local, Outcome, TrialJob
 from e2crf_core.tuning.measure import Bench, Point, StudySpec, front_points, measure
 from e2crf_core.tuning.space import FIELDS, SearchSpace, measure_ranges, starting_points
@@ -211,14 +211,8 @@ class Study:
         """The most steps at which the reference costs no more than its share of the budget."""
         sampler = self.bench.sampler(SamplerConfig(None, 50, solver, grid))
         warm_up(sampler, self.spec.batch, self.spec.seed)
-        times = []
-        with torch.inference_mode():
-            problem, state = sampler.begin(self.spec.batch, self.spec.seed)
-            for _ in range(5):
-                begin = time.perf_counter()
-                state, _ = sampler.step(problem, state, sampler.policy)
-                synchronize(self.model.device)
-                times.append(time.perf_counter() - begin)
+        loop = sampler.steps(self.spec.batch, self.spec.seed, timed=True)
+        times = [step.seconds for step in islice(loop, 5)]
         each = float(np.median(times)) * self.spec.num / self.spec.batch
         able = [s for s in REFERENCE_STEPS if self.space.steps[0] <= s <= self.space.steps[1]]
         within = [s for s in able if s * each <= REFERENCE_SHARE * 60 * self.minutes]

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 
 from e2crf_core.caching.policy import CachePolicy, PolicyError
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.errors import Cancelled
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.quality.interval import Interval
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.sampler import synchronize, warm_up
+from e2crf_core.sampling.sampler import Sampler, warm_up
 from e2crf_core.tuning.choice import VISIBLE, digits, dominating, milliseconds
 from e2crf_core.tuning.measure import Bench, Point, Rung, measure
 from e2crf_core.tuning.space import FIELDS, NEEDS, OFF, SEARCHABLE
@@ -49,16 +47,11 @@ def trace(
     model: ScoreModel, setting: SamplerConfig, num: int, seed: int, cancelled: Cancel = never
 ) -> tuple[list[bytes], np.ndarray]:
     """Every decision of a run, and the tokens that it ends with. Raises Cancelled when cancelled."""
-    sampler = replace(setting, batch=num).sampler(model)
+    sampler = Sampler.of(model, replace(setting, batch=num))
     decisions = []
-    with torch.inference_mode():
-        problem, state = sampler.begin(num, seed)
-        for _ in range(sampler.plan.steps):
-            if cancelled():
-                raise Cancelled
-            state, info = sampler.step(problem, state, sampler.policy)
-            decisions.append((info.reasons > 0).expand(num, model.n).numpy().tobytes())
-    return decisions, state.z.cpu().numpy()
+    for step in sampler.steps(num, seed, cancelled=cancelled):
+        decisions.append((step.info.reasons > 0).expand(num, model.n).numpy().tobytes())
+    return decisions, step.after.z.cpu().numpy()
 
 
 def inert_fields(
@@ -171,14 +164,7 @@ def uncached_seconds(bench: Bench, setting: SamplerConfig, calls: int = 7) -> fl
     """Seconds a sample of the same solver without a cache: every call costs the same, so a few tell."""
     spec, sampler = bench.spec, bench.sampler(setting.twin)
     warm_up(sampler, spec.batch, spec.seed)
-    times = []
-    with torch.inference_mode():
-        problem, state = sampler.begin(spec.batch, spec.seed)
-        for _ in range(min(calls, sampler.plan.steps)):
-            begin = time.perf_counter()
-            state, _ = sampler.step(problem, state, sampler.policy)
-            synchronize(bench.model.device)
-            times.append(time.perf_counter() - begin)
+    times = [step.seconds for step in islice(sampler.steps(spec.batch, spec.seed, timed=True), calls)]
     return float(np.median(times)) * setting.steps / spec.batch
 
 

@@ -95,13 +95,10 @@ class TriggerStudy:
 
 def kind_of(family: str, config: dict[str, Any]) -> str:
     """Return whether events concern all tokens, bands or single tokens, by the name of the rule or trigger."""
-    rule, policy = config.get("rule"), config.get("policy") or {}
-    name = str(rule or policy.get("trigger") or family)
+    name = str(config.get("rule") or (config.get("policy") or {}).get("trigger") or family)
     if "band" in name:
         return BANDS
-    if rule:
-        return WHOLE if rule in WHOLE_RULES else TOKENS
-    return WHOLE if name in TRIGGERS and TRIGGERS[name].whole else TOKENS
+    return WHOLE if name in WHOLE_RULES or (name in TRIGGERS and TRIGGERS[name].whole) else TOKENS
 
 
 def _setting(row: StoredRow) -> StudySetting:

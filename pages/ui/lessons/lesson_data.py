@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.data.datasets import Dataset
@@ -66,17 +65,13 @@ def change_recording(model: ScoreModel, name: str) -> tuple[dict[str, Any], dict
     """
     sampler = Sampler(model, PRESETS["exact"], steps=CHANGE_STEPS)
     parts: dict[str, list[np.ndarray]] = {"score": [], "D": [], "F": []}
-    with torch.inference_mode():
-        problem, state = sampler.begin(1, 0)
-        for row in sampler.plan.rows:
-            z = state.z
-            state, info = sampler.step(problem, state, sampler.policy)
-            assert state.cache is not None
-            a = model.schedule.a(row.t)
-            # D = (z + s² score) / a: so much of D is taken from the score.
-            parts["score"].append(((a * info.denoised - z) / a)[0].numpy())
-            parts["D"].append(info.denoised[0].numpy())
-            parts["F"].append(state.cache.output[0].numpy())
+    for row, step in zip(sampler.plan.rows, sampler.steps(1, 0), strict=True):
+        assert step.after.cache is not None
+        a, denoised = model.schedule.a(row.t), step.info.denoised
+        # D = (z + s² score) / a: so much of D is taken from the score.
+        parts["score"].append(((a * denoised - step.before.z) / a)[0].numpy())
+        parts["D"].append(denoised[0].numpy())
+        parts["F"].append(step.after.cache.output[0].numpy())
     header = {
         "kind": "lesson",
         "lesson": "change",
@@ -89,7 +84,8 @@ def change_recording(model: ScoreModel, name: str) -> tuple[dict[str, Any], dict
         "s": [model.schedule.s(row.t) for row in sampler.plan.rows],
     }
     scales = {
-        name: getattr(problem, name).square().mean(-1).sqrt().numpy() for name in ("c_in", "c_skip", "c_out")
+        name: getattr(step.problem, name).square().mean(-1).sqrt().numpy()
+        for name in ("c_in", "c_skip", "c_out")
     }
     return header, {key: np.stack(values) for key, values in parts.items()} | scales
 
@@ -166,17 +162,15 @@ def _denoised(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return D (steps, B, n, 2M), the final tokens, and (3, steps): share of tokens computed, r, and tau."""
     made, columns = [], []
-    with torch.inference_mode():
-        problem, state = sampler.begin(FEEDBACK_NUM, 0)
-        full = FEEDBACK_NUM * sampler.model.n
-        for i in range(sampler.plan.steps):
-            state, info = sampler.step(problem, state, sampler.policy)
-            made.append(info.denoised.numpy())
-            r = float(state.cache.r.nanmean()) if state.cache is not None else np.nan
-            columns.append((info.rows / full, r, float(info.tau.mean())))
-            if i % 20 == 0:
-                progress(i / sampler.plan.steps)
-    return np.stack(made), state.z.numpy(), np.array(columns).T
+    full = FEEDBACK_NUM * sampler.model.n
+    for i, step in enumerate(sampler.steps(FEEDBACK_NUM, 0)):
+        info, cache = step.info, step.after.cache
+        made.append(info.denoised.numpy())
+        r = float(cache.r.nanmean()) if cache is not None else np.nan
+        columns.append((info.rows / full, r, float(info.tau.mean())))
+        if i % 20 == 0:
+            progress(i / sampler.plan.steps)
+    return np.stack(made), step.after.z.numpy(), np.array(columns).T
 
 
 @dataclass(frozen=True)
