@@ -12,9 +12,13 @@ import pandas as pd
 import pytest
 
 from e2crf_core.data.datasets import load_dataset
-from e2crf_core.data.importing import Table as Rows
-from e2crf_core.data.importing import cut_windows, fill_gaps, import_file, parse_step, resampled
-from e2crf_core.data.tables import preview, sniff
+from e2crf_core.data.dialect import sniff
+from e2crf_core.data.gaps import Cutting, fill_gaps
+from e2crf_core.data.importing import import_file
+from e2crf_core.data.steps import parse_step
+from e2crf_core.data.survey import survey_file
+from e2crf_core.data.tables import Table, resampled
+from e2crf_core.data.windows import cut_windows
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npy, read_npz
 
@@ -55,7 +59,7 @@ def test_forty_exchange_rates_over_7000_days_with_holes(tmp_path):
     assert data.channels == tuple(table.columns[1:])
     assert report.gaps == {name: int(table[name].isna().sum()) for name in data.channels}
     assert report.filled == sum(report.gaps.values())
-    assert any("uneven" in note for note in report.notes), "weekends must be said, not hidden"
+    assert any("business days" in note for note in report.notes), "weekends must be said, not hidden"
     known = table.iloc[16:80, 1:].to_numpy()
     seen = ~np.isnan(known)
     np.testing.assert_allclose(data.x[1][seen], known[seen], rtol=1e-6)
@@ -68,7 +72,7 @@ def test_holes_that_leave_no_window_are_refused_with_the_way_out(tmp_path):
     row = int(np.argmax(gaps.any(1)))
     message = refused(tmp_path / "fx.csv", tmp_path)
     assert f"row {row + 2}, column '{table.columns[1 + int(np.argmax(gaps[row]))]}'" in message
-    assert "--gaps interpolate" in message
+    assert "interpolate short gaps" in message
 
 
 @pytest.mark.parametrize("channels", [None, ["FX4", "FX5"]])
@@ -90,7 +94,7 @@ def test_the_row_of_a_fault_counts_lines_of_the_file(tmp_path):
 def test_three_rows_are_too_few(tmp_path):
     rates(3).to_csv(tmp_path / "three.csv", index=False)
     message = refused(tmp_path / "three.csv", tmp_path)
-    assert "rows 2 to 4" in message and "'FX0'" in message and "--window" in message
+    assert "3 rows" in message and "'FX0'" in message and "shorter window" in message
 
 
 def test_nothing_but_gaps_is_refused(tmp_path):
@@ -132,7 +136,7 @@ def test_memory_does_not_grow_with_columns_that_are_not_wanted(tmp_path):
 def test_more_windows_than_fit_in_memory_are_refused_with_a_stride(tmp_path):
     np.save(tmp_path / "long.npy", np.zeros((200_000, 4), np.float32))
     message = refused(tmp_path / "long.npy", tmp_path, window=2000, stride=1)
-    stride = int(message.split("--stride to ")[1].split()[0])
+    stride = int(message.split("raise it to ")[1].split()[0])
     assert 200_000 / stride * 2000 * 4 * 4 < 600e6
 
 
@@ -154,7 +158,8 @@ def test_dialects_are_found(tmp_path, delimiter, decimal, encoding):
     path = tmp_path / "d.csv"
     path.write_bytes(table.to_csv(index=False, sep=delimiter, decimal=decimal).encode(encoding))
     found = sniff(path)
-    assert (found.delimiter, found.decimal, found.names) == (delimiter, decimal, tuple(table.columns))
+    assert (found.delimiter, found.names) == (delimiter, tuple(table.columns))
+    assert survey_file(path).decimal == decimal
     import_file(path, window=50, out=tmp_path / "d")
     np.testing.assert_allclose(load_dataset(tmp_path / "d").x.reshape(-1, 3), table.iloc[:, 1:], rtol=1e-6)
 
@@ -164,7 +169,7 @@ def test_a_line_that_begins_with_a_time_stamp_is_not_taken_for_one_cell(tmp_path
     rows = [["when", "a", "note"]] + [[f"2024-01-01 {i:02d}:00", str(i), "fine"] for i in range(20)]
     path = tmp_path / "x.csv"
     path.write_text("\n".join(delimiter.join(row) for row in rows))
-    found = preview(path)
+    found = survey_file(path)
     assert found.delimiter == delimiter and found.time == "when"
     assert [c.kind for c in found.columns] == ["time", "number", "text"]
 
@@ -209,7 +214,7 @@ def test_ready_windows_keep_their_shape_and_lose_those_with_gaps(tmp_path):
     report = import_file(tmp_path / "w.npy", window=32, out=tmp_path / "w")
     np.testing.assert_allclose(load_dataset(tmp_path / "w").x, np.delete(x, 7, axis=0), rtol=1e-6)
     assert report.dropped == 1
-    assert "--window 32" in refused(tmp_path / "w.npy", tmp_path, window=16)
+    assert "set it to 32" in refused(tmp_path / "w.npy", tmp_path, window=16)
 
 
 # ---- groups, time, gaps
@@ -249,7 +254,7 @@ def test_rows_out_of_order_are_sorted_by_time(tmp_path):
 def test_equal_time_stamps_ask_for_a_group(tmp_path):
     table = pd.concat([rates(100, 2, holes=0)] * 2)
     table.to_csv(tmp_path / "twice.csv", index=False)
-    assert "--group" in refused(tmp_path / "twice.csv", tmp_path, window=16)
+    assert "more than once" in refused(tmp_path / "twice.csv", tmp_path, window=16)
 
 
 def test_uneven_stamps_are_resampled_by_means_on_an_even_grid(tmp_path):
@@ -258,7 +263,7 @@ def test_uneven_stamps_are_resampled_by_means_on_an_even_grid(tmp_path):
     value = np.arange(600.0)
     table = pd.DataFrame({"time": stamps + pd.to_timedelta(jitter, unit="s"), "v": value})
     table.to_csv(tmp_path / "u.csv", index=False)
-    assert preview(tmp_path / "u.csv").uneven > 0.5
+    assert survey_file(tmp_path / "u.csv").uneven > 0.5
     import_file(tmp_path / "u.csv", window=10, resample="5min", out=tmp_path / "u")
     data = load_dataset(tmp_path / "u")
     np.testing.assert_allclose(data.x.ravel(), value.reshape(-1, 5).mean(1))
@@ -287,16 +292,16 @@ def test_gaps_are_filled_up_to_the_limit_and_not_beyond():
 
 
 def test_windows_over_gaps_are_dropped_and_the_others_kept():
-    values = np.arange(100, dtype=np.float32)[:, None]
+    values = np.arange(100.0)[:, None]
     values[50] = np.nan
-    windows = cut_windows(Rows(values, np.zeros(100, np.int32), ("all",), None), window=10, stride=10)
+    windows = cut_windows(Table(values, np.zeros(100, np.int32), ("all",), None), Cutting(10, 10))
     assert windows.dropped == 1 and windows.start.tolist() == [0, 10, 20, 30, 40, 60, 70, 80, 90]
     assert np.isfinite(windows.x).all()
 
 
 def test_an_empty_bin_is_a_gap_and_not_a_number():
     stamps = np.array([0, 1, 5, 6], dtype=np.int64) * 1_000_000
-    table = resampled(Rows(np.ones((4, 1), np.float32), np.zeros(4, np.int32), ("all",), stamps), 2.0)
+    table = resampled(Table(np.ones((4, 1)), np.zeros(4, np.int32), ("all",), stamps), 2.0)
     np.testing.assert_array_equal(np.isnan(table.values[:, 0]), [False, True, False, False])
 
 
@@ -319,7 +324,7 @@ def test_preview_says_what_is_there(tmp_path):
     table["note"] = "fine"
     table.iloc[250, 2] = "oops"
     table.to_csv(tmp_path / "p.csv", index=False, sep=";")
-    seen = preview(tmp_path / "p.csv")
+    seen = survey_file(tmp_path / "p.csv")
     assert (seen.delimiter, seen.n_rows, seen.first_row, seen.time, seen.step) == (";", 500, 2, "date", 86400)
     kinds = {column.name: column.kind for column in seen.columns}
     assert kinds == {"date": "time", "FX0": "number", "FX1": "number", "FX2": "number", "note": "text"}
@@ -380,11 +385,11 @@ def test_broken_tables_are_refused_where_they_break(tmp_path, content, word):
         ({"channels": ["FX0", "FX0"]}, "twice"),
         ({"group": "nobody"}, "'nobody'"),
         ({"time": "FX0"}, "FX0"),
-        ({"window": 1}, "--window 1"),
-        ({"stride": 0}, "--stride 0"),
+        ({"window": 1}, "window 1"),
+        ({"stride": 0}, "stride 0"),
         ({"gaps": "ignore"}, "drop or interpolate"),
-        ({"max_gap": 0}, "--max-gap 0"),
-        ({"resample": "soon"}, "--resample"),
+        ({"max_gap": 0}, "max_gap 0"),
+        ({"resample": "soon"}, "10min"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(tmp_path, options, word):

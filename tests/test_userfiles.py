@@ -31,8 +31,12 @@ def test_an_imported_set_is_listed_after_the_shipped_ones_and_loads_by_name(tmp_
     assert load_dataset("mine").x.shape[1:] == (10, 2)
 
 
-def test_a_shipped_name_wins(tmp_path):
-    imported(tmp_path, "ecg")
+def test_a_shipped_name_is_not_imported_and_wins_over_an_old_one(tmp_path, home):
+    with pytest.raises(LabError, match="ships with the lab"):
+        imported(tmp_path, "ecg")
+    assert not (home / "data" / "ecg").exists()
+    imported(tmp_path, "own")
+    (home / "data" / "own").rename(home / "data" / "ecg")
     assert list_datasets().count("ecg") == 1 and load_dataset("ecg").length == 187
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from e2crf_core.data.importing import write_dataset
-from e2crf_core.data.tables import BadCell, CsvSource, numbers
+from e2crf_core.data.numbers import BadCell, NumberStyle, numbers
+from e2crf_core.data.sources import CsvSource
+from e2crf_core.data.writing import write_dataset
 from e2crf_core.errors import LabError
 
 BEAT = 187
@@ -32,6 +33,7 @@ DISCHARGE_COLUMNS = (
 DROUGHT_YEAR = "2011"
 DROUGHT_DROPPED = ("T2MDEW", "T2MWET", "T2M_MAX", "T2M_MIN", "TS")
 HELDOUT_SHARE = 0.1
+POINT = NumberStyle()
 SEED = 42
 
 
@@ -48,7 +50,11 @@ class Original:
 
 def _need(path: Path) -> Path:
     if not path.exists():
-        raise LabError(f"no {path}: the data set is expected in its original layout there")
+        raise LabError(
+            f"there is no {path}",
+            field="folder",
+            remedy="the data set is expected in its original layout there",
+        )
     return path
 
 
@@ -70,7 +76,7 @@ def _blocks(
         values = np.empty((len(batch[0]), len(numeric)), dtype=np.float32)
         for i, name in enumerate(numeric):
             try:
-                values[:, i] = numbers(batch[i], source.decimal)
+                values[:, i] = numbers(batch[i], POINT)
             except BadCell as bad:
                 row = source.row(rows + bad.index)
                 raise LabError(
@@ -164,8 +170,8 @@ def _nasa(
     metadata = CsvSource(_need(base / "metadata.csv"))
     windows, names, left = [], [], 0
     for _, (kinds, files) in _blocks(metadata, (), ("type", "filename")):
-        for found, file in zip(kinds, files, strict=True):
-            if found != kind:
+        for cycle, file in zip(kinds, files, strict=True):
+            if cycle != kind:
                 continue
             if Path(file).name != file or file in (".", ".."):
                 raise LabError(f"{metadata.path}: {file!r} is no plain file name: refused")
@@ -243,7 +249,7 @@ _TITLES = {
 def import_original(name: str, folder: str | Path, out: str | Path) -> Original:
     """Read one of LOADERS from `folder` and write OUT/dataset.npz and OUT/card.json. Raises LabError."""
     if name not in LOADERS:
-        raise LabError(f"unknown data set {name!r}: use one of {', '.join(LOADERS)}")
+        raise LabError(f"unknown data set {name!r}", field="name", remedy=f"use one of {', '.join(LOADERS)}")
     data = LOADERS[name](Path(folder))
     title, domain = _TITLES[name]
     source = f"{title}, local files in their original layout"

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from e2crf_core.data.datasets import list_datasets
-from e2crf_core.data.tables import Preview
+from e2crf_core.data.survey import FileSurvey
 from e2crf_core.io.userfiles import free_name
 
 ENOUGH = 400
@@ -26,19 +26,19 @@ LABELS = {
 }
 
 
-def usual_window(seen: Preview) -> int:
+def usual_window(seen: FileSurvey) -> int:
     """Return a first window: a day if that fits, else what leaves a few dozen windows."""
     most = max(4, seen.n_rows // 8)
     day = round(DAY_S / seen.step) if seen.step else 0
     return day if 16 <= day <= min(512, most) else min(128, most)
 
 
-def usual_stride(seen: Preview, window: int) -> int:
+def usual_stride(seen: FileSurvey, window: int) -> int:
     """Return a first stride: no overlap with enough data, else what gives a few hundred windows."""
     return max(1, min(window, (seen.n_rows - window) // ENOUGH))
 
 
-def import_form(path: Path, seen: Preview, ready: int | None) -> dict[str, Any]:
+def import_form(path: Path, seen: FileSurvey, ready: int | None) -> dict[str, Any]:
     """Draw the form; returns the importer's arguments and `name`."""
     first, second, third = st.columns(3, gap="medium")
     with first:
@@ -50,7 +50,7 @@ def import_form(path: Path, seen: Preview, ready: int | None) -> dict[str, Any]:
     return {**choices, "channels": choices["channels"] or None, "time": seen.time or None}
 
 
-def _names(path: Path, seen: Preview) -> dict[str, Any]:
+def _names(path: Path, seen: FileSurvey) -> dict[str, Any]:
     numbers = [c.name for c in seen.columns if c.kind == "number"]
     clean = [c.name for c in seen.columns if c.kind == "number" and not c.texts]
     title = st.text_input(LABELS["title"], value=path.stem, key=f"title.{path}", max_chars=80)
@@ -70,7 +70,7 @@ def _names(path: Path, seen: Preview) -> dict[str, Any]:
     return {"title": title.strip() or None, "name": name.strip(), "channels": channels}
 
 
-def _windows(path: Path, seen: Preview, ready: int | None, channels: list[str]) -> dict[str, Any]:
+def _windows(path: Path, seen: FileSurvey, ready: int | None, channels: list[str]) -> dict[str, Any]:
     window = st.number_input(
         LABELS["window"],
         4,
@@ -102,7 +102,7 @@ def _windows(path: Path, seen: Preview, ready: int | None, channels: list[str]) 
     return {"window": int(window), "stride": None if ready else int(stride), "group": group}
 
 
-def _gaps(path: Path, seen: Preview) -> dict[str, Any]:
+def _gaps(path: Path, seen: FileSurvey) -> dict[str, Any]:
     gaps = st.radio(
         LABELS["gaps"],
         ["drop", "interpolate"],

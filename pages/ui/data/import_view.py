@@ -10,7 +10,8 @@ import streamlit as st
 
 from e2crf_core.data.datasets import list_datasets
 from e2crf_core.data.importing import ImportReport, import_file
-from e2crf_core.data.tables import TABLE_SUFFIXES, Preview, open_source, preview
+from e2crf_core.data.sources import TABLE_SUFFIXES
+from e2crf_core.data.survey import FileSurvey, survey_file
 from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import check_name, user_dir, user_folder
 from pages.ui.common import library
@@ -24,14 +25,10 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", " ": "space", "|": "b
 
 
 @st.cache_data(show_spinner="Reading the file", max_entries=4)
-def look_at(path: str, _stamp: library.Stamp) -> tuple[Preview, int | None]:
+def look_at(path: str, _stamp: library.Stamp) -> tuple[FileSurvey, int | None]:
     """Return how a file would be read, and the steps of a window if it holds finished windows (S, N, M)."""
-    seen = preview(path)
-    ready = None
-    if Path(path).suffix.lower() in (".npy", ".npz"):
-        source = open_source(path)
-        ready = source.shape[1] if isinstance(source, np.ndarray) else None
-    return seen, ready
+    seen = survey_file(path)
+    return seen, seen.ready_steps
 
 
 def import_view() -> None:
@@ -102,7 +99,7 @@ def chosen_file() -> Path | None:
     return path
 
 
-def preview_panel(seen: Preview) -> None:
+def preview_panel(seen: FileSurvey) -> None:
     """Draw how a file would be read: its form, columns, gaps and first rows."""
     parts = [f"{seen.n_rows:,} rows", f"{len(seen.columns)} columns", plain_text(seen.form.upper())]
     if seen.delimiter:

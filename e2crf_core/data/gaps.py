@@ -1,0 +1,178 @@
+"""Gaps: short ones filled along time, and what each way of handling them would leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from e2crf_core.data.steps import jumps, span_text
+from e2crf_core.data.tables import Table, group_slices, resampled
+from e2crf_core.errors import LabError
+
+GAP_CHOICES = ("drop", "interpolate")
+# A window may not run over a hole in time: business days and months pass, an outage does not.
+JUMP = 5.0
+# A choice that keeps this share of what the best one keeps is good enough to be preferred for inventing less.
+_ENOUGH = 0.9
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How rows become windows. `window` and `stride` count rows, `max_gap` is the longest gap to fill, in rows.
+
+    `resample` is a step such as '10min' or 'auto', None for rows as they are. With `ignore_calendar` rows are steps,
+    whatever their time stamps say.
+    """
+
+    window: int
+    stride: int
+    gaps: str = "drop"
+    max_gap: int = 3
+    resample: str | None = None
+    ignore_calendar: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject choices that make no windows. Raises LabError."""
+        if self.window < 4:
+            raise LabError(f"window {self.window} is too short", field="window", remedy="use 4 rows or more")
+        if self.stride < 1:
+            raise LabError(f"stride {self.stride} is too short", field="stride", remedy="use 1 row or more")
+        if self.gaps not in GAP_CHOICES:
+            raise LabError(
+                f"gaps {self.gaps!r} is unknown", field="gaps", remedy=f"use {' or '.join(GAP_CHOICES)}"
+            )
+        if self.max_gap < 1:
+            raise LabError(
+                f"max_gap {self.max_gap} is too short",
+                field="max_gap",
+                remedy="the longest gap to fill has 1 row or more",
+            )
+
+
+@dataclass(frozen=True)
+class GapChoice:
+    """Windows left and dropped, and cells filled, under one way of handling gaps. One of several is recommended."""
+
+    text: str
+    cutting: Cutting
+    windows: int
+    dropped: int
+    filled: int
+    recommended: bool = False
+
+
+def breaks(table: Table, *, ignore_calendar: bool = False) -> np.ndarray:
+    """(T,) True at each row that time jumps to, within a group: a step of more than JUMP usual ones."""
+    broken = np.zeros(len(table.values), dtype=bool)
+    regular = table.regular
+    if table.stamps is None or ignore_calendar or not regular.step:
+        return broken
+    for part in group_slices(table.codes):
+        broken[part.start + 1 : part.stop] = jumps(table.stamps[part], regular.step, regular.calendar, JUMP)
+    return broken
+
+
+def fill_gaps(
+    values: np.ndarray, longest: int, stamps: np.ndarray | None = None, broken: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
+    """Fill runs of at most `longest` NaN between two numbers along rows, in proportion to time where it is known.
+
+    `values` (T, M), `stamps` (T,), `broken` (T,) True at rows that time jumps to: no value is filled towards one on
+    the other side of a jump. Returns the filled copy and how many cells were filled.
+    """
+    filled = values.copy()
+    count = 0
+    time = (
+        np.arange(len(values), dtype=np.float64)
+        if stamps is None
+        else (stamps - stamps[0]).astype(np.float64)
+    )
+    stretch = np.zeros(len(values), dtype=np.int64) if broken is None else np.cumsum(broken)
+    for channel in range(values.shape[1]):
+        gap = np.isnan(values[:, channel])
+        if not gap.any() or gap.all():
+            continue
+        edges = np.diff(np.concatenate([[0], gap.view(np.int8), [0]]))
+        begin, end = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+        short = (end - begin <= longest) & (begin > 0) & (end < len(gap))
+        last = len(gap) - 1
+        short &= stretch[np.maximum(begin - 1, 0)] == stretch[np.minimum(end, last)]
+        cells = np.flatnonzero(gap)[np.repeat(short, end - begin)]
+        known = np.flatnonzero(~gap)
+        filled[cells, channel] = np.interp(time[cells], time[known], values[known, channel])
+        count += len(cells)
+    return filled, int(count)
+
+
+def filled_table(table: Table, cutting: Cutting) -> tuple[Table, int]:
+    """The table with its short gaps filled where `cutting` asks for it, and how many cells were filled."""
+    if cutting.gaps != "interpolate" or not np.isnan(table.values).any():
+        return table, 0
+    broken = breaks(table, ignore_calendar=cutting.ignore_calendar)
+    values = np.empty_like(table.values)
+    filled = 0
+    for part in group_slices(table.codes):
+        stamps = None if table.stamps is None or cutting.ignore_calendar else table.stamps[part]
+        values[part], count = fill_gaps(table.values[part], cutting.max_gap, stamps, broken[part])
+        filled += count
+    return replace(table, values=values), filled
+
+
+def good_starts(table: Table, cutting: Cutting) -> tuple[np.ndarray, int]:
+    """First rows of the windows without a gap or a jump in time, and how many windows have one."""
+    window, stride = cutting.window, cutting.stride
+    bad = np.isnan(table.values).any(1)
+    broken = breaks(table, ignore_calendar=cutting.ignore_calendar)
+    gaps = np.concatenate([[0], np.cumsum(bad, dtype=np.int64)])
+    jumped = np.concatenate([[0], np.cumsum(broken, dtype=np.int64)])
+    kept, total = [], 0
+    for part in group_slices(table.codes):
+        starts = np.arange(part.start, part.stop - window + 1, stride)
+        total += len(starts)
+        clean = gaps[starts + window] == gaps[starts]
+        # A jump to the first row of a window lies before it.
+        whole = jumped[starts + window] == jumped[starts + 1]
+        kept.append(starts[clean & whole])
+    starts = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
+    return starts, total - len(starts)
+
+
+def longest_clean_run(table: Table) -> int:
+    """Most rows of one group in a row without a gap: the longest possible window."""
+    best = 0
+    for part in group_slices(table.codes):
+        gaps = np.flatnonzero(np.isnan(table.values[part]).any(1))
+        bounds = np.concatenate([[-1], gaps, [part.stop - part.start]])
+        best = max(best, int(np.diff(bounds).max()) - 1)
+    return best
+
+
+def gap_choices(table: Table, cutting: Cutting) -> tuple[GapChoice, ...]:
+    """What each way of handling gaps would leave of a table that was read as it is; one is recommended."""
+    base = replace(cutting, gaps="drop", resample=None, ignore_calendar=False)
+    options = [("drop windows over gaps", base)]
+    if np.isnan(table.values).any():
+        fill = f"fill gaps of up to {cutting.max_gap} rows"
+        options.append((fill, replace(base, gaps="interpolate")))
+    regular = table.regular
+    if table.stamps is not None and regular.uneven and not regular.calendar:
+        grid = f"put rows on a grid of {span_text(regular.step)}"
+        options.append((grid, replace(base, resample="auto")))
+        options.append((f"{grid} and fill short gaps", replace(base, resample="auto", gaps="interpolate")))
+    if breaks(table).any():
+        options.append(("take rows as steps and ignore the calendar", replace(base, ignore_calendar=True)))
+    counted = []
+    for text, option in options:
+        try:
+            even = resampled(table, regular.step) if option.resample else table
+        except LabError:
+            continue
+        full, filled = filled_table(even, option)
+        starts, dropped = good_starts(full, option)
+        counted.append(GapChoice(text, option, len(starts), dropped, filled))
+    # Ignoring an outage joins what does not belong together: only where nothing else leaves windows.
+    careful = [c for c in counted if not c.cutting.ignore_calendar and c.windows] or counted
+    most = max(choice.windows for choice in careful)
+    best = next(choice for choice in careful if choice.windows >= _ENOUGH * most)
+    return tuple(replace(choice, recommended=choice is best) for choice in counted)

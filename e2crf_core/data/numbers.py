@@ -1,0 +1,240 @@
+"""Numbers as people write them: which mark is the decimal one is decided from a whole column.
+
+1,015 may be a thousand and fifteen or one and a bit. One cell cannot tell, but a column usually can: 1,5 or 0,125
+makes the comma a decimal mark, 1,234,567 or 1,234.5 a thousands mark. What stays open is asked, never guessed by the
+first rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+GAP_WORDS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nd", "-", "--", "?", ".")
+PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+# A number in some notation; marks of a thousand may also be spaces, thin spaces and apostrophes.
+_DIGITS = "\\d{1,3}([ \u00a0\u202f'’.,]\\d{3})+([.,]\\d*)?|\\d+[.,]?\\d*|[.,]\\d+"
+ANY_NUMBER = f"^[+\\-\u2212]?[$€£¥]? ?({_DIGITS})([eE][+-]?\\d+)? ?[%€]?$"
+# What a cell says about the marks of its column.
+EVIDENCE = {
+    "comma_decimal": r"^[+-]?(\d*,(\d{1,2}|\d{4,})|0+,\d+|\d{4,},\d+|,\d+|\d+,)([eE].*)?$",
+    "comma_group": r"^[+-]?[1-9]\d{0,2},\d{3}$",
+    "comma_groups": r"^[+-]?[1-9]\d{0,2}(,\d{3}){2,}(\.\d*)?$|^[+-]?[1-9]\d{0,2}(,\d{3})+\.\d*$",
+    "dot_decimal": r"^[+-]?(\d*\.(\d{1,2}|\d{4,})|0+\.\d+|\d{4,}\.\d+|\.\d+|\d+\.)([eE].*)?$",
+    "dot_group": r"^[+-]?[1-9]\d{0,2}\.\d{3}$",
+    "dot_groups": r"^[+-]?[1-9]\d{0,2}(\.\d{3}){2,}(,\d*)?$|^[+-]?[1-9]\d{0,2}(\.\d{3})+,\d*$",
+    "long_integer": r"^[+-]?[1-9]\d{3,}$",
+    "short_integer": r"^[+-]?[1-9]\d{0,2}$",
+    "spaced": "\\d[ \u00a0\u202f'’]\\d",
+    "decorated": "[$€£¥%\u2212]",
+}
+SHOWN_TEXTS = 200
+
+
+class BadCell(Exception):
+    """A cell that cannot be read: its index within the block, and what it says."""
+
+    def __init__(self, index: int, text: str) -> None:
+        super().__init__(index, text)
+        self.index, self.text = index, text
+
+
+@dataclass(frozen=True)
+class NumberStyle:
+    """How the numbers of a column are written: the decimal mark, and the thousands mark where there is one.
+
+    `loose` also takes thousands in spaces or apostrophes, currency signs and percent signs. `missing` are further
+    words, in lower case, that mean a gap.
+    """
+
+    decimal: str = "."
+    thousands: str = ""
+    loose: bool = False
+    missing: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The style in words, for a record of decisions."""
+        mark = {".": "decimal point", ",": "decimal comma"}[self.decimal]
+        words = [mark] if self.decimal == "," or self.thousands or self.loose else []
+        words += [f"{self.thousands!r} between thousands"] if self.thousands else []
+        words += ["spaces, currency and percent signs dropped"] if self.loose else []
+        return "numbers" + (f" ({', '.join(words)})" if words else "")
+
+
+PLAIN_STYLE = NumberStyle()
+
+
+@dataclass
+class NumberEvidence:
+    """What all blocks of a text column say about its marks, gathered one block after another."""
+
+    marks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVIDENCE, 0))
+    numbers: int = 0
+    gaps: int = 0
+    texts: int = 0
+    first_text: int = -1
+    words: Counter[str] = field(default_factory=Counter)
+
+    def add(self, array: pa.Array, row: int, missing: Sequence[str] = ()) -> np.ndarray | None:
+        """Take in a block of text cells whose first one is record `row`; returns its values where they are plain."""
+        clean = without_gaps(array, missing)
+        self.gaps += clean.null_count
+        values = _plain_values(clean)
+        if values is not None:
+            self.numbers += len(clean) - clean.null_count
+            return values
+        present = clean.drop_null()
+        number = pc.match_substring_regex(present, ANY_NUMBER)
+        count = pc.sum(pc.cast(number, pa.int64())).as_py() or 0
+        self.numbers += count
+        if count < len(present):
+            self._add_texts(clean, present.filter(pc.invert(number)), row)
+        cells = present.filter(number)
+        for name, pattern in EVIDENCE.items():
+            self.marks[name] += (
+                pc.sum(pc.cast(pc.match_substring_regex(cells, pattern), pa.int64())).as_py() or 0
+            )
+        return None
+
+    def _add_texts(self, clean: pa.Array, texts: pa.Array, row: int) -> None:
+        self.texts += len(texts)
+        if self.first_text < 0:
+            self.first_text = row + pc.index(clean, texts[0]).as_py()
+        if len(self.words) < SHOWN_TEXTS:
+            for entry in pc.value_counts(texts):
+                self.words[entry["values"].as_py()[:60]] += entry["counts"].as_py()
+
+
+def _plain_values(clean: pa.Array) -> np.ndarray | None:
+    """The values where all cells are numbers with a decimal point that cannot be a thousands mark, else None."""
+    try:
+        values = pc.cast(clean, pa.float64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    # A look at a few cells saves the search of all: one decimal that is not three digits settles the column.
+    head = clean.slice(0, 200)
+    dotted = pc.any(pc.match_substring(head, ".")).as_py()
+    if not pc.any(pc.match_substring_regex(head, EVIDENCE["dot_decimal"])).as_py() and (
+        dotted or pc.any(pc.match_substring(clean, ".")).as_py()
+    ):
+        return None
+    return values.to_numpy(zero_copy_only=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A style, whether it is certain, and whether the column alone decided it. None: both readings are open."""
+
+    style: NumberStyle | None
+    certain: bool = True
+    settled: bool = True
+
+
+def decide_style(seen: NumberEvidence, delimiter: str, file_decimal: str = "") -> Verdict:
+    """The style of a column. `file_decimal` is the mark that other columns of the file settled, '' where none did."""
+    m = seen.marks
+    loose = bool(m["spaced"] or m["decorated"])
+    comma_decimal = m["comma_decimal"] or m["dot_groups"]
+    dot_decimal = m["dot_decimal"] or m["comma_groups"]
+    if comma_decimal and not dot_decimal:
+        # A point beside decimal commas is a thousands mark only where a cell has both.
+        return Verdict(NumberStyle(",", "." if m["dot_groups"] else "", loose))
+    if dot_decimal:
+        thousands = "," if m["comma_groups"] or m["comma_group"] else ""
+        return Verdict(NumberStyle(".", thousands, loose), certain=not (comma_decimal and thousands))
+    if m["comma_group"]:
+        return _three_digits_after_comma(m, delimiter, file_decimal, loose)
+    if m["dot_group"] and file_decimal == ",":
+        return Verdict(NumberStyle(",", ".", loose), certain=False, settled=False)
+    return Verdict(NumberStyle(".", "", loose), settled=False)
+
+
+def _three_digits_after_comma(m: dict[str, int], delimiter: str, file_decimal: str, loose: bool) -> Verdict:
+    """1,015 in every cell with a comma: thousands where integers without a comma all stay below a thousand."""
+    thousands, decimals = NumberStyle(".", ",", loose), NumberStyle(",", "", loose)
+    if m["long_integer"]:
+        return Verdict(decimals, certain=False, settled=False)
+    if file_decimal:
+        return Verdict(decimals if file_decimal == "," else thousands, certain=False, settled=False)
+    if m["short_integer"] or delimiter == ",":
+        return Verdict(thousands, certain=False, settled=False)
+    return Verdict(None, certain=False, settled=False)
+
+
+def is_text(array: pa.Array) -> bool:
+    """Whether an array holds strings."""
+    return pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+
+
+def is_gap(cell: str) -> bool:
+    """Whether a cell stands for a missing value."""
+    return cell.strip().lower() in GAP_WORDS
+
+
+def without_gaps(array: pa.Array, missing: Sequence[str] = ()) -> pa.Array:
+    """Trimmed text, null where a cell is empty or says that a value is missing."""
+    text = pc.utf8_trim_whitespace(array.cast(pa.string()))
+    gap = pc.is_in(pc.utf8_lower(text), value_set=pa.array([*GAP_WORDS, *missing], pa.string()))
+    return pc.if_else(gap, pa.scalar(None, pa.string()), text)
+
+
+def cell_text(array: pa.Array, index: int) -> str:
+    """What a cell says, for a message."""
+    try:
+        return str(array[index].as_py())
+    except (OverflowError, ValueError):
+        return "out of range"
+
+
+def _unmarked(array: pa.Array, style: NumberStyle, original: pa.Array) -> pa.Array:
+    """Text in which a point is the decimal mark and nothing else is between digits. Raises BadCell."""
+    if style.loose:
+        array = pc.replace_substring(array, "\u2212", "-")
+        array = pc.replace_substring_regex(array, "[ \u00a0\u202f'’$€£¥%]", "")
+    if style.thousands:
+        mark = re.escape(style.thousands)
+        groups = rf"^[+-]?\d{{1,3}}({mark}\d{{3}})+({re.escape(style.decimal)}\d*)?$"
+        marked = pc.match_substring(array, style.thousands)
+        bad = pc.fill_null(pc.and_(marked, pc.invert(pc.match_substring_regex(array, groups))), False)
+        _refuse_any(bad, original)
+        array = pc.replace_substring(array, style.thousands, "")
+    if style.decimal == ",":
+        # In such a file a point would be a thousands mark: reading 1.234 as one and a bit would be wrong.
+        _refuse_any(pc.fill_null(pc.match_substring(array, "."), False), original)
+        array = pc.replace_substring(array, ",", ".")
+    return array
+
+
+def _refuse_any(bad: pa.Array, original: pa.Array) -> None:
+    if pc.any(bad).as_py():
+        index = pc.index(bad, True).as_py()
+        raise BadCell(index, cell_text(original, index))
+
+
+def numbers(array: pa.Array, style: NumberStyle = PLAIN_STYLE) -> np.ndarray:
+    """A column block as float64, NaN where there is a gap. Raises BadCell at text and at infinite values."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    original = array
+    if is_text(array):
+        array = _unmarked(without_gaps(array, style.missing), style, original)
+    try:
+        values = pc.cast(array, pa.float64()).to_numpy(zero_copy_only=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        faulty = (
+            i for i in range(len(array)) if array[i].is_valid and not re.match(PLAIN, cell_text(array, i))
+        )
+        index = next(faulty, 0)
+        raise BadCell(index, cell_text(original, index)) from None
+    infinite = np.isinf(values)
+    if infinite.any():
+        index = int(np.flatnonzero(infinite)[0])
+        raise BadCell(index, cell_text(original, index))
+    return values

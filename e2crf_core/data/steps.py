@@ -1,0 +1,118 @@
+"""Steps of time: how regular stamps are, calendar steps included, and how a step is written and read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from e2crf_core.errors import LabError
+
+DAY = 86_400_000_000
+_BUSINESS = "business day"
+
+
+@dataclass(frozen=True)
+class Regularity:
+    """`step` is the usual step in seconds, `uneven` the share of other steps, `longest` the longest in seconds.
+
+    `calendar` names a step that is even in the calendar only: 'business day', '1 month', '3 months', '1 year'.
+    """
+
+    step: float
+    uneven: float
+    longest: float
+    calendar: str = ""
+
+    @property
+    def text(self) -> str:
+        """The usual step in words."""
+        return self.calendar or span_text(self.step)
+
+    @property
+    def jumpiness(self) -> float:
+        """How far the longest step is from the usual one: 1 for a perfect grid, or a calendar's."""
+        return 1.0 if self.calendar and not self.uneven else self.longest / self.step if self.step else np.inf
+
+
+def regularity(stamps: np.ndarray) -> Regularity:
+    """How regular sorted stamps of one series (T,) in microseconds are."""
+    steps = np.diff(stamps)
+    steps = steps[steps > 0]
+    if not len(steps):
+        return Regularity(0.0, 0.0, 0.0)
+    usual = float(np.median(steps))
+    uneven = float((np.abs(steps - usual) > 0.01 * usual).mean())
+    plain = Regularity(usual / 1e6, uneven, float(steps.max()) / 1e6)
+    if not uneven:
+        return plain
+    return _calendar(stamps, plain) or plain
+
+
+def _calendar(stamps: np.ndarray, plain: Regularity) -> Regularity | None:
+    moments = stamps.astype("datetime64[us]")
+    months = moments.astype("datetime64[M]").astype(np.int64)
+    gaps = np.diff(months)
+    if plain.step >= 27 * 86400 and len(gaps) and gaps.min() > 0:
+        every = int(np.median(gaps))
+        share = float((gaps != every).mean())
+        if share < 0.1:
+            count, unit = (every // 12, "year") if every % 12 == 0 else (every, "month")
+            name = f"{count} {unit}{'s' if count > 1 else ''}"
+            return Regularity(plain.step, share, plain.longest, name)
+    days = moments.astype("datetime64[D]")
+    weekday = (days.astype(np.int64) + 3) % 7
+    if plain.step == 86400 and (weekday < 5).all():
+        business = np.diff(np.busday_count(days[0], days))
+        share = float((business > 1).mean()) if len(business) else 0.0
+        return Regularity(plain.step, share, plain.longest, _BUSINESS)
+    return None
+
+
+def jumps(stamps: np.ndarray, step: float, calendar: str, most: float) -> np.ndarray:
+    """(T-1,) whether a step is longer than `most` usual ones; weekends do not count where rows are business days."""
+    if calendar == _BUSINESS:
+        days = stamps.astype("datetime64[us]").astype("datetime64[D]")
+        return np.diff(np.busday_count(days[0], days)) > most if len(days) else np.zeros(0, bool)
+    return np.diff(stamps) > most * step * 1e6
+
+
+def span_text(seconds: float) -> str:
+    """A span of time as people write it."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    if seconds >= 86400:
+        return f"{seconds / 86400:.3g}d"
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def parse_step(text: str, usual: float) -> float:
+    """'10min', '1h', '1d', plain seconds, or 'auto' for the usual step -> seconds. Raises LabError."""
+    if text == "auto":
+        if usual <= 0:
+            raise LabError(
+                "the usual time step cannot be found: all time stamps are equal",
+                field="resample",
+                remedy="give the step, such as 10min",
+            )
+        return usual
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = pd.Timedelta(re.sub("d$", "D", text)).total_seconds()
+        except ValueError:
+            seconds = 0.0
+    if not np.isfinite(seconds) or seconds <= 0:
+        raise LabError(
+            f"{text!r} is no time step",
+            field="resample",
+            remedy="write 10min, 1h, 1d, a number of seconds, or auto",
+        )
+    return seconds
