@@ -408,7 +408,7 @@ class Trainer:
                     "windows_heldout": len(self.dataset.heldout),
                 },
                 "command": self.command(),
-                "heldout_loss": self.best if math.isfinite(self.best) else None,
+                **({"heldout_loss": self.best} if math.isfinite(self.best) else {}),
                 "history": self.history,
             },
         )
