@@ -47,12 +47,14 @@ def import_form(path: Path, seen: FileSurvey, ready: int | None) -> dict[str, An
         choices |= _windows(path, seen, ready, choices["channels"])
     with third:
         choices |= _gaps(path, seen)
-    return {**choices, "channels": choices["channels"] or None, "time": seen.time or None}
+    return {**choices, "channels": choices["channels"] or None}
 
 
 def _names(path: Path, seen: FileSurvey) -> dict[str, Any]:
     numbers = [c.name for c in seen.columns if c.kind == "number"]
-    clean = [c.name for c in seen.columns if c.kind == "number" and not c.texts]
+    # Row counters and parts of a date are numbers, but no channels unless someone asks for them.
+    suggested = set(seen.stretch_names or numbers)
+    clean = [c.name for c in seen.columns if c.name in suggested and c.kind == "number" and not c.texts]
     title = st.text_input(LABELS["title"], value=path.stem, key=f"title.{path}", max_chars=80)
     name = st.text_input(
         LABELS["name"],
