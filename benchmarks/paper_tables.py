@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from e2crf_core.commands.terminal import ProgressLine
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.config import load_configs
@@ -22,7 +23,6 @@ from e2crf_core.evaluation.shards import Task
 from e2crf_core.evaluation.tables import Evaluation, TableRow
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, read_card
-from e2crf_core.progress import ProgressLine
 from e2crf_core.sampling.config import SamplerConfig
 
 HERE = Path(__file__).resolve().parent

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from e2crf_core.commands.terminal import ProgressLine
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.schedules import VP
 from e2crf_core.diffusion.solvers import make_plan
@@ -30,7 +31,6 @@ from e2crf_core.evaluation.summary import summarize
 from e2crf_core.evaluation.tables import Evaluation, TableRow, spanned
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
-from e2crf_core.progress import ProgressLine
 from e2crf_core.quality.distances import relative_l2
 from e2crf_core.quality.interval import Interval
 

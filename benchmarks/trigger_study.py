@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.trigger_experiments import register_experiments
 from e2crf_core.caching.policy import CLOCKS, PREDICTORS, CachePolicy
+from e2crf_core.commands.terminal import ProgressLine
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
@@ -25,7 +26,6 @@ from e2crf_core.evaluation.summary import summarize
 from e2crf_core.evaluation.tables import PRIMARY, Evaluation, TableRow
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
-from e2crf_core.progress import ProgressLine
 from e2crf_core.report.charts import Curve, as_html, curves_chart, plotly_script
 from e2crf_core.sampling.calibration import calibrate
 from e2crf_core.sampling.config import SamplerConfig

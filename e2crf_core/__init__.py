@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from e2crf_core.caching.events import Reason, StepEvent
 from e2crf_core.caching.policy import PRESETS, CachePolicy, PolicyError
 from e2crf_core.data.datasets import Dataset, list_datasets, load_dataset
-from e2crf_core.deploy.policy_card import PolicyCard, load_policy
+from e2crf_core.deploy.card import PolicyCard, load_policy
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint

@@ -14,8 +14,9 @@ import torch
 from e2crf_core import LabError, Sampler
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.cli import main
-from e2crf_core.deploy.export import ExportedSampler, check_exportable, export_policy, mixing_table
+from e2crf_core.deploy.export import ExportedSampler, check_exportable, export_config, mixing_table
 from e2crf_core.models.checkpoints import save_checkpoint
+from e2crf_core.sampling.config import SamplerConfig
 from tests.conftest import make_model
 
 MODEL = make_model(dtype=torch.float32)
@@ -36,7 +37,7 @@ ONNX = all(importlib.util.find_spec(m) for m in ("onnx", "onnxscript", "onnxrunt
 def test_an_exported_run_equals_the_eager_one(
     tmp_path: Path, policy: CachePolicy, plan: dict[str, Any]
 ) -> None:
-    report = export_policy(MODEL, policy, tmp_path, **plan)
+    report = export_config(MODEL, SamplerConfig(policy, **plan), tmp_path)
     assert report["calls"] < plan["steps"] and report["differences"]["torch"]["network"] < 1e-5
     sampler = Sampler(MODEL, policy, **plan)
     for num in (1, 4):
@@ -48,7 +49,7 @@ def test_an_exported_run_equals_the_eager_one(
 @pytest.mark.skipif(not ONNX, reason="onnx, onnxscript and onnxruntime are optional")
 def test_the_same_run_under_onnx(tmp_path: Path) -> None:
     policy = CachePolicy(trigger="fixed", refresh_every=2)
-    report = export_policy(MODEL, policy, tmp_path, steps=12, formats=("torch", "onnx"))
+    report = export_config(MODEL, SamplerConfig(policy, 12), tmp_path, formats=("torch", "onnx"))
     assert max(report["differences"]["onnx"].values()) < 1e-3
     a, b = (ExportedSampler(tmp_path, runtime).sample(2, 1) for runtime in ("torch", "onnx"))
     np.testing.assert_allclose(a, b, atol=1e-3)
@@ -86,7 +87,7 @@ def test_a_policy_that_decides_on_the_data_is_refused(policy: CachePolicy) -> No
 
 def test_wrong_requests_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="format"):
-        export_policy(MODEL, PRESETS["fast"], tmp_path, steps=12, formats=("tflite",))
+        export_config(MODEL, SamplerConfig(PRESETS["fast"], 12), tmp_path, formats=("tflite",))
     with pytest.raises(LabError, match="no export"):
         ExportedSampler(tmp_path / "nothing")
 

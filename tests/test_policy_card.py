@@ -14,23 +14,18 @@ import torch
 from e2crf_core import LabError, Sampler, load_policy
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.cli import main
-from e2crf_core.deploy.policy_card import (
-    Interval,
-    PolicyCard,
-    check_card,
-    judge,
-    make_card,
-    save_card,
-    to_html,
-    usage,
-    valid_range,
-)
+from e2crf_core.deploy.card import PolicyCard, usage
+from e2crf_core.deploy.check import check_card, judge
+from e2crf_core.deploy.html import save_card, to_html
+from e2crf_core.deploy.measure import cautions, make_card, valid_range
 from e2crf_core.models.checkpoints import load_checkpoint, save_checkpoint
+from e2crf_core.quality.interval import Interval
+from e2crf_core.sampling.config import SamplerConfig
 from tests.conftest import make_model
 from tests.tiny import tiny_assets
 
 POLICY = CachePolicy(trigger="log_snr", tau=0.4)
-SETTINGS: dict[str, Any] = {"steps": 40, "solver": "ddim", "grid": "linear", "batch": 4, "num": 8}
+CONFIG = SamplerConfig(POLICY, steps=40, solver="ddim", batch=4)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +38,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(checkpoint: Path) -> PolicyCard:
     """A card whose wall clock range no machine can leave: what is tested is not this machine's speed."""
-    card = make_card(str(checkpoint), load_checkpoint(checkpoint, "cpu"), POLICY, **SETTINGS)
+    card = make_card(str(checkpoint), load_checkpoint(checkpoint, "cpu"), CONFIG, num=8)
     return replace(card, valid=replace(card.valid, speedup_wall_min=0.0))
 
 
@@ -64,11 +59,15 @@ def test_a_card_round_trips_and_its_three_lines_run(
     np.testing.assert_array_equal(names["series"], expected.series)
 
 
+def with_tau(card: PolicyCard, tau: float) -> PolicyCard:
+    return replace(card, config=replace(card.config, policy=card.policy.replace(tau=tau)))
+
+
 def test_the_gate_passes_on_the_card_just_made_and_fails_on_another_threshold(made: PolicyCard) -> None:
     assert check_card(made, "cpu").passed
-    loose = check_card(replace(made, policy=POLICY.replace(tau=10 * POLICY.tau)), "cpu")
+    loose = check_card(with_tau(made, 10 * POLICY.tau), "cpu")
     assert not loose.passed and "relative L2" in loose.reasons[0]
-    tight = check_card(replace(made, policy=POLICY.replace(tau=POLICY.tau / 10)), "cpu")
+    tight = check_card(with_tau(made, POLICY.tau / 10), "cpu")
     assert not tight.passed and "operations" in tight.reasons[0]
 
 
@@ -102,6 +101,19 @@ def test_a_busy_machine_does_not_make_a_bound_that_a_quiet_one_breaks(made: Poli
     assert valid_range(slower).speedup_wall_min < 4.0
 
 
+def test_a_card_warns_of_a_policy_that_saves_nothing(made: PolicyCard) -> None:
+    m = made.measured
+    fast = replace(m, speedup_wall=Interval(2.0, 1.8, 2.2))
+    assert cautions(replace(made, measured=fast)) == []
+    for measured, words in (
+        (replace(fast, token_share=1.0), "reuses nothing"),
+        (replace(m, speedup_wall=Interval(0.8, 0.7, 0.9)), "is slower"),
+        (replace(m, speedup_wall=Interval(0.98, 0.9, 1.1)), "may be slower"),
+    ):
+        card = replace(made, measured=measured)
+        assert words in cautions(card)[0] and words in to_html(card)
+
+
 def test_other_weights_fail_the_gate(made: PolicyCard, tmp_path: Path) -> None:
     save_checkpoint(make_model(dtype=torch.float32, seed=3), tmp_path / "other")
     verdict = check_card(replace(made, checkpoint=str(tmp_path / "other")), "cpu")
@@ -122,7 +134,7 @@ def damage(text: str, **changes: Any) -> str:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"kind": "recipe"}, "no policy card"),
+        ({"kind": "recipe"}, "not a policy card"),
         ({"schema": 9}, "schema"),
         ({"steps": "many"}, "steps"),
         ({"steps": True}, "steps"),
@@ -131,10 +143,13 @@ def damage(text: str, **changes: Any) -> str:
         ({"policy": {"schema": 1, "tau": -1}}, "tau"),
         ({"policy": []}, "policy"),
         ({"valid": {}}, "relative_l2_max"),
-        ({"valid": []}, "policy card"),
-        ({"measured": None}, "policy card"),
-        ({"versions": 3}, "policy card"),
-        ({"machine": 3}, "policy card"),
+        ({"valid": []}, "valid"),
+        ({"measured": None}, "measured"),
+        ({"versions": 3}, "versions"),
+        ({"machine": 3}, "machine"),
+        ({"surprise": 3}, "surprise"),
+        ({"steps": 10**400}, "401 digits"),
+        ({"steps": 10**9, "batch": 0}, "steps.*batch"),
     ],
 )
 def test_a_damaged_card_is_refused_in_one_line(made: PolicyCard, change: dict[str, Any], word: str) -> None:
@@ -147,7 +162,12 @@ def test_files_that_are_no_cards_are_refused(tmp_path: Path) -> None:
     (tmp_path / "big.json").write_bytes(b" " * 1_000_001)
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
     (tmp_path / "text.json").write_text("[1,")
-    for name, word in (("big", "1 MB"), ("binary", "UTF-8"), ("text", "JSON"), ("absent", "cannot be read")):
+    for name, word in (
+        ("big", "1 MB are read"),
+        ("binary", "UTF-8"),
+        ("text", "JSON"),
+        ("absent", "cannot be read"),
+    ):
         with pytest.raises(LabError, match=word):
             load_policy(tmp_path / f"{name}.json")
 

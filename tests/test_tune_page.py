@@ -14,8 +14,8 @@ import pytest
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.cli import main
 from e2crf_core.data.datasets import load_dataset
-from e2crf_core.deploy import policy_card
-from e2crf_core.deploy.policy_card import load_policy
+from e2crf_core.deploy import measure as card_measure
+from e2crf_core.deploy.card import load_policy
 from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import user_folder
 from e2crf_core.models.checkpoints import load_checkpoint
@@ -268,8 +268,8 @@ def test_warnings_are_measured_on_a_press(study):
 
 
 def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, monkeypatch):
-    monkeypatch.setattr(policy_card, "DIRECTIONS", 16)
-    monkeypatch.setattr(policy_card, "RESAMPLES", 20)
+    monkeypatch.setattr(card_measure, "DIRECTIONS", 16)
+    monkeypatch.setattr(card_measure, "RESAMPLES", 20)
     point = cached(record_of(study), "ddim")
     at = opened("tune", study=study, trial=str(point.number))
     clean(at.number_input(key="tune.card.num").set_value(8).run())
@@ -279,7 +279,7 @@ def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, mon
     folder = card_of(study, point.number)
     card = load_policy(folder / "card.json")
     assert card.policy == point.setting.policy and card.measured.seed != record_of(study).spec.seed
-    assert (card.solver, card.grid, card.steps) == point.setting.plan
+    assert card.config.plan == point.setting.plan
     assert "measured" in (folder / "card.html").read_text().lower()
     code, command = (block.value for block in at.code)
     names = {}

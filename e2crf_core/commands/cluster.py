@@ -47,20 +47,20 @@ def _task(arguments: argparse.Namespace) -> Any:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from e2crf_core.cluster.executor import RayShards, connect
-    from e2crf_core.commands.tune import interruptible
+    from e2crf_core.commands.terminal import ProgressLine, check_out_folder, interruptible
     from e2crf_core.data.datasets import load_dataset
     from e2crf_core.evaluation.bulk import assess, draw_here, run_shards
     from e2crf_core.io.files import replace_file
     from e2crf_core.models.checkpoints import load_checkpoint
-    from e2crf_core.progress import ProgressLine
     from e2crf_core.sampling.sampler import Sampler
 
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise LabError(f"--out {arguments.out} is a file: name a folder")
+    check_out_folder(arguments.out)
     if not 0 <= arguments.gpus < float("inf"):
-        raise LabError(f"--gpus {arguments.gpus}: a share of 0 or more is expected")
+        raise LabError(f"gpus {arguments.gpus}: a share of 0 or more is expected", field="gpus")
     if arguments.device not in DEVICES:
-        raise LabError(f"--device {arguments.device!r}: use one of {', '.join(DEVICES)}")
+        raise LabError(
+            f"unknown device {arguments.device!r}", field="device", remedy=f"use one of {', '.join(DEVICES)}"
+        )
     task = _task(arguments)
     model = load_checkpoint(arguments.checkpoint, "cpu" if arguments.ray else arguments.device)
     Sampler.of(model, task.config)

@@ -14,7 +14,7 @@ from e2crf_core.errors import LabError
 def add(commands: Any) -> None:
     """Register the commands."""
     deploy = commands.add_parser("deploy", help="measure a policy on fresh noise and write its card")
-    _add_setting(deploy)
+    _add_config(deploy)
     deploy.add_argument("--study", type=Path, help="folder of a finished 'tune': take what it chose")
     deploy.add_argument("--batch", type=int, default=16, help="samples run together")
     deploy.add_argument("--num", type=int, default=64, help="samples to measure on")
@@ -31,137 +31,135 @@ def add(commands: Any) -> None:
     export = commands.add_parser(
         "export", help="write network and run table for programs without this package"
     )
-    _add_setting(export)
+    _add_config(export)
     export.add_argument("--card", type=Path, help="export what a policy card states")
     export.add_argument("--format", default="torch", help="torch, onnx, or both separated by a comma")
     export.add_argument("--out", type=Path, required=True, help="folder to write")
     export.set_defaults(command=_export)
 
 
-def _add_setting(parser: Any) -> None:
+def _add_config(parser: Any) -> None:
     parser.add_argument("--checkpoint", default="ecg", help="name of a shipped checkpoint, or a folder")
     parser.add_argument("--policy", default="balanced", help="preset name or JSON file")
-    parser.add_argument("--steps", type=int, default=1000, help="network calls of the solver")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of the solver")
     parser.add_argument("--solver", default="euler_maruyama")
     parser.add_argument("--grid", default="linear", help="time grid: linear, log_snr, karras or profile")
 
 
+def _config(arguments: argparse.Namespace, batch: int) -> Any:
+    from e2crf_core.commands.sample import load_policy_argument
+    from e2crf_core.sampling.config import SamplerConfig
+
+    policy = load_policy_argument(arguments.policy)
+    return SamplerConfig(policy, arguments.steps, arguments.solver, arguments.grid, batch)
+
+
 def _chosen(folder: Path, digest: str) -> Any:
-    """The setting that a study chose, if it was made on this checkpoint."""
+    """The configuration that a study chose, if it was made on this checkpoint."""
+    from e2crf_core.io.json_files import read_json
     from e2crf_core.sampling.config import SamplerConfig
 
     path = folder / "study.json"
     try:
-        study = json.loads(path.read_text())
-        number = study["choice"]["number"]
+        study = read_json(path)
+        number, measured_on = study["choice"]["number"], study["digest"]
         points = [study["reference"], *study["points"]]
-        setting = SamplerConfig.from_json(next(p for p in points if p["number"] == number)["setting"])
-        theirs = study["digest"]
-    except OSError as fault:
-        raise LabError(f"--study {folder}: {path} cannot be read: {fault.strerror}") from None
-    except (ValueError, KeyError, TypeError, StopIteration) as fault:
-        if isinstance(fault, LabError):
-            raise
-        raise LabError(f"--study {folder}: {path} is no study that 'tune' has finished") from None
-    if theirs != digest:
-        raise LabError(f"--study {folder} was made on another checkpoint: name it with --checkpoint")
-    if setting.policy is None:
+        config = SamplerConfig.from_json(next(p for p in points if p["number"] == number)["setting"])
+    except LabError as fault:
+        raise LabError(fault.problem, field="study") from None
+    except (ValueError, KeyError, TypeError, StopIteration):
+        raise LabError(f"{path} is not a study that 'tune' has finished", field="study") from None
+    if measured_on != digest:
         raise LabError(
-            f"--study {folder} chose no cache ({setting.describe()}): there is no policy to deploy; search with"
-            " --triggers that leave out 'none', or use that solver"
+            f"the study {folder} was made on another checkpoint",
+            field="study",
+            remedy="name that one with --checkpoint",
         )
-    return setting
+    if config.policy is None:
+        raise LabError(
+            f"the study {folder} chose no cache ({config.describe()}): there is no policy to deploy",
+            field="study",
+            remedy="search with --triggers that leave out 'none', or use that solver",
+        )
+    return config
 
 
 def _deploy(arguments: argparse.Namespace) -> None:
-    from e2crf_core.commands.sample import load_policy_argument
-    from e2crf_core.deploy.policy_card import make_card, save_card
-    from e2crf_core.models.checkpoints import load_checkpoint
-    from e2crf_core.progress import ProgressLine
-    from e2crf_core.sampling.config import SamplerConfig
+    from dataclasses import replace
 
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise LabError(f"--out {arguments.out} is a file: name a folder")
-    policy = load_policy_argument(arguments.policy)
+    from e2crf_core.commands.terminal import ProgressLine, check_out_folder, interruptible, warn
+    from e2crf_core.deploy.html import save_card
+    from e2crf_core.deploy.measure import cautions, make_card
+    from e2crf_core.io.extras import require
+    from e2crf_core.models.checkpoints import load_checkpoint
+
+    check_out_folder(arguments.out)
+    require("tune", "the page of a policy card", "jinja2")
+    config = _config(arguments, arguments.batch)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
-    setting = SamplerConfig(policy, arguments.steps, arguments.solver, arguments.grid)
     if arguments.study is not None:
-        setting = _chosen(arguments.study, model.digest())
-    assert setting.policy is not None
-    card = make_card(
-        arguments.checkpoint,
-        model,
-        setting.policy,
-        steps=setting.steps,
-        solver=setting.solver,
-        grid=setting.grid,
-        batch=arguments.batch,
-        num=arguments.num,
-        seed=arguments.seed,
-        progress=ProgressLine("measuring"),
-    )
-    save_card(card, arguments.out)
-    measured = card.measured
-    print(
-        json.dumps(
-            {
-                "out": str(arguments.out / "card.json"),
-                "setting": setting.describe(),
-                "speedup_wall": measured.speedup_wall.value,
-                "speedup_flops": measured.speedup_flops,
-                "relative_l2": measured.relative_l2.value,
-                "sliced_wasserstein_change": measured.sliced_wasserstein_change
-                and measured.sliced_wasserstein_change.value,
-            }
+        config = replace(_chosen(arguments.study, model.digest()), batch=arguments.batch)
+    with interruptible() as stopped:
+        card = make_card(
+            arguments.checkpoint,
+            model,
+            config,
+            num=arguments.num,
+            seed=arguments.seed,
+            progress=ProgressLine("measuring"),
+            cancelled=stopped,
         )
-    )
+    save_card(card, arguments.out)
+    notes = cautions(card)
+    for note in notes:
+        warn(note)
+    change = card.measured.sliced_wasserstein_change
+    report = {
+        "out": str(arguments.out / "card.json"),
+        "setting": config.describe(),
+        **_numbers(card.measured),
+        "sliced_wasserstein_change": change and change.value,
+        "warnings": notes,
+    }
+    print(json.dumps(report))
+
+
+def _numbers(measured: Any) -> dict[str, float]:
+    return {
+        "speedup_wall": measured.speedup_wall.value,
+        "speedup_flops": measured.speedup_flops,
+        "relative_l2": measured.relative_l2.value,
+    }
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from e2crf_core.deploy.policy_card import check_card, load_policy
-    from e2crf_core.progress import ProgressLine
+    from e2crf_core.commands.terminal import ProgressLine, interruptible
+    from e2crf_core.deploy.card import load_policy
+    from e2crf_core.deploy.check import check_card
 
     card = load_policy(arguments.card)
-    verdict = check_card(card, arguments.device, ProgressLine("measuring"))
+    with interruptible() as stopped:
+        verdict = check_card(card, arguments.device, ProgressLine("measuring"), stopped)
     for note in verdict.notes:
         print(f"note: {note}", file=sys.stderr)
     if not verdict.passed:
         print(f"failed: {'; '.join(verdict.reasons)}", file=sys.stderr)
         return 1
-    measured = verdict.measured
-    assert measured is not None
-    print(
-        json.dumps(
-            {
-                "card": str(arguments.card),
-                "passed": True,
-                "relative_l2": measured.relative_l2.value,
-                "speedup_wall": measured.speedup_wall.value,
-                "speedup_flops": measured.speedup_flops,
-            }
-        )
-    )
+    print(json.dumps({"card": str(arguments.card), "passed": True, **_numbers(verdict.measured)}))
     return 0
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from e2crf_core.commands.sample import load_policy_argument
-    from e2crf_core.deploy.export import check_exportable, export_policy
-    from e2crf_core.deploy.policy_card import load_policy
+    from e2crf_core.commands.terminal import check_out_folder
+    from e2crf_core.deploy.card import load_policy
+    from e2crf_core.deploy.export import check_exportable, export_config
     from e2crf_core.models.checkpoints import load_checkpoint
 
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise LabError(f"--out {arguments.out} is a file: name a folder")
+    check_out_folder(arguments.out)
     formats = tuple(part.strip() for part in arguments.format.split(","))
-    plan: dict[str, Any] = {name: getattr(arguments, name) for name in ("steps", "solver", "grid")}
-    if arguments.card is not None:
-        card = load_policy(arguments.card)
-        check_exportable(card.policy)
-        model, policy = card.model("cpu"), card.policy
-        plan = {name: getattr(card, name) for name in plan}
-    else:
-        policy = load_policy_argument(arguments.policy)
-        check_exportable(policy)
-        model = load_checkpoint(arguments.checkpoint, "cpu")
-    report = export_policy(model, policy, arguments.out, formats=formats, **plan)
+    card = None if arguments.card is None else load_policy(arguments.card)
+    config = _config(arguments, 64) if card is None else card.config
+    check_exportable(config.policy)
+    model = load_checkpoint(arguments.checkpoint, "cpu") if card is None else card.model("cpu")
+    report = export_config(model, config, arguments.out, formats=formats)
     print(json.dumps({"out": str(arguments.out), **report}))

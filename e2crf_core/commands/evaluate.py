@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from e2crf_core.errors import LabError
-
 
 def add(commands: Any) -> None:
     """Register the command."""
@@ -35,17 +33,16 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run what is missing, write the results, print the reading."""
+    from e2crf_core.commands.terminal import ProgressLine, check_out_folder
     from e2crf_core.data.datasets import load_dataset
     from e2crf_core.evaluation.config import load_configs
     from e2crf_core.evaluation.evaluate import evaluate
     from e2crf_core.evaluation.reading import reading
     from e2crf_core.evaluation.shards import Task
     from e2crf_core.models.checkpoints import load_checkpoint
-    from e2crf_core.progress import ProgressLine
 
     configs = load_configs(arguments.configs)
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise LabError(f"--out {arguments.out} is a file: name a folder")
+    check_out_folder(arguments.out)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
     task = Task(
         model=model,

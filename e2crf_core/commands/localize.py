@@ -35,11 +35,11 @@ def add(commands: Any) -> None:
 def _localize(arguments: argparse.Namespace) -> None:
     import torch
 
+    from e2crf_core.commands.terminal import ProgressLine
     from e2crf_core.data.datasets import load_dataset
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.models.localize import localize
     from e2crf_core.models.training import TrainEvent
-    from e2crf_core.progress import ProgressLine
 
     if arguments.threads > 0:
         torch.set_num_threads(arguments.threads)

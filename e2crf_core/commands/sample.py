@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from e2crf_core.errors import LabError
+
+POLICY_BYTES = 1_000_000
 
 
 def add(commands: Any) -> None:
@@ -29,52 +30,52 @@ def add(commands: Any) -> None:
 
 
 def load_policy_argument(text: str) -> Any:
-    """A preset by name, or a policy from a JSON file."""
+    """Find a preset by name, or read a policy from a JSON file. Raises LabError."""
     from e2crf_core.caching.policy import PRESETS, CachePolicy
+    from e2crf_core.io.json_files import read_json
 
     if text in PRESETS:
         return PRESETS[text]
     path = Path(text)
     if path.suffix != ".json" and not path.is_file():
-        raise LabError(f"unknown policy {text!r}: use one of {', '.join(PRESETS)}, or a JSON file")
-    if not path.is_file():
-        raise LabError(f"policy file {text} does not exist")
-    if path.stat().st_size > 1_000_000:
-        raise LabError(f"policy file {text} is larger than 1 MB: that is no policy")
-    try:
-        return CachePolicy.from_json(path.read_text())
-    except UnicodeDecodeError:
-        raise LabError(f"policy file {text} is not UTF-8 text") from None
-
-
-def check_out(path: Path) -> None:
-    """Raise LabError unless a file can be written there, before any work is done."""
-    if path.is_dir():
-        raise LabError(f"--out {path} is a folder: name a file")
-    if not path.parent.is_dir():
-        raise LabError(f"--out {path}: the folder {path.parent} does not exist")
-    if not os.access(path.parent, os.W_OK):
-        raise LabError(f"--out {path}: the folder {path.parent} is not writable")
+        raise LabError(
+            f"unknown policy {text!r}",
+            field="policy",
+            remedy=f"use one of {', '.join(PRESETS)}, or a JSON file",
+        )
+    return CachePolicy.from_json(json.dumps(read_json(path, limit=POLICY_BYTES)))
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Draw the samples, write them whole, print the report."""
+    """Draw the samples, write them whole, then judge them and print the report."""
     import numpy as np
 
+    from e2crf_core.commands.terminal import ProgressLine, check_out_file, interruptible
     from e2crf_core.io.files import replace_file
     from e2crf_core.models.checkpoints import load_checkpoint
-    from e2crf_core.progress import ProgressLine
-    from e2crf_core.runs.comparison import compare, distance_to_heldout
+    from e2crf_core.sampling.config import SamplerConfig
     from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
 
     policy = load_policy_argument(arguments.policy)
     check_request(arguments.num, arguments.seed)
-    check_out(arguments.out)
+    check_out_file(arguments.out)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
-    options = {name: getattr(arguments, name) for name in ("steps", "solver", "grid", "batch")}
-    sampler = Sampler(model, policy, **options)
-    warm_up(sampler, min(arguments.num, arguments.batch), arguments.seed)
-    made = sampler.sample(arguments.num, arguments.seed, progress=ProgressLine("sampling"))
+    config = SamplerConfig(policy, arguments.steps, arguments.solver, arguments.grid, arguments.batch)
+
+    with interruptible() as stopped:
+
+        def draw(config: SamplerConfig, label: str) -> Any:
+            sampler = Sampler.of(model, config)
+            warm_up(sampler, min(arguments.num, arguments.batch), arguments.seed)
+            return sampler.sample(
+                arguments.num, arguments.seed, progress=ProgressLine(label), cancelled=stopped
+            )
+
+        made = draw(config, "sampling")
+        # Samples are safe before anything is done with them that could fail.
+        channels = np.array(model.channels)
+        replace_file(arguments.out, lambda path: _write(path, samples=made.series, channels=channels))
+        twin = draw(config.twin, "uncached") if arguments.compare else None
     report: dict[str, Any] = {
         "checkpoint": model.name,
         "device": str(model.device),
@@ -86,29 +87,36 @@ def run(arguments: argparse.Namespace) -> None:
         "seconds": made.seconds,
         "token_share": made.token_share,
         "flop_share": made.flop_share,
+        **_judged(made, twin, model),
     }
-    if arguments.compare:
-        plain = Sampler(model, policy, **options, cached=False)
-        warm_up(plain, min(arguments.num, arguments.batch), arguments.seed)
-        twin = plain.sample(arguments.num, arguments.seed, progress=ProgressLine("uncached"))
-        both = compare(made.series, twin.series, model, seconds=made.seconds, seconds_uncached=twin.seconds)
-        names = (
-            "sliced_wasserstein",
-            "sliced_wasserstein_floor",
-            "seconds_uncached",
-            "speedup_wall",
-            "sliced_wasserstein_uncached",
-            "relative_l2",
-        )
-        report |= {name: getattr(both, name) for name in names}
-    else:
-        distance = distance_to_heldout(made.series, model)
-        report["sliced_wasserstein"] = distance.value if distance else None
-        report["sliced_wasserstein_floor"] = distance.floor if distance else None
-
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, samples=made.series, channels=np.array(model.channels))
-
-    replace_file(arguments.out, write)
     print(json.dumps(report))
+
+
+def _write(path: Path, **arrays: Any) -> None:
+    import numpy as np
+
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _judged(made: Any, twin: Any, model: Any) -> dict[str, Any]:
+    """Quality of the samples, and against their uncached twins where there are any."""
+    from e2crf_core.runs.comparison import compare, distance_to_heldout
+
+    if twin is None:
+        distance = distance_to_heldout(made.series, model)
+        return {
+            "sliced_wasserstein": distance.value if distance else None,
+            "sliced_wasserstein_floor": distance.floor if distance else None,
+        }
+    seconds = {"seconds": made.seconds, "seconds_uncached": twin.seconds}
+    both = compare(made.series, twin.series, model, **seconds)
+    names = (
+        "sliced_wasserstein",
+        "sliced_wasserstein_floor",
+        "seconds_uncached",
+        "speedup_wall",
+        "sliced_wasserstein_uncached",
+        "relative_l2",
+    )
+    return {name: getattr(both, name) for name in names}

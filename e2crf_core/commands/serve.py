@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
     import uvicorn
 
-    from e2crf_core.deploy.policy_card import load_policy
+    from e2crf_core.deploy.card import load_policy
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.serving.queue import Settings
     from e2crf_core.serving.server import Limits, make_app

@@ -55,11 +55,11 @@ def band_edges(text: str) -> tuple[int, ...]:
 def _train(arguments: argparse.Namespace) -> None:
     import torch
 
+    from e2crf_core.commands.terminal import ProgressLine
     from e2crf_core.data.datasets import load_dataset
     from e2crf_core.models.checkpoints import check_new_checkpoint
     from e2crf_core.models.quality_card import measure_card, require_heldout
     from e2crf_core.models.training import TRAIN_PRESETS, Trainer, TrainSpec
-    from e2crf_core.progress import ProgressLine
 
     if arguments.preset not in TRAIN_PRESETS:
         raise LabError(
@@ -104,7 +104,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _card(arguments: argparse.Namespace) -> None:
+    from e2crf_core.commands.terminal import ProgressLine
     from e2crf_core.models.quality_card import measure_card
-    from e2crf_core.progress import ProgressLine
 
     print(json.dumps(measure_card(arguments.checkpoint, arguments.seed, ProgressLine("measuring"))))

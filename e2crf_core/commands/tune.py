@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,23 +51,6 @@ def add(commands: Any) -> None:
     tune.set_defaults(command=run)
 
 
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C only sets what is yielded; a second one interrupts as usual."""
-    stopping = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    previous = signal.signal(signal.SIGINT, stop)
-    try:
-        yield lambda: stopping
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
 def _names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
     return default if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -93,7 +73,11 @@ def _check_budgets(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Search, choose, warn; write study.json and policy.json, print the reading and one JSON line last."""
+    from e2crf_core.commands.terminal import check_out_folder, interruptible
     from e2crf_core.data.datasets import load_dataset
+    from e2crf_core.io.extras import require
+
+    require("tune", "tune", "optuna", "sqlalchemy")
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.tuning.choice import pick
     from e2crf_core.tuning.executors import Local
@@ -103,8 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     from e2crf_core.tuning.study import Study
     from e2crf_core.tuning.warnings import advise
 
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise LabError(f"--out {arguments.out} is a file: name a folder")
+    check_out_folder(arguments.out)
     _check_budgets(arguments)
     steps = _range(arguments.steps)
     spec = StudySpec(

@@ -8,7 +8,6 @@ thirty lines over arrays, to use or to copy.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
@@ -31,12 +30,16 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import detokenize
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npz
+from e2crf_core.io.extras import installed
+from e2crf_core.io.json_files import read_json
 from e2crf_core.network.forward import plain_forward
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, check_request
 
 EXPORT_SCHEMA = 1
 NETWORKS = {"torch": "network.pt2", "onnx": "network.onnx"}
 FORMATS = tuple(NETWORKS)
+ONNX = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-3
 MEMORY = 3
 
@@ -133,30 +136,20 @@ class ScoreGraph(nn.Module):
         return network.head(plain_forward(network, prepared, network.condition(log_snr)))
 
 
-def export_policy(
-    model: ScoreModel,
-    policy: CachePolicy,
-    folder: Path,
-    *,
-    steps: int,
-    solver: str = "euler_maruyama",
-    grid: str = "linear",
-    formats: tuple[str, ...] = ("torch",),
+def export_config(
+    model: ScoreModel, config: SamplerConfig, folder: Path, *, formats: tuple[str, ...] = ("torch",)
 ) -> dict[str, Any]:
     """Write network and table into `folder`, run them against eager, and return the largest differences.
 
     Raises LabError when the policy needs decisions, a format is unknown or not installed, or the exported run
     differs from eager by more than TOLERANCE.
     """
-    unknown = [f for f in formats if f not in FORMATS]
-    if unknown or not formats:
-        raise LabError(f"unknown export format {', '.join(unknown) or '(none)'}: use {' or '.join(FORMATS)}")
-    if "onnx" in formats:
-        missing = [m for m in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(m) is None]
-        if missing:
-            raise LabError(f"export to ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    check_formats(formats)
+    if config.policy is None:
+        raise LabError("this configuration has no policy to export", field="policy")
+    check_exportable(config.policy)
     model = model.to("cpu", torch.float32)
-    sampler = Sampler(model, policy, steps=steps, solver=solver, grid=grid)
+    sampler = Sampler.of(model, config)
     called, mix = mixing_table(sampler)
     graph = ScoreGraph(model.network).eval()
     example = (torch.zeros(2, *model.mu.shape), torch.tensor(0.5))
@@ -167,10 +160,10 @@ def export_policy(
         "kind": "e2crf-export",
         "checkpoint": model.name,
         "digest": model.digest(),
-        "policy": asdict(policy),
-        "solver": solver,
-        "grid": grid,
-        "steps": steps,
+        "policy": asdict(config.policy),
+        "solver": config.solver,
+        "grid": config.grid,
+        "steps": config.steps,
         "calls": int(called.sum()),
         "length": model.length,
         "channels": list(model.channels),
@@ -198,7 +191,19 @@ def export_policy(
             (folder / name).unlink(missing_ok=True)
         for name in ("run.npz", *(NETWORKS[one] for one in formats), "export.json"):
             os.replace(work / name, folder / name)
-    return {"calls": int(called.sum()), "steps": steps, "differences": differences}
+    return {"calls": int(called.sum()), "steps": config.steps, "differences": differences}
+
+
+def check_formats(formats: tuple[str, ...]) -> None:
+    """Raise LabError for a format that is unknown or not installed."""
+    unknown = [f for f in formats if f not in FORMATS]
+    if unknown or not formats:
+        raise LabError(
+            f"unknown export format {', '.join(unknown) or '(none)'}: use {' or '.join(FORMATS)}",
+            field="format",
+        )
+    if "onnx" in formats and not installed(*ONNX):
+        raise LabError("export to ONNX needs more packages", remedy=f"pip install {' '.join(ONNX)}")
 
 
 def _save_program(program: Any, path: Path) -> None:
@@ -253,10 +258,9 @@ class ExportedSampler:
 
     def __init__(self, folder: str | Path, runtime: str = "torch") -> None:
         folder = Path(folder)
-        try:
-            self.about = json.loads((folder / "export.json").read_text())
-        except (OSError, ValueError):
-            raise LabError(f"{folder} holds no export: make one with 'export'") from None
+        if not (folder / "export.json").is_file():
+            raise LabError(f"{folder} holds no export")
+        self.about = read_json(folder / "export.json")
         if self.about.get("schema") != EXPORT_SCHEMA:
             raise LabError(
                 f"export {folder} has schema {self.about.get('schema')!r}, this reads {EXPORT_SCHEMA}"
@@ -293,7 +297,7 @@ def _network(folder: Path, runtime: str) -> Callable[[np.ndarray, np.ndarray], n
         raise LabError(f"unknown runtime {runtime!r}: use {' or '.join(FORMATS)}")
     path = folder / name
     if not path.is_file():
-        raise LabError(f"export {folder} has no {name}: export it with --format {runtime}")
+        raise LabError(f"export {folder} has no {name}: export that format too")
     if runtime == "onnx":
         import onnxruntime
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from e2crf_core.deploy.policy_card import PolicyCard, load_policy, usage
+from e2crf_core.deploy.card import PolicyCard, load_policy, usage
 from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.tuning.measure import Point

@@ -5,10 +5,12 @@ leaves its result in the study's folder, where the command line finds it as well
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from e2crf_core.data.datasets import load_dataset
-from e2crf_core.deploy.policy_card import make_card, save_card
+from e2crf_core.deploy.html import save_card
+from e2crf_core.deploy.measure import make_card
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.tuning.choice import pick
@@ -112,16 +114,13 @@ class StudyWorker(Worker):
         point = record.point(order.trial) if record is not None else None
         if point is None or point.setting.policy is None:
             raise LabError(f"trial {order.trial} has no policy to deploy")
-        setting, policy, model = point.setting, point.setting.policy, load_checkpoint(order.checkpoint)
+        model = load_checkpoint(order.checkpoint)
+        config = replace(point.setting, batch=order.spec.batch)
         self.say(status="measuring")
         card = make_card(
             order.checkpoint,
             model,
-            policy,
-            steps=setting.steps,
-            solver=setting.solver,
-            grid=setting.grid,
-            batch=order.spec.batch,
+            config,
             num=order.num,
             seed=order.seed,
             progress=self.report,

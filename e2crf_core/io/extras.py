@@ -1,0 +1,21 @@
+"""Optional dependencies: a missing one is one clear line that names the extra to install."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Literal
+
+from e2crf_core.errors import LabError
+
+Extra = Literal["app", "tune", "serve", "data", "cluster", "dev"]
+
+
+def installed(*modules: str) -> bool:
+    """Whether every one of some modules can be imported."""
+    return not any(find_spec(module) is None for module in modules)
+
+
+def require(extra: Extra, purpose: str, *modules: str) -> None:
+    """Raise LabError unless `modules` can be imported; `purpose` says what needs the extra that brings them."""
+    if not installed(*modules):
+        raise LabError(f"{purpose} needs the extra [{extra}]", remedy=f"pip install 'e2crf-lab[{extra}]'")
