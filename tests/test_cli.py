@@ -104,5 +104,5 @@ def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
     done = subprocess.run(
         command, cwd=tmp_path, env={"PYTHONPATH": str(root), "PATH": ""}, capture_output=True, text=True
     )
-    assert done.returncode == 2 and done.stderr.startswith("error: num 0")
+    assert done.returncode == 2 and done.stderr.startswith("error: --num 0")
     assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())

@@ -106,7 +106,7 @@ def test_the_command_exports_and_refuses(tmp_path: Path, capsys: pytest.CaptureF
     assert main([*command, "--policy", "fast"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["steps"] == 12 and (tmp_path / "x" / "network.pt2").is_file()
-    with pytest.raises(LabError, match="format onnx"):
+    with pytest.raises(LabError, match=r"network\.onnx"):
         ExportedSampler(tmp_path / "x", "onnx")
     assert main([*command, "--policy", "paper"]) == 2
     assert "cannot be exported" in capsys.readouterr().err

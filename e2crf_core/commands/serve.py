@@ -33,6 +33,9 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until interrupted."""
+    from e2crf_core.io.extras import require
+
+    require("serve", "serve", "fastapi", "uvicorn", "prometheus_client")
     import torch
     import uvicorn
 
@@ -52,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.card is not None:
         card = load_policy(arguments.card)
         model = card.model(arguments.device)
-        default = Settings(card.policy, card.solver, card.grid, card.steps)
+        default = Settings(card.policy, card.config.solver, card.config.grid, card.config.steps)
     else:
         model = load_checkpoint(arguments.checkpoint, arguments.device)
     token = arguments.token or os.environ.get("E2CRF_TOKEN") or None

@@ -44,8 +44,10 @@ TOLERANCE = 1e-3
 MEMORY = 3
 
 
-def check_exportable(policy: CachePolicy) -> None:
+def check_exportable(policy: CachePolicy | None) -> None:
     """Raise LabError with every reason why a policy needs decisions that a table cannot hold."""
+    if policy is None:
+        raise LabError("this configuration has no policy to export", field="policy")
     faults = []
     able = schedules(whole=True)
     if policy.trigger not in able:
@@ -65,7 +67,7 @@ def check_exportable(policy: CachePolicy) -> None:
             if getattr(policy, name) != off
         ]
     if faults:
-        raise LabError("this policy cannot be exported: " + "; ".join(faults))
+        raise LabError("this policy cannot be exported: " + "; ".join(faults), field="policy")
 
 
 class _Impulses:
@@ -145,8 +147,6 @@ def export_config(
     differs from eager by more than TOLERANCE.
     """
     check_formats(formats)
-    if config.policy is None:
-        raise LabError("this configuration has no policy to export", field="policy")
     check_exportable(config.policy)
     model = model.to("cpu", torch.float32)
     sampler = Sampler.of(model, config)
@@ -160,7 +160,7 @@ def export_config(
         "kind": "e2crf-export",
         "checkpoint": model.name,
         "digest": model.digest(),
-        "policy": asdict(config.policy),
+        "policy": asdict(sampler.policy),
         "solver": config.solver,
         "grid": config.grid,
         "steps": config.steps,
