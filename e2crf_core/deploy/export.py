@@ -147,7 +147,9 @@ def export_config(
     differs from eager by more than TOLERANCE.
     """
     check_formats(formats)
-    check_exportable(config.policy)
+    policy = config.policy
+    check_exportable(policy)
+    assert policy is not None
     model = model.to("cpu", torch.float32)
     sampler = Sampler.of(model, config)
     called, mix = mixing_table(sampler)
@@ -160,7 +162,7 @@ def export_config(
         "kind": "e2crf-export",
         "checkpoint": model.name,
         "digest": model.digest(),
-        "policy": asdict(sampler.policy),
+        "policy": asdict(policy),
         "solver": config.solver,
         "grid": config.grid,
         "steps": config.steps,
