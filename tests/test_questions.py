@@ -17,7 +17,7 @@ from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
 
-DRAWS = 4000
+DRAWS = 800
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def window(gaussian_model) -> np.ndarray:
 class TestGaussianData:
     @pytest.mark.parametrize("solver", ["sde_dpmpp_2m", "dpmpp_2m", "ancestral"])
     def test_draws_follow_the_closed_form_posterior(self, gaussian_model, window, solver):
-        config = replace(ASKING, policy=None, solver=solver, steps=200, batch=DRAWS)
+        config = replace(ASKING, policy=None, solver=solver, steps=50, batch=DRAWS)
         answer = impute(gaussian_model, window, num=DRAWS, config=config)
         truth = baselines.gaussian(gaussian_model, window)
         missing = ~answer.known
