@@ -14,7 +14,9 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.runs.run import RunHandle, RunResult, RunSpec
+from e2crf_core.sampling import nested as _nested  # noqa: F401 (registers its trigger)
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.forecast import Forecast, predict
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler, Samples
 from e2crf_core.version import __version__
@@ -23,6 +25,7 @@ __all__ = [
     "PRESETS",
     "CachePolicy",
     "Dataset",
+    "Forecast",
     "LabError",
     "PolicyCard",
     "PolicyError",
@@ -42,4 +45,5 @@ __all__ = [
     "load_checkpoint",
     "load_dataset",
     "load_policy",
+    "predict",
 ]

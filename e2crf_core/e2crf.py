@@ -30,7 +30,7 @@ from e2crf_core.caching.predictors import reused_output
 from e2crf_core.caching.selection import Selection
 from e2crf_core.caching.state import Cache, Problem, SamplerState, StepInfo
 from e2crf_core.diffusion.solvers import HOLD, Mix
-from e2crf_core.network.forward import plain_forward, selective_forward
+from e2crf_core.network.forward import band_edges_of, plain_forward, prefixes_forward, selective_forward
 
 
 def step(problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[SamplerState, StepInfo]:
@@ -40,10 +40,10 @@ def step(problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[Sa
     if bool(reasons.any()):
         cache, chosen = recompute(policy, problem, state, reasons)
         rows, samples = chosen.rows, chosen.samples
-    assert cache is not None
-    if policy.tau_safe:
+    if cache is not None and policy.tau_safe:
         cache = replace(cache, rested=(reasons == 0).all(1).expand(len(state.z)))
-    output = reused_output(policy, problem, cache, state.step)
+    # Before the first recompute F is 0: the exact denoiser of Gaussian data.
+    output = torch.zeros_like(state.z) if cache is None else reused_output(policy, problem, cache, state.step)
     after, denoised = advance(problem, state, output, cache)
     return after, StepInfo(reasons, score, tau, rows, samples, denoised)
 
@@ -51,7 +51,7 @@ def step(problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[Sa
 def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[Tensor, Tensor, Tensor]:
     """E5. Reason codes and scores (b, n) and thresholds (b, 1) for this step, from what is known before it."""
     rule, n, cache, i = policy.rule, problem.model.n, state.cache, state.step
-    if cache is None:
+    if cache is None and not rule.late:
         every = torch.full((1, n), int(Reason.REFRESH), dtype=torch.uint8)
         return every, torch.zeros(1, n, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
     score, tau = rule.score(policy, problem, state), rule.threshold(policy, cache)
@@ -63,15 +63,27 @@ def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[
         probed = (problem.noise.uniform(i) < policy.probe_share) & (reasons == 0)
         reasons = torch.where(probed, int(Reason.PROBE), reasons).to(torch.uint8)
     reasons[:, : policy.k_low + 1] = int(Reason.LOW_BAND)
-    if policy.tau_safe:
+    refresh = event.any(1, keepdim=True) & rule.whole
+    if cache is not None and policy.tau_safe:
         calm = (cache.r < policy.tau_safe) & ~cache.rested
         reasons = reasons * ~calm[:, None]
-    refresh = event.any(1, keepdim=True) & rule.whole
-    if policy.refresh_every:
+    if cache is not None and policy.refresh_every:
         refresh = refresh | (i - cache.clock.refreshed >= policy.refresh_every)
-    if policy.tau_warn:
+    if cache is not None and policy.tau_warn:
         refresh = refresh | (cache.r > policy.tau_warn)[:, None]
-    return torch.where(refresh, int(Reason.REFRESH), reasons).to(torch.uint8), score, tau
+    reasons = torch.where(refresh, int(Reason.REFRESH), reasons).to(torch.uint8)
+    return with_lower_bands(reasons, band_edges_of(problem.model.network)), score, tau
+
+
+def with_lower_bands(reasons: Tensor, edges: tuple[int, ...]) -> Tensor:
+    """E6. Reasons (b, n) of a causal network: whatever is recomputed, all tokens of its own and lower bands are."""
+    if not edges or not bool(reasons.any()):
+        return reasons
+    ends = torch.tensor((0, *edges))
+    highest = ((reasons > 0) * torch.arange(1, reasons.shape[1] + 1)).amax(1)
+    length = ends[torch.bucketize(highest, ends)]
+    below = torch.arange(reasons.shape[1]) < length[:, None]
+    return torch.where(below & (reasons == 0), int(Reason.LOW_BAND), reasons).to(torch.uint8)
 
 
 def recompute(
@@ -79,11 +91,13 @@ def recompute(
 ) -> tuple[Cache, Selection]:
     """E6, then E7: run the chosen tokens, keep what they give, learn from how far the kept ones were off."""
     network, cache = problem.model.network, state.cache or first_cache(problem, state)
-    chosen = Selection.of(reasons > 0, len(state.z), state.z.device)
+    chosen = Selection.of(reasons > 0, len(state.z), state.z.device, prefixes=cache.kv is None)
     u, level = problem.network_input(state), problem.level(state.step)
     condition = network.condition(level)
     prepared = network.prepare(u if chosen.present is None else u[chosen.present], level)
-    if chosen.whole:
+    if cache.kv is None:
+        fresh = prefixes_forward(network, prepared, condition, chosen.counts[chosen.counts > 0])
+    elif chosen.whole:
         fresh = plain_forward(network, prepared, condition, cache=cache.kv, rows=chosen.present).flatten(0, 1)
     else:
         rows = chosen.take_present(prepared)

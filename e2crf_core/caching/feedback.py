@@ -22,7 +22,8 @@ from e2crf_core.caching.events import Reason
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.predictors import reused_output
 from e2crf_core.caching.selection import Selection
-from e2crf_core.caching.state import Cache, Clock, Problem, Recompute, SamplerState
+from e2crf_core.caching.state import NEVER, Cache, Clock, Problem, Recompute, SamplerState
+from e2crf_core.network.forward import band_edges_of
 from e2crf_core.network.kvcache import KVCache
 
 ETA = 1e-12
@@ -33,14 +34,17 @@ SCALE_LIMIT = 100.0
 
 
 def first_cache(problem: Problem, state: SamplerState) -> Cache:
-    """An empty cache: nothing in it may be read before the first step has recomputed every token."""
+    """An empty cache: no feature may be read before it is computed; until then a token's output F is 0."""
     model, z = problem.model, state.z
     batch, n, width = len(z), model.n, model.network.width
     zeros = z.new_zeros(z.shape)
     host = torch.float64
-    now = torch.full((1, n), state.step)
+    never = torch.full((1, n), NEVER)
+    kv = None
+    if not band_edges_of(model.network):
+        kv = KVCache(model.network.layers, batch, n, width, device=z.device, dtype=z.dtype)
     return Cache(
-        kv=KVCache(model.network.layers, batch, n, width, device=z.device, dtype=z.dtype),
+        kv=kv,
         feature=z.new_zeros(batch, n, width),
         output=zeros,
         slope=None,
@@ -48,7 +52,7 @@ def first_cache(problem: Problem, state: SamplerState) -> Cache:
         u=zeros,
         z=zeros,
         gain=z.new_ones(batch, n),
-        clock=Clock(at=now, previous=now, refreshed=now[:, :1], unit="log_snr"),
+        clock=Clock(at=never, previous=never, refreshed=torch.full((1, 1), state.step), unit="log_snr"),
         r=torch.full((batch,), torch.nan, dtype=host),
         rate=torch.full((batch,), torch.inf, dtype=host),
         scale=torch.ones(batch, dtype=host),
@@ -89,7 +93,7 @@ def learn(
         if chosen.index is not None:
             # Only samples that recomputed something now: the others must not feel their batch.
             feature = correct(problem, chosen, feature, torch.where(touched, alpha, 0.0), means)
-            output = head(feature)
+            output = torch.where(seen["clock"].at.to(feature.device)[..., None] == NEVER, 0.0, head(feature))
     delta = output_rows - chosen.take(cache.output)
     error = torch.full_like(r, torch.nan)
     if policy.adapt or rule.depends == "network":
@@ -104,8 +108,12 @@ def learn(
 
 
 def residual(cache: Cache, chosen: Selection, fresh: Tensor) -> Tensor:
-    """E4: rho (T, d) = C_fresh - C of the chosen tokens."""
-    return fresh - chosen.take(cache.feature)
+    """E4: rho (T, d) = C_fresh - C of the chosen tokens; 0 for those that are computed for the first time."""
+    rho = fresh - chosen.take(cache.feature)
+    new = cache.clock.at == NEVER
+    if not bool(new.any()):
+        return rho
+    return torch.where(chosen.take(new.expand(chosen.batch, -1)[..., None].to(rho.device)), 0.0, rho)
 
 
 def intensity(cache: Cache, chosen: Selection, rho: Tensor) -> Tensor:
@@ -171,7 +179,8 @@ def differences(
     F[t1, t0] = (F1 - F0) / (t1 - t0); F[t2, t1, t0] = (F[t2, t1] - F[t1, t0]) / (t2 - t0). Both (B, n, 2M).
     """
     shape, ticks, clock = cache.output.shape, problem.clocks[policy.clock], cache.clock
-    moved = (ticks[step] - ticks[clock.at]).to(delta).expand(shape[:2])[..., None]
+    moved = torch.where(clock.at == NEVER, 0.0, ticks[step] - ticks[clock.at])
+    moved = moved.to(delta).expand(shape[:2])[..., None]
     gap = (ticks[clock.at] - ticks[clock.previous]).to(delta).expand(shape[:2])[..., None]
     moved, gap = chosen.take(moved), chosen.take(gap)
     # Differences stated on another clock, before a live change of policy, are of no use on this one.
@@ -188,7 +197,7 @@ def tick(clock: Clock, reasons: Tensor, step: int, unit: str) -> Clock:
     now = reasons > 0
     every = now.all(1, keepdim=True)
     at = torch.where(now, step, clock.at)
-    previous = torch.where(now, clock.at, clock.previous)
+    previous = torch.where(now, torch.where(clock.at == NEVER, step, clock.at), clock.previous)
     refreshed = torch.where(every, step, clock.refreshed)
     if bool(every.all()) and bool((previous == previous[:1]).all()):
         return Clock(at[:1], previous[:1], refreshed[:1], unit)

@@ -92,6 +92,15 @@ class CachePolicy:
         1e4,
         log=True,
     )
+    detail: float = _field(
+        "detail",
+        0.0,
+        "Detail",
+        "how errors count: 0 in units of the data, 1 relative to each frequency's own strength, so that weak high"
+        " frequencies count like strong low ones",
+        0.0,
+        1.0,
+    )
     bands: tuple[tuple[int, float], ...] = _field(
         "bands",
         ((16, 0.15), (100000, 0.6)),

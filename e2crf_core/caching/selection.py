@@ -13,7 +13,9 @@ class Selection:
     """Chosen tokens in order of sample, then token. `index` (T,) is None when every token of the batch is chosen.
 
     `present` (b,) lists the samples with any chosen token, None when all have; `whole` says that these are
-    chosen entirely. `sample`, `token` (T,), `index` and `present` live on the device, `counts` (B,) on the host.
+    chosen entirely. `prefix` is m where the lowest m tokens of every sample are chosen, and no others: rows are then
+    taken and put as slices. `sample`, `token` (T,), `index` and `present` live on the device, `counts` (B,) on the
+    host.
     """
 
     batch: int
@@ -24,11 +26,14 @@ class Selection:
     counts: Tensor
     present: Tensor | None
     whole: bool
+    prefix: int | None = None
 
     @staticmethod
-    def of(mask: Tensor, batch: int, device: torch.device) -> Selection:
-        """From a host mask (b, n), b = batch or 1 for all samples alike."""
+    def of(mask: Tensor, batch: int, device: torch.device, *, prefixes: bool = False) -> Selection:
+        """From a host mask (b, n), b = batch or 1 for all samples alike; with `prefixes`, the lowest ones of each."""
         tokens = mask.shape[1]
+        lowest = int(mask[0].sum())
+        sliced = prefixes and 0 < lowest < tokens and (len(mask) == 1 or bool((mask == mask[:1]).all()))
         mask = mask.expand(batch, tokens)
         counts = mask.sum(1)
         flat = mask.reshape(-1).nonzero()[:, 0]
@@ -44,6 +49,7 @@ class Selection:
             counts=counts,
             present=None if bool(some.all()) else some.nonzero()[:, 0].to(device),
             whole=bool((full == some).all()),
+            prefix=lowest if sliced else None,
         )
 
     @property
@@ -66,6 +72,8 @@ class Selection:
 
     def take(self, x: Tensor) -> Tensor:
         """(B, n, ...) -> rows (T, ...)."""
+        if self.prefix is not None:
+            return x[:, : self.prefix].flatten(0, 1)
         flat = x.flatten(0, 1)
         return flat if self.index is None else flat[self.index]
 
@@ -73,10 +81,15 @@ class Selection:
         """A new (B, n, ...) with the chosen rows replaced."""
         if self.index is None:
             return rows.view(self.batch, self.tokens, *rows.shape[1:])
+        if self.prefix is not None:
+            kept = rows.view(self.batch, self.prefix, *rows.shape[1:])
+            return torch.cat([kept, x[:, self.prefix :]], dim=1)
         return x.flatten(0, 1).index_copy(0, self.index, rows).view_as(x)
 
     def per_sample(self, values: Tensor) -> Tensor:
         """Sums of row values (T,) for each sample: (B,)."""
         if self.index is None:
             return values.view(self.batch, self.tokens).sum(1)
+        if self.prefix is not None:
+            return values.view(self.batch, self.prefix).sum(1)
         return values.new_zeros(self.batch).index_add_(0, self.sample, values)

@@ -18,15 +18,17 @@ from e2crf_core.diffusion.solvers import Plan
 from e2crf_core.network.kvcache import KVCache
 
 T = TypeVar("T")
+NEVER = -1
+"""The step at which a token was last recomputed, where it has not been computed at all."""
 
 
 @dataclass(frozen=True)
 class Clock:
     """When each token was last recomputed, on the host: (b, n) with b = B, or 1 while all samples agree.
 
-    `at` is the step of a token's last recompute, `previous` that of the one before (`at` where there was none);
-    `refreshed` (b, 1) is the step of the last recompute of all tokens. `unit` names the clock of Problem.clocks
-    that differences of outputs are stated on.
+    `at` is the step of a token's last recompute, `previous` that of the one before (`at` where there was none); both
+    are NEVER for a token that has not been computed yet, whose output F is 0. `refreshed` (b, 1) is the step of the
+    last recompute of all tokens. `unit` names the clock of Problem.clocks that differences of outputs are stated on.
     """
 
     at: Tensor
@@ -39,6 +41,8 @@ class Clock:
 class Cache:
     """The cached side of a state. Small tensors are replaced, never changed; `kv` is handed on (see KVCache).
 
+    A spectrally causal network reads no kept keys and values, so `kv` is None there.
+
     `feature` (B, n, d) is C (E4), `output` (B, n, 2M) F = head(C); `slope` and `curve` are F's divided
     differences on the clock `clock.unit`, for predictors. `u` and `z` (B, n, 2M) are network input
     and state at each token's last recompute, `gain` (B, n) the measured |dF|²/d. On the host, per sample: `r`
@@ -46,7 +50,7 @@ class Cache:
     skipped. `residual` (B, bands, d) is the running residual of each band.
     """
 
-    kv: KVCache
+    kv: KVCache | None
     feature: Tensor
     output: Tensor
     slope: Tensor | None

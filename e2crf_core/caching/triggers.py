@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from e2crf_core.caching.events import Reason
-from e2crf_core.caching.state import Cache, Problem, Recompute, SamplerState
+from e2crf_core.caching.state import NEVER, Cache, Problem, Recompute, SamplerState
 
 if TYPE_CHECKING:
     from e2crf_core.caching.policy import CachePolicy
@@ -59,8 +59,9 @@ class Trigger:
     `name` is what `CachePolicy.trigger` says, `help` one line for people. `reads` are the policy fields that change
     what the rule does, `needs` those that it cannot do without, `base` the values of a sensible policy where they
     differ from the defaults. `whole`: an event of one token recomputes all tokens of its sample. `verdict`: the rule
-    has this outcome at every step and ignores the rest of the policy. `damps_probes`: feedback E7a moves a probed
-    feature by alpha rho instead of correcting the tokens that were not recomputed.
+    has this outcome at every step and ignores the rest of the policy. `late`: the rule is asked at the first step,
+    too, and may leave tokens uncomputed; without it the first step computes all. `damps_probes`: feedback E7a moves
+    a probed feature by alpha rho instead of correcting the tokens that were not recomputed.
 
     `depends` says what a score is made of: the `clock` alone (the same for every sample, so it can be known before
     a run), the noisy `states`, something that is `measured` while the rule itself runs, or the `network`'s own
@@ -75,6 +76,7 @@ class Trigger:
     base: Mapping[str, Any] = {}
     whole: bool = False
     verdict: Reason | None = None
+    late: bool = False
     damps_probes: bool = False
     depends: Literal["clock", "states", "measured", "network"] = "clock"
     replay_error: float = 0.0
@@ -88,12 +90,11 @@ class Trigger:
         """What a score must exceed, before adaptation."""
         return policy.tau
 
-    def threshold(self, policy: CachePolicy, cache: Cache) -> Tensor:
+    def threshold(self, policy: CachePolicy, cache: Cache | None) -> Tensor:
         """(b, 1) float64 on the host: `limit`, scaled by adaptation (E7 (b)) where the rule reads `adapt`."""
-        scaled = policy.adapt and "adapt" in self.reads
-        return self.limit(policy) * (
-            cache.scale[:, None] if scaled else torch.ones(1, 1, dtype=torch.float64)
-        )
+        if cache is None or not policy.adapt or "adapt" not in self.reads:
+            return torch.full((1, 1), self.limit(policy), dtype=torch.float64)
+        return self.limit(policy) * cache.scale[:, None]
 
     def measure(
         self, policy: CachePolicy, problem: Problem, cache: Cache, seen: Recompute
@@ -358,10 +359,10 @@ class Never(Constant):
 
 
 def moved(policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-    """(b, n) on the host: how far the policy's clock has moved since each token's last recompute."""
+    """(b, n) on the host: how far the policy's clock has moved since each token's last recompute, inf if never."""
     assert state.cache is not None
-    ticks = problem.clocks[policy.clock]
-    return ticks[state.step] - ticks[state.cache.clock.at]
+    ticks, at = problem.clocks[policy.clock], state.cache.clock.at
+    return torch.where(at == NEVER, torch.inf, ticks[state.step] - ticks[at])
 
 
 def band_intervals(policy: CachePolicy, tokens: int) -> Tensor:

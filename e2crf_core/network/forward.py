@@ -74,6 +74,22 @@ def prefix_forward(network: TokenNetwork, prepared: Tensor, condition: Tensor, m
     return plain_forward(network, prepared[..., :m, :], condition)
 
 
+def prefixes_forward(network: TokenNetwork, prepared: Tensor, condition: Tensor, lengths: Tensor) -> Tensor:
+    """Run the lowest `lengths` (B,) tokens, on the host, of each sample: prepared (B, n, ...) -> C (T, d).
+
+    Rows are sorted by sample. Samples of equal length run together.
+    """
+    sizes = lengths.unique().tolist()
+    if len(sizes) == 1:
+        return prefix_forward(network, prepared, condition, sizes[0]).flatten(0, 1)
+    rows: dict[int, Tensor] = {}
+    for m in sizes:
+        which = (lengths == m).nonzero()[:, 0]
+        part = prefix_forward(network, prepared[which.to(prepared.device)], condition, m)
+        rows |= dict(zip(which.tolist(), part, strict=True))
+    return torch.cat([rows[sample] for sample in range(len(lengths))])
+
+
 def plain_forward(
     network: TokenNetwork,
     prepared: Tensor,

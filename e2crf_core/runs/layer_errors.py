@@ -111,12 +111,21 @@ def fresh_inside(problem: Problem, state: SamplerState, watch: int) -> Inside:
 def held_inside(
     policy: CachePolicy, problem: Problem, state: SamplerState, cache: Cache, stream: Tensor, watch: int
 ) -> Inside:
-    """What `cache` holds of one sample for `state`; `stream` (L, n, d) are its kept h_0 .. h_{L-1}."""
+    """What `cache` holds of one sample for `state`; `stream` (L, n, d) are its kept h_0 .. h_{L-1}.
+
+    A spectrally causal network keeps no keys and values: those that the kept stream gives now stand for them.
+    """
     output = reused_output(policy, problem, cache, state.step)[watch]
     whole = torch.cat([stream, cache.feature[watch][None]])
-    kv = cache.kv
+    if cache.kv is not None:
+        keys, values = cache.kv.keys[:, watch], cache.kv.values[:, watch]
+    else:
+        network, level = problem.model.network, problem.level(state.step)
+        condition = network.condition(level)
+        parts = [network.qkv(layer, h, condition)[1:] for layer, h in enumerate(stream)]
+        keys, values = (torch.stack(part) for part in zip(*parts, strict=True))
     outcome = _outcome(problem, state.step, state.z[watch], output)
-    return Inside(whole, kv.keys[:, watch], kv.values[:, watch], output, *outcome)
+    return Inside(whole, keys, values, output, *outcome)
 
 
 def _outcome(problem: Problem, i: int, z: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:

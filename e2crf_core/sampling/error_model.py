@@ -10,14 +10,13 @@ divides each coordinate's error by its own variance first, so that weak high ban
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from e2crf_core.caching.state import Problem
+from e2crf_core.caching.policy import CLOCKS
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.network.flops import prefix_flops
 from e2crf_core.network.forward import band_edges_of
@@ -42,17 +41,15 @@ OVERHEAD = 0.05
 class ErrorModel:
     """What a pilot run says about one checkpoint and plan.
 
-    `digest` names the model, `plan` is (solver, grid, steps). `levels` and `ticks` (steps,) are log(a/s) and the
-    profile clock; `candidates` (K,) calls that may refresh, `edges` upper edges of the bands, `cost` (bands,) whole
-    forwards that running the tokens below an edge costs. `outputs` (K, B, n, 2M) is F at the candidates; `weight`,
-    `moment` (K + 1, n, 2M) and `change` (K + 1, B, n, 2M) are sums of W, W t and W F over calls before each
-    candidate, and over all. `variance` (n, 2M) is that of the data's tokens, 0 where a coordinate is masked.
+    `steps` calls make up the plan; `candidates` (K,) are those that may refresh, `ticks` (2, K) their times on the
+    clocks of CLOCKS. `edges` are upper edges of the bands, `cost` (bands,) whole forwards that running the tokens
+    below an edge costs. `outputs` (K, B, n, 2M) is F at the candidates; `weight` (K + 1, n, 2M), `moment`
+    (2, K + 1, n, 2M) and `change` (K + 1, B, n, 2M) are sums of W, of W times the clock, and of W F over calls before
+    each candidate, and over all. `variance` (n, 2M) is that of the data's tokens, 0 where a coordinate is masked.
     `amplification` (points, bands) belongs to `points` (points,) on log(a/s).
     """
 
-    digest: str
-    plan: tuple[str, str, int]
-    levels: np.ndarray
+    steps: int
     ticks: np.ndarray
     candidates: tuple[int, ...]
     edges: tuple[int, ...]
@@ -71,26 +68,27 @@ class ErrorModel:
         return list(zip((0, *self.edges[:-1]), self.edges, strict=True))
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (an error model lives as long as the process)
-    def tables(self, detail: float = 0.0, linear: bool = True) -> ErrorTables:
-        """Squared relative errors of every stretch; `linear`: outputs are continued, not held."""
+    def tables(self, detail: float = 0.0, linear: bool = True, clock: str = "profile") -> ErrorTables:
+        """Squared relative errors of every stretch; `linear`: outputs are continued on a clock, not held."""
         weights = error_weights(self.variance, detail)
         end, count = len(self.candidates), len(self.edges)
         start = np.zeros((count, end + 1))
         error = np.full((count, end + 1, end, end + 1), np.inf)
         for band, (low, high) in enumerate(self.bands):
-            self._band_tables(slice(low, high), np.sqrt(weights[low:high]), linear, start[band], error[band])
-        return ErrorTables(self.plan[2], self.candidates, self.edges, self.cost, start, error)
+            root = np.sqrt(weights[low:high])
+            self._band_tables(slice(low, high), root, linear, CLOCKS.index(clock), start[band], error[band])
+        return ErrorTables(self.steps, self.candidates, self.edges, self.cost, start, error)
 
     def _band_tables(
-        self, band: slice, root: np.ndarray, linear: bool, start: np.ndarray, error: np.ndarray
+        self, band: slice, root: np.ndarray, linear: bool, clock: int, start: np.ndarray, error: np.ndarray
     ) -> None:
         """Fill the tables of one band; see schedules.T. Square roots of weights are folded into W."""
         samples, end = self.outputs.shape[1], len(self.candidates)
         f = self.outputs[:, :, band].astype(np.float64).reshape(end, samples, -1)
         a0 = (self.weight[:, band] * root).reshape(end + 1, 1, -1)
-        a1 = (self.moment[:, band] * root).reshape(end + 1, 1, -1)
+        a1 = (self.moment[clock][:, band] * root).reshape(end + 1, 1, -1)
         af = (self.change[:, :, band] * root).reshape(end + 1, samples, -1)
-        ticks = self.ticks[list(self.candidates)]
+        ticks = self.ticks[clock]
         start[:] = np.square(af).sum((1, 2)) / samples
         for a in range(end):
             total = a0[a + 1 :] - a0[a]
@@ -106,35 +104,64 @@ class ErrorModel:
             square = np.square(lean)[:, 0] @ np.square(slope).mean(1).T
             error[:a, a, a + 1 :] = np.maximum(base[:, None] + 2 * cross + square, 0.0).T
 
-    def predicted(self, prefixes: Sequence[int], detail: float = 0.0, linear: bool = True) -> float:
-        """Relative error of a schedule of refreshes at candidates, stretches added up with their signs.
+    def predicted(
+        self,
+        computed: np.ndarray,
+        detail: float = 0.0,
+        linear: bool = True,
+        clock: str = "profile",
+        *,
+        signed: bool = False,
+    ) -> float:
+        """Relative error of computing the tokens in `computed` (steps, n), True or False, at each call.
 
-        Exact where outputs do not depend on the state; the tables, which add up squares, are not.
+        A recompute between two candidates counts as one at the earlier of them. Errors of different stretches are
+        added up as squares, as in `tables`, which is closest to what networks do; `signed` adds the errors
+        themselves, which is exact where the network does not answer to them.
         """
         weights = error_weights(self.variance, detail)
-        end, ticks, total = len(self.candidates), self.ticks[list(self.candidates)], 0.0
-        for low, high in self.bands:
-            band = slice(low, high)
-            path = [k for k, call in enumerate(self.candidates) if prefixes[call] >= high]
-            missed = -self.change[path[0] if path else end, :, band]
-            for before, a, until in zip([None, *path], path, [*path[1:], end], strict=False):
-                f, total_w = self.outputs[a, :, band], self.weight[until, band] - self.weight[a, band]
-                missed = missed + total_w * f - (self.change[until, :, band] - self.change[a, :, band])
-                if linear and before is not None:
-                    slope = (f - self.outputs[before, :, band]) / _gap(ticks[a] - ticks[before])
-                    lean = self.moment[until, band] - self.moment[a, band] - ticks[a] * total_w
-                    missed = missed + lean * slope
-            total += float((np.square(missed) * weights[band]).sum() / self.outputs.shape[1])
-        return total**0.5
+        starts = [*self.candidates, self.steps]
+        refreshed = np.stack([computed[a:b].any(0) for a, b in pairwise(starts)])
+        paths, owner = np.unique(refreshed, axis=1, return_inverse=True)
+        total = 0.0
+        for column, path in enumerate(paths.T):
+            tokens = np.flatnonzero(owner == column)
+            stretches = self._stretches(tokens, np.flatnonzero(path).tolist(), linear, CLOCKS.index(clock))
+            parts = [sum(stretches)] if signed else stretches
+            total += sum(float((np.square(part) * weights[tokens]).sum()) for part in parts)
+        return (total / self.outputs.shape[1]) ** 0.5
+
+    def _stretches(
+        self, tokens: np.ndarray, path: list[int], linear: bool, clock: int
+    ) -> Iterator[np.ndarray]:
+        """Errors (B, t, 2M) of finished tokens from each stretch between refreshes at the candidates in `path`."""
+        end, ticks, moment = len(self.candidates), self.ticks[clock], self.moment[clock][:, tokens]
+        weight, change, outputs = (
+            self.weight[:, tokens],
+            self.change[:, :, tokens],
+            self.outputs[:, :, tokens],
+        )
+        yield -change[path[0] if path else end].astype(np.float64)
+        for before, a, until in zip([None, *path], path, [*path[1:], end], strict=False):
+            whole = weight[until] - weight[a]
+            missed = whole * outputs[a] - (change[until] - change[a])
+            if linear and before is not None:
+                slope = (outputs[a] - outputs[before]) / _gap(ticks[a] - ticks[before])
+                missed = missed + (moment[until] - moment[a] - ticks[a] * whole) * slope
+            yield missed
 
     @functools.lru_cache(maxsize=8)  # noqa: B019
-    def frontier(self, detail: float = 0.0, linear: bool = True) -> tuple[Schedule, ...]:
+    def frontier(
+        self, detail: float = 0.0, linear: bool = True, clock: str = "profile"
+    ) -> tuple[Schedule, ...]:
         """Best schedules of nested bands, cheapest first, each with less error than all before it."""
-        return self.tables(detail, linear).frontier()
+        return self.tables(detail, linear, clock).frontier()
 
-    def schedule(self, tau: float, detail: float = 0.0, linear: bool = True) -> Schedule:
+    def schedule(
+        self, tau: float, detail: float = 0.0, linear: bool = True, clock: str = "profile"
+    ) -> Schedule:
         """The cheapest schedule of the frontier whose predicted relative error is at most tau, else the best one."""
-        frontier = self.frontier(detail, linear)
+        frontier = self.frontier(detail, linear, clock)
         return next((s for s in frontier if s.error <= tau), frontier[-1])
 
 
@@ -184,8 +211,8 @@ def measure_error_model(
     problem, state = Sampler.of(model, config.twin).begin(num, seed)
     pilot = run_pilot(problem, state, set(), lambda d, t: progress(700 + 300 * d // t, 1000))
     levels = np.array(problem.levels)
-    ticks = problem.clocks["profile"].numpy()
-    candidates = candidate_calls(ticks)
+    ticks = np.stack([problem.clocks[clock].numpy() for clock in CLOCKS])
+    candidates = candidate_calls(problem.clocks["profile"].numpy())
     weights = influence(*Sampler.of(model, config.twin).begin(1, seed)).numpy()
     for band, (low, high) in enumerate(bands):
         weights[:, low:high] *= np.interp(levels, points, factors[:, band])[:, None, None]
@@ -196,17 +223,15 @@ def measure_error_model(
         return np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])[ends]
 
     return ErrorModel(
-        digest=model.digest(),
-        plan=config.plan,
-        levels=levels,
-        ticks=ticks,
+        steps=len(levels),
+        ticks=ticks[:, list(candidates)],
         candidates=candidates,
         edges=edges,
         cost=prefix_costs(model, edges),
         outputs=outputs[list(candidates)],
         weight=sums(weights),
-        moment=sums(weights * ticks[:, None, None]),
-        change=_sums_of_products(weights, outputs, ends),
+        moment=np.stack([sums(weights * tick[:, None, None]) for tick in ticks]),
+        change=_sums_of_products(weights, outputs, ends).astype(outputs.dtype),
         variance=(model.v * model.mask).double().cpu().numpy(),
         points=points,
         amplification=factors,
@@ -243,12 +268,9 @@ def companion(config: SamplerConfig, model: ScoreModel) -> SamplerConfig:
     return SamplerConfig(None, steps=40, solver=solver, grid="profile")
 
 
-def finished_error(tokens: Tensor, twin: Tensor, variance: np.ndarray, detail: float = 0.0) -> float:
-    """Relative error of finished tokens (B, n, 2M) against their uncached twins, in the units of the tables."""
-    weights = torch.as_tensor(error_weights(variance, detail))
-    return float(((tokens - twin).double().square() * weights).sum((1, 2)).mean().sqrt())
-
-
-def check_fits(error_model: ErrorModel, problem: Problem) -> bool:
-    """Whether an error model belongs to a problem's plan."""
-    return error_model.plan == (problem.plan.solver, problem.plan.grid, problem.plan.steps)
+def sample_errors(
+    tokens: np.ndarray, twin: np.ndarray, variance: np.ndarray, detail: float = 0.0
+) -> np.ndarray:
+    """(B,) relative errors of finished tokens (B, n, 2M) against their uncached twins, in the units of the tables."""
+    missed = np.asarray(tokens, dtype=np.float64) - twin
+    return np.sqrt((np.square(missed) * error_weights(variance, detail)).sum((1, 2)))

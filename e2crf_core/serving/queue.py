@@ -156,8 +156,10 @@ def keep_samples(state: SamplerState, index: Tensor) -> SamplerState:
 
     cache = state.cache
     if cache is not None:
-        kv = cache.kv.clone()
-        kv.keys, kv.values, kv.valid = (x[:, index.to(x.device)] for x in (kv.keys, kv.values, kv.valid))
+        kv = None
+        if cache.kv is not None:
+            kv = cache.kv.clone()
+            kv.keys, kv.values, kv.valid = (x[:, index.to(x.device)] for x in (kv.keys, kv.values, kv.valid))
         clock = cache.clock
         taken = {
             name: take(getattr(cache, name))

@@ -1,0 +1,157 @@
+"""Error models by checkpoint and plan: shipped, kept in the user's folder, or measured now, once.
+
+A file holds plain arrays. Its name is a digest of everything that the error model depends on, so that one for other
+weights or another plan can never be taken by mistake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import weakref
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.diffusion.solvers import Plan
+from e2crf_core.errors import LabError
+from e2crf_core.io.arrays import read_npz
+from e2crf_core.io.files import replace_file
+from e2crf_core.io.resources import assets_dir
+from e2crf_core.io.userfiles import user_dir
+from e2crf_core.progress import Progress, silent
+from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.error_model import ErrorModel, measure_error_model
+
+VERSION = 1
+"""Raised whenever error models of older versions must be measured again."""
+LIMIT_BYTES = 1 << 28
+
+_log = logging.getLogger(__name__)
+_known: dict[str, ErrorModel] = {}
+_by_network: weakref.WeakKeyDictionary[Any, dict[object, ErrorModel]] = weakref.WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+def calibration_key(model: ScoreModel, plan: Plan) -> str:
+    """Name of the error model of a checkpoint and a plan: a digest of weights, bands, data statistics and times."""
+    times = [row.t for row in plan.rows]
+    stated = repr((VERSION, model.digest(), plan.solver, times, model.schedule))
+    return hashlib.sha256(stated.encode()).hexdigest()[:32]
+
+
+def calibration_files(key: str) -> tuple[Path, Path]:
+    """Where an error model may lie: shipped, and in the user's own folder."""
+    name = f"{key}.npz"
+    return assets_dir() / "calibrations" / name, user_dir() / "calibrations" / name
+
+
+def is_calibrated(model: ScoreModel, plan: Plan) -> bool:
+    """Whether the error model of a checkpoint and a plan is at hand, so that `error_model_of` returns at once."""
+    key = calibration_key(model, plan)
+    return key in _known or any(path.is_file() for path in calibration_files(key))
+
+
+def error_model_of(model: ScoreModel, plan: Plan, progress: Progress = silent) -> ErrorModel:
+    """The error model of a checkpoint and a plan; measured, in a minute or two, and kept where there is none yet."""
+    with _lock:
+        recent = _recent(model)
+        short = (plan.solver, tuple(row.t for row in plan.rows), model.profile)
+        if short not in recent:
+            key = calibration_key(model, plan)
+            if key not in _known:
+                _known[key] = _read(key) or _measure(key, model, plan, progress)
+            recent[short] = _known[key]
+        return recent[short]
+
+
+def _recent(model: ScoreModel) -> dict[object, ErrorModel]:
+    """Error models already given for a network, so that a short run need not digest its weights each time."""
+    try:
+        return _by_network.setdefault(model.network, {})
+    except TypeError:  # a network that cannot be hashed or referred to
+        return {}
+
+
+def _measure(key: str, model: ScoreModel, plan: Plan, progress: Progress) -> ErrorModel:
+    _log.info("calibrating %s for %d calls of %s", model.name, plan.steps, plan.solver)
+    config = SamplerConfig(None, steps=plan.steps, solver=plan.solver, grid=plan.grid)
+    # A run may ask in the middle of a step, where gradients are off.
+    with torch.inference_mode(False), torch.enable_grad():
+        measured = measure_error_model(model.to("cpu"), config, progress=progress)
+    path = calibration_files(key)[1]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda temporary: save_error_model(measured, temporary))
+    except OSError as fault:
+        _log.warning("the calibration of %s was not kept: %s", model.name, fault)
+    return measured
+
+
+def _read(key: str) -> ErrorModel | None:
+    for path in calibration_files(key):
+        if path.is_file():
+            try:
+                return read_error_model(path)
+            except LabError as fault:
+                _log.warning("calibration %s is damaged and is measured again: %s", path, fault)
+    return None
+
+
+def save_error_model(error_model: ErrorModel, path: Path) -> None:
+    """Write an error model as a compressed NPZ file."""
+    with path.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            steps=np.array(error_model.steps),
+            candidates=np.array(error_model.candidates),
+            edges=np.array(error_model.edges),
+            **{name: getattr(error_model, name) for name in ARRAYS},
+        )
+
+
+def read_error_model(path: Path) -> ErrorModel:
+    """Read what `save_error_model` wrote. Raises LabError for a damaged file."""
+    try:
+        stored = read_npz(path, limit=LIMIT_BYTES)
+        error_model = ErrorModel(
+            steps=int(stored["steps"]),
+            candidates=tuple(int(call) for call in stored["candidates"]),
+            edges=tuple(int(edge) for edge in stored["edges"]),
+            **{name: stored[name] for name in ARRAYS},
+        )
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as fault:
+        raise LabError(f"{path.name} holds no calibration: {fault}") from None
+    calls, count = len(error_model.candidates), error_model.edges[-1]
+    samples, width = error_model.outputs.shape[1:2] + error_model.outputs.shape[-1:]
+    fits = (
+        error_model.outputs.shape == (calls, samples, count, width)
+        and error_model.weight.shape == (calls + 1, count, width)
+        and error_model.moment.shape == (2, calls + 1, count, width)
+        and error_model.change.shape == (calls + 1, samples, count, width)
+        and error_model.variance.shape == (count, width)
+        and error_model.ticks.shape == (2, calls)
+        and error_model.cost.shape == (len(error_model.edges),)
+        and all(np.isfinite(getattr(error_model, name)).all() for name in ARRAYS)
+    )
+    if not fits:
+        raise LabError(f"{path.name} holds arrays that do not fit each other")
+    return error_model
+
+
+ARRAYS = (
+    "ticks",
+    "cost",
+    "outputs",
+    "weight",
+    "moment",
+    "change",
+    "variance",
+    "points",
+    "amplification",
+)

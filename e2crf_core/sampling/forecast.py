@@ -1,0 +1,143 @@
+"""What a policy will cost and how far it will stray, foretold from a calibrated checkpoint without a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from e2crf_core.caching.events import Reason
+from e2crf_core.caching.feedback import first_cache, tick
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.caching.state import Problem, SamplerState
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.e2crf import advance, decide
+from e2crf_core.errors import LabError
+from e2crf_core.network.forward import band_edges_of, plain_forward
+from e2crf_core.progress import Progress, silent
+from e2crf_core.sampling.calibrations import error_model_of
+from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.error_model import prefix_costs
+from e2crf_core.sampling.sampler import Sampler
+
+UNCERTAINTY = 1.3
+"""Factor by which measured errors differ from predicted ones, either way, in seven of eight schedules measured.
+
+`python -m benchmarks.localization` measures it again; errors above 0.3 are off by up to 1.8.
+"""
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Predicted error and cost of a policy.
+
+    `error` is the relative error of finished samples against their uncached twins, in units of the data's standard
+    deviation (with the policy's `detail`), between `low` and `high`. `cost` is in whole forwards, `calls` counts the
+    calls that run anything, `share` is that of the tokens of an uncached run. `prefixes` (steps,) are the tokens run
+    at each call. `seconds` is the time of one batch on this machine, None where no batch size was given.
+    """
+
+    error: float
+    low: float
+    high: float
+    cost: float
+    calls: int
+    share: float
+    prefixes: tuple[int, ...]
+    seconds: float | None
+
+
+def predict(
+    model: ScoreModel,
+    policy: CachePolicy,
+    *,
+    steps: int = 40,
+    solver: str = "dpmpp_2m",
+    grid: str = "profile",
+    batch: int | None = None,
+    progress: Progress = silent,
+) -> Forecast:
+    """Predict error and cost of a policy whose decisions follow from the clock alone, without a run.
+
+    With `batch`, a few forwards are timed for the seconds of one batch. A checkpoint that is not calibrated for the
+    plan is calibrated first, with `progress`. Raises LabError for a policy that decides by what a run shows, and for
+    one that runs single tokens of a network with full attention, whose kept keys and values go stale.
+    """
+    config = SamplerConfig(policy, steps=steps, solver=solver, grid=grid)
+    if policy.rule.depends != "clock" or policy.probe_share or policy.tau_safe or policy.tau_warn:
+        raise LabError(
+            f"trigger {policy.trigger!r} decides by what a run shows, so nothing can be said before it",
+            field="trigger",
+            remedy="choose a trigger that follows the clock, or record a run",
+        )
+    sampler = Sampler.of(model, config)
+    errors = error_model_of(model, sampler.plan, progress)
+    problem, state = sampler.begin(1, 0)
+    computed = decisions(policy, problem, state)
+    lengths = computed.sum(1)
+    edges = (0, *(band_edges_of(model.network) or (model.n,)))
+    if not np.isin(lengths, edges).all():
+        raise LabError(
+            "the policy runs single tokens of a network with full attention, whose error depends on stale keys",
+            field="trigger",
+            remedy="choose a trigger that refreshes all tokens, or a spectrally causal checkpoint",
+        )
+    error = errors.predicted(computed, policy.detail, policy.predictor != "hold", policy.clock)
+    price = dict(zip(edges, (0.0, *prefix_costs(model, edges[1:])), strict=True))
+    return Forecast(
+        error=error,
+        low=error / UNCERTAINTY,
+        high=error * UNCERTAINTY,
+        cost=float(sum(price[int(m)] for m in lengths)),
+        calls=int((lengths > 0).sum()),
+        share=float(computed.mean()),
+        prefixes=tuple(int(m) for m in lengths),
+        seconds=None if batch is None else _seconds(config, model, lengths, batch),
+    )
+
+
+def decisions(policy: CachePolicy, problem: Problem, state: SamplerState) -> np.ndarray:
+    """(steps, n) which tokens a policy computes at each call, where that follows from the clock alone."""
+    rows = []
+    with torch.inference_mode():
+        for i in range(problem.plan.steps):
+            state = replace(state, step=i)
+            reasons, _, _ = decide(policy, problem, state)
+            rows.append(reasons[0].numpy() != Reason.REUSED)
+            if rows[-1].any():
+                cache = state.cache or first_cache(problem, state)
+                state = replace(
+                    state, cache=replace(cache, clock=tick(cache.clock, reasons, i, policy.clock))
+                )
+    return np.stack(rows)
+
+
+def _seconds(config: SamplerConfig, model: ScoreModel, lengths: np.ndarray, batch: int) -> float:
+    """Time of one batch: each call's forward, by its number of tokens, and the update that every call pays."""
+    problem, state = Sampler.of(model, replace(config, batch=batch)).begin(batch, 0)
+    network, u, level = model.network, problem.network_input(state), problem.level(0)
+    output = torch.zeros_like(state.z)
+
+    def forward(m: int) -> None:
+        prepared = network.prepare(u, level)
+        network.head(plain_forward(network, prepared[:, :m], network.condition(level)))
+
+    with torch.inference_mode():
+        update = _best(lambda: advance(problem, state, output, None))
+        each = {m: _best(partial(forward, m)) for m in np.unique(lengths[lengths > 0]).tolist()}
+    return update * len(lengths) + sum(each[int(m)] for m in lengths if m)
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Shortest time of a few calls, after one that does not count."""
+    times = []
+    for _ in range(ROUNDS + 1):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return min(times[1:])
