@@ -13,6 +13,7 @@ from e2crf_core.deploy.card import PolicyCard, load_policy
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.network.protocol import TokenNetwork
 from e2crf_core.runs.run import RunHandle, RunResult, RunSpec
 from e2crf_core.sampling import nested as _nested  # noqa: F401 (registers its trigger)
 from e2crf_core.sampling.config import SamplerConfig
@@ -39,6 +40,7 @@ __all__ = [
     "Samples",
     "ScoreModel",
     "StepEvent",
+    "TokenNetwork",
     "__version__",
     "list_checkpoints",
     "list_datasets",

@@ -12,6 +12,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.models.fourierdiffusion import import_fourierdiffusion
 from e2crf_core.network.forward import plain_forward, selective_forward
 from e2crf_core.network.kvcache import KVCache, StaleRead
+from e2crf_core.network.protocol import TokenNetwork
 from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
 from tests.wavelet_dit import haar, wavelet_model
@@ -118,3 +119,8 @@ def test_tokens_of_the_third_network_are_another_orthonormal_basis():
     model = wavelet_model()
     series = np.random.default_rng(0).standard_normal((3, 32, 2))
     np.testing.assert_allclose(model.series(transform @ series), series, rtol=1e-5, atol=1e-6)
+
+
+def test_the_protocol_names_every_piece_that_a_network_needs(model):
+    assert isinstance(model.network, TokenNetwork)
+    assert not isinstance(torch.nn.Linear(2, 2), TokenNetwork)

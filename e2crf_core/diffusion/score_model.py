@@ -56,7 +56,7 @@ class ScoreModel:
     """A trained network with all that is needed to sample series in data units from it.
 
     `mu`, `v`, `mask` have shape (n, 2M); `mean`, `std` (M,) take standardized series back to data units.
-    Frozen, and used in inference only; `network` is any torch module that satisfies forward.TokenNetwork.
+    Frozen, and used in inference only; `network` is any torch module that satisfies network.protocol.TokenNetwork.
     """
 
     name: str

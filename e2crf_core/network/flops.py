@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from e2crf_core.network.forward import TokenNetwork, band_edges_of
+from e2crf_core.network.forward import band_edges_of
+from e2crf_core.network.protocol import TokenNetwork
 
 
 def network_flops(network: TokenNetwork, tokens: int, context: int, samples: int) -> int:

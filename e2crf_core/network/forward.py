@@ -10,40 +10,12 @@ each layer keeps keys and values of all tokens, and those that are not run contr
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
 from e2crf_core.network.kvcache import KVCache
-
-
-class TokenNetwork(Protocol):
-    """What a token-wise score network must offer to be cached. Shapes: (..., d) rows of tokens.
-
-    `prepare` may look at the whole state, which is always known, and must be cheap beside the layers;
-    `condition` depends on the noise level alone; `head` must not depend on it, so that a kept feature gives a
-    kept output. All others treat rows independently: there tokens meet in attention only.
-
-    A spectrally causal network also has `edges`, the upper edges of its bands, the last one n, and `visible`
-    (n, n), True where a query (row) may see a key.
-    """
-
-    @property
-    def prepare_flops(self) -> int: ...
-    @property
-    def layers(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    def condition(self, log_snr: Tensor) -> Tensor: ...
-    def prepare(self, u: Tensor, log_snr: Tensor) -> Tensor: ...
-    def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor: ...
-    def qkv(self, layer: int, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
-    def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor: ...
-    def head(self, feature: Tensor) -> Tensor: ...
+from e2crf_core.network.protocol import TokenNetwork
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, visible: Tensor | None = None) -> Tensor:
