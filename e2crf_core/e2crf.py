@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from e2crf_core.caching.events import Reason
-from e2crf_core.caching.feedback import first_cache, learn
+from e2crf_core.caching.feedback import damped_probes, first_cache, learn
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.predictors import reused_output
 from e2crf_core.caching.selection import Selection
@@ -97,13 +97,16 @@ def recompute(
     prepared = network.prepare(u if chosen.present is None else u[chosen.present], level)
     if cache.kv is None:
         fresh = prefixes_forward(network, prepared, condition, chosen.counts[chosen.counts > 0])
-    elif chosen.whole:
-        fresh = plain_forward(network, prepared, condition, cache=cache.kv, rows=chosen.present).flatten(0, 1)
-    else:
-        rows = chosen.take_present(prepared)
-        fresh = selective_forward(
-            network, rows, condition, cache.kv, chosen.sample, chosen.token, chosen.counts
-        )
+        return learn(policy, problem, state, cache, chosen, reasons, u, fresh), chosen
+    with cache.kv.keeping(damped_probes(policy, reasons, len(state.z))):
+        if chosen.whole:
+            fresh = plain_forward(network, prepared, condition, cache=cache.kv, rows=chosen.present)
+            fresh = fresh.flatten(0, 1)
+        else:
+            rows = chosen.take_present(prepared)
+            fresh = selective_forward(
+                network, rows, condition, cache.kv, chosen.sample, chosen.token, chosen.counts
+            )
     return learn(policy, problem, state, cache, chosen, reasons, u, fresh), chosen
 
 

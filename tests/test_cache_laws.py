@@ -267,6 +267,32 @@ def test_paper_feedback_moves_a_probed_feature_by_alpha(model: ScoreModel) -> No
     torch.testing.assert_close(after.cache.feature[0, ~probed], kept.feature[0, ~probed], rtol=0, atol=0)
 
 
+def test_a_damped_probe_leaves_its_token_as_stale_as_it_was(model: ScoreModel) -> None:
+    policy = PRESETS["paper"].replace(
+        tau=1e4, k_low=2, probe_share=0.3, tau_safe=0.0, tau_warn=0.0, refresh_every=0, predictor="linear"
+    )
+    with torch.inference_mode():
+        problem, state = Sampler(model, policy, steps=60).begin(2, 0)
+        for _ in range(10):
+            before, kv = state, state.cache.kv.clone() if state.cache is not None else None
+            state, info = step(problem, state, policy)
+    kept, after = before.cache, state.cache
+    probed, low = info.reasons == Reason.PROBE, info.reasons == Reason.LOW_BAND
+    assert probed.any() and low.any() and after.clock.at.shape == probed.shape
+    assert (after.feature[probed] != kept.feature[probed]).any()
+    for old, new in ((kept.u, after.u), (kept.z, after.z), (kept.slope, after.slope)):
+        torch.testing.assert_close(new[probed], old[probed], rtol=0, atol=0)
+        assert (new[low] != old[low]).any()
+    for old, new in ((kv.keys, after.kv.keys), (kv.values, after.kv.values)):
+        torch.testing.assert_close(new[:, probed], old[:, probed], rtol=0, atol=0)
+        assert (new[:, low] != old[:, low]).any()
+    assert (after.clock.at[probed] < 9).all() and (after.clock.at[low] == 9).all()
+    free = policy.replace(correct=False)
+    with torch.inference_mode():
+        whole, _ = step(problem, replace(before, cache=replace(kept, kv=kv)), free)
+    assert (whole.cache.clock.at[probed] == 9).all(), "a probe taken whole counts as computed"
+
+
 def test_band_feedback_corrects_tokens_that_were_not_recomputed(model: ScoreModel) -> None:
     base = CachePolicy(trigger="gain", tau=1e4, probe_share=0.3)
     corrected = base.replace(correct=True, alpha=0.5)

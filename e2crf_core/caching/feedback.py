@@ -3,7 +3,7 @@
 A recompute of a reused token shows by how much its kept feature was off:
 
     E4   rho = C_fresh - C,   r = sum |rho|² / (sum |C|² + eta)
-    E7a  C <- C + alpha rho,  alpha = min(alpha_max, r / 2)
+    E7a  C <- C + alpha rho,  alpha = min(alpha_max, r / 2); the token stays as stale as it was
     E7b  tau <- tau (budget / error)^0.5, within limits
 
 E7a corrects features, of probed tokens as published or, by the mean residual of each band, of the tokens that were
@@ -73,10 +73,12 @@ def learn(
 ) -> Cache:
     """The cache after a recompute that gave features `fresh` (T, d) of the chosen tokens; u (B, n, 2M) is the input."""
     head, rule, i = problem.model.network.head, policy.rule, state.step
+    current = renewed(policy, reasons)
+    marked = chosen if current is reasons else Selection.of(current > 0, chosen.batch, state.z.device)
     seen: dict[str, Any] = {
-        "u": chosen.put(cache.u, chosen.take(u)),
-        "z": chosen.put(cache.z, chosen.take(state.z)),
-        "clock": tick(cache.clock, reasons, i, policy.clock),
+        "u": marked.put(cache.u, marked.take(u)),
+        "z": marked.put(cache.z, marked.take(state.z)),
+        "clock": tick(cache.clock, current, i, policy.clock),
     }
     if state.cache is None:
         feature = chosen.put(cache.feature, fresh)
@@ -102,9 +104,29 @@ def learn(
     if policy.adapt:
         seen["scale"] = torch.where(touched, adapt(cache.scale, error, policy.error_budget), cache.scale)
     if policy.predicts:
-        seen["slope"], seen["curve"] = differences(policy, problem, i, cache, chosen, delta)
+        change = delta if marked is chosen else marked.take(output) - marked.take(cache.output)
+        seen["slope"], seen["curve"] = differences(policy, problem, i, cache, marked, change)
     seen |= rule.measure(policy, problem, cache, Recompute(i, chosen, u, delta, touched, error))
     return replace(cache, feature=feature, output=output, r=r, **seen)
+
+
+def renewed(policy: CachePolicy, reasons: Tensor) -> Tensor:
+    """Reasons (b, n) without damped probes: the tokens that count as computed now.
+
+    A probe that moves C by alpha rho only leaves its token stale: what drift is measured from, the clock, and keys
+    and values stay, or the token would be left alone although most of its error is still there.
+    """
+    if not (policy.correct and policy.rule.damps_probes and policy.probe_share):
+        return reasons
+    return torch.where(reasons == int(Reason.PROBE), int(Reason.REUSED), reasons).to(reasons.dtype)
+
+
+def damped_probes(policy: CachePolicy, reasons: Tensor, batch: int) -> Tensor:
+    """(2, P) sample and token of each probe that does not count as computed, on the host."""
+    current = renewed(policy, reasons)
+    if current is reasons:
+        return torch.empty(2, 0, dtype=torch.long)
+    return (current != reasons).expand(batch, -1).nonzero().T
 
 
 def residual(cache: Cache, chosen: Selection, fresh: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -56,6 +59,15 @@ class KVCache:
         if rows is None:
             return self.keys[layer], self.values[layer]
         return self.keys[layer][rows], self.values[layer][rows]
+
+    @contextmanager
+    def keeping(self, rows: Tensor) -> Iterator[None]:
+        """Whatever is written inside, the keys and values at `rows` (2, P), samples and tokens, are as before after it."""
+        sample, token = rows.to(self.keys.device)
+        kept = (self.keys[:, sample, token], self.values[:, sample, token]) if len(sample) else None
+        yield
+        if kept is not None:
+            self.keys[:, sample, token], self.values[:, sample, token] = kept
 
     def clone(self) -> KVCache:
         """An independent copy, for branching a run."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from e2crf_core.caching.feedback import renewed
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.predictors import reused_output
 from e2crf_core.caching.selection import Selection
@@ -177,7 +178,8 @@ def layer_table(
         assert step.policy is not None and after.cache is not None
         fresh = fresh or fresh_inside(problem, before, watch)
         reasons = step.info.reasons.expand(spec.num, model.n)
-        stream = _renewed(stream, ran, Selection.of(reasons > 0, spec.num, stream.device), watch)
+        current = renewed(step.policy, reasons)[watch] > 0
+        stream = _renewed(stream, ran, Selection.of(reasons > 0, spec.num, stream.device), current, watch)
         now = held_inside(step.policy, problem, before, after.cache, stream, watch)
         used[i] = differences(now, fresh).cpu().numpy()
         if changed is None and not np.array_equal(reasons[watch].numpy(), old.column("reasons")[i]):
@@ -191,9 +193,12 @@ def layer_table(
     return LayerTable(names, kept, used, changed)
 
 
-def _renewed(stream: Tensor, rows: list[Tensor], chosen: Selection, watch: int) -> Tensor:
-    """The kept stream (L, n, d) of the watched sample after a step that ran `chosen`, whose h_l were `rows`."""
-    mine = chosen.sample == watch
+def _renewed(stream: Tensor, rows: list[Tensor], chosen: Selection, current: Tensor, watch: int) -> Tensor:
+    """The kept stream (L, n, d) of the watched sample after a step that ran `chosen`, whose h_l were `rows`.
+
+    Of the tokens that ran, those not in `current` (n,) keep their old keys and values, so their old h_l, too.
+    """
+    mine = (chosen.sample == watch) & current.to(stream.device)[chosen.token]
     if not bool(mine.any()):
         return stream
     # A plain forward ran whole samples (b, n, d), a selective one rows (T, d): in the same order.

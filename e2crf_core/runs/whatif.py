@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from e2crf_core.caching.feedback import first_cache, tick
+from e2crf_core.caching.feedback import first_cache, renewed, tick
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState
 from e2crf_core.caching.triggers import TRIGGERS, influence
@@ -127,9 +127,10 @@ def decisions(policy: CachePolicy, seen: Trace) -> np.ndarray:
             )
         reasons, _, _ = decide(policy, problem, SamplerState(i, z, (), None, known))
         made.append(reasons)
-        clock = tick(clock or cache.clock, reasons, i, policy.clock)
+        current = renewed(policy, reasons)
+        clock = tick(clock or cache.clock, current, i, policy.clock)
         # States and inputs are one sample's; with probes each sample of the batch has decisions of its own.
-        now = (reasons[:1] > 0)[..., None].to(z.device)
+        now = (current[:1] > 0)[..., None].to(z.device)
         cache = replace(cache, z=torch.where(now, z, cache.z), u=torch.where(now, u, cache.u))
         if policy.tau_safe:
             cache = replace(cache, rested=(reasons == 0).all(1))

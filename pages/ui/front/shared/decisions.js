@@ -1,6 +1,8 @@
 // The decisions of e2crf.decide on a recorded trace, as core's whatif.py makes them: here at the speed of a drag.
 
 const WHOLE = new Set(["log_snr", "fixed"]);
+// Triggers whose probes, with feedback on, move a feature only in part: the token stays as stale as it was.
+const DAMPS_PROBES = new Set(["paper"]);
 const REUSED = 0;
 const LOW_BAND = 1;
 const EVENT = 2;
@@ -89,6 +91,7 @@ export const simulate = (rec, policy) => {
   const reasons = new Uint8Array(count * n);
   const shares = new Float64Array(count);
   const [score, threshold] = scoring(rec, policy);
+  const damps = policy.correct && DAMPS_PROBES.has(policy.trigger);
   const last = new Int32Array(n);
   const state = { last, score, threshold, events: new Uint8Array(n), refreshed: 0, rested: false };
   // A decision of each sample's own is known for one sample only: scaled to what the whole batch did.
@@ -96,8 +99,14 @@ export const simulate = (rec, policy) => {
   for (let i = 0; i < count; i++) {
     const computed = decide(rec, policy, i, state, reasons);
     if (policy.tau_safe) state.rested = computed === 0;
-    if (computed === n) state.refreshed = i;
-    for (let k = 0; computed && k < n; k++) if (reasons[i * n + k]) last[k] = i;
+    let current = 0;
+    for (let k = 0; computed && k < n; k++) {
+      const reason = reasons[i * n + k];
+      if (reason === REUSED || (damps && reason === PROBE)) continue;
+      last[k] = i;
+      current++;
+    }
+    if (current === n) state.refreshed = i;
     shares[i] = Math.min(1, (computed / n) * factor);
   }
   return { reasons, shares };
