@@ -7,7 +7,8 @@ State z (B, n, 2M) of n tokens at call i; D is the denoised estimate, F = head(C
     E5   event_k  <=>  score_k > tau         the score is the trigger's; see caching/triggers.py
          S = low band  +  events  +  probes  tokens to recompute: all of them when r > tau_warn, after R steps, or
                                              when the trigger concerns whole samples; none when r < tau_safe
-    E6   C_k = forward of S only, k in S     other tokens lend their kept keys and values as context
+    E6   C_k = forward of S only, k in S     full attention: other tokens lend their kept keys and values;
+                                             causal bands: S grows to a prefix, computed exactly, nothing kept
     E7   C <- C + alpha (C_fresh - C)        (a) correct, alpha = min(alpha_max, r / 2)
          tau <- tau (budget / error)^0.5     (b) adapt; see caching/feedback.py
     E3   D = mu + c_skip (z - a mu) + c_out F(C)      renewed at every step, C or its continuation reused

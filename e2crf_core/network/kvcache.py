@@ -62,7 +62,7 @@ class KVCache:
 
     @contextmanager
     def keeping(self, rows: Tensor) -> Iterator[None]:
-        """Whatever is written inside, the keys and values at `rows` (2, P), samples and tokens, are as before after it."""
+        """Writes inside the block do not outlive it at `rows` (2, P): samples and their tokens."""
         sample, token = rows.to(self.keys.device)
         kept = (self.keys[:, sample, token], self.values[:, sample, token]) if len(sample) else None
         yield
