@@ -24,9 +24,6 @@ KNOWN = frozenset(
     {
         "e2crf_core/commands/tune.py::run",
         "e2crf_core/models/training.py",
-        "e2crf_core/serving/queue.py",
-        "e2crf_core/serving/server.py",
-        "e2crf_core/serving/server.py::make_app",
         "tests/test_cache_laws.py",
         "tests/test_evaluation.py",
         "tests/test_importing.py",

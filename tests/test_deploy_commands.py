@@ -50,7 +50,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("serve --port 70000", "--port"),
         ("serve --threads -2", "--threads"),
         ("serve --max-num 0", "limits"),
-        ("serve --host 999.1.1.1 --port 0", "cannot listen"),
+        ("serve --host 999.1.1.1 --port 0 --token x", "cannot listen"),
         ("serve --checkpoint nope", "checkpoint"),
         ("cluster", "ACTION"),
         ("cluster evaluate --out OUT --num 0", "num"),

@@ -23,18 +23,25 @@ from e2crf_core import LabError, Sampler
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.cli import main
 from e2crf_core.models.checkpoints import save_checkpoint
-from e2crf_core.serving.queue import Job, QueueFull, SampleQueue, Settings
-from e2crf_core.serving.server import MAX_BODY, Limits, make_app
+from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.serving.batching import SampleJob
+from e2crf_core.serving.guards import MAX_BODY
+from e2crf_core.serving.queue import QueueFull, SampleQueue
+from e2crf_core.serving.requests import Limits
+from e2crf_core.serving.server import make_app
 from tests.conftest import make_model
 
 MODEL = make_model(dtype=torch.float64)
-FAST = Settings(PRESETS["fast"], "ddim", "linear", 20)
+FAST = SamplerConfig(PRESETS["fast"], 20, "ddim")
+LOCAL = "http://localhost"
 BODY: dict[str, Any] = {"num": 2, "seed": 5, "policy": "fast", "steps": 20, "solver": "ddim"}
 
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    with TestClient(make_app(MODEL, limits=Limits(num=8, steps=200, queue=4, batch=6))) as client:
+    with TestClient(
+        make_app(MODEL, limits=Limits(num=8, steps=200, queue=4, batch=6)), base_url=LOCAL
+    ) as client:
         yield client
 
 
@@ -53,9 +60,11 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 class Asked:
     """A job whose end can be waited for."""
 
-    def __init__(self, queue: SampleQueue, settings: Settings, num: int, seed: int, **options: Any) -> None:
+    def __init__(
+        self, queue: SampleQueue, config: SamplerConfig, num: int, seed: int, **options: Any
+    ) -> None:
         self.ended = threading.Event()
-        self.job = Job(settings, num, seed, done=self.ended.set, **options)
+        self.job = SampleJob(config, num, seed, done=self.ended.set, **options)
         queue.submit(self.job)
 
     def series(self) -> np.ndarray:
@@ -72,7 +81,7 @@ def held(queue: SampleQueue) -> Iterator[threading.Event]:
         inside.set()
         assert go.wait(30)
 
-    blocker = Asked(queue, Settings(PRESETS["exact"], "ddim", "linear", 12), 1, 0, on_event=wait)
+    blocker = Asked(queue, SamplerConfig(PRESETS["exact"], 12, "ddim"), 1, 0, on_event=wait)
     assert inside.wait(30)
     try:
         yield go
@@ -163,7 +172,7 @@ def test_ddim_with_any_share_of_ancestral_noise_is_served(client: TestClient, so
 
 
 def test_a_token_is_asked_for_when_set() -> None:
-    with TestClient(make_app(MODEL, token="secret")) as client:
+    with TestClient(make_app(MODEL, token="secret"), base_url=LOCAL) as client:
         assert client.get("/health").status_code == 200
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}):
             for call in (client.get("/metrics", headers=headers), client.post("/samples", headers=headers)):
@@ -190,7 +199,7 @@ def test_compatible_requests_run_together_and_are_not_mixed() -> None:
     with SampleQueue(MODEL, batch=16) as queue:
         with held(queue):
             asked = [Asked(queue, FAST, num, seed) for num, seed in ((2, 1), (3, 2), (1, 1))]
-            other = Asked(queue, Settings(PRESETS["quality"], "ddim", "linear", 20), 2, 1)
+            other = Asked(queue, SamplerConfig(PRESETS["quality"], 20, "ddim"), 2, 1)
         series = [a.series() for a in asked]
         sampler = Sampler(MODEL, PRESETS["fast"], steps=20, solver="ddim")
         for made, (num, seed) in zip(series, ((2, 1), (3, 2), (1, 1)), strict=True):
@@ -213,7 +222,7 @@ def test_a_request_larger_than_a_batch_is_cut_and_joined() -> None:
 def test_a_cancelled_job_leaves_its_batch_and_the_others_do_not_notice(trigger: str) -> None:
     """Work of the job that left ends at that step; what stays is what it would have been."""
     policy = CachePolicy(trigger=trigger, tau=0.3, predictor="quadratic", probe_share=0.1)
-    settings = Settings(policy, "sde_dpmpp_2m", "linear", 20)
+    config = SamplerConfig(policy, 20, "sde_dpmpp_2m")
     sampler = Sampler(MODEL, policy, steps=20, solver="sde_dpmpp_2m")
     with SampleQueue(MODEL, batch=16) as queue:
         seen: list[int] = []
@@ -224,9 +233,9 @@ def test_a_cancelled_job_leaves_its_batch_and_the_others_do_not_notice(trigger: 
                 leaving.job.cancel()
 
         with held(queue):
-            stays = Asked(queue, settings, 2, 1)
-            leaving = Asked(queue, settings, 3, 2, on_event=leave)
-            also = Asked(queue, settings, 1, 3)
+            stays = Asked(queue, config, 2, 1)
+            leaving = Asked(queue, config, 3, 2, on_event=leave)
+            also = Asked(queue, config, 1, 3)
         np.testing.assert_allclose(stays.series(), sampler.sample(2, 1).series, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(also.series(), sampler.sample(1, 3).series, rtol=1e-5, atol=1e-6)
         assert seen == list(range(7)) and leaving.job.answer is None
@@ -252,7 +261,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
 
 def test_a_full_server_answers_429_with_retry_after() -> None:
     app = make_app(MODEL, limits=Limits(num=8, steps=200, queue=1))
-    with TestClient(app) as client, held(app.state.queue):
+    with TestClient(app, base_url=LOCAL) as client, held(app.state.queue):
         refused = client.post("/samples", json=BODY)
         assert refused.status_code == 429 and int(refused.headers["Retry-After"]) >= 1
 
@@ -264,7 +273,7 @@ def test_a_fault_in_one_batch_does_not_end_the_service(
         raise RuntimeError("cosmic ray")
 
     with monkeypatch.context() as patched:
-        patched.setattr("e2crf_core.serving.queue._begin", broken)
+        patched.setattr("e2crf_core.serving.queue.begin", broken)
         failed = client.post("/samples", json=BODY)
         assert failed.status_code == 500 and "cosmic ray" in failed.json()["detail"]
     assert client.post("/samples", json=BODY).status_code == 200
@@ -309,7 +318,7 @@ def test_a_client_that_hangs_up_frees_its_work(path: str) -> None:
         host, port = url.removeprefix("http://").split(":")
         body = json.dumps(long).encode()
         kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{kind}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{kind}\r\n\r\n"
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(head.encode() + body)
             wait_for(lambda: (value("e2crf_sample_steps_total") or 0) > 0, "first step")
@@ -343,3 +352,98 @@ def test_the_command_refuses_what_it_cannot_serve(tmp_path: Path, capsys: pytest
     assert main(["serve", "--card", str(tmp_path / "absent.json")]) == 2
     with pytest.raises(LabError, match="over the limit"):
         make_app(MODEL, limits=Limits(steps=10), default=FAST)
+
+
+UNFIT = (
+    '{"seed":NaN}',
+    '{"policy":{"tau":1e999}}',
+    '{"solver":NaN}',
+    r'{"seed":"\ud800"}',
+    '{"num":1,"num":2}',
+    '{"num":' + "1" * 400 + "}",
+    "[" * 99,
+)
+
+
+@pytest.mark.parametrize("body", UNFIT)
+def test_json_that_readers_disagree_on_is_refused(client: TestClient, body: str) -> None:
+    answer = client.post("/samples", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422 and answer.json()["detail"]
+
+
+def test_every_wrong_field_is_named_by_its_json_pointer(client: TestClient) -> None:
+    answer = client.post("/samples", json=BODY | {"num": 0, "grid": "none", "policy": {"tau": -1}})
+    pointers = {fault["pointer"] for fault in answer.json()["faults"]}
+    assert answer.status_code == 422 and {"/num", "/grid"} <= pointers
+    assert any(one.startswith("/policy") and one.endswith("/tau") for one in pointers)
+
+
+ROUTES = (
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+    "/samples",
+    "/none",
+)
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_foreign_host_name_is_refused_on_every_route(client: TestClient, path: str) -> None:
+    for host in ("evil.example", "evil.example:8080", "", "127.0.0.1.evil.example", "localhost.evil"):
+        answer = client.post(path, json=BODY, headers={"host": host})
+        assert answer.status_code == 403
+        assert client.get(path, headers={"host": host}).status_code == 403
+    for host in ("127.0.0.1:9", "[::1]:9", "localhost", "192.168.0.7"):
+        assert client.get(path, headers={"host": host}).status_code != 403
+
+
+def test_names_that_are_allowed_are_served_and_every_answer_has_security_headers() -> None:
+    with TestClient(make_app(MODEL, hosts=("lab.example",)), base_url="http://lab.example") as client:
+        for path in ROUTES:
+            answer = client.get(path)
+            assert answer.status_code != 403 and answer.headers["x-content-type-options"] == "nosniff"
+            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
+def test_probes_tell_a_live_server_from_a_ready_one() -> None:
+    app = make_app(MODEL, limits=Limits(num=8, steps=200, queue=1))
+    with TestClient(app, base_url=LOCAL) as client:
+        assert client.get("/health/ready").json() == {"status": "ready"}
+        with held(app.state.queue):
+            assert client.get("/health/live").status_code == 200
+            assert client.get("/health/ready").status_code == 503
+
+
+def test_the_documentation_needs_no_other_server(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "/samples" in page and "SamplesRequest" in page and "<script" not in page and "http" not in page
+
+
+def test_a_body_that_does_not_come_is_cut_off() -> None:
+    import asyncio
+
+    from e2crf_core.serving.guards import JsonBodies
+
+    sent: list[Any] = []
+
+    async def app(*_: Any) -> None:
+        raise AssertionError("was reached")
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "headers": []}
+    asyncio.run(JsonBodies(app, seconds=0.01)(scope, never, send))
+    assert sent[0]["status"] == 408
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "lab.example"])
+def test_a_server_that_others_can_reach_needs_a_token(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--host", host, "--port", "0"]) == 2
+    assert "--token" in capsys.readouterr().err

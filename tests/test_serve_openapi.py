@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from e2crf_core.serving.server import Limits, make_app
+from e2crf_core.serving.requests import Limits
+from e2crf_core.serving.server import make_app
 from tests.conftest import make_model
 from tests.test_serve import running
 

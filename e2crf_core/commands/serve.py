@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from e2crf_core.errors import LabError
+
+KEEP_ALIVE_S = 5
+CONNECTIONS = 512
 
 
 def add(commands: Any) -> None:
@@ -21,6 +25,13 @@ def add(commands: Any) -> None:
     serve.add_argument("--port", type=int, default=8080)
     serve.add_argument(
         "--token", help="that requests must bear; default: the variable E2CRF_TOKEN, else none"
+    )
+    serve.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name under which it is reached, such as that of a proxy; may be repeated",
     )
     serve.add_argument("--max-num", type=int, default=256, help="samples of a request")
     serve.add_argument("--max-steps", type=int, default=1000, help="steps of a request")
@@ -39,37 +50,67 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
     import uvicorn
 
-    from e2crf_core.deploy.card import load_policy
-    from e2crf_core.models.checkpoints import load_checkpoint
-    from e2crf_core.serving.queue import Settings
-    from e2crf_core.serving.server import Limits, make_app
+    from e2crf_core.serving.requests import Limits
+    from e2crf_core.serving.server import make_app
 
     if not 0 <= arguments.port <= 65535:
-        raise LabError(f"--port {arguments.port}: a port between 0 and 65535 is expected")
+        raise LabError(f"port {arguments.port}: must lie between 0 and 65535", field="port")
     if arguments.threads < 0:
-        raise LabError(f"--threads {arguments.threads}: a number of 0 or more is expected")
+        raise LabError(f"threads {arguments.threads}: must be 0 or more", field="threads")
+    token = arguments.token or os.environ.get("E2CRF_TOKEN") or None
+    _check_exposure(arguments.host, token)
     limits = Limits(arguments.max_num, arguments.max_steps, arguments.queue, arguments.batch)
     if arguments.threads > 0:
         torch.set_num_threads(arguments.threads)
-    default = None
-    if arguments.card is not None:
-        card = load_policy(arguments.card)
-        model = card.model(arguments.device)
-        default = Settings(card.policy, card.config.solver, card.config.grid, card.config.steps)
-    else:
-        model = load_checkpoint(arguments.checkpoint, arguments.device)
-    token = arguments.token or os.environ.get("E2CRF_TOKEN") or None
-    family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
+    model, default = _model(arguments)
+    with _listening(arguments.host, arguments.port) as sockets:
+        hosts = {arguments.host, *(name.lower() for name in arguments.allow_host)}
+        app = make_app(model, limits=limits, token=token, default=default, hosts=hosts)
+        port = sockets[0].getsockname()[1]
+        print(f"serving {model.name} on http://{arguments.host}:{port} (docs at /docs)", flush=True)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                timeout_graceful_shutdown=5,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                limit_concurrency=CONNECTIONS,
+                server_header=False,
+            )
+        )
+        server.run(sockets=sockets)
+
+
+def _check_exposure(host: str, token: str | None) -> None:
+    """Raise LabError for a server that anybody could use."""
+    from e2crf_core.serving.guards import is_loopback
+
+    if token is None and not is_loopback(host):
+        raise LabError(
+            f"anybody who can reach {host} could draw samples",
+            field="host",
+            remedy="set --token or E2CRF_TOKEN",
+        )
+
+
+def _model(arguments: argparse.Namespace) -> tuple[Any, Any]:
+    """The model to serve, and the settings of a request that names none."""
+    from e2crf_core.deploy.card import load_policy
+    from e2crf_core.models.checkpoints import load_checkpoint
+
+    if arguments.card is None:
+        return load_checkpoint(arguments.checkpoint, arguments.device), None
+    card = load_policy(arguments.card)
+    return card.model(arguments.device), card.config
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[list[socket.socket]]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((arguments.host, arguments.port))
+            listening.bind((host, port))
         except OSError as fault:
-            raise LabError(f"cannot listen on {arguments.host}:{arguments.port}: {fault.strerror}") from None
-        if token is None and arguments.host not in ("127.0.0.1", "localhost", "::1"):
-            print("warning: anybody who can reach this host may draw samples: set --token", file=sys.stderr)
-        app = make_app(model, limits=limits, token=token, default=default)
-        port = listening.getsockname()[1]
-        print(f"serving {model.name} on http://{arguments.host}:{port} (docs at /docs)", flush=True)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
-        server.run(sockets=[listening])
+            raise LabError(f"cannot listen on {host}:{port}: {fault.strerror}", field="host") from None
+        yield [listening]

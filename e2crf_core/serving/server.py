@@ -4,210 +4,53 @@
 
 import asyncio
 import hmac
-import io
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from e2crf_core.caching.events import StepEvent
-from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.caching.policy import PRESETS
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.diffusion.solvers import ETA, GRIDS, MAX_STEPS, SOLVERS
 from e2crf_core.errors import LabError
-from e2crf_core.serving.queue import Answer, Job, QueueFull, SampleQueue, Settings
+from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.serving.answers import (
+    Fault,
+    FieldFault,
+    Health,
+    SamplesAnswer,
+    State,
+    as_json,
+    as_npz,
+    event_values,
+    fault_of,
+    pointer,
+    sse,
+)
+from e2crf_core.serving.batching import SampleJob
+from e2crf_core.serving.documentation import documentation
+from e2crf_core.serving.guards import HostGuard, JsonBodies, Receive, Scope, SecurityHeaders, Send
+from e2crf_core.serving.queue import STOPPING, QueueFull, SampleQueue, Stopping
+from e2crf_core.serving.requests import Limits, config_of, request_model
 from e2crf_core.version import __version__
 
-MAX_BODY = 65_536
-# The largest whole number that every reader of JSON keeps exact.
-MAX_SEED = 2**53 - 1
 EVENT_BUFFER = 512
 POLL = 0.2
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a server allows: samples and steps of a request, requests at a time, samples of a batch."""
-
-    num: int = 256
-    steps: int = 1000
-    queue: int = 64
-    batch: int = 64
-
-    def __post_init__(self) -> None:
-        """Refuse limits that let nothing through."""
-        if min(self.num, self.queue, self.batch) < 1 or not 10 <= self.steps <= MAX_STEPS:
-            raise LabError(
-                f"limits: num, queue and batch must be at least 1, steps between 10 and {MAX_STEPS}"
-            )
-
-
-class BodyLimit:
-    """Refuses bodies over MAX_BODY before they are read into memory."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI entry."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        stated = dict(scope["headers"]).get(b"content-length", b"0")
-        seen = 0
-
-        async def counted() -> MutableMapping[str, Any]:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > MAX_BODY:
-                raise HTTPException(413, f"a body of at most {MAX_BODY} bytes is expected")
-            return message
-
-        if not stated.isdigit() or int(stated) > MAX_BODY:
-            refused = JSONResponse({"detail": f"a body of at most {MAX_BODY} bytes is expected"}, 413)
-            await refused(scope, receive, send)
-            return
-        await self.app(scope, counted, send)
-
-
-class Fault(BaseModel):
-    """Why a request was not answered."""
-
-    detail: str
-
-
-class Health(BaseModel):
-    """What is served, and how busy it is."""
-
-    status: Literal["ok"]
-    checkpoint: str
-    digest: str
-    dataset: str
-    length: int
-    channels: list[str]
-    device: str
-    queue: int
-    queue_limit: int
-    version: str
-
-
-class SamplesAnswer(BaseModel):
-    """Series in data units, sample by sample, step by step, channel by channel."""
-
-    samples: list[list[list[float]]]
-    channels: list[str]
-    queue_seconds: float
-    seconds: float
-    token_share: float
-
-
-def _whole(value: Any) -> Any:
-    """JSON knows one kind of number: 3.0 is the whole number 3."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _choice(names: Any) -> Any:
-    return Literal.__getitem__(tuple(names))
-
-
-def _int(low: int, high: int, help: str = "") -> Any:
-    return Annotated[int, Field(strict=True, ge=low, le=high, description=help), BeforeValidator(_whole)]
-
-
-def policy_model() -> type[BaseModel]:
-    """The fields of a policy as a request model, with ranges and help from the policy's own metadata."""
-    members: dict[str, Any] = {}
-    for f in fields(CachePolicy):
-        meta = f.metadata
-        low, high, help = meta["low"], meta["high"], meta["help"]
-        kind: Any
-        if f.name == "bands":
-            pair: Any = tuple.__class_getitem__(
-                (_int(1, 1_000_000), Annotated[float, Field(strict=True, ge=low, le=high)])
-            )
-            kind = Annotated[list[pair], Field(min_length=1, max_length=64, description=help)]
-        elif meta["choices"]:
-            kind = Annotated[_choice(meta["choices"]), Field(description=help)]
-        elif f.type == "bool":
-            kind = Annotated[bool, Field(strict=True, description=help)]
-        elif f.type == "int":
-            kind = _int(low, high, help)
-        else:
-            kind = Annotated[float, Field(strict=True, ge=low, le=high, description=help)]
-        default: Any = f.default
-        members[f.name] = (kind, list(default) if f.name == "bands" else default)
-    return create_model("Policy", __config__=_STRICT, __doc__="When to recompute which token.", **members)
-
-
-# One of the named solvers, or DDIM with a share of ancestral noise.
-_SOLVER = (
-    _choice(SOLVERS)
-    | Annotated[
-        str,
-        Field(
-            strict=True,
-            pattern=rf"^{ETA}(0(\.[0-9]{{1,6}})?|1(\.0{{1,6}})?)$",
-            description=f"{ETA}ETA is DDIM with that share, 0 to 1, of ancestral noise",
-        ),
-    ]
-)
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-def request_model(limits: Limits, default: Settings) -> type[BaseModel]:
-    """The body of a request, with the server's limits in its schema."""
-    named = next((name for name, policy in PRESETS.items() if policy == default.policy), None)
-    policy = policy_model()
-    stated = named or policy(**_policy_values(default.policy))
-    return create_model(
-        "SamplesRequest",
-        __config__=_STRICT,
-        __doc__="What to draw. A sample depends on seed, its number and the settings, not on other requests.",
-        num=(_int(1, limits.num, "number of samples"), 1),
-        seed=(_int(0, MAX_SEED, "samples of equal seeds are equal"), 0),
-        policy=(_choice(PRESETS) | policy, stated),
-        steps=(_int(2, limits.steps, "network calls of the solver"), default.steps),
-        solver=(_SOLVER, default.solver),
-        grid=(_choice(GRIDS), default.grid),
-        format=(_choice(("json", "npz")), "json"),
-    )
-
-
-def _policy_values(policy: CachePolicy) -> dict[str, Any]:
-    values = {f.name: getattr(policy, f.name) for f in fields(policy)}
-    return values | {"bands": [list(pair) for pair in policy.bands]}
-
-
-def _settings(body: Any) -> Settings:
-    """The settings of a request. Raises LabError for fields that are valid one by one but not together."""
-    policy = body.policy
-    if isinstance(policy, str):
-        policy = PRESETS[policy]
-    else:
-        values = policy.model_dump()
-        policy = CachePolicy(**values | {"bands": tuple(tuple(pair) for pair in values["bands"])})
-    return Settings(policy, body.solver, body.grid, body.steps)
-
-
-_FAULTS: dict[int | str, dict[str, Any]] = {
+FAULTS: dict[int | str, dict[str, Any]] = {
     400: {"model": Fault, "description": "The body cannot be read"},
     401: {"model": Fault, "description": "The token is missing or wrong"},
+    403: {"model": Fault, "description": "The Host is a foreign name"},
+    408: {"model": Fault, "description": "The body did not arrive in time"},
     409: {"model": Fault, "description": "The fields are valid one by one, but not together"},
     413: {"model": Fault, "description": "The body is too large"},
+    422: {"model": Fault, "description": "The body is not JSON, or fields of it are wrong"},
     429: {
         "model": Fault,
         "description": "The queue is full",
@@ -221,17 +64,19 @@ _FAULTS: dict[int | str, dict[str, Any]] = {
 def make_app(
     model: ScoreModel,
     *,
-    limits: Limits = Limits(),
+    limits: Limits | None = None,
     token: str | None = None,
-    default: Settings | None = None,
+    default: SamplerConfig | None = None,
+    hosts: Collection[str] = (),
 ) -> FastAPI:
-    """The application. `default` is what a request means that names no settings; `app.state.queue` is its queue."""
+    """The application. `default` is what a request means that names no settings.
 
-    default = default or Settings(PRESETS["balanced"], "euler_maruyama", "linear", min(300, limits.steps))
+    `hosts` are names under which it may be reached besides addresses and localhost; `app.state.queue` is its queue.
+    """
+    limits = limits or Limits()
+    default = default or SamplerConfig(PRESETS["balanced"], min(300, limits.steps))
     if default.steps > limits.steps:
         raise LabError(f"the default of {default.steps} steps is over the limit of {limits.steps}")
-    body_model = request_model(limits, default)
-    digest = model.digest()
     queue = SampleQueue(model, limit=limits.queue, batch=limits.batch)
 
     @asynccontextmanager
@@ -244,113 +89,43 @@ def make_app(
         version=__version__,
         description="Time series from a cached spectral diffusion model.",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers={RequestValidationError: _invalid, HTTPException: _refused, LabError: _unfit},
     )
     app.state.queue = queue
-    app.add_middleware(BodyLimit)
     guard = [] if token is None else [Depends(_guard(token))]
-
-    def submit(
-        body: Any, done: Callable[[], object], on_event: Callable[[StepEvent], None] | None = None
-    ) -> Job:
-        try:
-            job = Job(_settings(body), body.num, body.seed, done=done, on_event=on_event)
-            queue.submit(job)
-        except QueueFull as fault:
-            raise HTTPException(429, str(fault), headers={"Retry-After": str(fault.retry_after)}) from None
-        except LabError as fault:
-            raise HTTPException(503 if "stopping" in str(fault) else 409, str(fault)) from None
-        return job
-
-    @app.get("/health", response_model=Health)
-    async def health() -> Any:
-        """Whether samples can be had, and of what."""
-        if not queue.alive:
-            return JSONResponse({"detail": "the worker has ended"}, 503)
-        return Health(
-            status="ok",
-            checkpoint=model.name,
-            digest=digest,
-            dataset=model.dataset,
-            length=model.length,
-            channels=list(model.channels),
-            device=str(model.device),
-            queue=queue.depth,
-            queue_limit=queue.limit,
-            version=__version__,
-        )
-
-    @app.get(
-        "/metrics",
-        dependencies=guard,
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {}}}, 401: _FAULTS[401]},
-    )
-    async def metrics() -> Response:
-        """Figures for Prometheus, with histograms of queue time, run time and batch size."""
-        return Response(generate_latest(queue.metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-    @app.post(
-        "/samples",
-        dependencies=guard,
-        responses={
-            **_FAULTS,
-            200: {"model": SamplesAnswer, "content": {"application/octet-stream": {}}},
-        },
-    )
-    async def samples(request: Request, body: body_model) -> Response:  # type: ignore[valid-type]
-        """Draw samples: JSON, or an npz file with `samples` (num, N, M) and `channels`."""
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        job = submit(body, lambda: loop.call_soon_threadsafe(ready.set))
-        try:
-            while not await _within(ready, POLL):
-                if await request.is_disconnected():
-                    # Nobody reads this answer; the status is the customary one for a client that went away.
-                    return Response(status_code=499)
-            if job.answer is None:
-                raise HTTPException(503 if "stopping" in (job.error or "") else 500, job.error or "failed")
-            render = _npz if body.format == "npz" else _json  # type: ignore[attr-defined]
-            content, kind = await run_in_threadpool(render, job.answer, model)
-            return Response(content, media_type=kind)
-        finally:
-            queue.release(job)
-
-    @app.post(
-        "/events",
-        dependencies=guard,
-        response_class=StreamingResponse,
-        responses={**_FAULTS, 200: {"content": {"text/event-stream": {}}}},
-    )
-    async def events(body: body_model) -> Response:  # type: ignore[valid-type]
-        """Draw samples and tell every step of the first one: server-sent events `step`, then `samples` or `error`."""
-        loop = asyncio.get_running_loop()
-        steps: asyncio.Queue[StepEvent | None] = asyncio.Queue(EVENT_BUFFER)
-
-        def put(event: StepEvent | None) -> None:
-            if steps.full():
-                steps.get_nowait()
-            steps.put_nowait(event)
-
-        job = submit(
-            body,
-            lambda: loop.call_soon_threadsafe(put, None),
-            lambda event: _post(loop, put, event),
-        )
-
-        async def stream() -> AsyncIterator[str]:
-            try:
-                while (event := await steps.get()) is not None:
-                    yield _sse("step", _event(event))
-                if job.answer is None:
-                    yield _sse("error", {"detail": job.error})
-                else:
-                    content, _ = await run_in_threadpool(_json, job.answer, model)
-                    yield f"event: samples\ndata: {content.decode()}\n\n"
-            finally:
-                queue.release(job)
-
-        return _Stream(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-
+    _add_health(app, model, queue)
+    _add_metrics(app, queue, guard)
+    _add_samples(app, model, queue, request_model(limits, default), guard)
+    # The last one added is the first one reached.
+    app.add_middleware(JsonBodies)
+    app.add_middleware(HostGuard, names=frozenset(hosts))
+    app.add_middleware(SecurityHeaders)
     return app
+
+
+# ---- faults
+
+
+async def _invalid(request: Request, fault: Any) -> JSONResponse:
+    """Every field at fault with its JSON pointer; what was sent is not repeated."""
+    faults = [
+        FieldFault(pointer=pointer(error["loc"][1:]), problem=str(error["msg"])) for error in fault.errors()
+    ]
+    detail = "; ".join(f"{one.pointer}: {one.problem}" if one.pointer else one.problem for one in faults)
+    return JSONResponse(Fault(detail=detail[:4000], faults=faults).model_dump(), 422)
+
+
+async def _refused(request: Request, fault: Any) -> JSONResponse:
+    return JSONResponse(Fault(detail=str(fault.detail)).model_dump(), fault.status_code, fault.headers)
+
+
+async def _unfit(request: Request, fault: Any) -> JSONResponse:
+    if isinstance(fault, QueueFull):
+        headers = {"Retry-After": str(fault.retry_after)}
+        return JSONResponse(fault_of(fault).model_dump(), 429, headers)
+    return JSONResponse(fault_of(fault).model_dump(), 503 if isinstance(fault, Stopping) else 409)
 
 
 def _guard(token: str) -> Callable[..., None]:
@@ -365,6 +140,133 @@ def _guard(token: str) -> Callable[..., None]:
     return allowed
 
 
+# ---- routes
+
+
+def _add_health(app: FastAPI, model: ScoreModel, queue: SampleQueue) -> None:
+    digest = model.digest()
+    refused: dict[int | str, dict[str, Any]] = {503: FAULTS[503], 403: FAULTS[403]}
+
+    @app.get("/health", response_model=Health, responses=refused)
+    async def health() -> Any:
+        """Whether samples can be had, and of what."""
+        if not queue.alive:
+            return JSONResponse(Fault(detail="the worker has ended").model_dump(), 503)
+        return Health(
+            status="ok",
+            checkpoint=model.name,
+            digest=digest,
+            dataset=model.dataset,
+            length=model.length,
+            channels=list(model.channels),
+            device=str(model.device),
+            queue=queue.depth,
+            queue_limit=queue.limit,
+            version=__version__,
+        )
+
+    @app.get("/health/live", response_model=State, responses={403: FAULTS[403]})
+    async def live() -> State:
+        """Whether the process answers at all; an orchestrator restarts it when not."""
+        return State(status="live")
+
+    @app.get("/health/ready", response_model=State, responses=refused)
+    async def ready() -> Any:
+        """Whether a request sent now would be taken: the worker runs and the queue has room."""
+        if not queue.alive or queue.depth >= queue.limit:
+            detail = "the queue is full" if queue.alive else "the worker has ended"
+            return JSONResponse(Fault(detail=detail).model_dump(), 503)
+        return State(status="ready")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        """The API as one page that needs no other server."""
+        return HTMLResponse(documentation(app.openapi()))
+
+
+def _add_metrics(app: FastAPI, queue: SampleQueue, guard: list[Any]) -> None:
+    @app.get(
+        "/metrics",
+        dependencies=guard,
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, 401: FAULTS[401], 403: FAULTS[403]},
+    )
+    async def metrics() -> Response:
+        """Metrics for Prometheus, with histograms of queue time, run time and batch size."""
+        return Response(generate_latest(queue.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_samples(
+    app: FastAPI, model: ScoreModel, queue: SampleQueue, body_model: Any, guard: list[Any]
+) -> None:
+    def route(path: str, ok: dict[str, Any], **settings: Any) -> Any:
+        return app.post(path, dependencies=guard, responses={**FAULTS, 200: ok}, **settings)
+
+    @route("/samples", {"model": SamplesAnswer, "content": {"application/octet-stream": {}}})
+    async def samples(request: Request, body: body_model) -> Response:
+        """Draw samples: JSON, or an npz file with `samples` (num, N, M) and `channels`."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        job = SampleJob(
+            config_of(body), body.num, body.seed, done=lambda: loop.call_soon_threadsafe(ready.set)
+        )
+        queue.submit(job)
+        try:
+            while not await _within(ready, POLL):
+                if await request.is_disconnected():
+                    # Nobody reads this answer; the status is the customary one for a client that went away.
+                    return Response(status_code=499)
+            if job.answer is None:
+                raise HTTPException(503 if job.error == STOPPING else 500, job.error or "failed")
+            render = as_npz if body.format == "npz" else as_json
+            content, kind = await run_in_threadpool(render, job.answer, model)
+            return Response(content, media_type=kind)
+        finally:
+            queue.release(job)
+
+    @route("/events", {"content": {"text/event-stream": {}}}, response_class=StreamingResponse)
+    async def events(body: body_model) -> Response:
+        """Draw samples and tell every step of the first one: server-sent events `step`, then `samples` or `error`."""
+        loop = asyncio.get_running_loop()
+        steps = _Latest()
+        job = SampleJob(
+            config_of(body),
+            body.num,
+            body.seed,
+            done=lambda: loop.call_soon_threadsafe(steps.put, None),
+            on_event=lambda event: loop.call_soon_threadsafe(steps.put, event),
+        )
+        queue.submit(job)
+        headers = {"Cache-Control": "no-store"}
+        return _Stream(_told(job, steps, queue, model), media_type="text/event-stream", headers=headers)
+
+
+class _Latest:
+    """Steps on their way to a client; a slow one misses the oldest."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[StepEvent | None] = asyncio.Queue(EVENT_BUFFER)
+
+    def put(self, event: StepEvent | None) -> None:
+        """Add a step, or None for the end."""
+        if self.queue.full():
+            self.queue.get_nowait()
+        self.queue.put_nowait(event)
+
+
+async def _told(job: SampleJob, steps: _Latest, queue: SampleQueue, model: ScoreModel) -> AsyncIterator[str]:
+    """The events of a job as text, then its samples or why there are none."""
+    try:
+        while (event := await steps.queue.get()) is not None:
+            yield sse("step", event_values(event))
+        if job.answer is None:
+            yield sse("error", {"detail": job.error})
+        else:
+            content, _ = await run_in_threadpool(as_json, job.answer, model)
+            yield f"event: samples\ndata: {content.decode()}\n\n"
+    finally:
+        queue.release(job)
+
+
 class _Stream(StreamingResponse):
     """A stream whose source is closed also when the client has gone before the first piece was sent."""
 
@@ -376,52 +278,9 @@ class _Stream(StreamingResponse):
             await self.body_iterator.aclose()  # type: ignore[attr-defined]
 
 
-def _post(loop: asyncio.AbstractEventLoop, put: Callable[[StepEvent], None], event: StepEvent) -> None:
-    loop.call_soon_threadsafe(put, event)
-
-
 async def _within(ready: asyncio.Event, seconds: float) -> bool:
     try:
         await asyncio.wait_for(ready.wait(), seconds)
     except TimeoutError:
         return False
     return True
-
-
-def _json(answer: Answer, model: ScoreModel) -> tuple[bytes, str]:
-    content = {
-        "samples": answer.series.tolist(),
-        "channels": list(model.channels),
-        "queue_seconds": answer.queue_seconds,
-        "seconds": answer.seconds,
-        "token_share": answer.token_share,
-    }
-    return json.dumps(content).encode(), "application/json"
-
-
-def _npz(answer: Answer, model: ScoreModel) -> tuple[bytes, str]:
-    file = io.BytesIO()
-    np.savez_compressed(file, samples=answer.series, channels=np.array(model.channels))
-    return file.getvalue(), "application/octet-stream"
-
-
-def _event(event: StepEvent) -> dict[str, Any]:
-    scalars = (
-        "step",
-        "t",
-        "log_snr",
-        "share",
-        "tokens",
-        "flops",
-        "flops_full",
-        "seconds",
-    )
-    told: dict[str, Any] = {name: getattr(event, name) for name in scalars}
-    for name in ("tau", "r"):
-        value = float(getattr(event, name))
-        told[name] = value if np.isfinite(value) else None
-    return told | {"reasons": event.reasons.tolist()}
-
-
-def _sse(name: str, content: dict[str, Any]) -> str:
-    return f"event: {name}\ndata: {json.dumps(content)}\n\n"

@@ -1,0 +1,126 @@
+"""Request models: the fields of a policy and of a request for samples, with the limits of one server."""
+
+# No postponed annotations here: the request models are made for each application, with its limits in them.
+
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.diffusion.solvers import ETA, GRIDS, MAX_STEPS, SOLVERS
+from e2crf_core.errors import LabError
+from e2crf_core.sampling.config import SamplerConfig
+
+# The largest whole number that every reader of JSON keeps exact.
+MAX_SEED = 2**53 - 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server allows: samples and steps of a request, requests at a time, samples of a batch."""
+
+    num: int = 256
+    steps: int = 1000
+    queue: int = 64
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse limits that let nothing through."""
+        if min(self.num, self.queue, self.batch) < 1 or not 10 <= self.steps <= MAX_STEPS:
+            raise LabError(
+                f"limits: num, queue and batch must be at least 1, steps between 10 and {MAX_STEPS}"
+            )
+
+
+def _whole(value: Any) -> Any:
+    """JSON knows one kind of number: 3.0 is the whole number 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _choice(names: Any) -> Any:
+    return Literal.__getitem__(tuple(names))
+
+
+def _int(low: int, high: int, help: str = "") -> Any:
+    return Annotated[int, Field(strict=True, ge=low, le=high, description=help), BeforeValidator(_whole)]
+
+
+def policy_model() -> type[BaseModel]:
+    """The fields of a policy as a request model, with ranges and help from the policy's own metadata."""
+    members: dict[str, Any] = {}
+    for f in fields(CachePolicy):
+        meta = f.metadata
+        low, high, help = meta["low"], meta["high"], meta["help"]
+        kind: Any
+        if f.name == "bands":
+            pair: Any = tuple.__class_getitem__(
+                (_int(1, 1_000_000), Annotated[float, Field(strict=True, ge=low, le=high)])
+            )
+            kind = Annotated[list[pair], Field(min_length=1, max_length=64, description=help)]
+        elif meta["choices"]:
+            kind = Annotated[_choice(meta["choices"]), Field(description=help)]
+        elif f.type == "bool":
+            kind = Annotated[bool, Field(strict=True, description=help)]
+        elif f.type == "int":
+            kind = _int(low, high, help)
+        else:
+            kind = Annotated[float, Field(strict=True, ge=low, le=high, description=help)]
+        default: Any = f.default
+        members[f.name] = (kind, list(default) if f.name == "bands" else default)
+    return create_model("Policy", __config__=_STRICT, __doc__="When to recompute which token.", **members)
+
+
+# One of the named solvers, or DDIM with a share of ancestral noise.
+_SOLVER = (
+    _choice(SOLVERS)
+    | Annotated[
+        str,
+        Field(
+            strict=True,
+            pattern=rf"^{ETA}(0(\.[0-9]{{1,6}})?|1(\.0{{1,6}})?)$",
+            description=f"{ETA}ETA is DDIM with that share, 0 to 1, of ancestral noise",
+        ),
+    ]
+)
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def request_model(limits: Limits, default: SamplerConfig) -> type[BaseModel]:
+    """The body of a request, with the server's limits in its schema."""
+    named = next((name for name, policy in PRESETS.items() if policy == default.policy), None)
+    policy = policy_model()
+    if default.policy is None:
+        raise LabError("a server needs a default policy", field="policy")
+    stated = named or policy(**_policy_values(default.policy))
+    return create_model(
+        "SamplesRequest",
+        __config__=_STRICT,
+        __doc__="What to draw. A sample depends on seed, its number and the settings, not on other requests.",
+        num=(_int(1, limits.num, "number of samples"), 1),
+        seed=(_int(0, MAX_SEED, "samples of equal seeds are equal"), 0),
+        policy=(_choice(PRESETS) | policy, stated),
+        steps=(_int(2, limits.steps, "network calls of the solver"), default.steps),
+        solver=(_SOLVER, default.solver),
+        grid=(_choice(GRIDS), default.grid),
+        format=(_choice(("json", "npz")), "json"),
+    )
+
+
+def _policy_values(policy: CachePolicy) -> dict[str, Any]:
+    values = {f.name: getattr(policy, f.name) for f in fields(policy)}
+    return values | {"bands": [list(pair) for pair in policy.bands]}
+
+
+def config_of(body: Any) -> SamplerConfig:
+    """The sampler configuration of a request.
+
+    Raises LabError for fields that are valid one by one but not together.
+    """
+    policy = body.policy
+    if isinstance(policy, str):
+        policy = PRESETS[policy]
+    else:
+        values = policy.model_dump()
+        policy = CachePolicy(**values | {"bands": tuple(tuple(pair) for pair in values["bands"])})
+    return SamplerConfig(policy, body.steps, body.solver, body.grid)
