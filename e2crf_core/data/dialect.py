@@ -151,7 +151,7 @@ def _best_split(text: str, forced: str) -> _Split | None:
         if (
             spaced
             and spaced.width > 1
-            and spaced.score > 0.9
+            and spaced.score > 0.7
             and (best is None or spaced.score >= best.score)
         ):
             return spaced
@@ -194,7 +194,7 @@ def sniff(path: Path, *, skip: int | None = None, header: int | None = None) -> 
     start = split.start if skip is None else 0
     above = [(split.delimiter + " ").join(c.strip() for c in cells) for _, cells in split.records[:start]]
     top = _header(split, start, header)
-    lacking = _lacking_name(split, start) if skip is None and start and top.rows else None
+    lacking = _lacking_name(split, start) if skip is None and start and not top.rows else None
     if lacking is not None:
         above, start, top = above[:-1], start - 1, _Header(1, lacking)
     if above:

@@ -73,8 +73,12 @@ PLAIN_STYLE = NumberStyle()
 
 @dataclass
 class NumberEvidence:
-    """What all blocks of a text column say about its marks, gathered one block after another."""
+    """What all blocks of a text column say about its marks, gathered one block after another.
 
+    Without `exact`, columns of plain numbers are judged by a few cells of each block.
+    """
+
+    exact: bool = True
     marks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVIDENCE, 0))
     numbers: int = 0
     gaps: int = 0
@@ -86,10 +90,27 @@ class NumberEvidence:
         """Take in a block of text cells whose first one is record `row`; returns its values where they are plain."""
         clean = without_gaps(array, missing)
         self.gaps += clean.null_count
-        values = _plain_values(clean)
-        if values is not None:
-            self.numbers += len(clean) - clean.null_count
-            return values
+        try:
+            values = pc.cast(clean, pa.float64())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            self._add_marked(clean, row)
+            return None
+        self.numbers += len(clean) - clean.null_count
+        if not self.marks["dot_decimal"]:
+            # A few cells mostly settle that a point is the decimal mark; only a file that may have decimal commas
+            # is searched for more.
+            part = clean if self.exact else clean.slice(0, 200)
+            self.marks["dot_decimal"] += _any(part, EVIDENCE["dot_decimal"])
+            self.marks["dot_group"] += _any(part, EVIDENCE["dot_group"])
+        plain = values.to_numpy(zero_copy_only=False)
+        if not (self.marks["long_integer"] and self.marks["short_integer"]):
+            whole = np.abs(plain[plain == np.round(plain)])
+            self.marks["long_integer"] += bool((whole >= 1000).any())
+            self.marks["short_integer"] += bool(((whole > 0) & (whole < 1000)).any())
+        return plain
+
+    def _add_marked(self, clean: pa.Array, row: int) -> None:
+        """Count what the cells of a block that are not all plain numbers say."""
         present = clean.drop_null()
         number = pc.match_substring_regex(present, ANY_NUMBER)
         count = pc.sum(pc.cast(number, pa.int64())).as_py() or 0
@@ -97,11 +118,11 @@ class NumberEvidence:
         if count < len(present):
             self._add_texts(clean, present.filter(pc.invert(number)), row)
         cells = present.filter(number)
+        present_marks = {mark: pc.any(pc.match_substring(cells, mark)).as_py() for mark in ",."}
         for name, pattern in EVIDENCE.items():
-            self.marks[name] += (
-                pc.sum(pc.cast(pc.match_substring_regex(cells, pattern), pa.int64())).as_py() or 0
-            )
-        return None
+            mark = {"c": ",", "d": "."}.get(name[0]) if name != "decorated" else None
+            if not self.marks[name] and (mark is None or present_marks[mark]):
+                self.marks[name] += _any(cells, pattern)
 
     def _add_texts(self, clean: pa.Array, texts: pa.Array, row: int) -> None:
         self.texts += len(texts)
@@ -112,20 +133,8 @@ class NumberEvidence:
                 self.words[entry["values"].as_py()[:60]] += entry["counts"].as_py()
 
 
-def _plain_values(clean: pa.Array) -> np.ndarray | None:
-    """The values where all cells are numbers with a decimal point that cannot be a thousands mark, else None."""
-    try:
-        values = pc.cast(clean, pa.float64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return None
-    # A look at a few cells saves the search of all: one decimal that is not three digits settles the column.
-    head = clean.slice(0, 200)
-    dotted = pc.any(pc.match_substring(head, ".")).as_py()
-    if not pc.any(pc.match_substring_regex(head, EVIDENCE["dot_decimal"])).as_py() and (
-        dotted or pc.any(pc.match_substring(clean, ".")).as_py()
-    ):
-        return None
-    return values.to_numpy(zero_copy_only=False)
+def _any(cells: pa.Array, pattern: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(cells, pattern)).as_py())
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,11 @@ class TableProfile:
 def profile(source: Source, missing: Sequence[str] = ()) -> TableProfile:
     """Read the whole table once, in blocks, and describe every column. Raises LabError for a damaged file."""
     units = source.units or ("",) * len(source.names)
-    columns = {name: ColumnProfile(name, unit) for name, unit in zip(source.names, units, strict=True)}
+    exact = source.delimiter not in (",", "")
+    columns = {
+        name: ColumnProfile(name, unit, evidence=NumberEvidence(exact=exact))
+        for name, unit in zip(source.names, units, strict=True)
+    }
     rows = 0
     for batch in source.batches(source.names):
         for name, array in zip(source.names, batch, strict=True):

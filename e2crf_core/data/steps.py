@@ -46,7 +46,8 @@ def regularity(stamps: np.ndarray) -> Regularity:
     usual = float(np.median(steps))
     uneven = float((np.abs(steps - usual) > 0.01 * usual).mean())
     plain = Regularity(usual / 1e6, uneven, float(steps.max()) / 1e6)
-    if not uneven:
+    # Years differ by less than what counts as uneven, and are calendar steps all the same.
+    if not uneven and plain.step < 27 * 86400:
         return plain
     return _calendar(stamps, plain) or plain
 
@@ -55,7 +56,9 @@ def _calendar(stamps: np.ndarray, plain: Regularity) -> Regularity | None:
     moments = stamps.astype("datetime64[us]")
     months = moments.astype("datetime64[M]").astype(np.int64)
     gaps = np.diff(months)
-    if plain.step >= 27 * 86400 and len(gaps) and gaps.min() > 0:
+    dates = (moments.astype("datetime64[D]") - moments.astype("datetime64[M]")).astype(np.int64) + 1
+    one_date = bool((dates == dates[0]).all() or (dates >= 28).all())
+    if plain.step >= 27 * 86400 and one_date and gaps.min() > 0:
         every = int(np.median(gaps))
         share = float((gaps != every).mean())
         if share < 0.1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -35,7 +36,7 @@ class Table:
     stamps: np.ndarray | None
     first_gap: str = ""
 
-    @property
+    @cached_property
     def regular(self) -> Regularity:
         """How regular the time stamps of the longest group are."""
         if self.stamps is None or not len(self.stamps):

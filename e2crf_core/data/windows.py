@@ -15,6 +15,8 @@ from e2crf_core.errors import LabError
 
 WINDOW_BYTES = 500_000_000
 HELDOUT_SHARE = 0.2
+# Fewer held-out windows are too few to measure a model by.
+ENOUGH_HELDOUT = 8
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,14 @@ def split_windows(windows: Windows, *, calendar: bool) -> np.ndarray:
     """(S,) codes 0 train, 1 held out, 2 left out, with as many held-out stretches as the data allow."""
     # Series of one calendar share their weather or their market: they are split at the same moments.
     group = np.zeros(len(windows.group), dtype=int) if calendar else windows.group
-    for blocks in (5, 4, 3, 2, 1):
-        split = block_split(group, windows.place, span=windows.span, share=HELDOUT_SHARE, blocks=blocks)
-        if (split == 1).any() and (split == 0).any():
-            return split
+    splits = [
+        block_split(group, windows.place, span=windows.span, share=HELDOUT_SHARE, blocks=blocks)
+        for blocks in (5, 4, 3, 2, 1)
+    ]
+    for least in (ENOUGH_HELDOUT, 1):
+        for split in splits:
+            if (split == 1).sum() >= least and (split == 0).any():
+                return split
     # Too little time for a held-out stretch of its own length: hold out the last window and what overlaps it.
     split = np.zeros(len(windows.place), dtype=np.uint8)
     last = np.argmax(windows.place)

@@ -1,0 +1,457 @@
+"""Everyday files become what they mean, or are refused with the question that has to be answered."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.data.importing import import_file
+from e2crf_core.data.survey import survey_file
+from e2crf_core.errors import LabError
+
+CASES = Path(__file__).parent / "cases"
+
+
+def imported(path, tmp_path, window=24, **options):
+    """The data set that a file becomes, and the report of its import."""
+    report = import_file(path, window=window, out=tmp_path / "out", **options)
+    return load_dataset(tmp_path / "out"), report
+
+
+def question(path, tmp_path, window=24, **options):
+    """The refusal of a file: one line, nothing written."""
+    with pytest.raises(LabError) as refusal:
+        import_file(path, window=window, out=tmp_path / "out", **options)
+    assert "\n" not in str(refusal.value) and "--" not in str(refusal.value)
+    assert not (tmp_path / "out").exists()
+    return refusal.value
+
+
+def written(tmp_path, text, name="table.csv"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def rows(stamps, values=None, header="time,v", form="{},{}"):
+    """A table of stamps and values."""
+    values = np.arange(len(stamps)) % 7 + 0.5 if values is None else values
+    return header + "\n" + "\n".join(form.format(t, v) for t, v in zip(stamps, values, strict=True)) + "\n"
+
+
+def noted(report, *words):
+    return any(all(word in note for word in words) for note in report.notes)
+
+
+# ---- time
+
+
+def test_month_first_is_found_from_the_whole_column(tmp_path):
+    data, report = imported(CASES / "01_us_monthly.csv", tmp_path, window=8, stride=4)
+    assert data.card["sampling"]["text"] == "1 month" and report.dropped == 0
+    assert data.start[:2].tolist() == ["1990-01-01T00:00:00", "1990-05-01T00:00:00"]
+    assert noted(report, "month/day", "guess")
+    np.testing.assert_allclose(data.x[0, :3, 0], [10.0, 10.806, 11.473])
+
+
+def test_month_first_minutes_do_not_jump_at_midnight(tmp_path):
+    stamps = pd.date_range("2023-01-02", periods=14_400, freq="min").strftime("%m/%d/%Y %H:%M")
+    path = written(tmp_path, rows(stamps))
+    data, report = imported(path, tmp_path)
+    assert data.start[-1] == "2023-01-11T23:36:00" and report.dropped == 0
+    assert noted(report, "month/day", "guess")
+    other, _ = imported(path, tmp_path / "b", date_order="dmy")
+    assert other.start[0] == "2023-02-01T00:00:00"
+
+
+def test_one_day_beyond_twelve_settles_the_order(tmp_path):
+    stamps = pd.date_range("2023-01-02", periods=20, freq="D").strftime("%d/%m/%Y")
+    data, report = imported(written(tmp_path, rows(stamps)), tmp_path, window=5)
+    assert data.start[0] == "2023-01-02T00:00:00" and not noted(report, "guess")
+
+
+def test_an_order_that_nothing_tells_is_asked(tmp_path):
+    stamps = ["01/01/2023", "02/02/2023", "03/03/2023", "04/04/2023", "05/05/2023", "06/06/2023"] * 1
+    path = written(tmp_path, rows(stamps))
+    assert question(path, tmp_path, window=4).field == "date_order"
+    assert len(imported(path, tmp_path, window=4, stride=1, date_order="mdy")[0].x) == 3
+
+
+@pytest.mark.parametrize(("file", "window"), [("03_epoch_ms.csv", 24), ("04_epoch_s_newest_first.csv", 24)])
+def test_epochs_are_told_by_their_size_and_sorted(tmp_path, file, window):
+    data, _ = imported(CASES / file, tmp_path, window)
+    assert data.card["sampling"] == {"text": "1min", "seconds": 60.0}
+    assert data.start[:2].tolist() == ["2023-01-01T00:00:00", "2023-01-01T00:24:00"]
+    np.testing.assert_allclose(data.x[0, :3, 0], [9.947, 10.725, 11.469])
+
+
+START = pd.Timestamp("2023-03-01 00:00")
+HOURS = pd.date_range(START, periods=60, freq="h")
+DAYS = pd.date_range(START, periods=60, freq="D")
+
+
+@pytest.mark.parametrize(
+    ("name", "stamps", "step"),
+    [
+        ("timestamp", (HOURS.astype("datetime64[ns]").astype("int64") // 10**9).tolist(), 3600),
+        ("timestamp", (HOURS.astype("datetime64[ns]").astype("int64") // 10**3).tolist(), 3600),
+        ("ts", HOURS.astype("datetime64[ns]").astype("int64").tolist(), 3600),
+        ("date", DAYS.strftime("%Y%m%d").tolist(), 86400),
+        ("Date", [45_000 + (START - pd.Timestamp("2023-03-15")).days + i for i in range(60)], 86400),
+        ("date", [44_986 + i / 24 for i in range(60)], 3600),
+        ("when", HOURS.strftime("%m/%d/%Y %I:%M %p").tolist(), 3600),
+        ("when", HOURS.strftime("%Y-%m-%d %H:%M:%S+00:00").tolist(), 3600),
+        ("when", HOURS.strftime("%Y-%m-%dT%H:%M:%SZ").tolist(), 3600),
+        ("day", DAYS.strftime("%d.%m.%y").tolist(), 86400),
+        ("day", DAYS.strftime("%d-%b-%Y").tolist(), 86400),
+        ("day", DAYS.strftime("%b %d %Y").tolist(), 86400),
+        ("day", DAYS.strftime("%d %B %Y").tolist(), 86400),
+        ("day", DAYS.strftime("%Y/%m/%d").tolist(), 86400),
+        ("when", HOURS.strftime("%d.%m.%Y %H:%M:%S").tolist(), 3600),
+    ],
+)
+def test_time_stamps_in_all_notations_are_the_same_moments(tmp_path, name, stamps, step):
+    data, _ = imported(written(tmp_path, rows(stamps, header=f"{name};v", form="{};{}")), tmp_path, window=6)
+    assert data.start[0] == "2023-03-01T00:00:00"
+    assert data.card["sampling"]["seconds"] == pytest.approx(step, rel=1e-6)
+    assert data.channels == ("v",) and len(data.x) == 10
+
+
+@pytest.mark.parametrize(
+    ("stamps", "text"),
+    [
+        (pd.date_range("2010-01-01", periods=40, freq="MS").strftime("%Y%m"), "1 month"),
+        (pd.date_range("2010-01-01", periods=40, freq="MS").strftime("%b-%Y"), "1 month"),
+        (pd.date_range("2010-01-01", periods=40, freq="MS").strftime("%Y-%m"), "1 month"),
+        ([f"{2000 + i // 4}Q{i % 4 + 1}" for i in range(40)], "3 months"),
+        (pd.date_range("1980-12-31", periods=40, freq="YE").strftime("%Y-%m-%d"), "1 year"),
+        (pd.bdate_range("2020-01-01", periods=40).strftime("%Y-%m-%d"), "business day"),
+    ],
+)
+def test_steps_of_the_calendar_are_even(tmp_path, stamps, text):
+    data, report = imported(written(tmp_path, rows(stamps, header="date,v")), tmp_path, window=8)
+    assert data.card["sampling"]["text"] == text and report.dropped == 0 and len(data.x) == 5
+
+
+def test_yyyymmdd_windows_pass_the_end_of_a_month(tmp_path):
+    data, report = imported(CASES / "05_yyyymmdd.csv", tmp_path, window=12)
+    assert report.dropped == 0 and data.card["sampling"]["text"] == "1d"
+    assert data.start[:2].tolist() == ["2021-01-01T00:00:00", "2021-01-13T00:00:00"]
+
+
+def test_date_and_time_in_two_columns_are_one_clock(tmp_path):
+    moments = pd.date_range("2006-12-16 17:24", periods=3000, freq="min")
+    lines = [f"{m:%d/%m/%Y};{m:%H:%M:%S};{i % 9 + 0.25}" for i, m in enumerate(moments)]
+    data, report = imported(written(tmp_path, "Date;Time;P\n" + "\n".join(lines), "h.txt"), tmp_path)
+    assert data.start[:2].tolist() == ["2006-12-16T17:24:00", "2006-12-16T17:48:00"]
+    assert data.channels == ("P",) and report.dropped == 0 and data.card["time"] == "Date + Time"
+
+
+def test_two_time_columns_are_asked_about_and_either_may_be_named(tmp_path):
+    path = CASES / "24j_two_times_updated_first.csv"
+    asked = question(path, tmp_path)
+    assert asked.field == "time" and "'updated', 'date'" in str(asked)
+    data, _ = imported(path, tmp_path, time="date")
+    np.testing.assert_array_equal(data.x.ravel(), np.arange(192))
+
+
+def test_local_time_needs_its_zone_where_autumn_repeats_an_hour(tmp_path):
+    utc = pd.date_range("2023-10-28", periods=72, freq="h", tz="UTC")
+    local = utc.tz_convert("Europe/Berlin").strftime("%Y-%m-%d %H:%M")
+    path = written(tmp_path, rows(local))
+    assert question(path, tmp_path, window=12).field == "tz"
+    data, report = imported(path, tmp_path, window=12, tz="Europe/Berlin")
+    assert data.start.tolist() == utc[::12].strftime("%Y-%m-%dT%H:%M:%S").tolist() and report.dropped == 0
+    assert question(path, tmp_path / "b", window=12, tz="Europe/Bonn").field == "tz"
+
+
+def test_elapsed_hours_and_milliseconds_have_their_unit(tmp_path):
+    for name, step in (("hour", 3600), ("time_ms", 0.001), ("Time [min]", 60)):
+        data, _ = imported(
+            written(tmp_path, rows(range(40), header=f"{name},v")), tmp_path / name[:4], window=8
+        )
+        assert data.card["sampling"]["seconds"] == pytest.approx(step)
+
+
+# ---- columns
+
+
+def test_row_counters_and_parts_of_a_date_are_no_channels(tmp_path):
+    data, report = imported(CASES / "06_pandas_index.csv", tmp_path)
+    assert data.channels == ("temp", "hum") and noted(report, "counts the rows")
+    lines = [f"{i},{m},{m.month},{m.hour},{i % 5 + 0.5}" for i, m in enumerate(HOURS)]
+    path = written(tmp_path, "id,when,month,hour,v\n" + "\n".join(lines))
+    data, report = imported(path, tmp_path / "b", window=12)
+    assert data.channels == ("v",) and noted(report, "month", "part of the date")
+    kept, _ = imported(path, tmp_path / "c", window=12, channels=["v", "hour"])
+    assert kept.channels == ("v", "hour") and kept.x[0, 5, 1] == 5
+
+
+def test_a_lone_count_is_data(tmp_path):
+    data, _ = imported(written(tmp_path, "n\n" + "\n".join(map(str, range(60)))), tmp_path, window=12)
+    np.testing.assert_array_equal(data.x.ravel(), np.arange(60))
+
+
+@pytest.mark.parametrize("values", [["1.5", "2.5"], ["1,5;2,5"]], ids=["comma", "semicolon"])
+def test_years_as_header(tmp_path, values):
+    body = values[0] if len(values) == 1 else ",".join(values)
+    mark = ";" if ";" in body else ","
+    path = written(tmp_path, f"2019{mark}2020\n" + f"{body}\n{body.replace('5', '7')}\n" * 30)
+    data, report = imported(path, tmp_path, window=10)
+    assert (
+        data.channels == ("2019", "2020") and data.x[0, 0].tolist() == [1.5, 2.5] and noted(report, "guess")
+    )
+
+
+def test_a_numeric_header_is_a_header(tmp_path):
+    data, _ = imported(CASES / "07_numeric_header.csv", tmp_path)
+    assert data.channels == ("0", "1", "2") and data.x[0, 0, 0] == np.float32(9.678)
+    bare, _ = imported(CASES / "07_numeric_header.csv", tmp_path / "b", header=0)
+    assert bare.x[0, 0].tolist() == [0, 1, 2]
+
+
+def test_columns_of_equal_names_are_numbered(tmp_path):
+    data, report = imported(CASES / "21c_duplicate_names.parquet", tmp_path)
+    assert data.channels == ("a", "a.2", "b") and noted(report, "equal names")
+    assert data.x[0, :3, 0].tolist() == [0, 1, 2] and data.x[0, :3, 1].tolist() == [0, 100, 200]
+
+
+def test_a_name_with_a_comma_is_found_in_either_writing(tmp_path):
+    for place, channels in enumerate((["Temp, C"], ["Temp", "C"])):
+        data, _ = imported(CASES / "17l_comma_in_name.csv", tmp_path / str(place), channels=channels)
+        assert data.channels == ("Temp, C",) and data.x[0, 0, 0] == np.float32(10.055)
+
+
+def test_several_series_under_one_another_ask_for_their_group(tmp_path):
+    for place, (file, group, window) in enumerate(
+        (("19_long.csv", "sensor", 24), ("19b_panel_text_id.csv", "symbol", 10))
+    ):
+        asked = question(CASES / file, tmp_path, window)
+        assert asked.field == "group" and group in str(asked)
+        data, report = imported(CASES / file, tmp_path / str(place), window, group=group)
+        assert report.dropped == 0 and len(np.unique(data.group)) == 3
+    assert np.abs(np.diff(data.x[..., 0], axis=1)).max() < 1
+
+
+def test_a_numeric_identifier_is_found_too(tmp_path):
+    lines = [f"{m},{s},{s * 10 + i % 5 + 0.5}" for i, m in enumerate(HOURS) for s in (1, 2)]
+    path = written(tmp_path, "when,station,v\n" + "\n".join(lines))
+    asked = question(path, tmp_path, 12)
+    assert asked.field == "group" and "station" in str(asked)
+    data, _ = imported(path, tmp_path, 12, group="station")
+    assert len(data.x) == 10 and data.channels == ("v",)
+
+
+# ---- numbers
+
+
+def test_thousands_marks_of_all_kinds(tmp_path):
+    data, report = imported(CASES / "08_tsv_thousands.tsv", tmp_path)
+    assert data.x[0, :3, 0].tolist() == [1015, 1022, 1030] and data.x.min() > 900
+    assert noted(report, "between thousands", "guess")
+    data, _ = imported(CASES / "08e_german_full.csv", tmp_path / "b")
+    series = data.x.ravel()
+    assert series[0] == 900 and np.float32(1003.11) in series
+    for place, cells in enumerate((["1 234,5", "999,5"], ["1'234.5", "999.5"], ['"1,234.5"', "999.5"])):
+        path = written(tmp_path, "a\tb\n" + f"{cells[0]}\t1\n{cells[1]}\t2\n" * 30)
+        data, _ = imported(path, tmp_path / f"c{place}", window=10)
+        assert data.x[0, :2, 0].tolist() == [1234.5, 999.5]
+
+
+def test_a_mark_that_nothing_tells_is_asked(tmp_path):
+    path = written(tmp_path, "a\tb\n" + "".join(f"1,{100 + i}\t{i % 4}.5\n" for i in range(60)))
+    data, report = imported(path, tmp_path, window=10)
+    assert noted(report, "guess") and data.x[0, 0, 0] == 1100, "b settles that a point is the decimal mark"
+    path = written(tmp_path, "a\tb\n" + "".join(f"1,{100 + i}\t{i % 4}\n" for i in range(60)))
+    assert question(path, tmp_path / "b", 10).field == "decimal"
+    assert imported(path, tmp_path / "b", 10, decimal=",")[0].x[0, 0, 0] == np.float32(1.1)
+    assert imported(path, tmp_path / "c", 10, decimal=".")[0].x[0, 0, 0] == 1100
+
+
+def test_a_decimal_mark_is_found_after_rows_of_zeros(tmp_path):
+    data, _ = imported(CASES / "24_pv_zeros_first.csv", tmp_path)
+    assert data.x[1, 1, 0] == np.float32(0.29) and data.start[0] == "2023-06-01T00:00:00"
+
+
+def test_text_among_numbers_is_listed_and_may_be_missing(tmp_path):
+    cells = ["sensor off" if i in (20, 21) else "n.a." if i == 40 else f"{i % 6}.5" for i in range(90)]
+    path = written(tmp_path, rows(range(90), cells))
+    asked = question(path, tmp_path, 10)
+    assert asked.field == "missing" and "'sensor off' (2 times)" in str(asked) and "'n.a.'" in str(asked)
+    data, report = imported(path, tmp_path, 10, missing=["sensor off", "n.a."])
+    assert report.gaps == {"v": 3} and np.isfinite(data.x).all()
+
+
+def test_a_counter_keeps_its_detail(tmp_path):
+    data, report = imported(CASES / "11_meter_reading.csv", tmp_path)
+    table = pd.read_csv(CASES / "11_meter_reading.csv")
+    exact = table["kWh_total"].to_numpy()[: data.x.size]
+    offset = data.card["offsets"]["kWh_total"]
+    np.testing.assert_allclose(data.x.ravel() + np.float64(offset), exact, atol=1e-4)
+    assert noted(report, "subtracted")
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1e-12, 1e12])
+def test_tiny_and_huge_units_are_not_constant(tmp_path, unit):
+    x = np.sin(np.arange(3000) / 3)[:, None] * unit
+    np.save(tmp_path / "x.npy", x)
+    data, report = imported(tmp_path / "x.npy", tmp_path)
+    assert not noted(report, "constant")
+    np.testing.assert_allclose(data.standardize(data.x).std(), 1, rtol=0.05)
+
+
+# ---- layout of the file
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [("17c_preamble.csv", ("above the table", "Station report")), ("17d_units_row.csv", ("units", "degC")),
+     ("17e_yfinance_like.csv", ("header row", "Ticker"))],
+)  # fmt: skip
+def test_lines_above_the_table_are_left_out_and_said(tmp_path, file, words):
+    data, report = imported(CASES / file, tmp_path)
+    assert noted(report, *words) and len(data.x) == 12 and len(data.channels) == 2
+    assert data.x[0, 0, 0] == pytest.approx({"c": 10.019, "d": 10.053, "e": 10.045}[file[2]])
+
+
+def test_units_get_into_the_card(tmp_path):
+    assert imported(CASES / "17d_units_row.csv", tmp_path)[0].units == ("degC", "%")
+
+
+def test_lines_to_skip_may_be_said(tmp_path):
+    data, report = imported(CASES / "17c_preamble.csv", tmp_path, skip=3)
+    assert data.channels == ("temp", "hum") and not noted(report, "above the table")
+
+
+def test_white_space_and_sep_lines(tmp_path):
+    data, report = imported(CASES / "17g_whitespace.txt", tmp_path)
+    assert noted(report, "white space") and data.x[0, 0].tolist() == [np.float32(10.015), np.float32(12.743)]
+    data, _ = imported(CASES / "17h_sep_line.csv", tmp_path / "b")
+    assert data.channels == ("a",) and data.x[0, 0, 0] == np.float32(9.962)
+
+
+@pytest.mark.parametrize(
+    "footer", ["Total,150.5\n", "Source: my meter\n", ",\n,\n,\n", "\n\nexported by hand, today, twice\n"]
+)
+def test_lines_below_the_table_are_left_out(tmp_path, footer):
+    path = written(tmp_path, rows(HOURS) + footer)
+    data, report = imported(path, tmp_path, window=12)
+    assert len(data.x) == 5 and data.x.max() == 6.5 and report.dropped == 0
+
+
+def test_a_header_may_lack_the_name_of_the_first_column(tmp_path):
+    path = written(tmp_path, "a b\n" + "".join(f"r{i} {i}.5 {i % 3}.25\n" for i in range(40)), "r.txt")
+    data, _ = imported(path, tmp_path, window=8)
+    assert data.channels == ("a", "b") and data.x[0, 1].tolist() == [1.5, 1.25]
+
+
+# ---- arrays
+
+
+def test_a_series_in_each_row_is_asked_about(tmp_path):
+    path = CASES / "13_row_per_series.csv"
+    assert question(path, tmp_path, 16).field == "axes"
+    data, _ = imported(path, tmp_path, 61, axes="SN")
+    table = np.loadtxt(path, delimiter=",")[: len(data.x)]
+    assert data.x.shape[1:] == (61, 1) and len(data.x) in (80, 81)
+    np.testing.assert_allclose(data.x[..., 0], table, rtol=1e-6)
+
+
+def test_channels_before_steps_are_asked_about(tmp_path):
+    x = np.sin(np.arange(100) / 5 + np.arange(3)[:, None] + np.arange(30)[:, None, None])
+    np.save(tmp_path / "x.npy", x)
+    for window in (24, 100):
+        asked = question(tmp_path / "x.npy", tmp_path, window)
+        assert asked.field == "axes" and "(30, 3, 100)" in str(asked)
+    data, _ = imported(tmp_path / "x.npy", tmp_path, 100, axes="SMN")
+    np.testing.assert_allclose(data.x, x.transpose(0, 2, 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 5])
+def test_overlapping_windows_are_never_split(tmp_path, stride):
+    series = np.random.default_rng(0).normal(size=600).cumsum()
+    windows = np.lib.stride_tricks.sliding_window_view(series, 24)[::stride, :, None]
+    order = np.random.default_rng(1).permutation(len(windows))
+    np.save(tmp_path / "w.npy", windows[order])
+    data, report = imported(tmp_path / "w.npy", tmp_path)
+    assert noted(report, "overlap") and len(data.heldout) >= 8
+    assert not np.intersect1d(data.x[data.heldout], data.x[data.train]).size
+    np.testing.assert_array_equal(data.start, order * stride)
+
+
+def test_windows_that_stand_alone_stay_as_they_are(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 24, 1))
+    x[:, 18:] = 0
+    np.save(tmp_path / "w.npy", x)
+    data, report = imported(tmp_path / "w.npy", tmp_path)
+    assert not noted(report, "put back") and len(data.x) == 60
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", "longdouble", ">i2", "f2"])
+def test_every_real_type_is_read(tmp_path, kind):
+    values = np.round(np.sin(np.arange(300) / 3) * 50)[:, None]
+    np.save(tmp_path / "x.npy", values.astype(kind))
+    data, _ = imported(tmp_path / "x.npy", tmp_path)
+    np.testing.assert_array_equal(data.x.ravel(), values[:288, 0])
+
+
+def test_big_endian_and_complex_files(tmp_path):
+    data, _ = imported(CASES / "16_big_endian.npy", tmp_path)
+    assert data.x[0, 0].tolist() == [np.float32(9.92), np.float32(12.563)]
+    assert "complex" in str(question(CASES / "16i_X_complex.npz", tmp_path / "b"))
+
+
+def test_ts_files_of_aeon(tmp_path):
+    lines = ["@problemName demo", "@timestamps false", "@classLabel true a b", "@data"]
+    lines += [
+        f"{','.join(str(i + k) for k in range(8))}:{','.join('1' * 8)}:{'ab'[i % 2]}" for i in range(12)
+    ]
+    data, _ = imported(written(tmp_path, "\n".join(lines), "demo.ts"), tmp_path, window=8)
+    assert data.x.shape == (12, 8, 2) and data.x[3, :, 0].tolist() == list(range(3, 11))
+
+
+# ---- gaps
+
+
+def test_a_gap_is_not_filled_towards_a_value_beyond_an_outage(tmp_path):
+    data, report = imported(CASES / "20_gap_before_jump.csv", tmp_path, window=20, gaps="interpolate")
+    assert set(np.unique(data.x)) == {0.0, 1000.0} and report.filled == 0 and report.dropped == 1
+
+
+def test_gaps_are_filled_in_proportion_to_time(tmp_path):
+    time = [0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 12, 13]
+    cells = ["" if t == 3 else str(float(t)) for t in time]
+    data, report = imported(written(tmp_path, rows(time, cells)), tmp_path, window=4, gaps="interpolate")
+    assert report.filled == 1 and data.x[0, :, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_choices_of_gap_handling_are_counted_before_anything_is_written(tmp_path):
+    cells = ["" if i % 15 == 7 else str(i % 9) for i in range(300)]
+    path = written(tmp_path, rows(pd.date_range("2024-01-01", periods=300, freq="h"), cells, header="when,v"))
+    survey = survey_file(path, window=20)
+    assert list(tmp_path.iterdir()) == [path]
+    left = {choice.cutting.gaps: choice.windows for choice in survey.choices}
+    assert left["interpolate"] == 15 and left["drop"] == 0
+    assert survey.recommended.cutting.gaps == "interpolate" and survey.questions == ()
+    data, report = imported(path, tmp_path, 20, gaps="interpolate")
+    assert len(data.x) == 15 and report.choices == survey.choices
+
+
+def test_long_holidays_may_be_ignored(tmp_path):
+    days = pd.bdate_range("2020-01-01", periods=80)
+    days = days[(days < "2020-02-03") | (days > "2020-02-14")]
+    path = written(tmp_path, rows(days.strftime("%Y-%m-%d"), header="date,v"))
+    _, report = imported(path, tmp_path, 10)
+    _, whole = imported(path, tmp_path / "b", 10, ignore_calendar=True)
+    assert report.dropped == 1 and whole.dropped == 0
+
+
+def test_decisions_are_in_the_card_and_a_guess_is_called_one(tmp_path):
+    data, report = imported(CASES / "08e_german_full.csv", tmp_path)
+    stored = {d["column"]: d for d in data.card["decisions"] if d["role"] != "file"}
+    assert "decimal comma" in stored["Wind [MWh]"]["reading"] and stored["Wind [MWh]"]["certain"]
+    assert stored["Datum von"]["role"] == "time" and not stored["Datum von"]["certain"]
+    assert stored["Datum bis"]["role"] == "left out"
+    assert len(report.decisions) == len(data.card["decisions"])
