@@ -3,14 +3,18 @@
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.errors import LabError
+from e2crf_core.io.files import replace_file
 from e2crf_core.io.resources import assets_dir
 from e2crf_core.io.userfiles import user_dir
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
@@ -25,6 +29,7 @@ from tests import tiny
 from tests.conftest import make_model
 
 MODEL = replace(make_model(), dataset="")
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def ended(policy=PRESETS["fast"], change=None, compare=False, **spec):
@@ -254,6 +259,22 @@ def test_old_runs_make_room_but_kept_ones_stay(run, tmp_path):
     for i in range(6):
         store.add(replace(base, name=f"r{i}", created=f"202{i}"))
     assert [e.name for e in store.list()] == ["r5", "r4", "r3", "kept"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(run, tmp_path):
+    """A child process dies in the middle of a write; a file that a living process writes stays."""
+    code = (
+        "import os, sys; from pathlib import Path; from e2crf_core.io.files import replace_file\n"
+        "replace_file(Path(sys.argv[1]), lambda path: (path.write_bytes(b'half'), os._exit(9)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "cut.zip")], cwd=ROOT)
+    assert done.returncode == 9 and len(list(tmp_path.glob(".cut.zip.*"))) == 1
+
+    def add(path):
+        RunStore(tmp_path).add(of_handle(run))
+        assert not list(tmp_path.glob(".cut.zip.*")) and path.exists()
+
+    replace_file(tmp_path / "mine.zip", add)
 
 
 def test_an_archive_from_elsewhere_is_taken_in_under_a_name_of_its_own(run, saved, tmp_path):

@@ -208,7 +208,7 @@ def test_only_calls_of_a_run_reach_its_host() -> None:
 
 def test_without_ray_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(LabError, match="requirements-cluster"):
+    with pytest.raises(LabError, match=r"e2crf-lab\[cluster\]"):
         connect()
     save_checkpoint(make_model(dtype=torch.float32), tmp_path / "model")
     command = ["cluster", "evaluate", "--checkpoint", str(tmp_path / "model"), "--out", str(tmp_path / "out")]

@@ -2,14 +2,19 @@
 
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from e2crf_core import LabError
 from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.runs.archive import load, of_handle, save
 from e2crf_core.runs.run import RunHandle, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.finite import NotFinite
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
@@ -152,3 +157,39 @@ def test_steps_outside_the_samplers_range_fail_with_one_line(steps: int) -> None
     run = handle(steps=steps)
     run.start()
     assert run.wait(10) and run.status == "failed" and "steps" in run.error and "\n" not in run.error
+
+
+class Overflowing:
+    """A network whose outputs are infinite at token 3 from the given call on."""
+
+    def __init__(self, network: object, call: int) -> None:
+        self._network, self._left = network, call
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._network, name)
+
+    def head(self, feature: torch.Tensor) -> torch.Tensor:
+        output = self._network.head(feature)  # type: ignore[attr-defined]
+        self._left -= 1
+        if self._left < 0:
+            output = output.clone()
+            output[..., 3, :] = float("inf")
+        return output
+
+
+def test_values_that_are_not_finite_stop_a_run_at_their_step_and_what_there_is_stays(tmp_path: Path) -> None:
+    broken = replace(MODEL, network=Overflowing(MODEL.network, 12))
+    with pytest.raises(NotFinite, match=r"step 12 on \(tokens 3\): the solver probably diverges") as fault:
+        Sampler(broken, PRESETS["exact"], steps=40).sample(2)
+    assert fault.value.step == 12 and fault.value.tokens == [3]
+    config = SamplerConfig(PRESETS["exact"], 40)
+    # One call more, for the step that warms up.
+    broken = replace(MODEL, dataset="", network=Overflowing(MODEL.network, 13))
+    run = RunHandle(RunSpec("test", 2, 7, config, "cpu"), load=lambda name, device: broken)
+    run.start()
+    assert run.wait(30) and run.status == "failed" and "step 12" in str(run.error)
+    assert run.recorder is not None and run.recorder.count == 12 and run.result is None
+    save(of_handle(run), tmp_path / "failed.zip")
+    kept = load(tmp_path / "failed.zip")
+    assert kept.status == "failed" and kept.recorder.count == 12
+    assert np.isfinite(kept.recorder.column("series")).all()

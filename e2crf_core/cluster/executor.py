@@ -16,6 +16,7 @@ from typing import Any
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.bulk import BulkShard, BulkTask, draw_shard
+from e2crf_core.io.extras import require
 from e2crf_core.progress import Cancel
 from e2crf_core.tuning.executors import Outcome, TrialJob, measure_job
 from e2crf_core.tuning.measure import Bench
@@ -28,10 +29,9 @@ LOCAL = "local"
 
 def ray_module() -> Any:
     """Ray. Raises LabError where it is not installed."""
-    try:
-        import ray
-    except ImportError:
-        raise LabError("Ray is not installed: pip install -r requirements-cluster.txt") from None
+    require("cluster", "work on a Ray cluster", "ray")
+    import ray
+
     return ray
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import socket
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+LEFT_BEHIND_S = 24 * 3600.0
+"""Age in seconds at which a temporary file counts as left behind, whoever wrote it."""
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[A-Za-z0-9-]*)-(?P<process>\d+)\.[^.]+\.tmp")
+_HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all: `write` fills a temporary file beside `path`, which then takes its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name[:100]}.{_HOST}-{os.getpid()}.", suffix=".tmp"
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -20,3 +31,30 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove temporary files in `folder` whose writer was killed; returns them.
+
+    A writer on this machine is dead when no process has its number; of other machines on a shared folder, and of
+    numbers in use again, a day tells.
+    """
+    removed = []
+    for path in folder.glob(".*.tmp"):
+        name = _TEMPORARY.fullmatch(path.name)
+        with contextlib.suppress(OSError):
+            old = time.time() - path.stat().st_mtime > LEFT_BEHIND_S
+            if name and (old or (name["host"] == _HOST and not _runs(int(name["process"])))):
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

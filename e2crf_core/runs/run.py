@@ -15,12 +15,12 @@ import torch
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.errors import LabError
+from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.runs.comparison import Comparison, compare
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
-from e2crf_core.sampling.sampler import Sampler, check_request, observe, synchronize, warm_up
+from e2crf_core.sampling.sampler import Sampler, check_request, observe, warm_up
 
 FINISHED = frozenset({"done", "stopped", "failed"})
 MAX_LIVE_NUM = 1024
@@ -251,8 +251,9 @@ class RunHandle:
     def _run(self) -> None:
         """Load the model, take the steps, compare."""
         self.model = self._load(self.spec.checkpoint, self.spec.device)
-        result = self._cached(self.model)
-        if result is None:
+        try:
+            result = self._cached(self.model)
+        except Cancelled:
             self.status = "stopped"
             return
         self.result = result
@@ -260,34 +261,39 @@ class RunHandle:
             self._compare(self.model, result)
         self.status = "done"
 
-    def _cached(self, model: ScoreModel) -> RunResult | None:
-        """The recorded run; None when it was stopped."""
+    def _cached(self, model: ScoreModel) -> RunResult:
+        """The recorded run. Raises Cancelled when it is stopped."""
         spec = self.spec
         sampler = Sampler.of(model, spec.config)
         recorder = Recorder(spec.config.steps, model.n, model.length, len(model.channels), spec.num)
         recorder.policies.append((0, *self._policy))
-        problem, state = sampler.begin(spec.num, spec.seed)
         warm_up(sampler, spec.num, spec.seed)
         self.recorder = recorder
         # Objects loaded by now stay: keep the collector from walking them while steps run.
         gc.freeze()
-        version, due, rows, prepared = 0, time.perf_counter(), 0, 0
-        while state.step < spec.config.steps:
-            if not self._may_step():
-                return None
-            if self._policy[0] != version:
-                recorder.policies.append((state.step, *self._policy))
+        due, rows, prepared = time.perf_counter(), 0, 0
+
+        def policy(i: int) -> CachePolicy:
             version, policy = self._policy
-            begin = time.perf_counter()
-            after, info = sampler.step(problem, state, policy)
-            synchronize(model.device)
-            seconds = time.perf_counter() - begin
-            recorder.append(observe(sampler, problem, state, info, seconds, self._watch, version, after))
-            state, rows, prepared = after, rows + info.rows, prepared + info.samples
-            self._done, self._step_seconds = state.step, self._step_seconds + seconds
+            if recorder.policies[-1][1] != version:
+                recorder.policies.append((i, version, policy))
+            return policy
+
+        steps = sampler.steps(
+            spec.num, spec.seed, policy=policy, cancelled=lambda: not self._may_step(), timed=True
+        )
+        for step in steps:
+            version, info = recorder.policies[-1][1], step.info
+            recorder.append(
+                observe(
+                    sampler, step.problem, step.before, info, step.seconds, self._watch, version, step.after
+                )
+            )
+            rows, prepared = rows + info.rows, prepared + info.samples
+            self._done, self._step_seconds = step.after.step, self._step_seconds + step.seconds
             due = self._keep_pace(due)
         return RunResult(
-            samples=model.series(state.z.cpu().numpy()),
+            samples=model.series(step.after.z.cpu().numpy()),
             seconds=self._step_seconds,
             token_share=rows / (spec.num * model.n * spec.config.steps),
             flop_share=sampler.flops(rows, prepared, spec.num) / sampler.full_flops(spec.num),
@@ -298,18 +304,18 @@ class RunHandle:
         spec = self.spec
         self._done, self._step_seconds, self.status = 0, 0.0, "comparing"
         sampler = Sampler.of(model, spec.config.twin)
-        problem, state = sampler.begin(spec.num, spec.seed)
-        while state.step < spec.config.steps:
-            if self._stop or self._skip or self._orphaned():
-                return
-            begin = time.perf_counter()
-            state, _ = sampler.step(problem, state, spec.policy)
-            synchronize(model.device)
-            self._step_seconds += time.perf_counter() - begin
-            self._done = state.step
-        plain = model.series(state.z.cpu().numpy())
+        try:
+            for step in sampler.steps(spec.num, spec.seed, cancelled=self._no_twin, timed=True):
+                self._step_seconds += step.seconds
+                self._done = step.after.step
+        except Cancelled:
+            return
+        plain = model.series(step.after.z.cpu().numpy())
         seconds = {"seconds": result.seconds, "seconds_uncached": self._step_seconds}
         self.result = replace(result, comparison=compare(result.samples, plain, model, **seconds))
+
+    def _no_twin(self) -> bool:
+        return self._stop or self._skip or self._orphaned()
 
     def _orphaned(self) -> bool:
         if self.orphan_s is None or time.monotonic() - self._touched <= self.orphan_s:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from e2crf_core.errors import LabError
+from e2crf_core.io.files import remove_leftovers
 from e2crf_core.io.userfiles import user_dir
 from e2crf_core.runs.archive import Archive, load, read_manifest, save
 from e2crf_core.runs.manifest import NOTE_LENGTH
@@ -70,12 +71,14 @@ def read_entry(path: Path) -> Entry:
 class RunStore:
     """A folder of archives. Without `folder` it is `runs` in `user_dir()`, looked up at each use.
 
-    Beyond `autosaved` archives, the oldest ones that nobody chose to keep are deleted.
+    Beyond `autosaved` archives, the oldest ones that nobody chose to keep are deleted. What a killed process left half
+    written is removed when the first archive is added.
     """
 
     def __init__(self, folder: Path | None = None, autosaved: int = AUTOSAVED) -> None:
         self._folder = folder
         self._autosaved = autosaved
+        self._swept = False
 
     @property
     def folder(self) -> Path:
@@ -91,6 +94,9 @@ class RunStore:
     def add(self, archive: Archive) -> Path:
         """Keep an archive, replacing one of that name, and let go of the oldest ones that nobody chose to keep."""
         path = self.path(archive.name)
+        if not self._swept:
+            remove_leftovers(self.folder)
+            self._swept = True
         save(archive, path)
         loose = [entry for entry in self.list() if not entry.kept and entry.path != path]
         for entry in loose[max(0, self._autosaved - 1) :]:

@@ -26,8 +26,11 @@ from e2crf_core.network.flops import network_flops, update_flops
 from e2crf_core.network.forward import plain_forward
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.finite import check_finite
 
 MAX_NUM = 100_000
+LOOK_EVERY = 16
+"""Steps between checks for non-finite numbers where each check would cost a wait."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,10 @@ class Sampler:
 
         `policy(i)` gives the policy of step i, asked just before it; by default it is the sampler's own. With
         `timed` the device is waited for, so that `seconds` are each step's own. Raises Cancelled before the next
-        step once `cancelled()` is true.
+        step once `cancelled()` is true, NotFinite once samples are not finite.
         """
+        # Looking at the numbers of another device makes the host wait for it.
+        every = 1 if timed or self.model.device.type == "cpu" else LOOK_EVERY
         with torch.inference_mode():
             problem, state = self.begin(num, seed, first)
         for i in range(self.plan.steps):
@@ -177,7 +182,10 @@ class Sampler:
                 after, info = self.step(problem, state, now)
             if timed:
                 synchronize(self.model.device)
-            yield Step(problem, state, after, now, info, time.perf_counter() - begin)
+            seconds = time.perf_counter() - begin
+            if (i + 1) % every == 0 or i + 1 == self.plan.steps:
+                check_finite(after.z, i, self.model, now)
+            yield Step(problem, state, after, now, info, seconds)
             state = after
 
     def draw(

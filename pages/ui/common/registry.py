@@ -43,7 +43,7 @@ def watched_run(spec: RunSpec) -> RunHandle:
 
 def autosave(run: RunHandle) -> None:
     """Keep the record of a run that has ended. A full disk must not take the run from its viewers."""
-    if run.status == "failed" or run.recorder is None or not run.recorder.count:
+    if run.recorder is None or not run.recorder.count:
         return
     try:
         STORE.add(of_handle(run))

@@ -1,0 +1,46 @@
+"""Non-finite values stop a run at the step at which they appear, with their tokens and the likely cause."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import LabError
+
+SHOWN_TOKENS = 6
+
+
+class NotFinite(LabError):
+    """Samples became NaN or infinite at `step`, at frequencies `tokens`."""
+
+    def __init__(self, step: int, tokens: list[int], cause: str, remedy: str) -> None:
+        self.step, self.tokens = step, tokens
+        shown = ", ".join(map(str, tokens[:SHOWN_TOKENS])) + (", ..." if len(tokens) > SHOWN_TOKENS else "")
+        super().__init__(
+            f"samples are not finite from step {step} on (tokens {shown}): {cause}", remedy=remedy
+        )
+
+
+def check_finite(z: Tensor, step: int, model: ScoreModel, policy: CachePolicy | None) -> None:
+    """Raise NotFinite unless all tokens z (B, n, 2M) after `step` are finite numbers."""
+    # A sum is several times cheaper than a look at every number, and not finite where any of them is not.
+    if bool(torch.isfinite(z.sum())):
+        return
+    broken = ~torch.isfinite(z).all(-1).all(0)
+    if bool(broken.any()):
+        raise NotFinite(step, broken.nonzero()[:, 0].tolist(), *_cause(model, policy))
+
+
+def _cause(model: ScoreModel, policy: CachePolicy | None) -> tuple[str, str]:
+    """The likely cause, and what to do about it."""
+    parameters = getattr(model.network, "parameters", None)
+    weights = parameters() if callable(parameters) else ()
+    if not all(bool(torch.isfinite(p).all()) for p in weights):
+        return "weights of the checkpoint are not finite", "train or import it again"
+    if model.dtype == torch.float16:
+        return "float16 overflows", "use float32 or bfloat16"
+    if policy is not None and policy.predicts:
+        return "the predictor probably continues outputs too far", "hold outputs, or refresh more often"
+    return "the solver probably diverges", "use more steps, another solver or another grid"
