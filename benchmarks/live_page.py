@@ -57,7 +57,7 @@ def watched(address: str, policy: str, steps: int, pace: int) -> dict[str, float
         page.keyboard.press("Enter")
         page.locator('[data-testid="stSelectbox"]', has_text="Preset").locator("input").click()
         page.get_by_role("option", name=policy, exact=True).click()
-        page.get_by_label("Pace in steps a second").select_option(str(pace))
+        page.get_by_label("Pace in steps per second").select_option(str(pace))
         page.wait_for_timeout(2000)
         page.get_by_role("button", name="Start", exact=True).click()
         found: dict[str, Any] = page.evaluate(

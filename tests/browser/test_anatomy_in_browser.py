@@ -145,7 +145,7 @@ def test_what_is_shown_can_be_taken_away(visit, tiny):
     assert len(panels["series"].lines) == 2 + fan_size(frame) and len(panels["trace"].lines) == 2
     for panel, wanted in (
         ("map", {"step", "frequency k"}),
-        ("spectrum", {"frequency k (cycles a window)", "|Xₖ| (standard deviations)"}),
+        ("spectrum", {"frequency k (cycles per window)", "|Xₖ| (standard deviations)"}),
         ("shares", {"step", "% of tokens computed so far"}),
     ):
         assert wanted <= panels[panel].texts, panels[panel].texts

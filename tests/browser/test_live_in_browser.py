@@ -40,7 +40,7 @@ def start(page, pace=None, steps=None):
         page.get_by_label("Steps", exact=True).fill(str(steps))
         page.keyboard.press("Enter")
     if pace:
-        page.get_by_label("Pace in steps a second").select_option(pace)
+        page.get_by_label("Pace in steps per second").select_option(pace)
     page.get_by_role("button", name="Start", exact=True).click()
     wait(page, "+d.steps > 0")
 

@@ -1,4 +1,5 @@
-// The decisions of e2crf.decide on a recorded trace, as core's whatif.py makes them: here at the speed of a drag.
+// The decisions of e2crf.decide on a recorded trace, as core's whatif.py makes them: here at the speed of a
+// drag.
 
 const WHOLE = new Set(["log_snr", "fixed"]);
 // Triggers whose probes, with feedback on, move a feature only in part: the token stays as stale as it was.
@@ -9,8 +10,17 @@ const EVENT = 2;
 const PROBE = 3;
 const REFRESH = 4;
 
-// Squared difference of the network's input at (i, k) to that at the step when k was last computed, weighted (E5).
-const drift = (rec, policy, i, k, last) => {
+// Energy of a token, by which its drift counts where a policy weighs by energy.
+export const energyWeight = (rec, policy, i, k) => {
+  if (!policy.energy_weighting) return 1;
+  let energy = policy.energy_eps;
+  for (let c = 0, a = (i * rec.n + k) * rec.width; c < rec.width; c++) energy += rec.p[a + c] ** 2;
+  return energy;
+};
+
+// Squared difference of the network's input at (i, k) to that at the step when k was last computed, weighted
+// (E5).
+export const drift = (rec, policy, i, k, last) => {
   const { n, width, p } = rec;
   let sum = 0;
   for (let c = 0, a = (i * n + k) * width, b = (last * n + k) * width; c < width; c++) {
@@ -27,7 +37,8 @@ const bandIntervals = ({ bands }, n) => {
   return interval;
 };
 
-// The trigger's event score as a function of (step, frequency, step of its last computation), and its threshold.
+// The trigger's event score as a function of (step, frequency, step of its last computation), and its
+// threshold.
 const scoring = (rec, policy) => {
   const { trigger } = policy;
   const clock = rec.clocks[policy.clock];

@@ -32,7 +32,8 @@ export const setLegend = (section, items) => {
   section.querySelector(".legend").replaceChildren(...entries);
 };
 
-// Writes what is shown into the address, so that a link opens it; null leaves a name out. The server need not know.
+// Writes what is shown into the address, so that a link opens it; null leaves a name out. The server need not
+// know.
 export const setAddress = (values) => {
   const query = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(values)) {

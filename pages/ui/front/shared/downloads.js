@@ -1,5 +1,5 @@
-// The Save menu of a board: its picture (PNG, SVG), a page of its own (HTML) and the numbers behind it (CSV, Parquet).
-// A board has plots, lab, theme and draw(), and says its title(), caption() and file().
+// The Save menu of a board: its picture (PNG, SVG), a page of its own (HTML) and the numbers behind it (CSV,
+// Parquet). A board has plots, lab, theme and draw(), and says its title(), caption() and file().
 
 import { base64, download } from "./files.js";
 import { pageColor, pngOf, shownPlots, svgOf } from "./sheet.js";
@@ -7,8 +7,9 @@ import { escaped, tag } from "./svg.js";
 import { csvOf, tableOf } from "./table.js";
 
 const STYLE = (back, text) =>
-  `body{margin:24px auto;max-width:1500px;padding:0 16px;font:15px/1.5 sans-serif;background:${back};color:${text}}
-svg{max-width:100%;height:auto}th{text-align:left;font-weight:400;padding-right:24px}
+  `body{margin:24px auto;max-width:1500px;padding:0 16px;background:${back};color:${text}}
+body{font:15px/1.5 sans-serif}svg{max-width:100%;height:auto}
+th{text-align:left;font-weight:400;padding-right:24px}
 td{font-weight:600}a{color:inherit}`;
 
 // The tiles that are shown, as rows of a table.

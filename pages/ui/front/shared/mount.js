@@ -1,4 +1,5 @@
-// A class as a Streamlit component: one object for each element, told of every update, closed when the element goes.
+// A class as a Streamlit component: one object for each element, told of every update, closed when the
+// element goes.
 
 export const mounted = (Page) => {
   const pages = new WeakMap();

@@ -12,7 +12,8 @@ export class Plot {
     this.fit();
   }
 
-  // Layout is read only when a ResizeObserver says that it changed: reading it at every frame would force a reflow.
+  // Layout is read only when a ResizeObserver says that it changed: reading it at every frame would force a
+  // reflow.
   fit() {
     const ratio = window.devicePixelRatio || 1;
     this.ratio = ratio;
@@ -118,7 +119,7 @@ export class Plot {
     c.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
   }
 
-  // A line through count values read as value(i), at x = start + i * step; values that are not positive break a log line.
+  // A line through `count` values value(i), at x = start + i * step; NaN breaks it.
   line(count, value, color, { width = 1.6, start = 0, step = 1, alpha = 1, name } = {}) {
     if (this.recording) {
       const there = Array.from({ length: count }, (_, i) => i).filter((i) => Number.isFinite(value(i)));
@@ -163,7 +164,8 @@ export class Plot {
     return !this.lit || this.lit === color ? 1 : 0.16;
   }
 
-  // Dots [x, y, color, name, radius, what y stands for where it is drawn at an end of the axis], and bars from the axis up.
+  // Dots [x, y, color, name, radius, value]; the value is given where it lies outside of the axis and y does
+  // not.
   dots(list) {
     if (this.recording)
       for (const [x, y, color, name, , value = y] of list)
@@ -181,6 +183,7 @@ export class Plot {
     });
   }
 
+  // Bars from the axis up.
   bars(count, value, color) {
     if (this.recording)
       for (let k = 0; k < count; k++) this.recording.push({ color: color(k), x: [k], value: [value(k)] });
@@ -217,6 +220,32 @@ export class Plot {
     const c = this.ctx;
     c.imageSmoothingEnabled = false;
     c.drawImage(sheet, this.left + 1, this.top, this.right - this.left - 1, this.bottom - this.top);
+  }
+
+  // Straight lines across the plot, at a pixel.
+  vertical(x, color, options) {
+    this.straight([x, this.top, x, this.bottom], color, options);
+  }
+
+  horizontal(y, color, options) {
+    this.straight([this.left, y, this.right, y], color, options);
+  }
+
+  straight([x0, y0, x1, y1], color, { width = 1, dash = [] } = {}) {
+    const c = this.ctx;
+    c.strokeStyle = color;
+    c.lineWidth = width;
+    c.setLineDash(dash);
+    c.beginPath();
+    c.moveTo(x0, y0);
+    c.lineTo(x1, y1);
+    c.stroke();
+    c.setLineDash([]);
+  }
+
+  // The horizontal pixel in the middle of which a thin line at x is sharp.
+  sharp(x) {
+    return Math.round(this.x(x)) + 0.5;
   }
 
   note(theme, text) {

@@ -8,7 +8,8 @@ export const shownPlots = (board) =>
 export const pageColor = (board) =>
   getComputedStyle(board.lab).getPropertyValue("--st-background-color").trim() || "#fff";
 
-// Draws every shown plot once more, into `context(plot, index)`. `marks` are what lines, dots, bars and cells show.
+// Draws every shown plot once more, into `context(plot, index)`. `marks` are what lines, dots, bars and cells
+// show.
 export const recorded = (board, context) => {
   const plots = shownPlots(board);
   const contexts = plots.map((plot) => plot.ctx);

@@ -58,7 +58,8 @@ export class SvgContext {
 
   // Plots draw whole circles only.
   arc(x, y, r) {
-    this.path += `M${hundredths(x - r)} ${hundredths(y)}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`;
+    const half = (width) => `a${r} ${r} 0 1 0 ${width} 0`;
+    this.path += `M${hundredths(x - r)} ${hundredths(y)}${half(2 * r)}${half(-2 * r)}`;
   }
 
   clip() {

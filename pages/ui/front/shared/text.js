@@ -27,3 +27,11 @@ export const duration = (s) =>
     : s < 90
       ? [s < 10 ? s.toFixed(1) : s.toFixed(0), "s"]
       : [(s / 60).toFixed(1), "min"];
+
+// Label of a tick: 0.002, 0.5, 20, 10⁻⁴, 2·10⁻⁴.
+export const tickText = (v) => {
+  if (v >= 1e-3 && v < 1e5) return String(+v.toPrecision(3));
+  const [digits, power] = v.toExponential(0).split("e");
+  const ten = `10${+power < 0 ? "⁻" : ""}${superscript(Math.abs(power))}`;
+  return digits === "1" ? ten : `${digits}·${ten}`;
+};

@@ -1,8 +1,5 @@
 // Colors of the theme in use, shared by every canvas.
 
-export const REASONS = ["reused", "low band", "event", "probe", "refresh"];
-export const CODES = `reason (${REASONS.map((what, code) => `${code} ${what}`).join(", ")})`;
-
 export const rgb = (text) => {
   const c = document.createElement("canvas").getContext("2d");
   c.fillStyle = text;
@@ -15,7 +12,7 @@ export const packed = (color) => {
   return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 };
 
-// 'steps + 1' packed colors from one color to another.
+// `steps + 1` packed colors from one color to another.
 export const ramp = (from, to, steps) => {
   const low = rgb(from);
   const high = rgb(to);

@@ -1,0 +1,46 @@
+// Marks, ticks and legend of a study's charts. Shape and color both say what a point is.
+
+import { svgElement } from "../shared/dom.js";
+
+export const SHAPES = {
+  cached: (r) => `M ${-r} 0 A ${r} ${r} 0 1 0 ${r} 0 A ${r} ${r} 0 1 0 ${-r} 0 Z`,
+  solver: (r) => `M 0 ${-1.35 * r} L ${1.35 * r} 0 L 0 ${1.35 * r} L ${-1.35 * r} 0 Z`,
+  reference: (r) => `M ${-1.1 * r} ${-1.1 * r} H ${1.1 * r} V ${1.1 * r} H ${-1.1 * r} Z`,
+  early: (r) => `M ${-r} ${-r} L ${r} ${r} M ${-r} ${r} L ${r} ${-r}`,
+  above: (r) => `M 0 ${-1.2 * r} L ${1.2 * r} ${r} H ${-1.2 * r} Z`,
+};
+
+export const kindOf = (point) => (point.complete ? point.mark : "early");
+
+export const looks = (theme, kind) =>
+  ({
+    cached: { fill: theme.colors[0], stroke: theme.colors[0] },
+    solver: { fill: theme.paper, stroke: theme.colors[1] },
+    reference: { fill: theme.text, stroke: theme.text },
+    early: { fill: "none", stroke: theme.muted },
+  })[kind];
+
+// Ticks of a logarithmic axis: 1, 2 and 5 of each decade where there is room, else whole decades.
+export const costTicks = (lo, hi, room) => {
+  const inside = [];
+  const decades = [];
+  for (let d = Math.floor(Math.log10(lo)); d <= Math.ceil(Math.log10(hi)); d++)
+    for (const f of [1, 2, 5]) {
+      const v = f * 10 ** d;
+      if (v < lo * 0.999 || v > hi * 1.001) continue;
+      inside.push(v);
+      if (f === 1) decades.push(v);
+    }
+  return inside.length <= room || decades.length < 2 ? inside : decades;
+};
+
+export const setSvgLegend = (lab, items) => {
+  const entries = items.map(([name, shape, attributes]) => {
+    const entry = document.createElement("span");
+    const icon = svgElement("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" });
+    svgElement("path", { d: shape, ...attributes }, icon);
+    entry.append(icon, name);
+    return entry;
+  });
+  lab.querySelector(".legend").replaceChildren(...entries);
+};

@@ -1,0 +1,60 @@
+// Parameters of all trials side by side: an axis for each parameter, a line for each trial.
+
+import { svgElement } from "../shared/dom.js";
+import { setSvgLegend } from "./marks.js";
+
+const TIGHT = 105;
+
+const lineLook = (theme, line, chosen) => {
+  if (chosen) return { stroke: theme.text, "stroke-width": 3, opacity: 1 };
+  if (!line.front) return { stroke: theme.faint, "stroke-width": 1, opacity: 0.75 };
+  const stroke = theme.colors[line.mark === "cached" ? 0 : 1];
+  return { stroke, "stroke-width": 2, opacity: 0.85 };
+};
+
+const drawLine = (chart, line, x, y) => {
+  const places = line.v.map((v, i) => [x(i), y(v)]);
+  const d = places.map(([px, py], i) => `${i ? "L" : "M"} ${px} ${py}`).join(" ");
+  const look = lineLook(chart.theme, line, line.n === chart.selected);
+  const dash = line.mark !== "cached" && line.front ? { "stroke-dasharray": "7 4" } : {};
+  const fixed = { d, fill: "none", "stroke-linejoin": "round", "data-number": line.n };
+  svgElement("path", { ...fixed, ...look, ...dash }, chart.svg);
+  return { p: line, places };
+};
+
+const drawAxis = (chart, area, axis, i, x, y) => {
+  const { theme, svg, width, head } = chart;
+  const last = i === head.axes.length - 1;
+  const [anchor, shift] = i === 0 ? ["start", 2 - area.l] : last ? ["end", area.l - 2] : ["middle", 0];
+  // Where axes stand close, every second name stands lower.
+  const top = i % 2 && width / head.axes.length < TIGHT ? 26 : 12;
+  const name = { "text-anchor": anchor, fill: theme.text, "font-weight": 600 };
+  const tick = { "text-anchor": last ? "end" : "start", "font-size": 11, fill: theme.text, ...chart.halo(3) };
+  svgElement("line", { x1: x(i), x2: x(i), y1: area.t, y2: area.b, stroke: theme.axis }, svg);
+  chart.text(x(i) + shift, top, axis.label, name);
+  for (const [v, label] of axis.ticks) chart.text(x(i) + (last ? -6 : 6), y(v) + 4, label, tick);
+};
+
+export const drawParallel = (chart) => {
+  const { head, theme, lab, width, height } = chart;
+  const { axes, lines } = head;
+  const area = { l: 46, r: width - 46, t: 34, b: height - 26 };
+  const x = (i) => area.l + (axes.length > 1 ? (i / (axes.length - 1)) * (area.r - area.l) : 0);
+  const y = (v) => (v === null ? area.b + 12 : area.b - v * (area.b - area.t));
+  const order = (a, b) => a.front - b.front || (a.n === chart.selected) - (b.n === chart.selected);
+  chart.shown = [...lines].sort(order).map((line) => drawLine(chart, line, x, y));
+  axes.forEach((axis, i) => {
+    drawAxis(chart, area, axis, i, x, y);
+  });
+  if (lines.some((line) => line.v.includes(null)))
+    chart.text(2, area.b + 16, "not used", { "font-size": 11 });
+  const bar = "M -8 0 H 8";
+  const dashed = { stroke: theme.colors[1], "stroke-width": 2.5, "stroke-dasharray": "5 3" };
+  setSvgLegend(lab, [
+    ["on the front, cached", bar, { stroke: theme.colors[0], "stroke-width": 2.5 }],
+    ["on the front, no cache", bar, dashed],
+    ["others", bar, { stroke: theme.faint, "stroke-width": 2 }],
+    ["chosen", bar, { stroke: theme.text, "stroke-width": 3 }],
+  ]);
+  lab.querySelector('[data-el="far"]').hidden = true;
+};
