@@ -111,7 +111,7 @@ def test_tau_is_dragged_without_a_message_and_confirmed_by_a_real_run(visit):
     page.mouse.up()
     assert float(data(page)["share"]) < share and page.evaluate("window.sent") == sent
     page.get_by_role("button", name="Confirm with a real run").click()
-    page.get_by_text("Prediction against truth").wait_for()
+    page.get_by_text("Predicted and measured").wait_for()
     page.get_by_text("Open the real run here").wait_for()
 
 
