@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.patience import settled
+
 pytestmark = pytest.mark.browser
 
 PAGES = (
@@ -54,7 +56,6 @@ OVERLAPS = """() => {
   }));
   return { bad, count: seen.length };
 }"""
-QUIET = """() => !document.querySelector('[data-testid="stStatusWidget"], [data-testid="stSkeleton"]')"""
 
 
 @pytest.mark.parametrize("width", [1440, 900])
@@ -62,6 +63,7 @@ QUIET = """() => !document.querySelector('[data-testid="stStatusWidget"], [data-
 def test_every_page_is_whole(chromium, address, theme, width):
     context = chromium.new_context(viewport={"width": width, "height": 1150}, color_scheme=theme)
     page = context.new_page()
+    page.set_default_timeout(120_000)
     faults: list[str] = []
     page.on("pageerror", lambda fault: faults.append(str(fault)))
     page.on(
@@ -85,8 +87,7 @@ def test_every_page_is_whole(chromium, address, theme, width):
         for path in PAGES:
             page.goto(f"{address}/{path}")
             page.locator('[data-testid="stMainBlockContainer"] >> :scope > *').first.wait_for()
-            page.wait_for_timeout(1200)
-            page.wait_for_function(QUIET, timeout=20_000)
+            settled(page)
             assert page.locator('[data-testid="stException"]').count() == 0, f"/{path} raised"
             assert "Page not found" not in page.content(), f"/{path}"
             assert page.evaluate(OVERFLOW) == 0, f"/{path} is wider than {width} px"

@@ -2,8 +2,10 @@
 
 import pytest
 
+from tests.browser.patience import settled
 from tests.browser.saved_files import same_table, save, svg_panels
 from tests.browser.test_anatomy_in_browser import COUNT, data, wait
+from tests.waiting import until
 
 pytestmark = pytest.mark.browser
 
@@ -22,23 +24,21 @@ def test_a_cutoff_takes_energy_and_the_last_frequency_gives_all_back(visit):
     page = opened(visit, "lesson=1&dataset=wind&K=0")
     label = "Σ |X₀..K|² / Σ |X|²"
     few = float(value(page, label).split("%")[0])
-    page.wait_for_timeout(1200)
+    settled(page)
     sent, slider = page.evaluate("window.sent"), page.get_by_label("Cutoff K", exact=True)
     slider.focus()
     page.keyboard.press("End")
-    wait(page, "+d.renders > 1")
-    page.wait_for_timeout(700)
-    assert few < 100 and value(page, label).startswith("100.0 %")
-    assert page.evaluate("window.sent") == sent and "K=72" in page.url
+    until(lambda: value(page, label).startswith("100.0 %") and "K=72" in page.url)
+    assert few < 100
+    assert page.evaluate("window.sent") == sent
 
 
 def test_a_broken_mirror_leaves_a_residue_and_a_mended_one_none(visit):
     page = opened(visit, "lesson=2")
     assert "not a real series" in value(page, "max |Im x|")
     page.get_by_label("edit the mirror X[N−k] too").check()
-    page.wait_for_function("() => true")
-    page.wait_for_timeout(300)
-    assert value(page, "max |Im x|").startswith("0") and "a real series" in value(page, "max |Im x|")
+    until(lambda: value(page, "max |Im x|").startswith("0"))
+    assert "not a real series" not in value(page, "max |Im x|")
 
 
 def test_less_noise_lifts_more_frequencies_above_it(visit):
@@ -47,8 +47,8 @@ def test_less_noise_lifts_more_frequencies_above_it(visit):
     slider = page.get_by_label("Diffusion time t")
     slider.focus()
     page.keyboard.press("Home")
-    page.wait_for_timeout(300)
-    assert early <= 1 and int(value(page, "a² vₖ > s²").split()[0]) == 73
+    until(lambda: int(value(page, "a² vₖ > s²").split()[0]) == 73)
+    assert early <= 1
 
 
 def test_a_higher_threshold_computes_less(visit):
@@ -56,8 +56,7 @@ def test_a_higher_threshold_computes_less(visit):
     many = float(value(page, "|S| / n").split("%")[0])
     page.get_by_label("τ", exact=True).focus()
     page.keyboard.press("End")
-    page.wait_for_timeout(300)
-    assert float(value(page, "|S| / n").split("%")[0]) < many
+    until(lambda: float(value(page, "|S| / n").split("%")[0]) < many)
     assert data(page)["lesson"] == "events"
 
 
@@ -66,8 +65,7 @@ def test_what_is_kept_longer_is_more_wrong(visit):
     short = float(value(page, "|Δ D| / |D|").split("%")[0])
     page.get_by_label("Keep for h steps").focus()
     page.keyboard.press("End")
-    page.wait_for_timeout(500)
-    assert float(value(page, "|Δ D| / |D|").split("%")[0]) > short
+    until(lambda: float(value(page, "|Δ D| / |D|").split("%")[0]) > short)
 
 
 def test_a_symbol_lights_up_its_trace_while_it_is_pointed_at_or_focused(visit):

@@ -27,7 +27,7 @@ def test_files_that_are_no_runs_are_refused_in_words(visit, demo_assets, tmp_pat
         ("newer", "newer version of the lab"),
     ):
         page = visit("/runs")
-        page.get_by_text("Take in a file").click()
+        page.get_by_text("Add a file").click()
         page.locator('input[type="file"]').set_input_files(tmp_path / f"{name}.zip")
         page.get_by_text(words).wait_for()
         page.context.close()
@@ -35,10 +35,10 @@ def test_files_that_are_no_runs_are_refused_in_words(visit, demo_assets, tmp_pat
 
 def test_a_run_that_was_taken_in_is_opened_by_a_link(visit, demo_assets):
     page = visit("/runs")
-    page.get_by_text("Take in a file").click()
+    page.get_by_text("Add a file").click()
     page.locator('input[type="file"]').set_input_files(demo_assets / "demo" / "run.zip")
-    page.get_by_text("Taken in as").wait_for()
-    name = page.get_by_text("Taken in as").locator("strong").inner_text()
+    page.get_by_text("Added as").wait_for()
+    name = page.get_by_text("Added as").locator("strong").inner_text()
     link = visit(f"/runs?run={name}")
     link.get_by_text("Run it again, bit for bit").wait_for()
     assert name in link.locator("h5").inner_text()
