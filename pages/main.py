@@ -1,7 +1,7 @@
 """The script behind every page: page set-up and navigation.
 
-It stands in `pages/` because a `pages` folder beside the main script would make Streamlit list the files a second
-time and answer the first deep link after a start with "Page not found".
+It stands in `pages/` because a `pages` folder beside the main script would make Streamlit list the files a
+second time and answer the first deep link after a start with "Page not found".
 """
 
 import sys

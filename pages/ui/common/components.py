@@ -1,7 +1,7 @@
 """The components that several pages share, registered once, when this module is first imported.
 
-Canvases of Anatomy, lessons and Tune; `notify` speaks to a canvas that is on the page already; a courier brings the
-table behind a canvas back as a Parquet file.
+Canvases of Anatomy, lessons and Tune; `notify` speaks to a canvas that is on the page already; a courier
+brings the table behind a canvas back as a Parquet file.
 """
 
 import base64

@@ -1,8 +1,9 @@
 """Self-describing binary packets: a JSON header followed by typed arrays.
 
-Layout, little-endian: magic `E2P1`, uint32 length of the header, header (UTF-8 JSON padded with blanks so that the
-arrays start at a multiple of 8), then the arrays in C order, each padded to a multiple of 8. The header's `arrays`
-lists `[name, dtype, shape, offset]`; a browser maps them as typed arrays without parsing or copying.
+Layout, little-endian: magic `E2P1`, uint32 length of the header, header (UTF-8 JSON padded with blanks so
+that the arrays start at a multiple of 8), then the arrays in C order, each padded to a multiple of 8. The
+header's `arrays` lists `[name, dtype, shape, offset]`; a browser maps them as typed arrays without parsing or
+copying.
 """
 
 import json

@@ -19,7 +19,8 @@ FAN = 24
 class Reference:
     """`fan` (F, N, M) real windows in data units, `spectrum` (n, M) their median magnitude of each token.
 
-    `amplitude` gives the magnitudes (n, M) of one window (N, M) in data units, standardized as the network sees it.
+    `amplitude` gives the magnitudes (n, M) of one window (N, M) in data units, standardized as the network
+    sees it.
     """
 
     dataset: Dataset

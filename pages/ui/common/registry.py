@@ -54,8 +54,9 @@ def autosave(run: RunHandle) -> None:
 class RunRegistry:
     """At most `live_limit` unfinished runs and the `keep` newest finished ones.
 
-    A run ends by itself when nobody watches it, so the limit bounds what several visitors can start at once; it is
-    not a queue. `ended` is called with each run that has ended, on a thread of its own. Safe to call from any thread.
+    A run ends by itself when nobody watches it, so the limit bounds what several visitors can start at once;
+    it is not a queue. `ended` is called with each run that has ended, on a thread of its own. Safe to call
+    from any thread.
     """
 
     def __init__(

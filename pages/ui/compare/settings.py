@@ -1,7 +1,7 @@
 """Settings to compare: sampler configurations as short texts for tables and addresses.
 
-The text form of a setting is `policy,tau,R,solver,grid,steps`. The policy is a preset or `trigger NAME`; an empty
-tau or R leaves the policy's own value. An address joins settings by semicolons.
+The text form of a setting is `policy,tau,R,solver,grid,steps`. The policy is a preset or `trigger NAME`; an
+empty tau or R leaves the policy's own value. An address joins settings by semicolons.
 """
 
 from collections.abc import Sequence

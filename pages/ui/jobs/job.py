@@ -31,9 +31,9 @@ Model = TypeVar("Model", bound=BaseModel)
 class JobState(BaseModel):
     """Progress of a job.
 
-    `share` is the finished part of the present phase, which began `seconds` ago and ends in about `seconds_left`
-    (None while nothing is known). A training counts `step` of `steps` and keeps its `history` of losses; a search
-    has `spent` seconds of its budget of `minutes`.
+    `share` is the finished part of the present phase, which began `seconds` ago and ends in about
+    `seconds_left` (None while nothing is known). A training counts `step` of `steps` and keeps its `history`
+    of losses; a search has `spent` seconds of its budget of `minutes`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)

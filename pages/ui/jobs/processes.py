@@ -1,8 +1,8 @@
 """Worker processes of this server and the files through which they and the pages talk. Independent of Streamlit.
 
-A job is a folder: `job.json` states the order, `progress.json` the progress (see `job.JobState`), a file `stop` asks
-the worker to end, and `log.txt` receives what it prints. A reload, another visitor and a restarted server therefore
-see the same state; only whether a process is alive is known here.
+A job is a folder: `job.json` states the order, `progress.json` the progress (see `job.JobState`), a file
+`stop` asks the worker to end, and `log.txt` receives what it prints. A reload, another visitor and a
+restarted server therefore see the same state; only whether a process is alive is known here.
 """
 
 import os

@@ -14,8 +14,8 @@ Result = TypeVar("Result")
 class ThreadJob(Generic[Result]):
     """One call of `work(progress, cancelled)`, which begins at once.
 
-    `status` is running, then done (with `result`), stopped, or failed (with `error`). With `stale_s` the job ends by
-    itself when `touch` was not called for that many seconds.
+    `status` is running, then done (with `result`), stopped, or failed (with `error`). With `stale_s` the job
+    ends by itself when `touch` was not called for that many seconds.
     """
 
     def __init__(self, work: Callable[[Progress, Cancel], Result], *, stale_s: float | None = None) -> None:

@@ -215,8 +215,8 @@ def fewer_runs(model: ScoreModel, data: Dataset, progress: Callable[[float, str]
 class Meeting:
     """Distance of caches over a fine Euler grid from the multistep solver, at equal calls and on the same noise.
 
-    Relative L2 to DPM-Solver++(2M) with `calls` calls: of F held between the calls, of F continued linearly, and of
-    the plain first-order solver with as many calls.
+    Relative L2 to DPM-Solver++(2M) with `calls` calls: of F held between the calls, of F continued linearly,
+    and of the plain first-order solver with as many calls.
     """
 
     calls: int

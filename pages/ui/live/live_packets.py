@@ -72,8 +72,8 @@ def hello(
 ) -> bytes:
     """Pack what opens a view: the shape of a run, its policy, and the reference to draw it against.
 
-    Without `run` the panels show the reference alone, for the run to come. `phase` is what the page around the
-    canvas was drawn for: the canvas asks for a rerun when the run has moved on.
+    Without `run` the panels show the reference alone, for the run to come. `phase` is what the page around
+    the canvas was drawn for: the canvas asks for a rerun when the run has moved on.
     """
     data = reference.dataset
     meta = {f.name: f.metadata for f in fields(CachePolicy) if f.name in PANEL_FIELDS}

@@ -1,8 +1,8 @@
 """The WebSocket next to the pages: about 30 pictures per second out, small control messages in.
 
-Streamlit's own origin check does not cover a custom route, so the checks are here: a Host that is an address of this
-server, the same Origin, a run id that cannot be guessed, limits on the size and rate of messages and on the number of
-viewers of a run.
+Streamlit's own origin check does not cover a custom route, so the checks are here: a Host that is an address
+of this server, the same Origin, a run id that cannot be guessed, limits on the size and rate of messages and
+on the number of viewers of a run.
 """
 
 import asyncio

@@ -26,7 +26,8 @@ SLOW_TICK_S = 5.0
 def picture(name: str, drawn_running: bool, shown: int | None, options: Options | None) -> None:
     """Draw progress, the chart, and the point that the budgets pick.
 
-    `drawn_running` and `shown` are the state the page around was drawn for; it is drawn again when they change.
+    `drawn_running` and `shown` are the state the page around was drawn for; it is drawn again when they
+    change.
     """
     record, state = record_of(name), study_job.JOBS.state(name)
     running = (state is not None and state.running) or works_elsewhere(record, state)

@@ -42,8 +42,8 @@ def change_of(point: Point, reference: Point) -> Span | None:
 def quality_of(point: Point, reference: Point, axis: str) -> Span:
     """Return the quality on an axis: value, low, high.
 
-    A trial that ended early drew fewer samples, and every distance is larger for fewer samples. It is therefore
-    placed at the reference's distance plus the change measured on its own samples.
+    A trial that ended early drew fewer samples, and every distance is larger for fewer samples. It is
+    therefore placed at the reference's distance plus the change measured on its own samples.
     """
     last = point.last
     if axis == CHANGE or (axis == DISTANCE and not point.complete):

@@ -1,7 +1,7 @@
 """A search, the advice on a trial, or a policy card, in a process of its own.
 
-`python -m pages.ui.tune.study_worker JOB --parent PID`, where JOB is a folder `jobs/NAME` of a study. Each kind of job
-leaves its result in the study's folder, where the command line finds it as well.
+`python -m pages.ui.tune.study_worker JOB --parent PID`, where JOB is a folder `jobs/NAME` of a study. Each
+kind of job leaves its result in the study's folder, where the command line finds it as well.
 """
 
 import time
