@@ -103,7 +103,6 @@ def preview_panel(seen: FileSurvey) -> None:
     parts = [f"{seen.n_rows:,} rows", f"{len(seen.columns)} columns", plain_text(seen.form.upper())]
     if seen.delimiter:
         parts.append(f"separated by {DELIMITERS.get(seen.delimiter, repr(seen.delimiter))}")
-        parts.append(f"decimal {'comma' if seen.decimal == ',' else 'point'}")
         parts.append(seen.encoding)
     if seen.time:
         parts.append(f"time in **{plain_text(seen.time)}**, usually every {seconds_text(seen.step)}")
@@ -113,6 +112,9 @@ def preview_panel(seen: FileSurvey) -> None:
             f"{seen.uneven:.0%} of the time steps differ from the usual one. Resample the file, or the "
             "import will reject it."
         )
+    for question in seen.questions:
+        if question.field != "missing":
+            st.warning(say(question, LABELS))
     texts = [c for c in seen.columns if c.kind == "number" and c.texts]
     for column in texts[:SHOWN_WARNINGS]:
         st.warning(
@@ -121,12 +123,8 @@ def preview_panel(seen: FileSurvey) -> None:
         )
     left, right = st.columns([2, 3], gap="medium")
     with left:
-        table = pd.DataFrame(
-            [(c.name, c.kind, c.gaps, c.gaps / max(1, seen.n_rows)) for c in seen.columns],
-            columns=["Column", "Holds", "Gaps", "Share"],
-        )
         st.dataframe(
-            table,
+            columns_table(seen),
             hide_index=True,
             height=252,
             column_config={"Share": st.column_config.NumberColumn("Of rows", format="percent")},
@@ -136,6 +134,18 @@ def preview_panel(seen: FileSurvey) -> None:
         rows = pd.DataFrame(list(seen.rows), columns=[c.name for c in seen.columns], dtype=str)
         rows.index = pd.RangeIndex(seen.first_row, seen.first_row + len(rows), name="row")
         st.dataframe(rows, height=252, alt="The first rows of the file")
+
+
+def columns_table(seen: FileSurvey) -> pd.DataFrame:
+    """Return the columns of a file: what they hold, how they are read, and their gaps."""
+    readings = {d.column: d.reading if d.certain else f"{d.reading}?" for d in seen.decisions}
+    return pd.DataFrame(
+        [
+            (c.name, c.kind, readings.get(c.name, ""), c.gaps, c.gaps / max(1, seen.n_rows))
+            for c in seen.columns
+        ],
+        columns=["Column", "Holds", "Read as", "Gaps", "Share"],
+    )
 
 
 def seconds_text(seconds: float) -> str:
