@@ -93,6 +93,21 @@ def test_the_command_line_samples(installed, tmp_path):
     assert (tmp_path / "samples.npz").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("serve --checkpoint ecg", "serve"),
+        ("tune --checkpoint ecg --minutes 1 --out study", "tune"),
+        ("data import series.csv --window 8 --out own", "data"),
+    ],
+)
+def test_a_missing_extra_is_named_in_one_line(installed, tmp_path, command, extra):
+    (tmp_path / "series.csv").write_text("a\n" + "1\n2\n" * 40)
+    refused = run([installed / "e2crf", *command.split()], tmp_path)
+    assert refused.returncode == 2
+    assert re.fullmatch(rf"error: .*e2crf-lab\[{extra}\].*\n", refused.stderr), refused.stderr
+
+
 def test_the_package_is_typed_and_holds_the_demo_run(installed, tmp_path):
     probe = (
         "from importlib.resources import files; from e2crf_core.io.resources import assets_dir; "
