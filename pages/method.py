@@ -1,6 +1,8 @@
 """The Method page: what is computed, the source that computes it, and what ships with the lab."""
 
 import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -19,31 +21,13 @@ INTRO = (
     "feedback* learns from each recompute how wrong the reused features had become. The letters below are "
     "the same on the axes of the pages, in the code and in its docstrings."
 )
-TAGS = {
-    "E1": (
-        "Tokens",
-        "A real series of N steps is fully described by N/2 + 1 frequencies. Each of them is one token.",
-    ),
-    "E2": (
-        "Noise",
-        "The forward process mixes data with white noise. Its log signal-to-noise ratio is the clock.",
-    ),
-    "E3": ("Preconditioning", "The network predicts only what a linear (Wiener) denoiser cannot."),
-    "E4": ("Event intensity r", "How much the network's last features changed since the previous step."),
-    "E5": (
-        "Events",
-        "The rule that decides which frequencies are recomputed now: the trigger and its threshold.",
-    ),
-    "E6": (
-        "Selective forward",
-        "Only these frequencies run; the others contribute their stored keys and values.",
-    ),
-    "E7": (
-        "Error feedback",
-        "A recompute shows the true error of reuse. It corrects the features and the threshold.",
-    ),
-    "E8": ("Step", "One step of the reverse process, from the denoised estimate and fresh noise."),
-}
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "method.md"
+
+
+def equations() -> str:
+    """Return docs/method.md without its title; links into the repository become plain names."""
+    text = DOCUMENT.read_text(encoding="utf-8").partition("\n")[2]
+    return re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", text)
 
 
 def dataset_facts(data: Dataset) -> dict[str, str]:
@@ -119,15 +103,13 @@ def page() -> None:
     """Lay out the page."""
     st.title("Method", anchor=False)
     st.markdown(INTRO)
-    left, right = st.columns([1, 2], gap="large")
-    with left:
-        for tag, (name, text) in TAGS.items():
-            st.markdown(f"**{tag} · {name}.** {text}")
-    with right:
-        st.markdown("##### The algorithm, as it runs in this process")
+    source, derivations = st.tabs(["The algorithm", "Equations and derivations"])
+    with source:
         st.caption("`e2crf_core/e2crf.py`, read from the running program.")
         with st.container(key="source"):
             st.code(inspect.getsource(e2crf), language="python", line_numbers=True, height=600)
+    with derivations:
+        st.markdown(equations())
     checkpoints()
     datasets()
 
