@@ -77,6 +77,13 @@ def _reading(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _need(command: str) -> None:
+    """Raise LabError unless the packages that read files are installed."""
+    from e2crf_core.io.extras import require
+
+    require("data", f"data {command}", "pandas", "pyarrow")
+
+
 def _names(text: str) -> tuple[str, ...]:
     """Names such as `a,b` or `"Temp, C",hum`."""
     return tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip())
@@ -87,6 +94,7 @@ def _said(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _preview(arguments: argparse.Namespace) -> None:
+    _need("preview")
     from e2crf_core.data.survey import survey_file
 
     survey = survey_file(arguments.file, window=arguments.window, stride=arguments.stride, **_said(arguments))
@@ -121,6 +129,7 @@ def _show(decisions: Iterable[Decision], choices: Iterable[GapChoice], questions
 
 
 def _import(arguments: argparse.Namespace) -> None:
+    _need("import")
     if arguments.dry_run:
         _preview(arguments)
         return
@@ -135,6 +144,7 @@ def _import(arguments: argparse.Namespace) -> None:
 
 
 def _original(arguments: argparse.Namespace) -> None:
+    _need("original")
     from e2crf_core.data.original_datasets import import_original
 
     data = import_original(arguments.name, arguments.folder, arguments.out)
