@@ -60,46 +60,22 @@ def _range(text: str) -> tuple[int, int]:
     try:
         return int(low), int(high or low)
     except ValueError:
-        raise LabError(f"--steps {text!r}: a number or LOW:HIGH is expected") from None
+        raise LabError(f"{text!r} is not a number or LOW:HIGH", field="steps") from None
 
 
 def _check_budgets(arguments: argparse.Namespace) -> None:
-    """Refuse before anything is measured what could only fail after it."""
+    """Reject, before anything is measured, what could only fail after it."""
     for name in ("minutes", "latency_ms", "quality_budget", "trials", "workers"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float("inf"):
-            raise LabError(f"--{name.replace('_', '-')} {value}: must be above 0")
+            raise LabError(f"{value} must be above 0", field=name)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Search, choose, warn; write study.json and policy.json, print the reading and one JSON line last."""
-    from e2crf_core.commands.terminal import check_out_folder, interruptible
-    from e2crf_core.data.datasets import load_dataset
-    from e2crf_core.io.extras import require
-
-    require("tune", "tune", "optuna", "sqlalchemy")
-    from e2crf_core.models.checkpoints import load_checkpoint
-    from e2crf_core.tuning.choice import pick
-    from e2crf_core.tuning.executors import Local
-    from e2crf_core.tuning.measure import StudySpec
-    from e2crf_core.tuning.report import save_report
+def _space(arguments: argparse.Namespace, model: Any) -> Any:
+    """What is searched, with the ranges of this model."""
     from e2crf_core.tuning.space import SEARCHABLE, SearchSpace, measure_ranges
-    from e2crf_core.tuning.study import Study
-    from e2crf_core.tuning.warnings import advise
 
-    check_out_folder(arguments.out)
-    _check_budgets(arguments)
-    steps = _range(arguments.steps)
-    spec = StudySpec(
-        num=arguments.num,
-        batch=arguments.batch,
-        seed=arguments.seed,
-        quality=arguments.quality,
-        cost=arguments.cost,
-        width=arguments.workers,
-    )
-    model = load_checkpoint(arguments.checkpoint, arguments.device)
-    default = SearchSpace(model.n)
+    default, steps = SearchSpace(model.n), _range(arguments.steps)
     space = SearchSpace(
         model.n,
         triggers=_names(arguments.triggers, default.triggers),
@@ -108,14 +84,35 @@ def run(arguments: argparse.Namespace) -> None:
         grids=_names(arguments.grids, default.grids),
         steps=steps,
     )
-    space = replace(space, ranges=measure_ranges(model))
+    return replace(space, ranges=measure_ranges(model))
+
+
+def _study(arguments: argparse.Namespace) -> Any:
+    """The study in the folder, new or as it was left."""
+    from e2crf_core.data.datasets import load_dataset
+    from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.tuning.executors import Local
+    from e2crf_core.tuning.measure import StudySpec
+    from e2crf_core.tuning.study import Study
+
+    spec = StudySpec(
+        num=arguments.num,
+        batch=arguments.batch,
+        seed=arguments.seed,
+        quality=arguments.quality,
+        cost=arguments.cost,
+        width=arguments.workers,
+    )
+    _range(arguments.steps)
+    model = load_checkpoint(arguments.checkpoint, arguments.device)
+    space = _space(arguments, model)
     executor: Any = Local()
     if arguments.ray:
         from e2crf_core.cluster.executor import RayExecutor, connect
 
         connect(arguments.ray, arguments.workers)
         executor = RayExecutor()
-    study = Study(
+    return Study(
         model,
         load_dataset(model.dataset),
         arguments.out,
@@ -126,47 +123,65 @@ def run(arguments: argparse.Namespace) -> None:
         storage=arguments.storage,
         executor=executor,
     )
+
+
+def _print_point(study: Any, point: Any, minutes: float) -> None:
+    last = point.last
+    end = "" if point.complete else f", beaten by {point.beaten_by} on {last.num} samples"
+    print(
+        f"{study.spent / 60:5.1f}/{minutes:g} min  trial {point.number}:"
+        f" {1e3 * last.seconds:.3g} ms, quality {last.quality:.4g}{end}  ({point.setting.describe()})",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Search, choose, warn; write study.json and policy.json, print the reading and one JSON line last."""
+    from e2crf_core.commands.terminal import check_out_folder, interruptible
+    from e2crf_core.io.extras import require
+
+    require("tune", "tune", "optuna", "sqlalchemy")
+    from e2crf_core.tuning.choice import pick
+    from e2crf_core.tuning.report import save_report
+    from e2crf_core.tuning.warnings import advise
+
+    check_out_folder(arguments.out)
+    _check_budgets(arguments)
+    study = _study(arguments)
     if study.points:
         print(f"resuming: {len(study.points)} trials, {study.spent / 60:.1f} min spent", file=sys.stderr)
     with interruptible() as stopped:
         for point in study.run(stopped, arguments.trials):
-            last = point.last
-            end = "" if point.complete else f", beaten by {point.beaten_by} on {last.num} samples"
-            print(
-                f"{study.spent / 60:5.1f}/{arguments.minutes:g} min  trial {point.number}:"
-                f" {1e3 * last.seconds:.3g} ms, quality {last.quality:.4g}{end}  ({point.setting.describe()})",
-                file=sys.stderr,
-                flush=True,
-            )
+            _print_point(study, point, arguments.minutes)
         if study.reference is None:
-            raise LabError("the study ended before its reference was measured: give it more minutes")
+            raise LabError(
+                "the study ended before its reference was measured", field="minutes", remedy="give it more"
+            )
         choice = pick(
             [study.reference, *study.points],
             study.reference,
-            cost=spec.cost,
-            quality=spec.quality,
+            cost=study.spec.cost,
+            quality=study.spec.quality,
             latency=arguments.latency_ms / 1e3 if arguments.latency_ms is not None else None,
             budget=arguments.quality_budget,
         )
-        inert, told = advise(study, choice.point)
-    report, setting = save_report(study, choice, inert, told), choice.point.setting
+        inert, warnings = advise(study, choice.point)
+    report = save_report(study, choice, inert, warnings)
     print(choice.why)
-    for warning in told:
+    for warning in warnings:
         print(f"warning ({warning.kind}): {warning.text}")
     for name, shares in report["importance"].items():
         print(f"{name} depends most on " + ", ".join(f"{k} {v:.0%}" for k, v in list(shares.items())[:4]))
-    print(
-        json.dumps(
-            {
-                "out": str(arguments.out),
-                "trials": len(study.points),
-                "front": len(report["front"]),
-                "chosen": choice.point.number,
-                "within": choice.within,
-                "setting": setting.to_json(),
-                "seconds_per_sample": choice.point.last.seconds,
-                "quality": choice.point.last.quality,
-                "stopped": stopped(),
-            }
-        )
-    )
+    summary = {
+        "out": str(arguments.out),
+        "trials": len(study.points),
+        "front": len(report["front"]),
+        "chosen": choice.point.number,
+        "within": choice.within,
+        "setting": choice.point.setting.to_json(),
+        "seconds_per_sample": choice.point.last.seconds,
+        "quality": choice.point.last.quality,
+        "stopped": stopped(),
+    }
+    print(json.dumps(summary))
