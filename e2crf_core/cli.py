@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from e2crf_core.commands import (
+    ask,
     cluster,
     data,
     deploy,
@@ -26,7 +27,20 @@ from e2crf_core.commands import (
 )
 from e2crf_core.errors import Cancelled, LabError
 
-COMMANDS = (sample, info, train, localize, evaluate, tune, deploy, serve, cluster, data, fourierdiffusion)
+COMMANDS = (
+    sample,
+    ask,
+    info,
+    train,
+    localize,
+    evaluate,
+    tune,
+    deploy,
+    serve,
+    cluster,
+    data,
+    fourierdiffusion,
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from e2crf_core import CachePolicy, LabError
+from e2crf_core import CachePolicy, LabError, load_dataset
+from e2crf_core.cli import main
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.quality.probabilistic import covered, crps, gaussian_crps
 from e2crf_core.questions import baselines
 from e2crf_core.questions.answers import ASKING, complete, forecast, impute
+from e2crf_core.questions.recordings import fill, on_grid, window_starts
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
@@ -101,6 +105,92 @@ class TestAnyModel:
         window[0] = 0
         with pytest.raises(LabError, match="cannot be conditioned"):
             impute(model, window, config=replace(ASKING, solver="etd_ab2"))
+
+
+class TestRecordings:
+    def test_every_gap_is_filled_and_known_values_stay(self, model):
+        recording = np.random.default_rng(4).standard_normal((100, 2))
+        recording[[0, 1, 40, 41, 42, 77, 99]] = np.nan
+        recording[50, 1] = np.nan
+        filled = fill(model, recording, num=4)
+        assert np.isfinite(filled.median).all()
+        assert (filled.low <= filled.median).all() and (filled.median <= filled.high).all()
+        np.testing.assert_array_equal(filled.median[filled.known], recording[filled.known])
+        assert (filled.low < filled.high)[~filled.known].all()
+
+    @pytest.mark.parametrize(("total", "length"), [(100, 24), (24, 24), (10, 24), (25, 24)])
+    def test_a_missing_step_is_seen_from_both_sides_where_there_are_two(self, total, length):
+        for step in range(total):
+            missing = np.arange(total) == step
+            (start,) = window_starts(missing, length)
+            assert 0 <= start <= max(0, total - length)
+            assert start <= step < start + length
+            reach = length // 4
+            assert step - start >= min(step, reach) and start + length - 1 - step >= min(
+                total - 1 - step, reach
+            )
+
+    def test_rows_left_out_of_a_file_are_missing_values(self):
+        stamps = np.array([0, 1, 4, 5]) * 600_000_000
+        values, times = on_grid(np.arange(4.0)[:, None], stamps, 600.0)
+        np.testing.assert_array_equal(values.ravel(), [0, 1, np.nan, np.nan, 2, 3])
+        np.testing.assert_array_equal(times, np.arange(6) * 600_000_000)
+
+    def test_months_are_steps_and_odd_distances_are_refused(self):
+        days = np.cumsum([0, 31, 28, 31, 30]) * 86_400_000_000
+        values, _ = on_grid(np.arange(5.0)[:, None], days, 30.0 * 86_400)
+        assert len(values) == 5
+        with pytest.raises(LabError, match=r"2\.50 usual steps"):
+            on_grid(np.zeros((3, 1)), np.array([0, 1_000_000, 3_500_000]), 1.0)
+
+
+class TestCommands:
+    @pytest.fixture
+    def holes(self, tmp_path):
+        """Two days of the wind data with a hole, rows left out, and a channel that knows better."""
+        series = load_dataset("wind").x[:2].reshape(-1, 4)
+        lines = ["time," + ",".join(load_dataset("wind").channels)]
+        for i, row in enumerate(series):
+            if 100 <= i < 110:
+                continue
+            stamp = np.datetime64("2020-03-01T00:00") + np.timedelta64(10 * i, "m")
+            cells = ["" if 60 <= i < 70 and c == 0 else f"{x:.4f}" for c, x in enumerate(row)]
+            lines.append(f"{stamp}," + ",".join(cells))
+        path = tmp_path / "holes.csv"
+        path.write_text("\n".join(lines))
+        return path
+
+    def test_impute_fills_cells_and_rows(self, holes, tmp_path, capsys):
+        out = tmp_path / "filled.csv"
+        ask = ["impute", str(holes), "--checkpoint", "wind", "--num", "3", "--steps", "4", "--out", str(out)]
+        assert main(ask) == 0
+        assert json.loads(capsys.readouterr().out)["filled"] == 10 + 10 * 4
+        table = pd.read_csv(out, parse_dates=["time"])
+        assert len(table) == 288 and not table.isna().any().any()
+        assert (table.time.diff().dropna() == pd.Timedelta("10min")).all()
+        assert (table.P_avg_low <= table.P_avg).all()
+
+    def test_forecast_continues(self, holes, tmp_path, capsys):
+        out = tmp_path / "ahead.csv"
+        ask = ["forecast", str(holes), "--checkpoint", "wind", "--num", "3", "--steps", "4", "--horizon", "5"]
+        assert main([*ask, "--out", str(out)]) == 0
+        assert pd.read_csv(out).shape == (5, 13)
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--checkpoint", "ecg"], "--channels"),
+            (["--level", "2"], "--level"),
+            (["--num", "1"], "--num"),
+            (["--out", "no/such/folder.csv"], "folder"),
+        ],
+    )
+    def test_bad_input_is_one_line(self, holes, tmp_path, capsys, options, words):
+        base = ["impute", str(holes), "--checkpoint", "wind", "--out", str(tmp_path / "out.csv")]
+        assert main([*base, *options]) == 2
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1 and words in message
+        assert not (tmp_path / "out.csv").exists()
 
 
 class TestScores:

@@ -1,0 +1,148 @@
+"""Questions about recordings of any length: windows that see a gap from both sides, and CSV tables of the answers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.io.files import replace_file
+from e2crf_core.progress import Cancel, Progress, never, silent
+from e2crf_core.questions.answers import ASKING, impute
+from e2crf_core.sampling.config import SamplerConfig
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A recording (T, M) in data units without gaps: medians, and the central interval `low`..`high` of the draws.
+
+    Where a value was known (`known`, (T, M)), all three are that value. `windows` counts the runs it took.
+    """
+
+    median: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    known: np.ndarray
+    windows: int
+
+
+def window_starts(missing: np.ndarray, length: int) -> np.ndarray:
+    """First steps of the windows of `length` that answer for the missing steps (T,) of a recording.
+
+    Windows lie half a length apart, the last one at the end; a missing step is answered by the window whose
+    center is nearest, so that it sees known values on both sides where there are any.
+    """
+    total = len(missing)
+    starts = np.unique(
+        np.append(np.arange(0, max(1, total - length + 1), max(1, length // 2)), max(0, total - length))
+    )
+    nearest = nearest_window(np.flatnonzero(missing), starts, length)
+    return starts[np.unique(nearest)]
+
+
+def nearest_window(steps: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    """Index into `starts` of the window that holds each step nearest to its center."""
+    return np.abs(steps[:, None] - (starts + (length - 1) / 2)[None]).argmin(1)
+
+
+def fill(
+    model: ScoreModel,
+    recording: np.ndarray,
+    *,
+    num: int = 64,
+    seed: int = 0,
+    level: float = 0.9,
+    config: SamplerConfig = ASKING,
+    progress: Progress = silent,
+    cancelled: Cancel = never,
+) -> Filled:
+    """Impute every missing value (NaN) of a recording (T, M), in data units, of any number of steps T.
+
+    `level` is the share of draws between `low` and `high`. Raises LabError when nothing is missing, when a window
+    holds no known value, or when the channels are not the model's.
+    """
+    if recording.ndim != 2 or recording.shape[1] != len(model.channels):
+        raise LabError(
+            f"the recording has shape {recording.shape}, the model has {len(model.channels)} channels",
+            field="channels",
+            remedy=f"give a column for each of {', '.join(model.channels)}",
+        )
+    known = ~np.isnan(recording)
+    missing = ~known.all(1)
+    if not missing.any():
+        raise LabError("no value is missing", field="file", remedy="leave the values to be filled empty")
+    low, high, median = (recording.astype(np.float64).copy() for _ in range(3))
+    starts = window_starts(missing, model.length)
+    steps = np.flatnonzero(missing)
+    nearest = nearest_window(steps, starts, model.length)
+    tail = (1 - level) / 2
+    for index, start in enumerate(starts):
+        if cancelled():
+            raise Cancelled
+        window = np.full((model.length, recording.shape[1]), np.nan)
+        part = recording[start : start + model.length]
+        window[: len(part)] = part
+        answer = impute(model, window, num=num, seed=seed, config=config, cancelled=cancelled)
+        rows = steps[nearest == index]
+        values = answer.draws[:, rows - start]
+        hole = ~known[rows]
+        for target, quantile in ((low, tail), (median, 0.5), (high, 1 - tail)):
+            target[rows] = np.where(hole, np.quantile(values, quantile, axis=0), recording[rows])
+        progress(index + 1, len(starts))
+    return Filled(median, low, high, known, len(starts))
+
+
+def on_grid(values: np.ndarray, stamps: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """Values (T, M) and time stamps (T,), in microseconds, with a row of missing values for each row left out.
+
+    `step` is the usual distance of rows in seconds. Rows that follow one another within half a step of it, such as
+    months, are left as they are. Raises LabError where a longer distance is no whole number of steps.
+    """
+    apart = np.diff(stamps) / (step * 1e6)
+    if not len(apart) or (apart < 1.5).all():
+        return values, stamps
+    places = np.concatenate([[0], np.cumsum(np.maximum(1, np.round(apart)))]).astype(int)
+    off = np.abs(apart - np.round(apart))
+    if (off > 0.1).any():
+        row = int(off.argmax()) + 2
+        raise LabError(
+            f"the time stamps before and after row {row} are {apart[row - 2]:.2f} usual steps apart",
+            field="time",
+            remedy="bring the recording to an even grid first, or leave its time column out",
+            row=row,
+        )
+    filled = np.full((places[-1] + 1, values.shape[1]), np.nan)
+    filled[places] = values
+    times = np.interp(np.arange(len(filled)), places, stamps.astype(np.float64)).round().astype(np.int64)
+    return filled, times
+
+
+def write_table(
+    path: Path,
+    names: Sequence[str],
+    rows: Sequence[object],
+    row_name: str,
+    columns: dict[str, np.ndarray],
+) -> None:
+    """Write a CSV table: `row_name`, then for each channel one column for each entry of `columns` (T, M).
+
+    An entry with an empty name keeps the channel's own.
+    """
+    heads = [f"{name}_{kind}" if kind else name for name in names for kind in columns]
+
+    def write(target: Path) -> None:
+        with target.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow([row_name, *heads])
+            for index, row in enumerate(rows):
+                cells = (
+                    values[index, channel] for channel in range(len(names)) for values in columns.values()
+                )
+                writer.writerow([row, *(f"{cell:.7g}" for cell in cells)])
+
+    replace_file(path, write)
