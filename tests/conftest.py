@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, token_statistics
-from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
+from tests.shape_checks import check_shapes
+
+check_shapes()
+
+from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, token_statistics  # noqa: E402
+from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer  # noqa: E402
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 

@@ -25,6 +25,7 @@ from e2crf_core.caching.selection import Selection
 from e2crf_core.caching.state import NEVER, Cache, Clock, Problem, Recompute, SamplerState
 from e2crf_core.network.forward import band_edges_of
 from e2crf_core.network.kvcache import KVCache
+from e2crf_core.network.shapes import Float, Int, UInt8
 
 ETA = 1e-12
 RESIDUAL_MEMORY = 0.9
@@ -67,9 +68,9 @@ def learn(
     state: SamplerState,
     cache: Cache,
     chosen: Selection,
-    reasons: Tensor,
-    u: Tensor,
-    fresh: Tensor,
+    reasons: UInt8[Tensor, "b n"],
+    u: Float[Tensor, "B n c"],
+    fresh: Float[Tensor, "T d"],
 ) -> Cache:
     """The cache after a recompute that gave features `fresh` (T, d) of the chosen tokens; u (B, n, 2M) is the input."""
     head, rule, i = problem.model.network.head, policy.rule, state.step
@@ -110,7 +111,7 @@ def learn(
     return replace(cache, feature=feature, output=output, r=r, **seen)
 
 
-def renewed(policy: CachePolicy, reasons: Tensor) -> Tensor:
+def renewed(policy: CachePolicy, reasons: UInt8[Tensor, "b n"]) -> UInt8[Tensor, "b n"]:
     """Reasons (b, n) without damped probes: the tokens that count as computed now.
 
     A probe that moves C by alpha rho only leaves its token stale: what drift is measured from, the clock, and keys
@@ -121,7 +122,7 @@ def renewed(policy: CachePolicy, reasons: Tensor) -> Tensor:
     return torch.where(reasons == int(Reason.PROBE), int(Reason.REUSED), reasons).to(reasons.dtype)
 
 
-def damped_probes(policy: CachePolicy, reasons: Tensor, batch: int) -> Tensor:
+def damped_probes(policy: CachePolicy, reasons: UInt8[Tensor, "b n"], batch: int) -> Int[Tensor, "2 P"]:
     """(2, P) sample and token of each probe that does not count as computed, on the host."""
     current = renewed(policy, reasons)
     if current is reasons:
@@ -129,7 +130,7 @@ def damped_probes(policy: CachePolicy, reasons: Tensor, batch: int) -> Tensor:
     return (current != reasons).expand(batch, -1).nonzero().T
 
 
-def residual(cache: Cache, chosen: Selection, fresh: Tensor) -> Tensor:
+def residual(cache: Cache, chosen: Selection, fresh: Float[Tensor, "T d"]) -> Float[Tensor, "T d"]:
     """E4: rho (T, d) = C_fresh - C of the chosen tokens; 0 for those that are computed for the first time."""
     rho = fresh - chosen.take(cache.feature)
     new = cache.clock.at == NEVER
@@ -138,15 +139,20 @@ def residual(cache: Cache, chosen: Selection, fresh: Tensor) -> Tensor:
     return torch.where(chosen.take(new.expand(chosen.batch, -1)[..., None].to(rho.device)), 0.0, rho)
 
 
-def intensity(cache: Cache, chosen: Selection, rho: Tensor) -> Tensor:
+def intensity(cache: Cache, chosen: Selection, rho: Float[Tensor, "T d"]) -> Float[Tensor, " B"]:
     """E4: r (B,) on the host, the energy of the residuals over that of the whole kept feature."""
     change = chosen.per_sample(rho.square().sum(-1))
     return (change / (cache.feature.square().sum((1, 2)) + ETA)).cpu().double()
 
 
 def damp(
-    cache: Cache, chosen: Selection, reasons: Tensor, rho: Tensor, alpha: Tensor, fresh: Tensor
-) -> Tensor:
+    cache: Cache,
+    chosen: Selection,
+    reasons: UInt8[Tensor, "b n"],
+    rho: Float[Tensor, "T d"],
+    alpha: Float[Tensor, " B"],
+    fresh: Float[Tensor, "T d"],
+) -> Float[Tensor, "T d"]:
     """E7a as published: rows (T, d) in which a probed token's feature is C + alpha rho, every other one as computed."""
     code = reasons.expand(chosen.batch, chosen.tokens).to(fresh.device)
     probed = chosen.take(code[..., None])[:, 0] == int(Reason.PROBE)
@@ -154,7 +160,9 @@ def damp(
     return torch.where(probed[:, None], partly, fresh)
 
 
-def band_means(problem: Problem, chosen: Selection, rho: Tensor, before: Tensor | None) -> Tensor:
+def band_means(
+    problem: Problem, chosen: Selection, rho: Float[Tensor, "T d"], before: Float[Tensor, "B bands d"] | None
+) -> Float[Tensor, "B bands d"]:
     """Running mean (B, bands, d) of the residuals of each band's recomputed tokens."""
     bands = int(problem.bands.max()) + 1
     slot = chosen.sample * bands + problem.bands[chosen.token]
@@ -169,7 +177,13 @@ def band_means(problem: Problem, chosen: Selection, rho: Tensor, before: Tensor 
     return torch.where(fresh, mixed, before)
 
 
-def correct(problem: Problem, chosen: Selection, feature: Tensor, alpha: Tensor, means: Tensor) -> Tensor:
+def correct(
+    problem: Problem,
+    chosen: Selection,
+    feature: Float[Tensor, "B n d"],
+    alpha: Float[Tensor, " B"],
+    means: Float[Tensor, "B bands d"],
+) -> Float[Tensor, "B n d"]:
     """E7a, ours: features (B, n, d) in which every token that was not recomputed is C + alpha rho of its band."""
     reused = torch.ones_like(feature[..., :1]).flatten(0, 1)
     reused = reused.index_fill_(0, chosen.sample * chosen.tokens + chosen.token, 0.0)
@@ -177,7 +191,9 @@ def correct(problem: Problem, chosen: Selection, feature: Tensor, alpha: Tensor,
     return feature + reused * alpha.to(feature)[:, None, None] * means[:, problem.bands].nan_to_num(0.0)
 
 
-def denoised_error(problem: Problem, step: int, chosen: Selection, delta: Tensor) -> Tensor:
+def denoised_error(
+    problem: Problem, step: int, chosen: Selection, delta: Float[Tensor, "T c"]
+) -> Float[Tensor, " B"]:
     """(B,) on the host: RMS error of D (E3) that an error `delta` (T, 2M) of F made, relative to the data's scale.
 
     This peaks where a sample makes up its mind: before, F hardly changes; after, c_out is small.
@@ -187,15 +203,20 @@ def denoised_error(problem: Problem, step: int, chosen: Selection, delta: Tensor
     return (chosen.per_sample(error) / scale).sqrt().cpu().double()
 
 
-def adapt(scale: Tensor, error: Tensor, budget: float) -> Tensor:
+def adapt(scale: Float[Tensor, " B"], error: Float[Tensor, " B"], budget: float) -> Float[Tensor, " B"]:
     """E7b: factors (B,) of tau after a recompute that showed `error` (B,); at most doubled or halved at a time."""
     factor = (budget / (error + ETA)).clamp(1 / ADAPT_STEP, ADAPT_STEP) ** ADAPT_EXPONENT
     return (scale * factor).clamp(1 / SCALE_LIMIT, SCALE_LIMIT)
 
 
 def differences(
-    policy: CachePolicy, problem: Problem, step: int, cache: Cache, chosen: Selection, delta: Tensor
-) -> tuple[Tensor, Tensor]:
+    policy: CachePolicy,
+    problem: Problem,
+    step: int,
+    cache: Cache,
+    chosen: Selection,
+    delta: Float[Tensor, "T c"],
+) -> tuple[Float[Tensor, "B n c"], Float[Tensor, "B n c"]]:
     """First and second divided differences of F on the policy's clock after a recompute (Newton form).
 
     F[t1, t0] = (F1 - F0) / (t1 - t0); F[t2, t1, t0] = (F[t2, t1] - F[t1, t0]) / (t2 - t0). Both (B, n, 2M).
@@ -214,7 +235,7 @@ def differences(
     return chosen.put(old, slope_rows), chosen.put(curve, curve_rows)
 
 
-def tick(clock: Clock, reasons: Tensor, step: int, unit: str) -> Clock:
+def tick(clock: Clock, reasons: UInt8[Tensor, "b n"], step: int, unit: str) -> Clock:
     """The clock after recomputing where reasons are non-zero; it stays (1, n) while all samples agree."""
     now = reasons > 0
     every = now.all(1, keepdim=True)

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.state import Cache, Problem
+from e2crf_core.network.shapes import Float
 
 CONTRACTION = 0.5
 """Sigma of the Hermite predictor: the published default, which halves a first-order step."""
 
 
-def reused_output(policy: CachePolicy, problem: Problem, cache: Cache, step: int) -> Tensor:
+def reused_output(policy: CachePolicy, problem: Problem, cache: Cache, step: int) -> Float[Tensor, "B n c"]:
     """F (B, n, 2M) of all tokens now, as kept or continued; tokens recomputed at this very step are as computed."""
     cut = policy.predictor_split
     if not 0 < cut < cache.output.shape[1] or policy.predictor_above == policy.predictor:

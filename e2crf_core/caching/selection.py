@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from e2crf_core.network.shapes import Bool, Float, Int, Shaped
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -20,16 +22,18 @@ class Selection:
 
     batch: int
     tokens: int
-    index: Tensor | None
-    sample: Tensor
-    token: Tensor
-    counts: Tensor
-    present: Tensor | None
+    index: Int[Tensor, " T"] | None
+    sample: Int[Tensor, " T"]
+    token: Int[Tensor, " T"]
+    counts: Int[Tensor, " B"]
+    present: Int[Tensor, " b"] | None
     whole: bool
     prefix: int | None = None
 
     @staticmethod
-    def of(mask: Tensor, batch: int, device: torch.device, *, prefixes: bool = False) -> Selection:
+    def of(
+        mask: Bool[Tensor, "b n"], batch: int, device: torch.device, *, prefixes: bool = False
+    ) -> Selection:
         """From a host mask (b, n), b = batch or 1 for all samples alike; with `prefixes`, the lowest ones of each."""
         tokens = mask.shape[1]
         lowest = int(mask[0].sum())
@@ -62,7 +66,7 @@ class Selection:
         """Number of samples with any chosen token."""
         return self.batch if self.present is None else len(self.present)
 
-    def take_present(self, x: Tensor) -> Tensor:
+    def take_present(self, x: Shaped[Tensor, "b n *rest"]) -> Shaped[Tensor, "T ..."]:
         """Rows (T, ...) from the present samples' (b, n, ...)."""
         if self.present is None:
             return self.take(x)
@@ -70,14 +74,16 @@ class Selection:
         place[self.present] = torch.arange(len(self.present), device=x.device)
         return x[place[self.sample], self.token]
 
-    def take(self, x: Tensor) -> Tensor:
+    def take(self, x: Shaped[Tensor, "B n *rest"]) -> Shaped[Tensor, "T ..."]:
         """(B, n, ...) -> rows (T, ...)."""
         if self.prefix is not None:
             return x[:, : self.prefix].flatten(0, 1)
         flat = x.flatten(0, 1)
         return flat if self.index is None else flat[self.index]
 
-    def put(self, x: Tensor, rows: Tensor) -> Tensor:
+    def put(
+        self, x: Shaped[Tensor, "B n *rest"], rows: Shaped[Tensor, "T ..."]
+    ) -> Shaped[Tensor, "B n *rest"]:
         """A new (B, n, ...) with the chosen rows replaced."""
         if self.index is None:
             return rows.view(self.batch, self.tokens, *rows.shape[1:])
@@ -86,7 +92,7 @@ class Selection:
             return torch.cat([kept, x[:, self.prefix :]], dim=1)
         return x.flatten(0, 1).index_copy(0, self.index, rows).view_as(x)
 
-    def per_sample(self, values: Tensor) -> Tensor:
+    def per_sample(self, values: Float[Tensor, " T"]) -> Float[Tensor, " B"]:
         """Sums of row values (T,) for each sample: (B,)."""
         if self.index is None:
             return values.view(self.batch, self.tokens).sum(1)

@@ -16,6 +16,7 @@ from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel, precondition
 from e2crf_core.diffusion.solvers import Plan
 from e2crf_core.network.kvcache import KVCache
+from e2crf_core.network.shapes import Bool, Float, Int, UInt8
 
 T = TypeVar("T")
 NEVER = -1
@@ -31,9 +32,9 @@ class Clock:
     last recompute of all tokens. `unit` names the clock of Problem.clocks that differences of outputs are stated on.
     """
 
-    at: Tensor
-    previous: Tensor
-    refreshed: Tensor
+    at: Int[Tensor, "b n"]
+    previous: Int[Tensor, "b n"]
+    refreshed: Int[Tensor, "b 1"]
     unit: str
 
 
@@ -51,19 +52,19 @@ class Cache:
     """
 
     kv: KVCache | None
-    feature: Tensor
-    output: Tensor
-    slope: Tensor | None
-    curve: Tensor | None
-    u: Tensor
-    z: Tensor
-    gain: Tensor
+    feature: Float[Tensor, "B n d"]
+    output: Float[Tensor, "B n c"]
+    slope: Float[Tensor, "B n c"] | None
+    curve: Float[Tensor, "B n c"] | None
+    u: Float[Tensor, "B n c"]
+    z: Float[Tensor, "B n c"]
+    gain: Float[Tensor, "B n"]
     clock: Clock
-    r: Tensor
-    rate: Tensor
-    scale: Tensor
-    rested: Tensor
-    residual: Tensor | None
+    r: Float[Tensor, " B"]
+    rate: Float[Tensor, " B"]
+    scale: Float[Tensor, " B"]
+    rested: Bool[Tensor, " B"]
+    residual: Float[Tensor, "B bands d"] | None
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ class SamplerState:
     """
 
     step: int
-    z: Tensor
-    past: tuple[Tensor, ...]
-    base: Tensor | None
+    z: Float[Tensor, "B n c"]
+    past: tuple[Float[Tensor, "B n c"], ...]
+    base: Float[Tensor, "B n c"] | None
     cache: Cache | None
 
 
@@ -111,12 +112,12 @@ class Problem:
     noise: NoiseStream
     levels: tuple[float, ...]
     clocks: dict[str, Tensor]
-    c_in: Tensor
-    u0: Tensor
-    c_skip: Tensor
-    c_out: Tensor
-    d0: Tensor
-    bands: Tensor
+    c_in: Float[Tensor, "steps n c"]
+    u0: Float[Tensor, "steps n c"]
+    c_skip: Float[Tensor, "steps n c"]
+    c_out: Float[Tensor, "steps n c"]
+    d0: Float[Tensor, "steps n c"]
+    bands: Int[Tensor, " n"]
     exponential: ExponentialSteps | None = None
     conditioning: Conditioning | None = None
     memo: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -125,7 +126,7 @@ class Problem:
         """log(a/s) () at a call, float64 on the model's device: what the network is conditioned on."""
         return torch.tensor(self.levels[step], dtype=torch.float64, device=self.c_in.device)
 
-    def network_input(self, state: SamplerState) -> Tensor:
+    def network_input(self, state: SamplerState) -> Float[Tensor, "B n c"]:
         """E3: u = c_in (z - a mu), (B, n, 2M)."""
         return torch.addcmul(self.u0[state.step], self.c_in[state.step], state.z)
 
@@ -194,10 +195,10 @@ class Recompute:
 
     step: int
     chosen: Selection
-    u: Tensor
-    delta: Tensor
-    touched: Tensor
-    error: Tensor
+    u: Float[Tensor, "B n c"]
+    delta: Float[Tensor, "T c"]
+    touched: Bool[Tensor, " B"]
+    error: Float[Tensor, " B"]
 
 
 @dataclass(frozen=True)
@@ -209,9 +210,9 @@ class StepInfo:
     samples that have any; `denoised` is D (B, n, 2M) on the device.
     """
 
-    reasons: Tensor
-    score: Tensor
-    tau: Tensor
+    reasons: UInt8[Tensor, "b n"]
+    score: Float[Tensor, "#b n"]
+    tau: Float[Tensor, "#b 1"]
     rows: int
     samples: int
-    denoised: Tensor
+    denoised: Float[Tensor, "B n c"]

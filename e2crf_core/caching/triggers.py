@@ -25,9 +25,13 @@ from torch import Tensor
 
 from e2crf_core.caching.events import Reason
 from e2crf_core.caching.state import NEVER, Cache, Problem, Recompute, SamplerState
+from e2crf_core.network.shapes import Float
 
 if TYPE_CHECKING:
     from e2crf_core.caching.policy import CachePolicy
+else:
+    # Policies import this module; whoever evaluates its annotations, as shape checks do, finds any value.
+    CachePolicy = Any
 
 ETA = 1e-12
 """Keeps ratios finite where nothing has moved."""
@@ -358,14 +362,14 @@ class Never(Constant):
     verdict = Reason.REUSED
 
 
-def moved(policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
+def moved(policy: CachePolicy, problem: Problem, state: SamplerState) -> Float[Tensor, "b n"]:
     """(b, n) on the host: how far the policy's clock has moved since each token's last recompute, inf if never."""
     assert state.cache is not None
     ticks, at = problem.clocks[policy.clock], state.cache.clock.at
     return torch.where(at == NEVER, torch.inf, ticks[state.step] - ticks[at])
 
 
-def band_intervals(policy: CachePolicy, tokens: int) -> Tensor:
+def band_intervals(policy: CachePolicy, tokens: int) -> Float[Tensor, " n"]:
     """(n,) log(a/s) interval of each token; the last band reaches to the end."""
     intervals = torch.full((tokens,), policy.bands[-1][1], dtype=torch.float64)
     for edge, tau in reversed(policy.bands):
@@ -373,13 +377,13 @@ def band_intervals(policy: CachePolicy, tokens: int) -> Tensor:
     return intervals
 
 
-def input_drift(problem: Problem, state: SamplerState) -> Tensor:
+def input_drift(problem: Problem, state: SamplerState) -> Float[Tensor, "B n"]:
     """d_k (B, n) = |c_in z_k - u_k|²: how far each token's network input is from its last recompute."""
     assert state.cache is not None
     return (problem.network_input(state) - state.cache.u).square().sum(-1)
 
 
-def influence(problem: Problem, step: int) -> Tensor:
+def influence(problem: Problem, step: int) -> Float[Tensor, " n"]:
     """(n,) (c_out a/s)²: how strongly an error of a token's F moves the solver's step."""
     ratio = torch.exp(torch.tensor(2 * problem.levels[step], dtype=torch.float64)).to(problem.c_out)
     return problem.c_out[step].square().mean(-1) * ratio

@@ -91,6 +91,14 @@ class _Impulses:
     def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
         return prepared
 
+    def qkv(self, layer: int, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Never called: there are no layers."""
+        raise NotImplementedError
+
+    def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor:
+        """Never called: there are no layers."""
+        raise NotImplementedError
+
     def head(self, feature: Tensor) -> Tensor:
         return feature.expand(*feature.shape[:-1], 2 * self.channels)
 

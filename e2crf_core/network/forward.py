@@ -16,9 +16,16 @@ from torch.nn import functional as nnf
 
 from e2crf_core.network.kvcache import KVCache
 from e2crf_core.network.protocol import TokenNetwork
+from e2crf_core.network.shapes import Bool, Float, Int
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, visible: Tensor | None = None) -> Tensor:
+def attend(
+    q: Float[Tensor, "B m d"],
+    k: Float[Tensor, "B n d"],
+    v: Float[Tensor, "B n d"],
+    heads: int,
+    visible: Bool[Tensor, "m n"] | None = None,
+) -> Float[Tensor, "B m d"]:
     """Multi-head attention of queries (B, m, d) over the `visible` (m, n) keys and values (B, n, d) -> (B, m, d)."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return nnf.scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2).flatten(2)
@@ -29,13 +36,15 @@ def band_edges_of(network: TokenNetwork) -> tuple[int, ...]:
     return tuple(getattr(network, "edges", ()))
 
 
-def visible_keys(network: TokenNetwork, m: int) -> Tensor | None:
+def visible_keys(network: TokenNetwork, m: int) -> Bool[Tensor, "m m"] | None:
     """(m, m) which of the lowest m keys each of the lowest m queries may see; None: all of them."""
     edges = band_edges_of(network)
     return network.visible[:m, :m] if edges and m > edges[0] else None  # type: ignore[attr-defined]
 
 
-def prefix_forward(network: TokenNetwork, prepared: Tensor, condition: Tensor, m: int) -> Tensor:
+def prefix_forward(
+    network: TokenNetwork, prepared: Float[Tensor, "B n *inputs"], condition: Tensor, m: int
+) -> Float[Tensor, "B m d"]:
     """Run the lowest m tokens alone: prepared (B, n, ...) -> C (B, m, d), equal to a plain forward's first m rows.
 
     m must be an upper edge of one of the network's bands. No key or value outlives the call.
@@ -46,7 +55,12 @@ def prefix_forward(network: TokenNetwork, prepared: Tensor, condition: Tensor, m
     return plain_forward(network, prepared[..., :m, :], condition)
 
 
-def prefixes_forward(network: TokenNetwork, prepared: Tensor, condition: Tensor, lengths: Tensor) -> Tensor:
+def prefixes_forward(
+    network: TokenNetwork,
+    prepared: Float[Tensor, "B n *inputs"],
+    condition: Tensor,
+    lengths: Int[Tensor, " B"],
+) -> Float[Tensor, "T d"]:
     """Run the lowest `lengths` (B,) tokens, on the host, of each sample: prepared (B, n, ...) -> C (T, d).
 
     Rows are sorted by sample. Samples of equal length run together.
@@ -64,12 +78,12 @@ def prefixes_forward(network: TokenNetwork, prepared: Tensor, condition: Tensor,
 
 def plain_forward(
     network: TokenNetwork,
-    prepared: Tensor,
+    prepared: Float[Tensor, "B m *inputs"],
     condition: Tensor,
     *,
     cache: KVCache | None = None,
-    rows: Tensor | None = None,
-) -> Tensor:
+    rows: Int[Tensor, " B"] | None = None,
+) -> Float[Tensor, "B m d"]:
     """Run all given tokens, the lowest m: prepared inputs (B, m, ...) -> C (B, m, d).
 
     With a cache, keys and values are kept in it, of samples `rows` or of all.
@@ -86,13 +100,13 @@ def plain_forward(
 
 def selective_forward(
     network: TokenNetwork,
-    prepared: Tensor,
+    prepared: Float[Tensor, "T ..."],
     condition: Tensor,
     cache: KVCache,
-    sample: Tensor,
-    token: Tensor,
-    counts: Tensor,
-) -> Tensor:
+    sample: Int[Tensor, " T"],
+    token: Int[Tensor, " T"],
+    counts: Int[Tensor, " B"],
+) -> Float[Tensor, "T d"]:
     """Chosen tokens only: prepared rows (T, ...) at (sample, token) -> C (T, d), rows sorted by sample.
 
     `counts` (B,), on the host, says how many rows each sample has. Keys and values of the chosen tokens are

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from e2crf_core.network.shapes import Float, Int
+
 
 class StaleRead(RuntimeError):
     """A key or value was read that no forward of this run has written."""
@@ -28,7 +30,9 @@ class KVCache:
         self.valid = torch.zeros((layers, batch, tokens), device=device, dtype=torch.bool)
         self._known_valid = [False] * layers
 
-    def write_samples(self, layer: int, rows: Tensor | None, k: Tensor, v: Tensor) -> None:
+    def write_samples(
+        self, layer: int, rows: Int[Tensor, " b"] | None, k: Float[Tensor, "b n d"], v: Float[Tensor, "b n d"]
+    ) -> None:
         """Keep k, v (b, n, d) of all tokens of samples `rows` (b,) (None: all samples)."""
         if rows is None:
             self.keys[layer].copy_(k)
@@ -40,14 +44,23 @@ class KVCache:
         self.values[layer].index_copy_(0, rows, v)
         self.valid[layer].index_fill_(0, rows, True)
 
-    def write_tokens(self, layer: int, sample: Tensor, token: Tensor, k: Tensor, v: Tensor) -> None:
+    def write_tokens(
+        self,
+        layer: int,
+        sample: Int[Tensor, " T"],
+        token: Int[Tensor, " T"],
+        k: Float[Tensor, "T d"],
+        v: Float[Tensor, "T d"],
+    ) -> None:
         """Keep k, v (T, d) of the tokens at (sample, token), each (T,)."""
         row = sample * self.keys.shape[2] + token
         self.keys[layer].view(-1, self.keys.shape[3]).index_copy_(0, row, k)
         self.values[layer].view(-1, self.values.shape[3]).index_copy_(0, row, v)
         self.valid[layer].view(-1).index_fill_(0, row, True)
 
-    def read(self, layer: int, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+    def read(
+        self, layer: int, rows: Int[Tensor, " b"] | None
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
         """Keys and values (b, n, d) of samples `rows` (None: all). Raises StaleRead if one was never written."""
         if not self._known_valid[layer]:
             # Asked only until everything has been written once: the answer needs a device synchronization.
@@ -61,7 +74,7 @@ class KVCache:
         return self.keys[layer][rows], self.values[layer][rows]
 
     @contextmanager
-    def keeping(self, rows: Tensor) -> Iterator[None]:
+    def keeping(self, rows: Int[Tensor, "2 P"]) -> Iterator[None]:
         """Writes inside the block do not outlive it at `rows` (2, P): samples and their tokens."""
         sample, token = rows.to(self.keys.device)
         kept = (self.keys[:, sample, token], self.values[:, sample, token]) if len(sample) else None

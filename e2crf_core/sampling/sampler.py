@@ -13,7 +13,6 @@ import torch
 from e2crf_core.caching.events import Reason, StepEvent
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState, StepInfo
-from e2crf_core.caching.triggers import input_drift
 from e2crf_core.diffusion.conditioning import NOISE, Conditioning
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel
@@ -307,10 +306,7 @@ def observe(
     if cache is None:
         drift, age = np.zeros(n, np.float32), np.zeros(n, np.int32)
     else:
-        one = replace(
-            before, z=before.z[watch : watch + 1], cache=replace(cache, u=cache.u[watch : watch + 1])
-        )
-        drift = input_drift(problem, one)[0].float().cpu().numpy()
+        drift = (problem.network_input(before)[watch] - cache.u[watch]).square().sum(-1).float().cpu().numpy()
         clock_at = cache.clock.at
         age = (i - clock_at[min(watch, len(clock_at) - 1)]).numpy().astype(np.int32)
     later = after.cache if after is not None else None

@@ -1,0 +1,17 @@
+"""Checks of the shapes in the annotations of network and caching; conftest.py switches them on for every test."""
+
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+MODULES = (
+    *(f"e2crf_core.network.{name}" for name in ("forward", "kvcache")),
+    *(f"e2crf_core.caching.{name}" for name in ("feedback", "predictors", "selection", "state", "triggers")),
+)
+
+# A whole number may stand for a float, as the language has it.
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+
+def check_shapes() -> None:
+    """Check every call from now on; must come before the first import of these modules."""
+    install_import_hook(MODULES, "tests.shape_checks.checked")
