@@ -155,7 +155,7 @@ def test_a_run_on_a_node_obeys_and_its_loss_is_told(ray: Any) -> None:
     while remote.recorder.count < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [version for _, version, _ in remote.recorder.policies] == [0, 1]
-    ray.kill(remote._host)
+    ray.kill(remote.node)
     assert remote.wait(60)
     assert remote.status in ("failed", "done") and remote.recorder.count >= 5
     if remote.status == "failed":

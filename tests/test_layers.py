@@ -15,6 +15,7 @@ from e2crf_core.runs.archive import of_handle
 from e2crf_core.runs.layer_errors import Tapped, fresh_inside, held_inside, layer_table, quantities
 from e2crf_core.runs.run import RunSpec
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler
 from tests import tiny
 from tests.conftest import make_model
@@ -121,12 +122,14 @@ def test_the_inside_follows_a_policy_that_changed_during_the_run():
 
 def test_looking_changes_nothing_and_what_was_not_repeated_is_said():
     archive = recorded(PRESETS["paper"])
-    other = archive.recorder._columns["reasons"].copy()
-    other[7, 3] ^= 1
-    columns = {**archive.recorder._columns, "reasons": other}
     assert layer_table(archive, MODEL).changed is None
-    archive.recorder._columns = columns
-    assert layer_table(archive, MODEL).changed == 7
+    old = archive.recorder
+    columns = {name: old.column(name).copy() for name in old.names}
+    columns["reasons"][7, 3] ^= 1
+    other = Recorder(old.steps, old.n, old.N, old.M, old.batch)
+    other.extend(columns)
+    other.policies.extend(old.policies)
+    assert layer_table(replace(archive, recorder=other), MODEL).changed == 7
 
 
 def test_it_says_how_far_it_is_stops_when_told_and_refuses_another_network():

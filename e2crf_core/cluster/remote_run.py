@@ -101,6 +101,11 @@ class RemoteRun(RunHandle):
         """See RunHandle; as last told by the node."""
         return self._eta
 
+    @property
+    def node(self) -> Any:
+        """The Ray actor that holds the run; None before one was asked for."""
+        return self._host
+
     def start(self) -> None:
         """Begin, or go on when paused."""
         self._send("start")
