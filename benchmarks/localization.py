@@ -30,9 +30,9 @@ import numpy as np
 import torch
 
 from e2crf_core import CachePolicy, Sampler, SamplerConfig, ScoreModel, load_checkpoint, predict
+from e2crf_core.commands.terminal import ProgressLine
 from e2crf_core.io.json_files import write_json
 from e2crf_core.io.provenance import machine
-from e2crf_core.progress import ProgressLine
 from e2crf_core.sampling.calibrations import error_model_of
 from e2crf_core.sampling.error_model import sample_errors
 
