@@ -13,6 +13,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.userfiles import user_dir
 from e2crf_core.sampling.calibrations import calibration_key, error_model_of, is_calibrated, read_error_model
 from e2crf_core.sampling.nested import schedule_of
+from e2crf_core.tuning.space import SearchSpace
 from tests.conftest import make_model
 from tests.test_error_model import EDGES, causal_model, run_with_prefixes
 
@@ -160,3 +161,16 @@ def test_policies_keep_their_json_and_old_files_their_meaning() -> None:
     stored = json.loads(PRESETS["balanced"].to_json())
     del stored["detail"]
     assert CachePolicy.from_json(json.dumps(stored)) == PRESETS["balanced"]
+
+
+def test_a_search_calibrates_plans_only_where_it_is_asked_to() -> None:
+    assert "nested" not in SearchSpace(13).triggers
+    assert SearchSpace(13, triggers=("nested",)).triggers == ("nested",)
+
+
+def test_a_model_made_in_inference_mode_is_calibrated_within_a_run() -> None:
+    """The live page loads and runs its model on a thread that never records gradients."""
+    with torch.inference_mode():
+        model = causal_model()
+        made = Sampler(model, NESTED, **{**PLAN, "steps": 9}).sample(1, seed=1)
+    assert np.isfinite(made.tokens).all()

@@ -64,8 +64,9 @@ class Trigger:
     what the rule does, `needs` those that it cannot do without, `base` the values of a sensible policy where they
     differ from the defaults. `whole`: an event of one token recomputes all tokens of its sample. `verdict`: the rule
     has this outcome at every step and ignores the rest of the policy. `late`: the rule is asked at the first step,
-    too, and may leave tokens uncomputed; without it the first step computes all. `damps_probes`: feedback E7a moves
-    a probed feature by alpha rho instead of correcting the tokens that were not recomputed.
+    too, and may leave tokens uncomputed; without it the first step computes all. `calibrated`: a checkpoint is
+    calibrated once for each plan before the rule decides, which takes a minute. `damps_probes`: feedback E7a moves a
+    probed feature by alpha rho instead of correcting the tokens that were not recomputed.
 
     `depends` says what a score is made of: the `clock` alone (the same for every sample, so it can be known before
     a run), the noisy `states`, something that is `measured` while the rule itself runs, or the `network`'s own
@@ -81,6 +82,7 @@ class Trigger:
     whole: bool = False
     verdict: Reason | None = None
     late: bool = False
+    calibrated: bool = False
     damps_probes: bool = False
     depends: Literal["clock", "states", "measured", "network"] = "clock"
     replay_error: float = 0.0

@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     from e2crf_core.commands.terminal import ProgressLine, check_out_file, interruptible
     from e2crf_core.io.files import replace_file
     from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.sampling.calibrations import calibrate_for
     from e2crf_core.sampling.config import SamplerConfig
     from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
 
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
 
         def draw(config: SamplerConfig, label: str) -> Any:
             sampler = Sampler.of(model, config)
+            calibrate_for(model, config.policy, sampler.plan, ProgressLine("calibrating"))
             warm_up(sampler, min(arguments.num, arguments.batch), arguments.seed)
             return sampler.sample(
                 arguments.num, arguments.seed, progress=ProgressLine(label), cancelled=stopped

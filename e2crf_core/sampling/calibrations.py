@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import Plan
 from e2crf_core.errors import LabError
@@ -70,6 +71,14 @@ def error_model_of(model: ScoreModel, plan: Plan, progress: Progress = silent) -
         return recent[short]
 
 
+def calibrate_for(
+    model: ScoreModel, policy: CachePolicy | None, plan: Plan, progress: Progress = silent
+) -> None:
+    """Calibrate a checkpoint for a plan if the policy needs that, so that no step of a run has to wait for it."""
+    if policy is not None and policy.rule.calibrated:
+        error_model_of(model, plan, progress)
+
+
 def _recent(model: ScoreModel) -> dict[object, ErrorModel]:
     """Error models already given for a network, so that a short run need not digest its weights each time."""
     try:
@@ -83,7 +92,8 @@ def _measure(key: str, model: ScoreModel, plan: Plan, progress: Progress) -> Err
     config = SamplerConfig(None, steps=plan.steps, solver=plan.solver, grid=plan.grid)
     # A run may ask in the middle of a step, where gradients are off.
     with torch.inference_mode(False), torch.enable_grad():
-        measured = measure_error_model(model.to("cpu"), config, progress=progress)
+        dtype = model.dtype if model.dtype in (torch.float32, torch.float64) else torch.float32
+        measured = measure_error_model(model.to("cpu", dtype), config, progress=progress)
     path = calibration_files(key)[1]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,7 @@ class Nested(Trigger):
     reads = COMMON | {"tau", "detail"}
     base: Mapping[str, Any] = {"tau": 0.05, "clock": "profile", "predictor": "linear"}
     late = True
+    calibrated = True
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
         """(1, n) relative errors; a live change of tau or detail acts at once."""

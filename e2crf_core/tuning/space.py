@@ -61,11 +61,12 @@ class SearchSpace:
 
     `ranges` maps (trigger, field) to the part of a field's valid range in which it can matter, `tokens` is n.
     Fields that are not searched keep the value of the trigger's preset, or their default. A single solver,
-    grid, or steps range of one value is not searched.
+    grid, or steps range of one value is not searched. Triggers that need a calibration for each plan are searched
+    only when they are named.
     """
 
     tokens: int
-    triggers: tuple[str, ...] = (NONE, *deciding())
+    triggers: tuple[str, ...] = (NONE, *(name for name in deciding() if not TRIGGERS[name].calibrated))
     fields: tuple[str, ...] = MAIN_FIELDS
     solvers: tuple[str, ...] = ("euler_maruyama", "dpmpp_2m", "sde_dpmpp_2m", "ddim")
     grids: tuple[str, ...] = ("linear", "log_snr", "profile")
