@@ -22,12 +22,12 @@ app: $(VENV)/.app
 # Everything a contributor needs: the tools, the package in editable form, and the checks before every commit.
 dev: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
-	git rev-parse --git-dir >/dev/null 2>&1 && $(BIN)/pre-commit install
+	if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/pre-commit install; fi
 
 # Each check is a target of its own; `make lint` runs them all.
 LINT := lint-python lint-types lint-imports lint-sizes lint-spelling lint-front lint-docs
 lint: $(VENV)/.dev
-	@$(MAKE) --no-print-directory $(LINT)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync $(LINT)
 
 lint-python:
 	$(BIN)/ruff check --output-format=concise .
@@ -54,7 +54,7 @@ format: $(VENV)/.dev
 check: lint
 	$(BIN)/python -m pytest -n 2 $(QUICK)
 
-QUICK = tests/test_spectral.py tests/test_frozen_samples.py tests/test_policy.py tests/test_statistics.py
+QUICK = tests/test_spectral.py tests/test_policy.py tests/test_triggers.py tests/test_frozen_samples.py tests/test_documents.py
 
 # Browser tests drive the system's chromium. Without root they are skipped; in CI a missing browser is a failure.
 browser:
