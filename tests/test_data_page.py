@@ -167,6 +167,18 @@ def test_text_among_numbers_is_shown_left_out_and_refused_by_row_and_column():
     assert list_datasets() == shipped_datasets()
 
 
+def test_a_question_is_shown_and_answered_on_the_page():
+    at = uploaded(csv(bad=31))
+    assert "Words for missing values" in text(at)
+    read = [list(frame.value.get("Read as", [])) for frame in at.dataframe]
+    assert any("numbers (decimal comma)" in column for column in read)
+    clean(field(at, "missing").set_value("broken").run())
+    assert "Words for missing values" not in text(at)
+    clean(field(at, "channels").set_value(["eur", "usd"]).run())
+    clean(at.button(key="import").click().run())
+    assert load_dataset("my-rates").channels == ("eur", "usd") and not at.error
+
+
 @pytest.mark.parametrize("name", ["../escape", "wind", "", "a b"])
 def test_a_name_that_is_taken_or_unsafe_is_refused(name, tmp_path):
     at = uploaded(csv())

@@ -16,7 +16,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.json_files import write_json
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.models.folders import CARD, checkpoint_folder, read_card
-from e2crf_core.models.training import train_levels, weighted_errors
+from e2crf_core.models.loss import train_levels, weighted_errors
 from e2crf_core.network.transformer import ScoreTransformer
 from e2crf_core.progress import Progress, silent
 from e2crf_core.quality.distances import standard_metrics

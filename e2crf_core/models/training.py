@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from e2crf_core.data.datasets import Dataset
-from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, precondition, token_statistics
+from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, token_statistics
 from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import reason
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.models.devices import choose_device
-from e2crf_core.network.forward import plain_forward
+from e2crf_core.models.loss import batch_loss, train_levels
 from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 
 
@@ -97,61 +97,6 @@ class TrainEvent:
     learning_rate: float
     seconds: float
     seconds_left: float
-
-
-def train_levels(generator: torch.Generator, count: int) -> Tensor:
-    """(count,) log-SNR values: mostly where structure forms, some over the whole range of the schedule."""
-    low, high = DEFAULT_SCHEDULE.log_snr(1.0), DEFAULT_SCHEDULE.log_snr(DEFAULT_SCHEDULE.t_min)
-    strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    strata = strata[torch.randperm(count, generator=generator)]
-    wide = torch.rand(count, generator=generator) < 0.3
-    return torch.where(wide, low + (high - low) * strata, -3.5 + 7.0 * strata)
-
-
-def batch_loss(
-    network: ScoreTransformer,
-    z0: Tensor,
-    v: Tensor,
-    mask: Tensor,
-    levels: Tensor,
-    noise: Tensor,
-    keep: int = 0,
-) -> Tensor:
-    """Mean weighted squared error of F (E3): what training minimizes."""
-    errors, weights = weighted_errors(network, z0, v, mask, levels, noise, keep)
-    return errors.sum() / weights.sum()
-
-
-def weighted_errors(
-    network: ScoreTransformer,
-    z0: Tensor,
-    v: Tensor,
-    mask: Tensor,
-    levels: Tensor,
-    noise: Tensor,
-    keep: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """(B,) sums of weighted squared errors of F (E3) on centered clean tokens z0 (B, n, 2M), (B,) sums of weights.
-
-    A token's weight is its share of the error in D at that noise level, (c_out / max c_out)², lifted by a
-    tenth so that quiet frequencies are learned too. `keep` > 0 trains on the lowest `keep` tokens only.
-    """
-    ratio = torch.exp(levels)[:, None, None]
-    s = torch.rsqrt(1 + ratio * ratio)
-    a = ratio * s
-    p = precondition(v, a, s)
-    z = a * z0 + s * noise
-    target = (z0 - p.c_skip * z) / p.c_out
-    weight = (p.c_out / p.c_out.amax((1, 2), keepdim=True)).square() * 0.9 + 0.1
-    weight = weight * mask
-    u = p.c_in * z
-    if keep:
-        u = torch.where(torch.arange(u.shape[1], device=u.device)[:, None] < keep, u, 0.0)
-    prepared = network.prepare(u, levels)
-    if keep:
-        prepared, target, weight = (x[:, :keep] for x in (prepared, target, weight))
-    prediction = network.head(plain_forward(network, prepared, network.condition(levels)[:, None]))
-    return (weight * (prediction.float() - target).square()).sum((1, 2)), weight.sum((1, 2))
 
 
 class Trainer:

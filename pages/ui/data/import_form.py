@@ -8,6 +8,7 @@ import streamlit as st
 from e2crf_core.data.datasets import list_datasets
 from e2crf_core.data.survey import FileSurvey
 from e2crf_core.io.userfiles import free_name
+from pages.ui.data.reading import READING_LABELS
 
 ENOUGH = 400
 DAY_S = 86400
@@ -23,6 +24,7 @@ LABELS = {
     "gaps": "Gaps",
     "max_gap": "Longest gap to fill (rows)",
     "resample": "Resample to",
+    **READING_LABELS,
 }
 
 
@@ -123,4 +125,15 @@ def _gaps(path: Path, seen: FileSurvey) -> dict[str, Any]:
         disabled=not seen.time,
         help="An even grid of means: 10min, 1h, 1d, a number of seconds, or auto for the usual step.",
     )
-    return {"gaps": gaps, "max_gap": int(longest), "resample": resample.strip() or None}
+    ignore = st.checkbox(
+        LABELS["ignore_calendar"],
+        key=f"ignore_calendar.{path}",
+        disabled=not seen.time,
+        help="Take rows as steps, even across outages and holidays.",
+    )
+    return {
+        "gaps": gaps,
+        "max_gap": int(longest),
+        "resample": resample.strip() or None,
+        "ignore_calendar": ignore,
+    }

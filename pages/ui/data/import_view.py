@@ -17,6 +17,7 @@ from pages.ui.common import library
 from pages.ui.common.messages import plain_text, say
 from pages.ui.common.uploads import at_home, keep
 from pages.ui.data.import_form import LABELS, import_form
+from pages.ui.data.reading import decisions_panel, reading_form
 
 MEASURABLE = 8
 SHOWN_WARNINGS = 3
@@ -24,9 +25,9 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", " ": "space", "|": "b
 
 
 @st.cache_data(show_spinner="Reading the file", max_entries=4)
-def look_at(path: str, _stamp: library.Stamp) -> tuple[FileSurvey, int | None]:
+def look_at(path: str, _stamp: library.Stamp, reading: dict[str, Any]) -> tuple[FileSurvey, int | None]:
     """Return how a file would be read, and the steps of a window if it holds finished windows (S, N, M)."""
-    seen = survey_file(path)
+    seen = survey_file(path, **reading)
     return seen, seen.ready_steps
 
 
@@ -39,8 +40,9 @@ def import_view() -> None:
     path = chosen_file()
     if path is None:
         return
+    reading = reading_form(path)
     try:
-        seen, ready = look_at(str(path), library.stamp(path))
+        seen, ready = look_at(str(path), library.stamp(path), reading)
     except LabError as fault:
         st.error(say(fault, LABELS))
         return
@@ -51,7 +53,8 @@ def import_view() -> None:
     if not any(c.kind == "number" for c in seen.columns):
         st.error(say(f"{path.name} has no column of numbers, so there is nothing to learn from"))
         return
-    choices = import_form(path, seen, ready)
+    decisions_panel(seen, LABELS)
+    choices = import_form(path, seen, ready) | reading
     result = f"imported.{path}"
     if st.button("Import", type="primary", icon=":material/download_done:", key="import"):
         st.session_state.pop(result, None)

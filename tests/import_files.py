@@ -1,0 +1,43 @@
+"""Files for tests of the importer: made, imported, or refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.data.importing import import_file
+from e2crf_core.errors import LabError
+
+CASES = Path(__file__).parent / "cases"
+
+
+def imported(path, tmp_path, window=24, **options):
+    """The data set that a file becomes, and the report of its import."""
+    report = import_file(path, window=window, out=tmp_path / "out", **options)
+    return load_dataset(tmp_path / "out"), report
+
+
+def question(path, tmp_path, window=24, **options):
+    """The refusal of a file: one line, nothing written."""
+    with pytest.raises(LabError) as refusal:
+        import_file(path, window=window, out=tmp_path / "out", **options)
+    assert "\n" not in str(refusal.value) and "--" not in str(refusal.value)
+    assert not (tmp_path / "out").exists()
+    return refusal.value
+
+
+def written(tmp_path, text, name="table.csv"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def rows(stamps, values=None, header="time,v", form="{},{}"):
+    """A table of stamps and values."""
+    values = np.arange(len(stamps)) % 7 + 0.5 if values is None else values
+    return header + "\n" + "\n".join(form.format(t, v) for t, v in zip(stamps, values, strict=True)) + "\n"
+
+
+def noted(report, *words):
+    return any(all(word in note for word in words) for note in report.notes)
