@@ -150,6 +150,22 @@ def test_row_counters_and_parts_of_a_date_are_no_channels(tmp_path):
     assert kept.channels == ("v", "hour") and kept.x[0, 5, 1] == 5
 
 
+def test_a_date_in_parts_is_left_out_and_rows_stay_in_order(tmp_path):
+    lines = [f"{m.year},{m.month},{m.day},{m.hour},{i % 5 + 0.5}" for i, m in enumerate(HOURS)]
+    data, report = imported(
+        written(tmp_path, "year,month,day,hour,v\n" + "\n".join(lines)), tmp_path, window=12
+    )
+    assert data.channels == ("v",) and noted(report, "hour", "part of the date") and len(data.x) == 5
+
+
+def test_a_number_that_often_means_missing_is_pointed_out(tmp_path):
+    values = ["-999" if i in (3, 30) else str(i % 5) for i in range(60)]
+    path = written(tmp_path, rows(HOURS, values))
+    assert noted(imported(path, tmp_path, 12)[1], "-999", "guess")
+    data, report = imported(path, tmp_path / "b", 12, missing=["-999"])
+    assert report.gaps == {"v": 2} and data.x.min() == 0
+
+
 def test_a_lone_count_is_data(tmp_path):
     data, _ = imported(written(tmp_path, "n\n" + "\n".join(map(str, range(60)))), tmp_path, window=12)
     np.testing.assert_array_equal(data.x.ravel(), np.arange(60))
@@ -215,7 +231,8 @@ def test_thousands_marks_of_all_kinds(tmp_path):
     data, _ = imported(CASES / "08e_german_full.csv", tmp_path / "b")
     series = data.x.ravel()
     assert series[0] == 900 and np.float32(1003.11) in series
-    for place, cells in enumerate((["1 234,5", "999,5"], ["1'234.5", "999.5"], ['"1,234.5"', "999.5"])):
+    kinds = (["1 234,5", "999,5"], ["1\u202f234,5", "999,5"], ["1'234.5", "999.5"], ['"1,234.5"', "999.5"])
+    for place, cells in enumerate(kinds):
         path = written(tmp_path, "a\tb\n" + f"{cells[0]}\t1\n{cells[1]}\t2\n" * 30)
         data, _ = imported(path, tmp_path / f"c{place}", window=10)
         assert data.x[0, :2, 0].tolist() == [1234.5, 999.5]

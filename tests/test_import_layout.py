@@ -23,6 +23,18 @@ def test_lines_above_the_table_are_left_out_and_said(tmp_path, file, words):
     assert data.x[0, 0, 0] == pytest.approx({"c": 10.019, "d": 10.053, "e": 10.045}[file[2]])
 
 
+def test_a_preamble_as_wide_as_the_table_is_left_out(tmp_path):
+    path = written(tmp_path, "Logger,X1\nSerial,1234\n" + rows(HOURS))
+    data, report = imported(path, tmp_path, window=12)
+    assert data.channels == ("v",) and noted(report, "above the table", "Serial") and len(data.x) == 5
+
+
+def test_decimal_commas_are_not_taken_for_delimiters(tmp_path):
+    path = written(tmp_path, "".join(f"{i % 5},25 {i % 3},5\n" for i in range(60)), "t.txt")
+    data, _ = imported(path, tmp_path, window=12)
+    assert data.x[0, :2].tolist() == [[0.25, 0.5], [1.25, 1.5]]
+
+
 def test_units_get_into_the_card(tmp_path):
     assert imported(CASES / "17d_units_row.csv", tmp_path)[0].units == ("degC", "%")
 

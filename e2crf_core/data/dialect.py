@@ -146,13 +146,13 @@ def _best_split(text: str, forced: str) -> _Split | None:
     tried = [_split(text, d) for d in ([forced] if forced else [",", ";", "\t", "|"])]
     splits = [s for s in tried if s is not None]
     best = max(splits, key=lambda s: (s.score, s.width), default=None)
-    if not forced and (best is None or best.width == 1):
+    if not forced:
         spaced = _split(text, SPACES)
         if (
             spaced
             and spaced.width > 1
             and spaced.score > 0.7
-            and (best is None or spaced.score >= best.score)
+            and (best is None or spaced.score >= best.score + (0.25 if best.width > 1 else 0.0))
         ):
             return spaced
     return best
@@ -191,7 +191,7 @@ def sniff(path: Path, *, skip: int | None = None, header: int | None = None) -> 
     if split is None:
         raise LabError(f"{path.name}: row {first + 1} cannot be split into columns: is a quote left open?")
     notes: list[tuple[str, bool]] = []
-    start = split.start if skip is None else 0
+    start = _names_begin(split) if skip is None and header is None else split.start if skip is None else 0
     above = [(split.delimiter + " ").join(c.strip() for c in cells) for _, cells in split.records[:start]]
     top = _header(split, start, header)
     lacking = _lacking_name(split, start) if skip is None and start and not top.rows else None
@@ -214,6 +214,26 @@ def sniff(path: Path, *, skip: int | None = None, header: int | None = None) -> 
     return Dialect(
         encoding, split.delimiter, first + begin, top.rows, names, top.units, footer, ends, tuple(notes)
     )  # fmt: skip
+
+
+def _names_begin(split: _Split) -> int:
+    """The first record of names: below lines that happen to have the table's width, such as `Serial,1234`."""
+    start = split.start
+    records = [cells for _, cells in split.records[start : start + 20]]
+    body = [cells for _, cells in split.records[start + 1 :] if len(cells) == split.width]
+    data = _data_columns(body[min(len(body) // 3, 20) :] or body, split.width)
+    names = [len(cells) == split.width and _names_only(cells, data) for cells in records]
+    if not any(names):
+        return start
+    last = len(names) - 1 - names[::-1].index(True)
+    first = last
+    while first > 0 and names[first - 1]:
+        first -= 1
+    # A row of words far below a header is a fault of the data, not a header.
+    above = [
+        cells for cells in records[:first] if data and all(readable(cells[c]) for c in data if c < len(cells))
+    ]
+    return start + first if first and not above else start
 
 
 def _lines(count: int) -> str:

@@ -118,9 +118,13 @@ class NumberEvidence:
         if count < len(present):
             self._add_texts(clean, present.filter(pc.invert(number)), row)
         cells = present.filter(number)
+        for name in ("spaced", "decorated"):
+            self.marks[name] += _any(cells, EVIDENCE[name])
+        if self.marks["spaced"] or self.marks["decorated"]:
+            cells = _undecorated(cells)
         present_marks = {mark: pc.any(pc.match_substring(cells, mark)).as_py() for mark in ",."}
         for name, pattern in EVIDENCE.items():
-            mark = {"c": ",", "d": "."}.get(name[0]) if name != "decorated" else None
+            mark = {"comma": ",", "dot": "."}.get(name.partition("_")[0])
             if not self.marks[name] and (mark is None or present_marks[mark]):
                 self.marks[name] += _any(cells, pattern)
 
@@ -202,11 +206,17 @@ def cell_text(array: pa.Array, index: int) -> str:
         return "out of range"
 
 
+def _undecorated(array: pa.Array) -> pa.Array:
+    """Text without spaces and apostrophes between digits, currency and percent signs."""
+    return pc.replace_substring_regex(
+        pc.replace_substring(array, "\u2212", "-"), "[ \u00a0\u202f'’$€£¥%]", ""
+    )
+
+
 def _unmarked(array: pa.Array, style: NumberStyle, original: pa.Array) -> pa.Array:
     """Text in which a point is the decimal mark and nothing else is between digits. Raises BadCell."""
     if style.loose:
-        array = pc.replace_substring(array, "\u2212", "-")
-        array = pc.replace_substring_regex(array, "[ \u00a0\u202f'’$€£¥%]", "")
+        array = _undecorated(array)
     if style.thousands:
         mark = re.escape(style.thousands)
         groups = rf"^[+-]?\d{{1,3}}({mark}\d{{3}})+({re.escape(style.decimal)}\d*)?$"

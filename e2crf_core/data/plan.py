@@ -19,6 +19,7 @@ from e2crf_core.data.sources import Source
 from e2crf_core.errors import LabError
 
 NONE = "none"
+_SENTINELS = {-999.0, -9999.0, -99999.0, -99.0, -999.9, -999.99, -99.9, -99.99, -9999.9, -32768.0}
 _COUNTERS = {
     "",
     "index",
@@ -256,6 +257,9 @@ def _styles(
         assert verdict.style is not None
         styles[name] = replace(verdict.style, missing=reading.gap_words)
         decisions.append(Decision(name, "channel", verdict.style.text, verdict.certain))
+        if column.low in _SENTINELS and f"{column.low:g}" not in reading.gap_words:
+            text = f"its lowest value is {column.low:g}, which often means a missing value"
+            decisions.append(Decision(name, "channel", f"{text}; say so if it does", False))
     return styles, decisions, questions
 
 

@@ -84,7 +84,7 @@ def text_styles(cells: Sequence[str]) -> list[TimeStyle]:
         return []
     if all(re.fullmatch(r"\d{4}[- ]?Q[1-4]", cell) for cell in cells):
         return [TimeStyle("quarter", text="quarters")]
-    series = pd.Series(list(cells))
+    series = _without_zone(pd.Series(list(cells)))
     if not pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce").isna().any():
         return [TimeStyle("ISO8601", text="ISO 8601 time stamps")]
     styles = []
@@ -96,6 +96,13 @@ def text_styles(cells: Sequence[str]) -> list[TimeStyle]:
                 )
                 break
     return styles
+
+
+def _without_zone(texts: pd.Series) -> pd.Series:
+    """Texts without a written-out UTC, which is how all stamps are read."""
+    if len(texts) and str(texts.iloc[0]).endswith(("UTC", "GMT")):
+        return texts.str.replace(r"\s*(UTC|GMT)$", "", regex=True)
+    return texts
 
 
 def _words(date: str) -> str:
@@ -147,7 +154,7 @@ def number_style(name: str, values: np.ndarray, *, named: bool, unit: str = "") 
     called = named or is_time_name(name)
     if not (called or one_way or unit_of_name(name, unit)):
         return None
-    if whole and (style := _dates_as_numbers(values, called, one_way)):
+    if whole and (style := _dates_as_numbers(name, values, called, one_way)):
         return style
     for seconds, label in (
         (1.0, "seconds"),
@@ -178,22 +185,26 @@ def _days_and_stopwatch(
     if yearly and low >= 1500 and high <= 2200 and len(steps) and (steps > 0).all():
         return TimeStyle("number", _YEAR, 1970.0, text="years")
     seconds = unit_of_name(name, unit)
-    regular = len(steps) > 0 and bool((steps >= 0).all() or (steps <= 0).all() or (steps > 0).mean() > 0.9)
+    one_way = len(steps) > 0 and bool((steps > 0).all() or (steps < 0).all())
+    # A stop watch that starts anew for every series is time; an hour that comes again every day is not.
+    regular = one_way or (called and len(steps) > 0 and bool((steps >= 0).mean() > 0.9 or (steps <= 0).all()))
     if named or ((called or seconds) and regular and high > low):
         words = f"elapsed time in units of {seconds:g} s" if seconds and seconds != 1 else "elapsed seconds"
         return TimeStyle("number", seconds or 1.0, epoch=False, text=words)
     return None
 
 
-def _dates_as_numbers(values: np.ndarray, called: bool, one_way: bool) -> TimeStyle | None:
+def _dates_as_numbers(name: str, values: np.ndarray, called: bool, one_way: bool) -> TimeStyle | None:
     low, high = values.min(), values.max()
     for layout, least, most, label in (
         ("%Y%m%d", 19000101, 21001231, "dates written YYYYMMDD"),
         ("%Y%m", 190001, 210012, "months written YYYYMM"),
+        ("%Y", 1678, 2200, "years"),
         ("%Y%m%d%H%M", 190001010000, 210012312359, "times written YYYYMMDDHHMM"),
         ("%Y%m%d%H%M%S", 19000101000000, 21001231235959, "times written YYYYMMDDHHMMSS"),
     ):
-        if low >= least and high <= most and (called or one_way):
+        years = layout != "%Y" or re.search("year|jahr|date|^time$", name.strip().lower()) is not None
+        if low >= least and high <= most and years and (called or one_way or layout == "%Y"):
             texts = pd.Series(values.astype(np.int64).astype(str))
             if not _parsed(texts, layout).isna().any():
                 return TimeStyle(layout, text=label, digits=True)
@@ -228,7 +239,7 @@ def micros(array: pa.Array, style: TimeStyle, number: NumberStyle = PLAIN_STYLE)
 def _stamps(array: pa.Array, style: TimeStyle) -> pd.Series:
     if style.digits and not is_text(array):
         array = pc.cast(pc.cast(array, pa.int64()), pa.string())
-    texts = array.to_pandas().str.strip()
+    texts = _without_zone(array.to_pandas().str.strip())
     if style.layout == "quarter":
         quarter = texts.str.extract(r"^(\d{4})[- ]?Q([1-4])$")
         month = pd.to_numeric(quarter[1], errors="coerce") * 3 - 2
