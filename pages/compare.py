@@ -56,6 +56,7 @@ def editor() -> tuple[str, ...]:
         key="compare.rows",
         num_rows="dynamic",
         hide_index=True,
+        placeholder="own",
         column_config={
             "policy": column.SelectboxColumn("Policy", options=list(POLICIES), required=True, width="medium"),
             "tau": column.NumberColumn(

@@ -49,13 +49,11 @@ def menu(place: int) -> None:
 
 def neighbors(place: int) -> None:
     """Draw the buttons to the previous and the next lesson."""
-    back, _, on = st.columns([1, 3, 1])
-    if place:
-        back.button(f"← {TEXTS[place - 1].title}", on_click=go, args=(place - 1,), width="stretch")
-    if place < len(TEXTS) - 1:
-        on.button(
-            f"{TEXTS[place + 1].title} →", on_click=go, args=(place + 1,), width="stretch", type="primary"
-        )
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        if place:
+            st.button(f"← {TEXTS[place - 1].title}", on_click=go, args=(place - 1,))
+        if place < len(TEXTS) - 1:
+            st.button(f"{TEXTS[place + 1].title} →", on_click=go, args=(place + 1,), type="primary")
 
 
 def page() -> None:
@@ -64,7 +62,7 @@ def page() -> None:
     text = TEXTS[place]
     menu(place)
     st.title(f"{place + 1}. {text.title}", anchor=False)
-    left, right = st.columns([11, 9], gap="large")
+    left, right = st.columns([10, 10], gap="medium")
     with left:
         st.markdown(text.idea)
         st.markdown(f":material/touch_app: {text.attempt}")
