@@ -65,6 +65,8 @@ def load_arm(work: Path, data: str, steps: int, seed: int, arm: str) -> ScoreMod
 def measure(arguments: argparse.Namespace) -> None:
     """Compare a pair and add it to the results."""
     torch.set_num_threads(arguments.threads)
+    # Asked first: the tree may move on while this runs.
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     key = (arguments.data, arguments.steps, arguments.seed)
     full, causal = (load_arm(arguments.work, *key, arm) for arm in ("full", "causal"))
     row = {
@@ -77,9 +79,7 @@ def measure(arguments: argparse.Namespace) -> None:
             full, causal, load_dataset(arguments.data), half=arguments.half, seed=arguments.seed
         ),
         "provenance": {
-            "commit": subprocess.run(
-                ["git", "rev-parse", "HEAD"], capture_output=True, text=True
-            ).stdout.strip(),
+            "commit": commit,
             "command": "python -m benchmarks.causal_pairs " + " ".join(sys.argv[1:]),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),

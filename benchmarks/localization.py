@@ -242,9 +242,10 @@ def main() -> None:
             for name, value in medians.items():
                 table[name].setdefault("seconds", {})[str(batch)] = value
             study["gains"][str(batch)] = gains(table, medians)
-        results["data"][data] = study
-        write_json(arguments.out, results)
-        arguments.out.with_suffix(".md").write_text(report(results))
+            # After each batch size, so that a study that is ended early keeps what it has measured.
+            results["data"][data] = study
+            write_json(arguments.out, results)
+            arguments.out.with_suffix(".md").write_text(report(results))
     print(json.dumps({data: study["gains"] for data, study in results["data"].items()}, indent=1))
 
 
