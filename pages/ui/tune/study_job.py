@@ -29,6 +29,7 @@ from pages.ui.tune.study_files import (
 )
 
 SEARCH = "search"
+EXIT_S = 60
 ORDER = "job.json"
 MODULE = "pages.ui.tune.study_worker"
 
@@ -149,8 +150,12 @@ class StudyJobs:
         """Delete a study with everything that belongs to it. Raises LabError while a process works on it."""
         folder = study_folder(name)
         with self._lock:
-            if any(job.parents[1] == folder for job in self.processes.at_work()):
+            if any(job.parents[1] == folder for job in self.processes.busy()):
                 raise LabError(f"the study {name!r} is running", remedy="stop it first")
+            # A worker that has reported its end only has to exit.
+            for job in self.processes.at_work():
+                if job.parents[1] == folder:
+                    self.processes.process(job).wait(EXIT_S)
             forget_readers()
             shutil.rmtree(folder, ignore_errors=True)
 
