@@ -41,11 +41,11 @@ MARKS = {
     "low": ("reasons[:, : policy.k_low + 1]",),
     "event": ("event = score > tau", "reasons = event.to"),
     "probe": ("probed =", "reasons = torch.where(probed"),
-    "first": ("if cache is None:", "every = torch.full"),
+    "first": ("if cache is None and not rule.late:", "every = torch.full"),
     "always": ("if rule.verdict is not None:", "return torch.full(event.shape"),
-    "warn": ("if policy.tau_warn:", "refresh = refresh | (cache.r > policy.tau_warn)"),
+    "warn": ("if cache is not None and policy.tau_warn:", "refresh = refresh | (cache.r > policy.tau_warn)"),
     "refresh": ("refresh = event.any(1, keepdim=True)",),
-    "interval": ("if policy.refresh_every:", "refresh = refresh | (i - cache.clock.refreshed"),
+    "interval": ("if cache is not None and policy.refresh_every:", "refresh = refresh | (i - cache.clock.refreshed"),
 }
 """The lines of `decide` and `step` that make each kind of decision, found by their text."""
 
