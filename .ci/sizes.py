@@ -23,7 +23,6 @@ TABLES: frozenset[str] = frozenset()
 KNOWN = frozenset(
     {
         "tests/test_evaluation.py",
-        "tests/test_importing.py",
         "tests/test_tuning.py",
     }
 )

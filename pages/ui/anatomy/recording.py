@@ -45,7 +45,10 @@ MARKS = {
     "always": ("if rule.verdict is not None:", "return torch.full(event.shape"),
     "warn": ("if cache is not None and policy.tau_warn:", "refresh = refresh | (cache.r > policy.tau_warn)"),
     "refresh": ("refresh = event.any(1, keepdim=True)",),
-    "interval": ("if cache is not None and policy.refresh_every:", "refresh = refresh | (i - cache.clock.refreshed"),
+    "interval": (
+        "if cache is not None and policy.refresh_every:",
+        "refresh = refresh | (i - cache.clock.refreshed",
+    ),
 }
 """The lines of `decide` and `step` that make each kind of decision, found by their text."""
 
