@@ -6,7 +6,7 @@ import { readPacket } from "../../pages/ui/front/shared/packet.js";
 import { decadeRange, decades, linear, logarithmic, niceTicks } from "../../pages/ui/front/shared/scales.js";
 import { escaped, SvgContext, tag } from "../../pages/ui/front/shared/svg.js";
 import { csvOf } from "../../pages/ui/front/shared/table.js";
-import { decadeText, duration, percent, short } from "../../pages/ui/front/shared/text.js";
+import { decadeText, decimal, duration, percent, short, tickText } from "../../pages/ui/front/shared/text.js";
 
 test("scales invert", () => {
   for (const scale of [linear(-2, 7, 40, 600), logarithmic(1e-3, 1e4, 600, 40)])
@@ -36,6 +36,18 @@ test("numbers are written as people read them", () => {
     "40,s",
     "2.0,min",
     "–,",
+  ]);
+});
+
+test("values of a slider have no exponent, ticks have readable ones", () => {
+  assert.deepEqual([1e-8, 0.2, -1, 10000].map(decimal), ["0.00000001", "0.2", "-1", "10000"]);
+  assert.deepEqual([0.002, 0.5, 20, 1e-4, 2e-4, 5e6].map(tickText), [
+    "0.002",
+    "0.5",
+    "20",
+    "10⁻⁴",
+    "2·10⁻⁴",
+    "5·10⁶",
   ]);
 });
 

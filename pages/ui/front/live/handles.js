@@ -3,7 +3,7 @@
 
 import { element, setText } from "../shared/dom.js";
 import { clamp } from "../shared/scales.js";
-import { short } from "../shared/text.js";
+import { decimal, short } from "../shared/text.js";
 
 export const HANDLES = [
   { field: "k_low", panel: "spectrum", axis: "x", color: 0 },
@@ -177,9 +177,9 @@ export class Handles {
       const text = off ? `${NAMES[field]} off` : `${NAMES[field]} = ${short(value)}`;
       const [low, high] = this.bounds(field);
       setText(node.firstElementChild, text);
-      node.setAttribute("aria-valuemin", low);
-      node.setAttribute("aria-valuemax", high);
-      node.setAttribute("aria-valuenow", value);
+      node.setAttribute("aria-valuemin", decimal(low));
+      node.setAttribute("aria-valuemax", decimal(high));
+      node.setAttribute("aria-valuenow", decimal(value));
       node.setAttribute("aria-valuetext", text);
     }
   }

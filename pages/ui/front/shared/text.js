@@ -35,3 +35,6 @@ export const tickText = (v) => {
   const ten = `10${+power < 0 ? "⁻" : ""}${superscript(Math.abs(power))}`;
   return digits === "1" ? ten : `${digits}·${ten}`;
 };
+
+// A number without an exponent: attributes of a slider allow no other form.
+export const decimal = (v) => v.toLocaleString("en", { useGrouping: false, maximumFractionDigits: 20 });
