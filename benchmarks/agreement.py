@@ -1,7 +1,8 @@
-"""Do two evaluations with other seeds agree? `python -m benchmarks.agreement A/ B/` reads two folders of `eval`.
+"""Check that two evaluations with different seeds agree: `python -m benchmarks.agreement A/ B/`.
 
-Every pair of configurations that *both* tell apart (intervals that do not overlap) must come in the same order in
-both. Pairs that one alone tells apart are counted, they contradict nothing. Exit code 1 where there is a contradiction.
+Every pair of configurations that *both* evaluations separate (their intervals do not overlap) must have the
+same order in both. Pairs that only one of them separates are counted but contradict nothing. The exit code is
+1 if there is a contradiction.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SAME = ("checkpoint", "digest", "dataset", "num")
 
 @dataclass(frozen=True)
 class Agreement:
-    """Pairs (better, worse) by the first evaluation: told apart by both alike, by both in opposite order, by one."""
+    """Pairs (better, worse) by the first evaluation: confirmed, contradicted, or separated by only one."""
 
     metric: str
     agreed: tuple[tuple[str, str], ...]
@@ -35,7 +36,7 @@ class Agreement:
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """The results of `eval --out folder`. Raises LabError that says what is wrong with them."""
+    """Read the results of `eval --out folder`. Raises LabError that describes what is wrong with them."""
     path = folder / "results.json" if folder.is_dir() else folder
     try:
         if path.stat().st_size > LIMIT_BYTES:
@@ -57,7 +58,7 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 
 def comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
-    """Raise LabError unless two results measure the same on seeds of their own."""
+    """Raise LabError unless two results measure the same things with different seeds."""
     differ = [key for key in SAME if a[key] != b[key]]
     if differ:
         raise LabError(f"the two evaluations differ in {', '.join(differ)}: they answer different questions")
@@ -70,7 +71,7 @@ def comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
 
 
 def agreement(a: Mapping[str, Any], b: Mapping[str, Any], metric: str = PRIMARY) -> Agreement:
-    """Compare the order of all pairs of rows that two results have in common, by one metric."""
+    """Compare the order of all pairs of rows that two results share, by one metric."""
     tables = [{row["config"]["name"]: row["metrics"] for row in e["rows"]} for e in (a, b)]
     names = [name for name in tables[0] if name in tables[1]]
     if len(names) < 2:
@@ -97,7 +98,7 @@ def agreement(a: Mapping[str, Any], b: Mapping[str, Any], metric: str = PRIMARY)
 def _order(
     table: Mapping[str, Mapping[str, Mapping[str, float]]], pair: tuple[str, str], metric: str
 ) -> tuple[str, str] | None:
-    """The pair as (better, worse); None where the intervals share a point."""
+    """Return the pair as (better, worse), or None if the intervals overlap."""
     one, other = (table[name][metric] for name in pair)
     if one["high"] < other["low"]:
         return pair
@@ -105,7 +106,7 @@ def _order(
 
 
 def report(result: Agreement, title: str) -> str:
-    """An agreement in sentences, contradictions by name."""
+    """Describe an agreement in sentences and name the contradictions."""
     lines = [
         f"{title}: {result.pairs} pairs, {len(result.agreed) + len(result.contradicted)} told apart by both,"
         f" {len(result.first_only)} by the first alone, {len(result.second_only)} by the second alone;"

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @contextmanager
 def served_lab(home: str) -> Iterator[str]:
-    """The address of a lab whose user folder is `home`, served until the block ends."""
+    """Serve a lab whose user folder is `home` until the block ends, and yield its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -43,7 +43,7 @@ def served_lab(home: str) -> Iterator[str]:
 
 @contextmanager
 def browser_page(script: str = "") -> Iterator[Any]:
-    """A page of headless chromium, 1440 px wide; `script` runs in it before anything else."""
+    """Yield a page of headless Chromium, 1440 px wide; `script` runs in it before anything else."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -1,9 +1,10 @@
-"""Does spectral causality (E6) cost quality? Pairs of networks, full attention against causal, equal training.
+"""Compare full with causal attention (E6): does causality cost quality at equal training?
 
     python -m benchmarks.causal_pairs train --data wind --steps 2500 --seed 0 --work runs/pairs
     python -m benchmarks.causal_pairs measure --data wind --steps 2500 --seed 0 --work runs/pairs
 
-`train` trains the causal network (and with `--arm full` the other one) as `e2crf train` does; killed, it resumes.
+`train` trains the causal network (or, with `--arm full`, the other one) as `e2crf train` does, and can be
+resumed.
 `measure` adds the pair to benchmarks/results/causal_pairs.json. A shipped checkpoint that was trained with the same
 steps and seed serves as the arm with full attention. Both networks start from the same weights and see the same
 batches; both sample from the same noise, uncached. "before" is full attention, "after" is causal.
@@ -31,13 +32,13 @@ BANDS = (4, 8, 16, 32, 64)
 
 
 def spec_of(data: str, steps: int, seed: int, arm: str, batch: int = 64) -> TrainSpec:
-    """The training of one arm of a pair."""
+    """Return the training specification of one arm of a pair."""
     spec = TrainSpec(data=data, steps=steps, seed=seed, batch=batch, **TRAIN_PRESETS["compact"])
     return replace(spec, bands=BANDS) if arm == "causal" else spec
 
 
 def folder_of(work: Path, data: str, steps: int, seed: int, arm: str) -> Path:
-    """Where an arm is trained."""
+    """Return the folder in which an arm is trained."""
     return work / f"{data}-{arm}-{steps}-{seed}"
 
 
@@ -53,7 +54,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def load_arm(work: Path, data: str, steps: int, seed: int, arm: str) -> ScoreModel:
-    """A trained arm; the shipped checkpoint where it was trained the same way."""
+    """Load a trained arm, or the shipped checkpoint if it was trained the same way."""
     folder = folder_of(work, data, steps, seed, arm)
     if arm == "full" and not (folder / "model.safetensors").is_file():
         training = read_card(data)["training"]
@@ -65,7 +66,7 @@ def load_arm(work: Path, data: str, steps: int, seed: int, arm: str) -> ScoreMod
 def measure(arguments: argparse.Namespace) -> None:
     """Compare a pair and add it to the results."""
     torch.set_num_threads(arguments.threads)
-    # Asked first: the tree may move on while this runs.
+    # Read the commit first: the working tree may change while this runs.
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     key = (arguments.data, arguments.steps, arguments.seed)
     full, causal = (load_arm(arguments.work, *key, arm) for arm in ("full", "causal"))

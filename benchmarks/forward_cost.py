@@ -1,7 +1,8 @@
-"""What a selective forward costs against a plain one: all tokens, and shares of them, on one machine.
+"""Measure what a selective forward costs against a plain one, for all tokens and for shares of them.
 
-Runs alternate in one process after a warm-up; ratios are taken within a round, and their median and spread over
-rounds are told. Bars at batch 16: all tokens at most 1.05 of the plain forward, a quarter at most 0.45.
+Runs alternate in one process after a warm-up. Ratios are taken within a round; their median and spread over
+the rounds are reported. Targets at batch 16: all tokens at most 1.05 of the plain forward, a quarter at most
+0.45.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def forwards(model: ScoreModel, batch: int) -> dict[str, Callable[[], object]]:
-    """A plain forward, and selective ones over the same inputs with tokens drawn for each sample alike."""
+    """Return a plain forward and selective ones on the same inputs; every sample selects the same tokens."""
     network, n = model.network, model.n
     generator = torch.Generator().manual_seed(0)
     u = torch.randn(batch, n, model.mu.shape[1], generator=generator).to(model.device, model.dtype)
@@ -69,14 +70,14 @@ def forwards(model: ScoreModel, batch: int) -> dict[str, Callable[[], object]]:
 
 
 def measure(model: ScoreModel, batch: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds and ratio to plain (median, quartiles) of every forward."""
+    """Measure the seconds of every forward and its ratio to the plain one (median, quartiles)."""
     calls = forwards(model, batch)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     with torch.inference_mode():
         for call in calls.values():
             call()
         for turn in range(rounds):
-            # Backwards every second time: what runs first in a round must not be favored.
+            # Reverse the order in every second round, so that no forward gains from always running first.
             for name in list(calls)[:: 1 if turn % 2 == 0 else -1]:
                 synchronize(model.device)
                 begin = time.perf_counter()

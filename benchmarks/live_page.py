@@ -1,9 +1,9 @@
-"""What watching costs: steps a second of a run on the live page, against the same run with no page at all.
+"""Measure what watching costs: steps per second of a run on the live page and of the same run without a page.
 
     python -m benchmarks.live_page [--rounds 3]
 
-Alternates, after a warm-up, a run in a process of its own with a run started by a click in chromium. Also says how
-long after the click the decision map moved, and how many pictures a second were drawn.
+After a warm-up, a run in its own process alternates with a run started by a click in Chromium. Also reports
+how long after the click the decision map moved, and how many pictures per second were drawn.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ print(({steps} - first) / (time.perf_counter() - begin))
 
 
 def alone(policy: str, steps: int, pace: int) -> float:
-    """Steps a second of a run that nobody watches."""
+    """Return the steps per second of a run that nobody watches."""
     code = ALONE.format(policy=policy, steps=steps, pace=pace)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def watched(address: str, policy: str, steps: int, pace: int) -> dict[str, float]:
-    """The same run on the page: steps and pictures a second, and seconds from the click to a moving map."""
+    """Run the same on the page: steps and pictures per second, and seconds from the click to a moving map."""
     with browser_page() as page:
         page.goto(address)
         page.wait_for_function(f"() => {{ {LAB} return lab && +lab.dataset.renders > 0; }}", timeout=60_000)
@@ -82,7 +82,7 @@ def watched(address: str, policy: str, steps: int, pace: int) -> dict[str, float
 
 
 def main() -> None:
-    """Alternate, and print medians as JSON."""
+    """Alternate the two runs and print medians as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()

@@ -1,18 +1,19 @@
-"""Does spectral localization pay? Nested bands on causal networks against solvers alone, at equal error.
+"""Does spectral localization pay? Compare nested bands on causal networks with solvers alone, at equal error.
 
     python -m benchmarks.localization --causal stocks=runs/stocks-causal wind=runs/wind-causal --quick
 
-Every row draws the same noise and is told against the converged solution of its own network (DPM-Solver++(2M), many
-calls), so that a row's error is all that its solver and its cache did. Errors are relative, per sample: in units of
-the data's standard deviation, and whitened, where each frequency's error is divided by its own variance. Rows:
+Every row draws from the same noise and is compared with the converged solution of its own network
+(DPM-Solver++(2M), many calls), so a row's error comes from its solver and its cache only. Errors are relative
+and per sample: in units of the data's standard deviation, and whitened, where each frequency's error is
+divided by its own variance. Rows:
 
 - solvers alone, on the shipped network with full attention and on the causal one, with 3 to 20 calls;
-- 40 cheap steps whose refreshes of all tokens are planned for an error (trigger `nested` on full attention), which
-  starts late where that pays: the best that is known without a frequency axis;
-- 40 cheap steps with nested bands on the causal network, for errors in units of the data and whitened (`detail` 1).
+- 40 cheap steps whose refreshes of all tokens are planned for an error (trigger `nested` on full attention),
+  starting late where that pays: the best known method without a frequency axis;
+- 40 cheap steps with nested bands on the causal network, for errors in data units and whitened (`detail` 1).
 
-Seconds are medians of rounds in which all rows take turns. At an error level a method's time is that of its fastest
-row whose median error is at most that level: nothing is interpolated.
+Seconds are medians over rounds in which all rows take turns. At each error level, a method's time is that of
+its fastest row whose median error is at most that level; nothing is interpolated.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ CONVERGED = SamplerConfig(None, steps=160, solver="dpmpp_2m", grid="profile")
 
 @dataclass(frozen=True)
 class Row:
-    """One way to sample: `network` is full or causal, `method` solver, whole or nested."""
+    """One way to sample: `network` is full or causal; `method` is solver, whole, or nested."""
 
     name: str
     network: str
@@ -57,7 +58,7 @@ class Row:
 
 
 def rows_of(quick: bool) -> list[Row]:
-    """All rows of the study."""
+    """Return all rows of the study."""
     rows = []
     for network in ("full", "causal"):
         for solver in SOLVERS[:3] if quick else SOLVERS:
@@ -81,7 +82,7 @@ def rows_of(quick: bool) -> list[Row]:
 def measure_errors(
     models: dict[str, ScoreModel], rows: list[Row], seeds: list[int], num: int, progress: ProgressLine
 ) -> dict[str, dict[str, Any]]:
-    """Median and 90% quantile of each row's errors, per sample, with calls and cost."""
+    """Measure the median and 90% quantile of each row's errors per sample, with its calls and cost."""
     twins = {
         name: [Sampler.of(model, CONVERGED).sample(num, seed).tokens for seed in seeds]
         for name, model in models.items()
@@ -114,7 +115,7 @@ def measure_errors(
 def measure_seconds(
     models: dict[str, ScoreModel], rows: list[Row], batch: int, rounds: int, progress: ProgressLine
 ) -> dict[str, list[float]]:
-    """Seconds of one batch for each row, in rounds in which all rows take turns."""
+    """Measure the seconds of one batch for each row, in rounds in which all rows take turns."""
     samplers = {row.name: Sampler.of(models[row.network], replace(row.config, batch=batch)) for row in rows}
     for sampler in samplers.values():
         sampler.sample(batch, 0)
@@ -131,13 +132,13 @@ def measure_seconds(
 def fastest(
     table: dict[str, Any], methods: tuple[str, ...], level: float, kind: str, seconds: dict[str, float]
 ) -> Any:
-    """Name and seconds of the fastest row of some methods whose median error is at most `level`; None if none is."""
+    """Return name and seconds of the fastest row of `methods` with median error at most `level`, or None."""
     fit = [n for n, r in table.items() if r["method"] in methods and r[kind]["median"] <= level]
     return min(((seconds[n], n) for n in fit), default=None)
 
 
 def gains(table: dict[str, Any], seconds: dict[str, float]) -> list[dict[str, Any]]:
-    """At each level: the best row without a frequency axis, the best nested one, and the ratio of their times."""
+    """Return the best row without a frequency axis, the best nested row, and their time ratio by level."""
     found = []
     for kind, nested in (("data", ("nested",)), ("whitened", ("nested", "detail"))):
         for level in LEVELS if kind == "data" else (0.5, 0.35, 0.2):
@@ -154,7 +155,7 @@ def gains(table: dict[str, Any], seconds: dict[str, float]) -> list[dict[str, An
 
 
 def report(results: dict[str, Any]) -> str:
-    """The study as Markdown: gains first, then every planned schedule with its predicted and measured error."""
+    """Format the study as Markdown: gains, then predicted and measured errors of every planned schedule."""
     lines = [
         "# Localization: nested bands against solvers alone",
         "",
@@ -242,7 +243,7 @@ def main() -> None:
             for name, value in medians.items():
                 table[name].setdefault("seconds", {})[str(batch)] = value
             study["gains"][str(batch)] = gains(table, medians)
-            # After each batch size, so that a study that is ended early keeps what it has measured.
+            # Write after each batch size, so that an interrupted study keeps what it has measured.
             results["data"][data] = study
             write_json(arguments.out, results)
             arguments.out.with_suffix(".md").write_text(report(results))

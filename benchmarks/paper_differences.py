@@ -1,9 +1,10 @@
-"""Measure what each difference between preset `paper` and the published text does, one at a time.
+"""Measure the effect of each difference between preset `paper` and the published text, one at a time.
 
     python -m benchmarks.paper_differences --checkpoints ecg wind
 
-Every row changes one field of the preset toward the text, or switches one of our choices off. It is compared with
-its uncached twin on the same noise: the share of tokens that it recomputed and the relative L2 of its samples.
+Every row moves one field of the preset toward the text, or switches off one of our choices. It is compared
+with its uncached twin on the same noise: the share of tokens it recomputed and the relative L2 of its
+samples.
 docs/method.md explains the differences.
 """
 

@@ -1,8 +1,8 @@
-"""The published tables of E²-CRF on our data, side by side with the published figures.
+"""Reproduce the published tables of E²-CRF on our data, side by side with the published values.
 
-`make paper-tables` (or `python -m benchmarks.paper_tables`) runs the paper's protocol of 1000 Euler-Maruyama steps;
-`--quick` a tenth of the steps with refresh intervals scaled alike, on fewer samples: it shows that everything
-works, not what the method gives. A run that was stopped goes on where it was.
+`make paper-tables` (or `python -m benchmarks.paper_tables`) runs the paper's protocol of 1000 Euler-Maruyama
+steps. `--quick` runs a tenth of the steps on fewer samples, with refresh intervals scaled alike: it shows
+that everything works, not how well the method does. A stopped run resumes where it was.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ QUICK = 0.1
 
 
 def scaled(config: SamplerConfig, share: float) -> SamplerConfig:
-    """Fewer steps of the paper's sampler, and refresh intervals shorter in the same proportion."""
+    """Reduce the steps of the paper's sampler and shorten its refresh intervals in the same proportion."""
     if config.solver != "euler_maruyama":
         return config
     policy = config.policy
@@ -43,19 +43,19 @@ def scaled(config: SamplerConfig, share: float) -> SamplerConfig:
 
 
 def table(*names: str) -> dict[str, SamplerConfig]:
-    """The rows of some files of `configs/`."""
+    """Return the rows of some files in `configs/`."""
     return {row: c for name in names for row, c in load_configs(HERE / "configs" / f"{name}.json").items()}
 
 
 def change(row: TableRow, plain: TableRow, metric: str = TIME) -> str:
-    """Relative change of a distance against no cache, and whether the intervals tell the two apart."""
+    """Format a distance's change from the uncached row, and whether the intervals separate the two."""
     ours, theirs = row.metrics[metric], plain.metrics[metric]
     text = f"{100 * (ours.value / theirs.value - 1):+.1f}%"
     return text if ours.overlaps(theirs) else f"{text} *"
 
 
 def ours(row: TableRow, plain: TableRow) -> list[str]:
-    """The cells of a row that we measured."""
+    """Return the cells of a row that we measured."""
     q, wall = row.metrics[TIME], row.speedup
     error = "" if row.relative_l2 is None else f"{row.relative_l2.value:.3f}"
     return [
@@ -69,13 +69,13 @@ def ours(row: TableRow, plain: TableRow) -> list[str]:
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A table."""
+    """Format a Markdown table."""
     lines = ["| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]]
     return "\n".join(lines)
 
 
 def ablation(e: Evaluation, names: list[str], published: dict[str, list[float]]) -> str:
-    """Our rows beside the published speedup and distance, where there is one."""
+    """Tabulate our rows beside the published speedup and distance, if any."""
     plain = e.row("no cache")
     base = PUBLISHED["ablation"]["no cache"][1]
     rows = []
@@ -90,7 +90,7 @@ def ablation(e: Evaluation, names: list[str], published: dict[str, list[float]])
 
 
 def quality(evaluations: dict[str, Evaluation]) -> str:
-    """Both domains, no cache and the published cache, one line for each data set of ours."""
+    """Tabulate both domains, uncached and with the published cache, one line per data set."""
     rows = []
     for name, e in evaluations.items():
         plain, cached = e.row("no cache"), e.row("full (K=1, R=150)")
@@ -121,7 +121,7 @@ def quality(evaluations: dict[str, Evaluation]) -> str:
 
 
 def page(evaluations: dict[str, Evaluation], main: str, quick: bool, seconds: float) -> str:
-    """The whole result as one Markdown page."""
+    """Format the whole result as one Markdown page."""
     e = evaluations[main]
     about = ", ".join(f"{k} {v}" for k, v in e.machine.items() if v is not None)
     steps = e.row("no cache").config.steps
@@ -220,7 +220,7 @@ def main() -> None:
 
 
 def trained_on(checkpoint: str) -> str:
-    """The data set a checkpoint was trained on."""
+    """Return the data set on which a checkpoint was trained."""
     return str(read_card(checkpoint)["dataset"])
 
 

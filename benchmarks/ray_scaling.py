@@ -1,10 +1,10 @@
-"""How an evaluation scales with local Ray workers, one math thread for each process.
+"""Measure how an evaluation scales with local Ray workers, one math thread per process.
 
     python -m benchmarks.ray_scaling
 
-Draws the same samples in this process and on local clusters of one and of two workers, in turns, and reports
-medians and ranges over the rounds: wall clock, and the CPU time of all shards, which does not mind what else the
-machine is doing. Starting a cluster, and each worker's first shard (its imports), are told apart.
+Draws the same samples in this process and on local clusters of one and two workers, in turns. Reports medians
+and ranges over the rounds: wall-clock time, and the CPU time of all shards, which does not depend on the
+machine's other load. Starting a cluster and each worker's first shard (its imports) are reported separately.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WAYS = ("this process", "1 worker", "2 workers")
 
 
 def timed(model: ScoreModel, task: BulkTask, out: Path, draw: Draw) -> dict[str, float]:
-    """Wall clock and CPU seconds of drawing `task` anew."""
+    """Draw `task` anew and return its wall-clock and CPU seconds."""
     begin = time.perf_counter()
     shards = list(run_shards(model, task, out, draw=draw))
     return {
@@ -46,7 +46,7 @@ def timed(model: ScoreModel, task: BulkTask, out: Path, draw: Draw) -> dict[str,
 
 
 def once(model: ScoreModel, task: BulkTask, folder: Path, way: str) -> dict[str, float]:
-    """One measurement of one way: the cluster is started, warmed with a shard for each worker, timed, and ended."""
+    """Measure one way once: start the cluster, warm up each worker with a shard, time it, and stop it."""
     if way == WAYS[0]:
         return timed(model, task, folder / "timed", draw_here) | {"start_seconds": 0.0, "warm_seconds": 0.0}
     workers = int(way[0])
@@ -64,12 +64,12 @@ def once(model: ScoreModel, task: BulkTask, folder: Path, way: str) -> dict[str,
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median and range."""
+    """Return the median and range."""
     return {"median": float(np.median(values)), "low": min(values), "high": max(values)}
 
 
 def main() -> int:
-    """Measure all ways in turns, print a table, write the result."""
+    """Measure all ways in turns, print a table, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--checkpoint", default="ecg")
     parser.add_argument("--policy", default="balanced", choices=list(PRESETS))
@@ -80,7 +80,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "ray_scaling_cpu.json")
     options = parser.parse_args()
-    # Workers inherit this; one thread each, so that two workers are two cores and not four threads.
+    # Workers inherit this: with one thread each, two workers use two cores and not four threads.
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     model = load_checkpoint(options.checkpoint, "cpu")

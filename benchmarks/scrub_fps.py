@@ -1,9 +1,9 @@
-"""Frames a second while a recorded run is scrubbed in a real browser, and how many messages that sends.
+"""Measure frames per second and messages sent while a recorded run is scrubbed in a real browser.
 
     python -m benchmarks.scrub_fps [--checkpoint ecg] [--steps 1000]
 
-Records a run in a home of its own, serves the lab, opens Anatomy in chromium and drags over the map, over the step
-slider and over the what-if threshold, moving at every animation frame. A frame counts when the page has drawn it.
+Records a run in a temporary home, serves the lab, opens Anatomy in Chromium, and drags over the map, the step
+slider, and the what-if threshold, moving at every animation frame. A frame counts once the page has drawn it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DRAGS = {
 
 
 def record(folder: Path, checkpoint: str, steps: int) -> None:
-    """Keep one run as `scrub` in a home folder."""
+    """Record one run and keep it as `scrub` in a home folder."""
     policy = CachePolicy(trigger="paper", tau=0.3, k_low=2, refresh_every=150, probe_share=0.01)
     run = RunHandle(RunSpec(checkpoint, 4, 0, SamplerConfig(policy, steps), "cpu", compare=False))
     run.start()
@@ -56,7 +56,7 @@ def record(folder: Path, checkpoint: str, steps: int) -> None:
 
 
 def measure(address: str, seconds: float) -> dict[str, object]:
-    """Drag for `seconds` on each control."""
+    """Drag each control for `seconds`."""
     found: dict[str, object] = {}
     with browser_page(COUNT) as page:
         page.goto(f"{address}/anatomy?run=scrub")
@@ -81,7 +81,7 @@ def measure(address: str, seconds: float) -> dict[str, object]:
 
 
 def main() -> None:
-    """Record, serve, drag, print JSON."""
+    """Record, serve, drag, and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", default="ecg")
     parser.add_argument("--steps", type=int, default=1000)

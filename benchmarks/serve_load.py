@@ -1,10 +1,10 @@
-"""Load on `serve`: many clients on loopback for a while, a few of whom hang up.
+"""Put load on `serve`: many local clients for a while, some of which hang up.
 
     python -m benchmarks.serve_load --clients 64 --seconds 60
 
-Starts the server in a process of its own, keeps every client asking, and reports answers by status, queue times
-from the server's own histogram, latencies, and the server's memory over time. Ends with 1 if there was a 5xx, if
-memory grew, or if work of clients that hung up was not freed.
+Starts the server in its own process, keeps every client sending requests, and reports answers by status,
+queue times from the server's own histogram, latencies, and the server's memory over time. The exit code is 1
+if there was a 5xx, if memory grew, or if the work of clients that hung up was not freed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def memory(pid: int) -> float:
-    """Resident megabytes of a process."""
+    """Return a process's resident memory in megabytes."""
     text = Path(f"/proc/{pid}/status").read_text()
     match = re.search(r"VmRSS:\s+(\d+)", text)
     return int(match.group(1)) / 1024 if match else float("nan")
 
 
 def quantile(buckets: list[tuple[float, float]], q: float) -> float:
-    """The upper edge of the histogram bucket that holds quantile q."""
+    """Return the upper edge of the histogram bucket that holds quantile q."""
     total = buckets[-1][1]
     return next((edge for edge, count in buckets if count >= q * total), float("inf"))
 
@@ -45,7 +45,7 @@ def quantile(buckets: list[tuple[float, float]], q: float) -> float:
 async def client(
     index: int, url: str, body: dict, until: float, seen: Counter, latencies: list[float], hang_up: float
 ) -> None:
-    """Ask again and again; now and then hang up in the middle; wait as told when refused."""
+    """Send requests repeatedly, hang up now and then, and wait as instructed after a rejection."""
     rng = random.Random(index)
     limits = httpx.Limits(max_keepalive_connections=1)
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as http:
@@ -118,7 +118,7 @@ async def load(options: argparse.Namespace, url: str, pid: int) -> dict:
 
 
 def main() -> int:
-    """Start the server, load it, report."""
+    """Start the server, load it, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--checkpoint", default="ecg")
     parser.add_argument("--clients", type=int, default=64)

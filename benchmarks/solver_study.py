@@ -1,12 +1,13 @@
-"""Does a cache still pay beside a good solver? Solvers alone and with E²-CRF, in one run, on common noise.
+"""Does a cache still pay beside a good solver? Compare solvers alone and with E²-CRF on common noise.
 
     python -m benchmarks.solver_study
 
-Two readings of "equal quality". By distance to held-out data: the fastest row whose interval of the sliced
-Wasserstein distance overlaps that of a target row, or lies below it. By error, the sharper one: deterministic rows
-share their starting noise, so each has a relative L2 to the converged solution, and a cached row is told against
-the time that solvers alone need for the same error (log-log between the rows measured, best grid at each point).
-The paper's sampler, 1000 Euler-Maruyama steps, takes part on the first data set.
+"Equal quality" has two readings. By distance to held-out data: the fastest row whose interval of the sliced
+Wasserstein distance overlaps that of a target row, or lies below it. By error, the sharper reading:
+deterministic rows share their starting noise, so each has a relative L2 to the converged solution, and a
+cached row is compared with the time that solvers alone need for the same error (log-log between measured
+rows, best grid at each point). The paper's sampler, 1000 Euler-Maruyama steps, is included for the first data
+set.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ SLOWEST = "EM 1000"
 
 
 def deterministic(row: TableRow) -> bool:
-    """Whether a row's samples are a function of their starting noise alone."""
+    """Return whether a row's samples are a function of their starting noise alone."""
     config = row.config
     return not any(r.sigma for r in make_plan(VP(), config.steps, config.solver, config.grid).rows)
 
 
 def errors(task: Task, e: Evaluation, out: Path) -> dict[str, list[float]]:
-    """Relative L2 to the converged solution of every deterministic row, one value for each repeat."""
+    """Return each deterministic row's relative L2 to the converged solution, one value per repeat."""
 
     def series(name: str) -> list[np.ndarray]:
         return [task.dataset.standardize(shard.series) for shard in read_shards(out, task, name)]
@@ -60,7 +61,7 @@ def errors(task: Task, e: Evaluation, out: Path) -> dict[str, list[float]]:
 
 
 def seconds_alone(e: Evaluation, error: dict[str, list[float]], wanted: float) -> float | None:
-    """Seconds in which a solver alone reaches an error: the best over solvers and grids; None where none does."""
+    """Return the shortest time (s) in which any solver alone reaches an error, or None if none does."""
     families: dict[tuple[str, str], list[TableRow]] = {}
     for row in e.rows:
         if row.config.policy is None and row.name in error:
@@ -75,18 +76,18 @@ def seconds_alone(e: Evaluation, error: dict[str, list[float]], wanted: float) -
 
 
 def calls(row: TableRow) -> float:
-    """Network calls of a row, in whole forwards."""
+    """Return the network calls of a row, in whole forwards."""
     return row.config.steps * row.token_share
 
 
 def ratio(slow: TableRow, fast: TableRow, shards: dict[str, list[float]]) -> Interval:
-    """How many times faster, within each repeat."""
+    """Return how many times faster one row is, within each repeat."""
     pairs = zip(shards[slow.name], shards[fast.name], strict=True)
     return spanned([a / b for a, b in pairs])
 
 
 def verdict(e: Evaluation, seconds: dict[str, list[float]], target: str) -> dict[str, Any] | None:
-    """The fastest rows, alone and cached, that are not worse than a target row by sliced Wasserstein."""
+    """Find the fastest rows, alone and cached, that are not worse than a target row by sliced Wasserstein."""
     than = e.row(target)
     alone, cached = e.fastest(than, cached=False), e.fastest(than, cached=True)
     if alone is None or cached is None:
@@ -104,7 +105,7 @@ def verdict(e: Evaluation, seconds: dict[str, list[float]], target: str) -> dict
 
 
 def study(task: Task, out: Path) -> dict[str, Any]:
-    """Run what is missing and read it: `to_json` of the evaluation, and what this study adds."""
+    """Run what is missing and return the evaluation's `to_json` with this study's results added."""
     run_shards(task, out, ProgressLine(f"{task.model.name}, steps"))
     e = summarize(task, out, ProgressLine("measuring"))
     write_results(e, out)
@@ -149,7 +150,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def page(studies: dict[str, dict[str, Any]], minutes: float) -> str:
-    """The study as a Markdown page."""
+    """Format the study as a Markdown page."""
     first = next(iter(studies.values()))
     about = ", ".join(f"{k} {v}" for k, v in first["machine"].items() if v is not None)
     parts = [

@@ -1,19 +1,21 @@
-"""Why does leaving out tokens hurt a solver with few calls: stale outputs, or stale keys and values?
+"""Why does skipping tokens hurt a solver with few calls: stale outputs, or stale keys and values?
 
     python -m benchmarks.token_skipping
 
-DPM-Solver++ with few calls on the profile grid. A pilot run measures how far each token's output F moves from call
-to call and how strongly that moves the finished sample; a token is left out of a call while that influence stays
-under tau. The same tokens are left out in several ways:
+DPM-Solver++ runs with few calls on the profile grid. A pilot run measures how far each token's output F moves
+from call to call and how strongly that moves the finished sample. A token is skipped at a call while that
+influence stays below tau. The same tokens are skipped in several ways:
 
-- skipped: not run at all (E6), so that others attend to the keys and values it left at its last recompute;
-- predicted keys: not run, but its keys and values go on along the line through its last two recomputes, on log(a/s);
-- absent: not run, and nobody attends to it;
-- 1, 2 or 3 fresh: run through that many of the first layers, for the sake of their keys and values;
-- outputs only: run, so that its keys and values are fresh, but its fresh output is thrown away and the old one used.
+- skipped: not run at all (E6), so others attend to the keys and values from its last recompute;
+- predicted keys: not run, but its keys and values are extrapolated through its last two recomputes, on
+  log(a/s);
+- absent: not run, and no token attends to it;
+- 1, 2 or 3 fresh: run through that many of the first layers to refresh their keys and values;
+- outputs only: run to refresh its keys and values, but its fresh output is discarded and the old one used.
 
-Errors are relative L2 to the uncached run of the same solver and calls on the same noise. The last way saves none of
-the work: it tells how much of the harm is due to stale keys and values. Those before it are tried remedies.
+Errors are relative L2 to the uncached run of the same solver and calls on the same noise. The last way saves
+no work; it shows how much of the harm comes from stale keys and values. The ones before it are attempted
+remedies.
 """
 
 from __future__ import annotations
@@ -49,12 +51,12 @@ TAUS = (0.005, 0.01, 0.02, 0.04)
 
 
 def plan_of(calls: int) -> dict[str, Any]:
-    """The solver under study."""
+    """Return the solver under study."""
     return {"steps": calls, "solver": "dpmpp_2m", "grid": "profile"}
 
 
 def needed(model: ScoreModel, calls: int, tau: float, num: int = 16) -> np.ndarray:
-    """(calls, n) which tokens a pilot run finds must be recomputed: influence of holding F on the sample over tau."""
+    """Return which tokens (calls, n) must be recomputed: those whose influence in a pilot run exceeds tau."""
     problem, outputs = pilot_outputs(model, **plan_of(calls), num=num)
     weight = effect(problem) * np.abs(np.gradient(np.array(problem.levels)))[:, None]
     mask = np.ones((calls, model.n), dtype=bool)
@@ -67,7 +69,7 @@ def needed(model: ScoreModel, calls: int, tau: float, num: int = 16) -> np.ndarr
 
 
 class OutputsOnly(Sampler):
-    """Every token is run at every call, but the output of a token outside the mask is held."""
+    """A sampler that runs every token at every call but holds the output of tokens outside the mask."""
 
     def __init__(self, model: ScoreModel, mask: np.ndarray, **options: Any) -> None:
         super().__init__(model, None, **options)
@@ -77,7 +79,7 @@ class OutputsOnly(Sampler):
     def step(
         self, problem: Problem, state: SamplerState, policy: CachePolicy | None
     ) -> tuple[SamplerState, StepInfo]:
-        """A plain step whose solver sees held outputs."""
+        """Take a plain step whose solver sees held outputs."""
         i = state.step
         after, info = super().step(problem, state, policy)
         fresh = network_output(Step(problem, state, after, policy, info, 0.0))
@@ -90,7 +92,7 @@ class OutputsOnly(Sampler):
 
 
 class KeysOf(KVCache):
-    """Keys and values of tokens that are left out go on along a line, or are hidden; all samples leave out the same."""
+    """A cache that extrapolates or hides keys and values of tokens that all samples skip alike."""
 
     def __init__(self, kept: KVCache, tick: float, hide: bool) -> None:
         self.__dict__.update(kept.clone().__dict__)
@@ -100,20 +102,20 @@ class KeysOf(KVCache):
         self.slopes = torch.zeros_like(self.keys), torch.zeros_like(self.values)
 
     def write_samples(self, layer: int, rows: Tensor | None, k: Tensor, v: Tensor) -> None:
-        """All tokens of all samples."""
+        """Write keys and values for all tokens of all samples."""
         assert rows is None
         self._learn(layer, slice(None), k, v)
         super().write_samples(layer, rows, k, v)
 
     def write_tokens(self, layer: int, sample: Tensor, token: Tensor, k: Tensor, v: Tensor) -> None:
-        """The same tokens of all samples."""
+        """Write keys and values for the same tokens of all samples."""
         chosen = token[: len(token) // self.keys.shape[1]]
         shape = (self.keys.shape[1], len(chosen), -1)
         self._learn(layer, chosen, k.view(shape), v.view(shape))
         super().write_tokens(layer, sample, token, k, v)
 
     def read(self, layer: int, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Keys and values as they are expected to be now, or of the tokens that are run now."""
+        """Return the keys and values expected now, or those of the tokens that run now."""
         kept = super().read(layer, rows)
         behind = (self.now - self.at[layer]).to(kept[0])
         if self.hide:
@@ -139,7 +141,7 @@ class KeySampler(Sampler):
     def step(
         self, problem: Problem, state: SamplerState, policy: CachePolicy | None
     ) -> tuple[SamplerState, StepInfo]:
-        """A step before which keys and values are told what time it is."""
+        """Take a step after setting the time of the keys and values."""
         if state.cache is not None:
             kv, ticks = state.cache.kv, problem.clocks["log_snr"]
             if not isinstance(kv, KeysOf):
@@ -150,20 +152,20 @@ class KeySampler(Sampler):
 
 
 class AbsentSampler(KeySampler):
-    """Tokens that are left out are attended by nobody."""
+    """A sampler in which no token attends to skipped tokens."""
 
     hide = True
 
 
 class FreshLayers(Sampler):
-    """All tokens run through the first `depth` layers, for their keys and values, before the chosen ones run."""
+    """A sampler that first runs all tokens through the first `depth` layers to refresh keys and values."""
 
     depth = 1
 
     def step(
         self, problem: Problem, state: SamplerState, policy: CachePolicy | None
     ) -> tuple[SamplerState, StepInfo]:
-        """A step after fresh keys and values were kept in the first layers."""
+        """Take a step after refreshing keys and values in the first layers."""
         if state.cache is not None:
             i, network = state.step, problem.model.network
             u, level = problem.network_input(state), problem.level(i)
@@ -176,13 +178,13 @@ class FreshLayers(Sampler):
 
 
 class TwoFresh(FreshLayers):
-    """The first two layers."""
+    """A sampler that refreshes keys and values in the first two layers."""
 
     depth = 2
 
 
 class ThreeFresh(FreshLayers):
-    """The first three layers."""
+    """A sampler that refreshes keys and values in the first three layers."""
 
     depth = 3
 
@@ -195,16 +197,16 @@ WAYS = {
     "2_fresh": TwoFresh,
     "3_fresh": ThreeFresh,
 }
-"""How tokens are left out, by a sampler that is given a policy."""
+"""The ways to skip tokens: the sampler to use with a policy."""
 
 
 def leaving_out(mask: np.ndarray) -> CachePolicy:
-    """A policy that recomputes exactly the tokens of a mask (calls, n)."""
+    """Return a policy that recomputes exactly the tokens of a mask (calls, n)."""
     return CachePolicy(trigger=register(Given("token skipping", mask)).name)
 
 
 def measure(model: ScoreModel, calls: int, num: int, seed: int) -> list[dict[str, float]]:
-    """One record for each tau."""
+    """Measure one record for each tau."""
     data = load_dataset(model.dataset)
 
     def series(sampler: Sampler) -> np.ndarray:
@@ -234,7 +236,7 @@ def measure(model: ScoreModel, calls: int, num: int, seed: int) -> list[dict[str
 
 
 def page(results: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+    """Format the measurements as Markdown."""
     shown = (*WAYS, "outputs_only", "two_calls_fewer")
     lines = [
         "# Leaving out tokens beside a solver with few calls\n",

@@ -1,8 +1,8 @@
-"""Event rules that are not in the core, registered as triggers: tried here first, on the axes of the trigger study.
+"""Event rules outside the core, registered as triggers and tested on the same axes as the trigger study.
 
-A rule says which tokens (b, n) to recompute at a step, from what is known before it. Pilot runs measure once, on
-noise of their own, how fast F changes; the rules built on them cost nothing while sampling. After
-`register_experiments()` each runs by its name: `CachePolicy(trigger="pilot bands", tau=0.5)`.
+A rule chooses which tokens (b, n) to recompute at a step, using only what is known before it. Pilot runs on
+separate noise measure once how fast F changes; the rules built on them cost nothing while sampling. After
+`register_experiments()` each rule runs by name: `CachePolicy(trigger="pilot bands", tau=0.5)`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Pilot:
-    """How F changes along uncached runs on a plan: `levels` (steps,), rms rate of F per log(a/s) (steps, n)."""
+    """The change of F along uncached runs: `levels` (steps,), rms rate of F per log(a/s) (steps, n)."""
 
     levels: np.ndarray
     rate: np.ndarray
 
 
 def network_output(step: Step) -> Tensor:
-    """F (B, n, 2M) that a step used, out of its denoised estimate (E3 inverted)."""
+    """Return the F (B, n, 2M) that a step used, computed from its denoised estimate (inverse of E3)."""
     problem, i = step.problem, step.before.step
     rest = step.info.denoised - problem.d0[i] - problem.c_skip[i] * step.before.z
     return rest / problem.c_out[i].clamp(min=1e-12) * problem.model.mask
@@ -47,7 +47,7 @@ def network_output(step: Step) -> Tensor:
 def pilot_outputs(
     model: ScoreModel, *, steps: int, solver: str, grid: str, num: int
 ) -> tuple[Problem, list[np.ndarray]]:
-    """The problem of an uncached pilot run, and F (num, n, 2M) of each of its steps."""
+    """Return the problem of an uncached pilot run, and F (num, n, 2M) at each of its steps."""
     sampler = Sampler(model, None, steps=steps, solver=solver, grid=grid)
     outputs = []
     for step in sampler.steps(num, PILOT_SEED):
@@ -60,7 +60,7 @@ def pilot(model: ScoreModel, *, steps: int, solver: str, grid: str, num: int = 1
     """Run `num` uncached samples and difference F between steps, smoothed over neighboring steps."""
     problem, outputs = pilot_outputs(model, steps=steps, solver=solver, grid=grid, num=num)
     levels = np.array(problem.levels)
-    # Over a single fine step injected noise would dominate: look as far ahead as a cache would hold.
+    # Over a single fine step, injected noise would dominate: look as far ahead as a cache would hold.
     rate = np.empty((steps, model.n))
     reach = 0.3
     for i in range(steps):
@@ -75,21 +75,21 @@ _MEASURED: dict[tuple[Any, ...], tuple[ScoreModel, Any]] = {}
 
 
 def measured_once(model: ScoreModel, key: object, measure: Callable[[], T]) -> T:
-    """What `measure` finds, measured once for each model: a model is frozen, so its identity will do as a key."""
+    """Return the result of `measure`, computed once per model; a frozen model's identity can be the key."""
     if (id(model), key) not in _MEASURED:
-        # The model is kept too, so that no other one can take its identity.
+        # Keep the model too, so that no other one can take its identity.
         _MEASURED[id(model), key] = model, measure()
     return _MEASURED[id(model), key][1]
 
 
 def pilot_of(problem: Problem) -> Pilot:
-    """The pilot of a problem's model and plan."""
+    """Return the pilot of a problem's model and plan."""
     plan = {"steps": problem.plan.steps, "solver": problem.plan.solver, "grid": problem.plan.grid}
     return measured_once(problem.model, tuple(plan.values()), lambda: pilot(problem.model, **plan))
 
 
 def coupling_of(problem: Problem) -> Tensor:
-    """The coupling matrix (n, n) of a problem's model, the mean over some noise levels."""
+    """Return the coupling matrix (n, n) of a problem's model, averaged over some noise levels."""
     model = problem.model
     return measured_once(
         model, "coupling", lambda: torch.stack([coupling(model, level) for level in COUPLING_LEVELS]).mean(0)
@@ -97,59 +97,59 @@ def coupling_of(problem: Problem) -> Tensor:
 
 
 def effect(problem: Problem) -> np.ndarray:
-    """(steps, n) how strongly an error of F_k, held for a unit of log(a/s), moves the finished sample.
+    """Return (steps, n) how strongly an error of F_k, held for a unit of log(a/s), moves the finished sample.
 
-    An error c_out dF of D moves x = z/a by as much per log(a/s) under the probability flow, and what remains of the
-    way shrinks it, for Gaussian data by sqrt(v / (v + s²/a²)) = c_out a/s. So a token matters most while its own
-    signal emerges from the noise: the effect is sqrt(v) / (q + 1/q) with q = s / (a sqrt(v)).
+    An error c_out dF of D moves x = z/a by as much per log(a/s) under the probability flow, and the remaining
+    steps shrink it, for Gaussian data by sqrt(v / (v + s²/a²)) = c_out a/s. A token therefore matters most
+    while its own signal emerges from the noise: the effect is sqrt(v) / (q + 1/q) with q = s / (a sqrt(v)).
     """
     ratio = np.exp(np.array(problem.levels))[:, None]
     return problem.c_out.double().square().mean(-1).cpu().numpy() * ratio
 
 
 def levels_at(problem: Problem, cache: Cache) -> Tensor:
-    """(b, n) float64 log(a/s) at each token's last recompute."""
+    """Return (b, n) float64 log(a/s) at each token's last recompute."""
     return problem.clocks["log_snr"][cache.clock.at]
 
 
 class Experiment(Trigger):
-    """A rule that says outright which tokens to recompute; `tau` is its own."""
+    """A rule that directly selects which tokens to recompute and interprets `tau` itself."""
 
     reads = COMMON | {"tau"}
     depends = "states"
 
     def chosen(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """(b, n) bool on the host: the tokens to recompute now; b = 1 where all samples agree."""
+        """Return (b, n) bool on the host: the tokens to recompute now; b = 1 if all samples agree."""
         raise NotImplementedError
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """1 where a token is to be recomputed."""
+        """Return 1 for each token to recompute and 0 for the others."""
         return self.chosen(policy, problem, state).double()
 
     def limit(self, policy: CachePolicy) -> float:
-        """Between 0 and 1."""
+        """Return a limit between 0 and 1."""
         return 0.5
 
 
 class Given(Experiment):
-    """A table (steps, n) made beforehand says which tokens to recompute."""
+    """A rule that takes the tokens to recompute from a precomputed table (steps, n)."""
 
     def __init__(self, name: str, table: np.ndarray) -> None:
         self.name, self.help = name, "tokens of a table made beforehand"
         self.table = torch.from_numpy(table)
 
     def chosen(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """(1, n)."""
+        """Return (1, n)."""
         return self.table[state.step : state.step + 1]
 
 
 class Calibrated(Experiment):
-    """Recompute a group of tokens when its integrated density has moved by tau since the group's last recompute.
+    """A rule that recomputes a group when its integrated density has moved by tau since its last recompute.
 
-    Holding F for h costs effect * rate * h² / 2 and one recompute: the best density of recomputes along log(a/s) is
-    therefore proportional to (effect * rate)^power, power 1/2 for a held output and 1/3 for an extrapolated one.
-    With `banded` each frequency band is a group of its own; otherwise all tokens are refreshed together. Without
-    `piloted` the rate counts as constant.
+    Holding F for h costs effect * rate * h² / 2 and one recompute, so the best density of recomputes along
+    log(a/s) is proportional to (effect * rate)^power, with power 1/2 for a held output and 1/3 for an
+    extrapolated one. With `banded` each frequency band is a separate group; otherwise all tokens are
+    refreshed together. Without `piloted` the rate counts as constant.
     """
 
     depends = "clock"
@@ -159,12 +159,12 @@ class Calibrated(Experiment):
         self.banded, self.piloted = banded, piloted
 
     def edges(self, problem: Problem) -> tuple[int, ...]:
-        """First tokens of the groups, and n."""
+        """Return the first token of each group, and n."""
         n = problem.model.n
         return tuple(int(edge) for edge in band_edges(n)) if self.banded else (0, n)
 
     def chosen(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """(1, n): the same for all samples, so a sample does not depend on its batch."""
+        """Return (1, n): the same for all samples, so that a sample does not depend on its batch."""
         power = 0.5 if policy.predictor == "hold" or not self.piloted else 1 / 3
         table = problem.once((self.name, power), lambda: self._cumulated(problem, power))
         cache, edges = state.cache, self.edges(problem)
@@ -176,7 +176,7 @@ class Calibrated(Experiment):
         return mask
 
     def _cumulated(self, problem: Problem, power: float) -> np.ndarray:
-        """(steps, groups) integral of the density up to each step, scaled to a mean of 1 per log(a/s)."""
+        """Return (steps, groups) integral of the density up to each step, with mean 1 per log(a/s)."""
         levels, edges = np.array(problem.levels), self.edges(problem)
         rate = pilot_of(problem).rate if self.piloted else 1.0
         squared = np.square(effect(problem) * rate)
@@ -184,16 +184,16 @@ class Calibrated(Experiment):
         density = grouped**power
         moved = np.diff(levels, prepend=levels[0])
         table = np.cumsum(density * moved[:, None], axis=0)
-        # In units of log(a/s): at equal tau a rule of one group recomputes as often as log_snr does.
+        # In units of log(a/s): at equal tau, a rule with one group recomputes as often as log_snr does.
         share = np.diff(edges) / edges[-1]
         return table / (table[-1] @ share) * (levels[-1] - levels[0])
 
 
 class OnlineRate(Experiment):
-    """The same density with the rate measured during the run, by each sample and group at its own recomputes.
+    """A rule with the same density, but with the rate measured during the run at each group's own recomputes.
 
-    A closed loop for each band: the more F moved at the last recompute, the sooner the next. Needs a predictor
-    that keeps divided differences.
+    A closed loop for each band: the more F moved at the last recompute, the sooner the next one. Needs a
+    predictor that keeps divided differences.
     """
 
     power = 1 / 3
@@ -204,7 +204,7 @@ class OnlineRate(Experiment):
         self.banded = banded
 
     def chosen(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """(B, n)."""
+        """Return (B, n)."""
         effects = problem.once("effect", lambda: effect(problem))
         cache, i, n = state.cache, state.step, problem.model.n
         assert cache is not None
@@ -216,19 +216,19 @@ class OnlineRate(Experiment):
         edges = [int(edge) for edge in band_edges(n)] if self.banded else [0, n]
         for first, last in pairwise(edges):
             density = rate[:, first:last].mean(1).sqrt() ** self.power
-            # A group that seemed calm is asked again after a while: its rate may have been a chance.
+            # Remeasure a calm group after a while: its low rate may have been chance.
             due = (density * moved[:, first] > policy.tau) | (moved[:, first] > 1.5)
             mask[:, first:last] = due[:, None]
         return mask
 
 
 class Subset(Calibrated):
-    """A schedule at whose events only tokens of some effect are recomputed; all of them once `most` behind."""
+    """A schedule whose events recompute only tokens with enough effect, and all once `most` are behind."""
 
     keep, most = 0.05, 1.0
 
     def chosen(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """(1, n)."""
+        """Return (1, n)."""
         cache, i = state.cache, state.step
         assert cache is not None
         mask = super().chosen(policy, problem, state)
@@ -242,10 +242,10 @@ class Subset(Calibrated):
 
 
 class TopShare(Calibrated):
-    """A schedule at whose events the share of tokens with the largest expected effect is recomputed, per sample.
+    """A schedule whose events recompute the share of tokens with the largest expected effect, per sample.
 
-    The quantile takes the place of a threshold: scores need no scale. Drift is seen through the measured coupling
-    of outputs to inputs with `coupled`, else it is a token's own.
+    A quantile replaces the threshold, so scores need no scale. With `coupled`, drift is taken through the
+    measured coupling of outputs to inputs; otherwise it is the token's own.
     """
 
     share = 0.5
@@ -256,7 +256,7 @@ class TopShare(Calibrated):
         self.coupled = coupled
 
     def chosen(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """(B, n), as many tokens for every sample."""
+        """Return (B, n) with the same number of tokens for every sample."""
         cache, i, n = state.cache, state.step, problem.model.n
         assert cache is not None
         if not bool(super().chosen(policy, problem, state).any()):
@@ -271,20 +271,20 @@ class TopShare(Calibrated):
 
 
 class CoupledDrift(Experiment):
-    """Token events on drift seen through the network: effect² sum_j J_kj d_j > tau, J measured beforehand."""
+    """A rule for events on drift as the network sees it: effect² sum_j J_kj d_j > tau, J measured before."""
 
     def __init__(self, name: str, *, coupled: bool = False) -> None:
         self.name, self.help = name, "drift of a token's input, weighed by its effect on the sample"
         self.coupled = coupled
 
     def chosen(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """(B, n)."""
+        """Return (B, n)."""
         now = problem.once("effect", lambda: effect(problem))[state.step]
         return torch.from_numpy(np.square(now)) * drift(problem, state, self.coupled) > policy.tau
 
 
 def drift(problem: Problem, state: SamplerState, coupled: bool) -> Tensor:
-    """(B, n) on the host: drift of each token's input, or of all inputs as its output feels them."""
+    """Return (B, n) on the host: drift of each token's input, or of all inputs as its output feels them."""
     own = input_drift(problem, state).double().cpu()
     return own @ coupling_of(problem).T if coupled else own
 
@@ -304,13 +304,13 @@ EXPERIMENTS = (
 
 
 def register_experiments() -> None:
-    """Make all rules of this module available to policies of this process."""
+    """Register all rules of this module for policies of this process."""
     for rule in EXPERIMENTS:
         register(rule)
 
 
 def coupling(model: ScoreModel, level: float, num: int = 4, probes: int = 1, size: float = 0.05) -> Tensor:
-    """J (n, n): mean over samples of |dF_k|²/|du_j|² at a noise level, by finite differences of each input token."""
+    """Return J (n, n): mean over samples of |dF_k|²/|du_j|² at a noise level, by finite input differences."""
     a = (1 / (1 + np.exp(-2 * level))) ** 0.5
     s = (1 / (1 + np.exp(2 * level))) ** 0.5
     generator = torch.Generator().manual_seed(0)

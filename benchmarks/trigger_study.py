@@ -1,8 +1,9 @@
-"""All triggers with all predictors, and experimental rules, on the same axes: work against what the cache did.
+"""Compare all triggers with all predictors, and experimental rules, by work against cache error.
 
-Every data set gets one evaluation (200 Euler-Maruyama steps; `--quick`: 100) whose shards are kept, so a stopped
-study goes on. The sharpest axis is the relative L2 to the uncached twin on the same noise; sliced Wasserstein and
-wall clock stand beside it. Families are compared at equal shares of recomputed tokens.
+Every data set gets one evaluation (200 Euler-Maruyama steps, 100 with `--quick`) whose shards are kept, so
+that a stopped study can resume. The sharpest axis is the relative L2 to the uncached twin on the same noise;
+sliced Wasserstein and wall-clock time are shown beside it. Families are compared at equal shares of
+recomputed tokens.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SHARES = (0.03, 0.05, 0.08, 0.12, 0.2)
 
 
 def core_policies(tokens: int, steps: int) -> dict[str, list[CachePolicy]]:
-    """Settings of every trigger of the core, from much work to little."""
+    """Return settings of every core trigger, from much work to little."""
     low, r = max(1, tokens // 8), max(1, steps // 300)
     taus = (0.15, 0.4, 1.0)
     found: dict[str, list[CachePolicy]] = {}
@@ -46,7 +47,7 @@ def core_policies(tokens: int, steps: int) -> dict[str, list[CachePolicy]]:
             CachePolicy(trigger="bands", bands=((low, tau / 2), (100_000, 2 * tau)), clock=clock)
             for tau in taus
         ]
-        # The stretched clock moves on where the plain one hardly does: equal work needs larger thresholds there.
+        # The stretched clock moves where the plain one hardly does: equal work needs larger thresholds there.
         rates = (0.06, 0.1, 0.2) if clock == CLOCKS[0] else (0.12, 0.25, 0.5)
         found[f"rate{at}"] = [CachePolicy(trigger="rate", tau=tau, clock=clock) for tau in rates]
     paper = CachePolicy(
@@ -59,12 +60,12 @@ def core_policies(tokens: int, steps: int) -> dict[str, list[CachePolicy]]:
     }
 
 
-# Fields of a policy that say how reused outputs continue: all tokens alike, or low and high frequencies apart.
+# How reused outputs continue: all tokens alike, or low and high frequencies separately.
 WHOLE: dict[str, dict[str, Any]] = {name: {"predictor": name} for name in PREDICTORS}
 
 
 def split_predictors(tokens: int) -> dict[str, dict[str, Any]]:
-    """One predictor for the lowest eighth of the tokens, another for the rest."""
+    """Return one predictor for the lowest eighth of the tokens and another for the rest."""
     at = max(1, tokens // 8)
     return {
         f"{low} below, {high} above": {"predictor": low, "predictor_split": at, "predictor_above": high}
@@ -90,7 +91,7 @@ EXPERIMENTS: tuple[tuple[str, str, tuple[float, ...]], ...] = (
 
 
 def study_configs(model: ScoreModel, steps: int, quick: bool) -> dict[str, SamplerConfig]:
-    """The uncached twin, every core setting with every predictor, every experiment."""
+    """Return the uncached twin, every core setting with every predictor, and every experiment."""
     register_experiments()
     base = SamplerConfig(None, steps)
     rows = {"no cache": base}
@@ -109,7 +110,7 @@ def study_configs(model: ScoreModel, steps: int, quick: bool) -> dict[str, Sampl
 
 
 def families(e: Evaluation) -> dict[str, list[TableRow]]:
-    """Rows by trigger and predictor, from little work to much."""
+    """Group rows by trigger and predictor, from little work to much."""
     found: dict[str, list[TableRow]] = {}
     for row in e.rows:
         if row.config.policy is not None:
@@ -118,7 +119,7 @@ def families(e: Evaluation) -> dict[str, list[TableRow]]:
 
 
 def at_shares(rows: list[TableRow], plain: TableRow, work: str) -> list[float | None]:
-    """Relative L2 at `SHARES` of the uncached work, between the settings measured (log-log); None beyond them."""
+    """Interpolate the relative L2 at `SHARES` of the uncached work (log-log); None outside the range."""
     points = sorted(
         (
             row.token_share if work == "tokens" else row.seconds.value / plain.seconds.value,
@@ -135,7 +136,7 @@ def at_shares(rows: list[TableRow], plain: TableRow, work: str) -> list[float | 
 
 
 def localization(dataset: str) -> dict[str, float]:
-    """Share of tokens that hold 90% of the energy (mean over channels), and of energy in the lowest tenth."""
+    """Return the share of tokens that holds 90% of the energy, and the energy share of the lowest tenth."""
     share = load_dataset(dataset).localization
     n = len(share)
     return {
@@ -145,7 +146,7 @@ def localization(dataset: str) -> dict[str, float]:
 
 
 def table(e: Evaluation, work: str) -> str:
-    """Families at equal work, those first that are nearest to the best at all shares."""
+    """Tabulate families at equal work, ordered by how close they are to the best at all shares."""
     plain = e.row("no cache")
     found = {family: at_shares(rows, plain, work) for family, rows in families(e).items()}
     best = [min((v[i] for v in found.values() if v[i] is not None), default=None) for i in range(len(SHARES))]
@@ -173,7 +174,7 @@ def table(e: Evaluation, work: str) -> str:
 
 
 def page(evaluations: dict[str, Evaluation], quick: bool) -> str:
-    """The study as a Markdown page."""
+    """Format the study as a Markdown page."""
     parts = [
         f"# Trigger study{' (quick form: not for conclusions)' if quick else ''}\n",
         "Relative L2 to the uncached twin on the same noise, at equal shares of the uncached work, interpolated between"
@@ -198,7 +199,7 @@ def page(evaluations: dict[str, Evaluation], quick: bool) -> str:
 
 
 def figures(evaluations: dict[str, Evaluation]) -> str:
-    """The curves as one self-contained HTML page: work, operations and wall clock against relative L2."""
+    """Draw the curves in one self-contained HTML page: work, operations, and time against relative L2."""
     parts = []
     axes = (
         ("share of tokens recomputed", lambda row: row.token_share),
@@ -228,7 +229,7 @@ def figures(evaluations: dict[str, Evaluation]) -> str:
 
 
 def compact(e: Evaluation) -> dict[str, Any]:
-    """What pages need of a study: one record for each setting."""
+    """Return what pages need of a study: one record for each setting."""
     return {
         "dataset": e.dataset,
         "num": e.num,
@@ -246,7 +247,7 @@ def compact(e: Evaluation) -> dict[str, Any]:
                 "flops": row.flops,
                 "seconds": row.seconds.value,
                 "relative_l2": None if row.relative_l2 is None else row.relative_l2.value,
-                # Seed by seed, so that pages may compare families on common noise.
+                # Keep values per seed, so that pages can compare families on common noise.
                 "relative_l2_values": None if row.relative_l2 is None else list(row.relative_l2.values),
                 "sliced_wasserstein": [row.quality.value, row.quality.low, row.quality.high],
                 "config": stored_config(row.name, row.config),
@@ -299,7 +300,7 @@ def main() -> None:
     stored = {name: compact(e) for name, e in evaluations.items()}
     replace_file(stem.with_suffix(".json"), lambda p: p.write_text(json.dumps(stored, indent=1) + "\n"))
     replace_file(stem.with_suffix(".md"), lambda p: p.write_text(page(evaluations, quick)))
-    # The page with curves weighs megabytes, most of it the plotting library: it stays with the shards.
+    # The page with curves weighs megabytes, mostly the plotting library, so it stays with the shards.
     replace_file(arguments.work / f"{stem.name}.html", lambda p: p.write_text(figures(evaluations)))
     print(f"written: {stem}.md, .json and {arguments.work / stem.name}.html")
 

@@ -1,12 +1,12 @@
-"""Does a study of a quarter of an hour find something better than preset `balanced`, and survive a kill?
+"""Does a study of a quarter of an hour beat preset `balanced`, and does it survive being killed?
 
     python -m benchmarks.tune_study --minutes 15
 
-Runs `tune`, kills it with SIGKILL on the way, resumes it, and sees that no finished trial was lost. Every trial
-that was cheaper than `balanced` (at the reference's solver and steps) with no worse quality is a candidate; the
-best few are measured again beside it on seeds that the search has not seen, batch by batch in turns, for the best
-of many noisy trials always looks better than it is. Ends with 1 when a trial was lost; whether `balanced` is
-dominated is the answer, not a failure.
+Runs `tune`, kills it with SIGKILL partway, resumes it, and checks that no finished trial was lost. Every
+trial that was cheaper than `balanced` (at the reference's solver and steps) with no worse quality is a
+candidate. The best few are measured again beside it, batch by batch in turns, on seeds that the search has
+not seen, because the best of many noisy trials always looks better than it is. The exit code is 1 if a trial
+was lost; whether `balanced` is dominated is a result, not a failure.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from e2crf_core.tuning.measure import Point
 
 
 def finished(out: Path) -> dict[int, list[float]]:
-    """Numbers and values of the finished trials in a study's storage."""
+    """Return numbers and values of the finished trials in a study's storage."""
     if not (out / "study.db").is_file():
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -52,7 +52,7 @@ def finished(out: Path) -> dict[int, list[float]]:
 
 
 def search(options: argparse.Namespace) -> dict[str, Any]:
-    """Run the study, killing it once; what was finished before the kill and what is left of it after."""
+    """Run the study, killing it once; return what was finished before the kill and what remains after it."""
     command = [sys.executable, "-m", "e2crf_core", "tune", "--checkpoint", options.checkpoint]
     command += ["--minutes", str(options.minutes), "--num", str(options.num), "--out", str(options.out)]
     victim = subprocess.Popen(command)
@@ -73,7 +73,7 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
 def compare(
     options: argparse.Namespace, balanced: SamplerConfig, rivals: list[SamplerConfig]
 ) -> list[dict[str, Any]]:
-    """Rivals beside `balanced` on fresh seeds: time of a sample, and the change of the distance to held-out data."""
+    """Measure rivals beside `balanced` on fresh seeds: time per sample and change of held-out distance."""
     model = load_checkpoint(options.checkpoint)
     data = load_dataset(model.dataset)
     held, blocks = data.standardize(data.x[data.heldout]), heldout_blocks(data)
@@ -115,7 +115,7 @@ def compare(
 
 
 def main() -> int:
-    """Search, kill, resume, confirm, report."""
+    """Search, kill, resume, confirm, and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--checkpoint", default="ecg")
     parser.add_argument("--minutes", type=float, default=15)

@@ -1,12 +1,13 @@
-"""How far a what-if's predicted share of tokens is from that of the real run, for tau changed by up to 3 either way.
+"""Measure how far a what-if's predicted share of tokens is from the real run's, for tau within a factor of 3.
 
     python -m benchmarks.whatif_law [--checkpoints ecg wind] [--quick]
 
-Records runs whose thresholds stand a factor of sqrt 3 apart, around the one that computes a fifth of the tokens, and
-predicts each from every other within a factor of 3, as a visitor of Anatomy would. The published rule is also
-predicted from a run of another trigger, and schedules are checked decision by decision. Runs are kept under
-`artifacts/whatif_law`, so a second call only predicts. Pairs whose real share lies outside of SHARES say nothing and
-are left out. The margins that the pages state (`replay_error` of a trigger) are rounded up from what this measures.
+Records runs whose thresholds are a factor of sqrt 3 apart, around the one that computes a fifth of the
+tokens, and predicts each from every other within a factor of 3, as a user of Anatomy would. The published
+rule is also predicted from a run of another trigger, and schedules are checked decision by decision. Runs are
+kept under `artifacts/whatif_law`, so a second call only predicts. Pairs whose real share lies outside SHARES
+are uninformative and are omitted. The margins that the pages state (`replay_error` of a trigger) are rounded
+up from these results.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Kept:
     steps: int
 
     def record(self, policy: CachePolicy) -> Archive:
-        """The run with this policy."""
+        """Return the run with this policy."""
         name = f"{self.checkpoint}-{self.model.digest()[:8]}-{self.steps}-{self.seed}-{digest(policy)}"
         path = KEPT / f"{name}.zip"
         if not path.is_file():
@@ -74,15 +75,15 @@ class Kept:
 
 
 def digest(policy: CachePolicy) -> str:
-    """A short name for a policy."""
+    """Return a short name for a policy."""
     return hashlib.sha256(policy.to_json().encode()).hexdigest()[:12]
 
 
 def center(kept: Kept, rule: CachePolicy) -> float:
-    """The threshold that is predicted to compute AIM of the tokens, to three figures."""
+    """Return the threshold predicted to compute AIM of the tokens, to three significant digits."""
     archive = kept.record(rule if rule.rule.depends == "measured" else SCHEDULE)
     seen = trace(archive, kept.model)
-    # The preset's refreshes are left out, or no threshold might reach the aim.
+    # Leave out the preset's refreshes; with them, no threshold might reach the aim.
     bare = rule.replace(tau_safe=0.0, tau_warn=0.0, refresh_every=0)
     low, high = 1e-6, 1e4
     while high / low > 1.05:
@@ -93,7 +94,7 @@ def center(kept: Kept, rule: CachePolicy) -> float:
 
 
 def row(archive: Archive, seen: Trace, rule: str, policy: CachePolicy, real: Archive) -> dict[str, Any]:
-    """One prediction beside the truth."""
+    """Return one prediction beside the truth."""
     said = predict(archive, seen, policy)
     assert real.result is not None
     truth = real.result.token_share
@@ -115,7 +116,7 @@ def row(archive: Archive, seen: Trace, rule: str, policy: CachePolicy, real: Arc
 
 
 def measure(name: str, steps: int, seeds: tuple[int, ...]) -> list[dict[str, Any]]:
-    """All predictions of one checkpoint."""
+    """Return all predictions of one checkpoint."""
     model = load_checkpoint(name, "cpu")
     rows: list[dict[str, Any]] = []
     for seed in seeds:
@@ -144,7 +145,7 @@ def measure(name: str, steps: int, seeds: tuple[int, ...]) -> list[dict[str, Any
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Largest and typical errors by checkpoint and rule, the recorded policy itself left out."""
+    """Return the largest and typical errors by checkpoint and rule, without the recorded policy itself."""
     found = []
     for checkpoint, rule in dict.fromkeys((r["checkpoint"], r["rule"]) for r in rows):
         some = [
@@ -173,7 +174,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--checkpoints", nargs="+", default=list_checkpoints())
     parser.add_argument("--quick", action="store_true", help="one seed and 60 steps: does it all work?")
