@@ -23,7 +23,9 @@ def add(commands: Any) -> None:
     tune.add_argument("--batch", type=int, default=16, help="samples run together; also the first look")
     tune.add_argument("--seed", type=int, default=0)
     tune.add_argument(
-        "--quality", default="sliced_wasserstein", help="or relative_l2, for one solver and steps"
+        "--quality",
+        default="marginal_wasserstein",
+        help="or sliced_wasserstein; or relative_l2, for one solver and number of steps",
     )
     tune.add_argument("--cost", default="seconds", help="or flops")
     tune.add_argument("--solvers", help="separated by commas; default: four that compete")

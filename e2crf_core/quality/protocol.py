@@ -124,8 +124,8 @@ def equivalence(
 def equivalence_of(
     distance: float,
     reference: float,
-    replicates: np.ndarray,
-    reference_replicates: np.ndarray,
+    replicates: Sequence[float] | np.ndarray,
+    reference_replicates: Sequence[float] | np.ndarray,
     *,
     num: int,
     margin: float = MARGIN,

@@ -12,22 +12,24 @@ import optuna
 from optuna.trial import TrialState
 
 from e2crf_core.errors import LabError
-from e2crf_core.tuning.measure import Point, front_points
+from e2crf_core.quality.protocol import MARGIN, samples_needed
+from e2crf_core.tuning.measure import QUALITIES, Point, front_points
+from e2crf_core.tuning.space import unfit
 
-VISIBLE = 0.05
-"""The relative change of quality that samples should be enough to see."""
-NEAR = 0.02
-"""Points that cannot be told from the best count as equal to it only if they also measured so near."""
 FEWEST_TRIALS = 12
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A point, and in words why it was chosen; `within` says whether it meets what was asked."""
+    """A point, and in words why it was chosen; `within` says whether it meets what was asked.
+
+    `needed` is the number of samples at which a cheaper point would probably qualify, where too few were measured.
+    """
 
     point: Point
     why: str
     within: bool
+    needed: int | None = None
 
 
 def pick(
@@ -35,18 +37,19 @@ def pick(
     reference: Point,
     *,
     cost: str = "seconds",
-    quality: str = "sliced_wasserstein",
+    quality: str = "marginal_wasserstein",
     latency: float | None = None,
     budget: float | None = None,
 ) -> Choice:
     """The point for a latency budget (seconds for a sample), a quality budget, both, or neither.
 
-    `budget` is how much worse the quality may be: as a share of the reference's distance, or the largest relative
-    L2. With latency alone, the best quality in time; of points that cannot be told from it the cheapest. With a
-    quality budget, the cheapest point that meets it with the upper end of its interval. With neither, the cheapest
-    point that measured near the uncached reference and is not certainly worse.
+    One rule: a point qualifies if its distance to real data is *certain* to be within the budget, that is with the
+    upper end of its paired 95% interval. `budget` is how much worse than the reference it may be, as a share of the
+    reference's distance (5% where none is given), or the largest relative L2. The cheapest point that qualifies is
+    chosen; with a latency alone, the best quality in time, or what is certain to be within 5% of it and cheaper.
+    Points that cannot be what their policy says (see `space.unfit`) are never chosen.
     """
-    complete = [point for point in points if point.complete]
+    complete = [point for point in points if point.complete and unfit(point.setting) is None]
     if not complete:
         raise LabError("no trial has finished yet: nothing can be chosen")
     if any(given is not None and not given > 0 for given in (latency, budget)):
@@ -70,7 +73,7 @@ def pick(
             f" time. That is {_measured(point, reference, quality)}."
         )
         return Choice(point, why, True)
-    return _as_good(complete, reference, cost, quality)
+    return _within(complete, reference, cost, quality, MARGIN, None)
 
 
 def _within(
@@ -81,54 +84,66 @@ def _within(
     budget: float,
     latency: float | None,
 ) -> Choice:
-    """The cheapest point that meets a quality budget with the whole of its interval."""
-    able = [p for p in points if _excess(p, reference, quality) <= budget]
+    """The cheapest point that meets a quality budget with the upper end of its interval."""
     limit = (
         f"relative L2 of at most {budget:.3g}"
         if quality == "relative_l2"
-        else f"at most {100 * budget:.3g}% above the reference's distance"
+        else f"at most {100 * budget:.3g}% above the distance of the uncached reference ({milliseconds(reference)})"
     )
+    able = [p for p in points if p.number != reference.number and _excess(p, reference, quality) <= budget]
+    able = [p for p in able if p.last.cost(cost) < reference.last.cost(cost)] or able
     if not able:
-        point = min(points, key=lambda p: _excess(p, reference, quality))
-        why = (
-            f"No point stays, with the whole of its interval, within {limit}. The closest is"
-            f" {_measured(point, reference, quality)}."
-        )
-        return Choice(point, why, False)
+        return _nothing(points, reference, quality, budget, limit)
     point = min(able, key=lambda p: p.last.cost(cost))
     in_time = "" if latency is None else f"and in {digits(1e3 * latency)} ms a sample or less, "
     why = (
-        f"The cheapest of {len(able)} points that stay within {limit} {in_time}is"
+        f"The cheapest of {len(able)} points that are certain to stay within {limit}, {in_time}is"
         f" {_measured(point, reference, quality)}."
     )
     return Choice(point, why, True)
+
+
+def _nothing(points: Sequence[Point], reference: Point, quality: str, budget: float, limit: str) -> Choice:
+    """No point qualifies: the closest one, whether more samples would help, and the reference as the safe choice."""
+    rivals = [p for p in points if p.number != reference.number] or list(points)
+    closest = min(rivals, key=lambda p: _excess(p, reference, quality))
+    why = (
+        f"Nothing qualifies with {closest.last.num} samples: no point is certain to stay within {limit}. The closest"
+        f" is {_measured(closest, reference, quality)}."
+    )
+    needed = None
+    if quality != "relative_l2":
+        each = [samples_needed(p.last.against(reference.last).change, p.last.num, budget) for p in rivals]
+        needed = min((count for count in each if count is not None), default=None)
+        why += (
+            " More samples would not help: every point measured worse than that."
+            if needed is None
+            else f" Measure {needed - closest.last.num} more samples to decide."
+        )
+    safe = next((p for p in points if p.number == reference.number), closest)
+    return Choice(safe, why, False, needed)
 
 
 def _best_in_time(
     points: Sequence[Point], reference: Point, cost: str, quality: str, latency: float
 ) -> Choice:
-    """The best quality of points that are fast enough; of those that cannot be told from it the cheapest."""
+    """The best quality of points that are fast enough, or the cheapest one that is certain to be as good."""
     best = min(points, key=lambda p: p.last.quality)
-    alike = [p for p in points if _alike(p, best, NEAR)]
+    alike = [p for p in points if p is best or _excess(p, best, quality) <= _tolerance(best, quality)]
     point = min(alike, key=lambda p: p.last.cost(cost))
     why = (
-        f"Of {len(points)} points that take {digits(1e3 * latency)} ms a sample or less, {len(alike)} measured"
-        f" within {100 * NEAR:.0f}% of the best quality and cannot be told from it; the cheapest of them is"
+        f"Of {len(points)} points that take {digits(1e3 * latency)} ms a sample or less, {len(alike)} are certain to be"
+        f" within {100 * MARGIN:.0f}% of the best quality; the cheapest of them is"
         f" {_measured(point, reference, quality)}."
     )
+    if quality != "relative_l2" and point.last.against(reference.last).verdict != "as good":
+        why += f" It is not certain to be within {100 * MARGIN:.0f}% of the reference's quality."
     return Choice(point, why, True)
 
 
-def _as_good(points: Sequence[Point], reference: Point, cost: str, quality: str) -> Choice:
-    """The cheapest point that is as good as the uncached reference."""
-    able = [p for p in points if _alike(p, reference, VISIBLE)] or [min(points, key=lambda p: p.last.quality)]
-    point = min(able, key=lambda p: p.last.cost(cost))
-    why = (
-        f"No budget was given: of {len(able)} points that measured at most {100 * VISIBLE:.0f}% worse than the"
-        f" uncached reference ({milliseconds(reference)}) and are not certainly worse, the cheapest is"
-        f" {_measured(point, reference, quality)}."
-    )
-    return Choice(point, why, _alike(point, reference, VISIBLE))
+def _tolerance(best: Point, quality: str) -> float:
+    """What counts as good as the best: a share of its distance, or a relative L2 a little above its own."""
+    return (1 + MARGIN) * best.last.high if quality == "relative_l2" else MARGIN
 
 
 def _knee(front: Sequence[Point], cost: str) -> Point:
@@ -141,17 +156,11 @@ def _knee(front: Sequence[Point], cost: str) -> Point:
     return front[int(np.argmin(x + y))]
 
 
-def _alike(point: Point, other: Point, share: float) -> bool:
-    """Whether a point is not certainly worse than another, nor measured worse by more than a share of it."""
-    change = point.last.change(other.last)
-    return change.low <= 0 and change.value <= share * other.last.quality
-
-
 def _excess(point: Point, reference: Point, quality: str) -> float:
     """The upper end of what a point may be worse by, in the units of a quality budget."""
     if quality == "relative_l2":
         return point.last.high
-    return point.last.change(reference.last).high / reference.last.quality
+    return point.last.against(reference.last).change.high
 
 
 def digits(value: float) -> str:
@@ -168,10 +177,8 @@ def _quality(point: Point, reference: Point, quality: str) -> str:
     last = point.last
     if quality == "relative_l2":
         return f"relative L2 {last.quality:.3g} ({last.low:.3g} to {last.high:.3g}) to its uncached twin"
-    change, share = last.change(reference.last), 100 / reference.last.quality
     return (
-        f"sliced Wasserstein {last.quality:.4g}, {share * change.value:+.1f}% against the reference"
-        f" (95% interval {share * change.low:+.1f}% to {share * change.high:+.1f}%)"
+        f"{QUALITIES[quality]} {last.quality:.4g}, {last.against(reference.last).describe()} of the reference"
     )
 
 

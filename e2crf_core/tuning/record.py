@@ -20,6 +20,8 @@ from e2crf_core.tuning.storage import process_alive, stored_study
 from e2crf_core.tuning.study import CUT, SCHEMA
 
 STORE = "study.db"
+READABLE = (1, SCHEMA)
+"""Schemas that can be read; 1 is the first release's, whose studies can be chosen from but not continued."""
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -28,8 +30,8 @@ class Record:
     """What is known of a study now.
 
     `points` are in the order of their trials, `failed` holds (trial, why) of settings that could not run. `floor`
-    is None where it was not measured, `spent` counts seconds over all sessions, `driver` is the process on this
-    machine that is at work on it.
+    and `no_network`, the distances of real series and of a model without its network, are None where they were not
+    measured. `spent` counts seconds over all sessions, `driver` is the process on this machine that works on it.
     """
 
     digest: str
@@ -41,6 +43,7 @@ class Record:
     points: tuple[Point, ...]
     failed: tuple[tuple[int, str], ...]
     floor: float | None
+    no_network: float | None
     spent: float
     driver: int | None
 
@@ -124,6 +127,7 @@ class StudyReader:
             points=tuple(self._points[number] for number in sorted(self._points)),
             failed=tuple(sorted(self._failed.items())),
             floor=None if floor is None else float(floor),
+            no_network=None if attrs.get("no_network") is None else float(attrs["no_network"]),
             spent=float(attrs.get("spent", 0.0)),
             driver=int(driver["pid"]) if here and driver["pid"] != os.getpid() else None,
         )
@@ -131,7 +135,7 @@ class StudyReader:
     @staticmethod
     def _settings(attrs: dict[str, Any]) -> dict[str, Any]:
         mark = attrs["fingerprint"]
-        if mark["schema"] != SCHEMA:
+        if mark["schema"] not in READABLE:
             raise LabError(f"it has schema {mark['schema']!r}, this version reads {SCHEMA}")
         return {
             "fingerprint": mark,

@@ -116,8 +116,9 @@ class SearchSpace:
         grid = trial.suggest_categorical("grid", list(self.grids))
         steps = trial.suggest_int("steps", *self.steps, log=True)
         trigger = trial.suggest_categorical("trigger", list(self.triggers))
-        policy = None if trigger == NONE else self._policy(trial, trigger)
-        return SamplerConfig(policy, fit_steps(solver, steps), solver, grid)
+        steps = fit_steps(solver, steps)
+        policy = None if trigger == NONE else self._policy(trial, trigger, steps)
+        return SamplerConfig(policy, steps, solver, grid)
 
     def params(self, setting: SamplerConfig) -> dict[str, Any] | None:
         """The values from which `suggest` makes this very setting; None where it is outside the space."""
@@ -128,7 +129,7 @@ class SearchSpace:
             return None
         return recorder.values if made == setting else None
 
-    def _policy(self, trial: Suggest, trigger: str) -> CachePolicy:
+    def _policy(self, trial: Suggest, trigger: str, steps: int) -> CachePolicy:
         base = base_policy(trigger)
         values: dict[str, Any] = {}
         for name in SEARCHABLE:
@@ -141,7 +142,7 @@ class SearchSpace:
             values[name] = self._field(trial, trigger, name)
         if values.get("tau_warn") and values.get("tau_safe", base.tau_safe) >= values["tau_warn"]:
             values["tau_warn"] = OFF["tau_warn"]
-        return base.replace(**values)
+        return fit_policy(base.replace(**values), steps)
 
     def _field(self, trial: Suggest, trigger: str, name: str) -> Any:
         meta, kind, full = FIELDS[name].metadata, FIELDS[name].type, f"{trigger}.{name}"
@@ -230,6 +231,19 @@ def base_policy(trigger: str) -> CachePolicy:
     return CachePolicy.of(trigger)
 
 
+def unfit(config: SamplerConfig) -> str | None:
+    """Why a configuration cannot be what its policy says: its refresh interval exceeds its steps. None if it can."""
+    policy = config.policy
+    if policy is None or policy.refresh_every <= config.steps:
+        return None
+    return f"it refreshes every {policy.refresh_every} steps, but has only {config.steps}"
+
+
+def fit_policy(policy: CachePolicy, steps: int) -> CachePolicy:
+    """The policy, its refresh interval cut to a third of the run where the run would end before the first refresh."""
+    return policy if policy.refresh_every <= steps else policy.replace(refresh_every=max(2, steps // 3))
+
+
 def fit_steps(solver: str, steps: int) -> int:
     """The nearest number of network calls that the solver can make: Heun needs an odd one."""
     steps = max(fewest_steps(solver), steps)
@@ -282,7 +296,7 @@ def starting_points(space: SearchSpace, reference: SamplerConfig) -> list[tuple[
     alone, the rivals of any cache.
     """
     found = [
-        (f"preset {name}", replace(reference, policy=policy))
+        (f"preset {name}", replace(reference, policy=fit_policy(policy, reference.steps)))
         for name, policy in PRESETS.items()
         if policy.trigger != "always"
     ]

@@ -25,21 +25,21 @@ from optuna.trial import TrialState
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.evaluation.anchors import converged, deterministic, no_network
 from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import machine
 from e2crf_core.progress import Cancel, never
-from e2crf_core.quality.distances import sliced_wasserstein_metric
 from e2crf_core.quality.intervals import real_floor
 from e2crf_core.sampling.batch import draw
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import warm_up
 from e2crf_core.tuning.executors import Executor, Local, Outcome, TrialJob
-from e2crf_core.tuning.measure import Bench, Point, StudySpec, front_points, measure
-from e2crf_core.tuning.space import FIELDS, SearchSpace, measure_ranges, starting_points
+from e2crf_core.tuning.measure import BESIDE, Bench, Point, StudySpec, front_points, measure
+from e2crf_core.tuning.space import FIELDS, SearchSpace, fit_steps, measure_ranges, starting_points
 from e2crf_core.tuning.storage import open_storage, process_alive, study_name
 
-SCHEMA = 1
+SCHEMA = 2
 REFERENCE_STEPS = (1000, 500, 300, 200, 100, 50)
 REFERENCE_SHARE = 0.25
 CUT = "cut short"
@@ -78,7 +78,7 @@ class Study:
         if spec.quality == "relative_l2" and not self.space.one_plan:
             raise LabError(
                 "quality relative_l2 compares with the uncached twin: give one solver, one grid and one number of"
-                " steps, or use sliced_wasserstein, which compares across solvers"
+                " steps, or use marginal_wasserstein, which compares across solvers"
             )
         self.bench = Bench(
             model=model,
@@ -111,18 +111,43 @@ class Study:
 
     @property
     def floor(self) -> float | None:
-        """What real series of the same number score against the held-out ones; None for relative L2."""
-        if self.spec.quality != "sliced_wasserstein":
+        """The distance of as many real series to the held-out ones; None for relative L2."""
+        if self.spec.quality == "relative_l2":
             return None
         known = self.study.user_attrs.get("floor")
         if known is not None:
             return float(known)
         data = self.dataset
-        metric = sliced_wasserstein_metric(directions=self.spec.directions)
         train = data.standardize(data.x[data.train])
-        value = real_floor(self.bench.held, self.spec.num, metric, train=train, repeats=10).value
+        value = real_floor(self.bench.held, self.spec.num, self.spec.metric, train=train, repeats=10).value
         self.study.set_user_attr("floor", value)
         return value
+
+    @property
+    def no_network(self) -> float | None:
+        """The distance of as many samples of the model without its network: what every trial must beat."""
+        if self.spec.quality == "relative_l2":
+            return None
+        known = self.study.user_attrs.get("no_network")
+        if known is not None:
+            return float(known)
+        value = self.bench.distance(no_network(self.model, self.spec.num, self.spec.seed))
+        self.study.set_user_attr("no_network", value)
+        return value
+
+    @property
+    def spreads(self) -> dict[str, float]:
+        """How far the distances of `measure.BESIDE` differ between draws of real series of the same number."""
+        known = self.study.user_attrs.get("spreads")
+        if known is not None:
+            return {name: float(value) for name, value in known.items()}
+        data, spreads = self.dataset, {}
+        train = data.standardize(data.x[data.train])
+        for metric in BESIDE:
+            floor = real_floor(self.bench.held, self.spec.num, metric, train=train, repeats=20)
+            spreads[metric.name] = floor.high - floor.low
+        self.study.set_user_attr("spreads", spreads)
+        return spreads
 
     def release(self) -> None:
         """Let another process take the study; `run` does so at its end."""
@@ -160,7 +185,7 @@ class Study:
                 self.reference = self._measure_reference(cancelled)
             except Cancelled:
                 return
-            _ = self.floor  # stored here, so that every picture of the study can show it
+            _ = self.floor, self.no_network  # stored here, so that every picture of the study can show them
             yield self.reference
         if not self.study.get_trials(deepcopy=False):
             for origin, setting in starting_points(self.space, self.reference.setting):
@@ -182,15 +207,30 @@ class Study:
             if open_jobs and over():
                 return
 
-    def _measure_reference(self, cancelled: Cancel) -> Point:
-        """The uncached run that every change is told against: the published sampler, or the one plan there is."""
+    def _reference_config(self) -> SamplerConfig:
+        """The uncached run that every change is told against: the one plan there is, or the converged sampler.
+
+        Samples of deterministic solvers on common noise are pairs, which few samples suffice to compare. A space
+        of stochastic solvers alone has the published sampler as reference.
+        """
         space = self.space
-        plan = (space.solvers[0], space.grids[0], space.steps[1])
-        if not space.one_plan:
-            solver = "euler_maruyama" if "euler_maruyama" in space.solvers else space.solvers[0]
-            grid = "linear" if "linear" in space.grids else space.grids[0]
-            plan = (solver, grid, self._reference_steps or self._affordable_steps(solver, grid))
-        setting = SamplerConfig(None, plan[2], plan[0], plan[1])
+        if space.one_plan:
+            return SamplerConfig(None, space.steps[1], space.solvers[0], space.grids[0])
+        best = converged(self.model)
+        paired = [name for name in space.solvers if deterministic(name)]
+        if paired:
+            solver = best.solver if best.solver in paired else paired[0]
+            grid = best.grid if best.grid in space.grids else space.grids[-1]
+            steps = self._reference_steps or min(max(best.steps, space.steps[0]), space.steps[1])
+            return SamplerConfig(None, fit_steps(solver, steps), solver, grid)
+        solver = "euler_maruyama" if "euler_maruyama" in space.solvers else space.solvers[0]
+        grid = "linear" if "linear" in space.grids else space.grids[0]
+        steps = self._reference_steps or self._affordable_steps(solver, grid)
+        return SamplerConfig(None, steps, solver, grid)
+
+    def _measure_reference(self, cancelled: Cancel) -> Point:
+        """Measure the reference, and keep its series."""
+        setting = self._reference_config()
         sampler = self.bench.sampler(setting)
         bench = self.bench
         if self.spec.quality == "relative_l2":

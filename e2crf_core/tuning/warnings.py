@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -14,15 +14,18 @@ from e2crf_core.caching.policy import CachePolicy, PolicyError
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.quality.interval import Interval
+from e2crf_core.quality.protocol import MARGIN
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, warm_up
-from e2crf_core.tuning.choice import VISIBLE, digits, dominating, milliseconds
-from e2crf_core.tuning.measure import Bench, Point, Rung, measure
-from e2crf_core.tuning.space import FIELDS, NEEDS, OFF, SEARCHABLE
+from e2crf_core.tuning.choice import digits, dominating, milliseconds
+from e2crf_core.tuning.measure import BESIDE, Bench, Point, Rung, measure
+from e2crf_core.tuning.space import FIELDS, NEEDS, OFF, SEARCHABLE, unfit
 from e2crf_core.tuning.study import Study
 
-CLIFF_SHARE = {"sliced_wasserstein": 0.1, "relative_l2": 1.0}
+CLIFF_SHARE = {"marginal_wasserstein": 0.1, "sliced_wasserstein": 0.1, "relative_l2": 1.0}
 """Share of the quality by which it may change within 20% of the threshold before that is called a cliff."""
+FEWEST_CALLS = 3
+"""Network calls below which samples are close to those of the model without its network."""
 INERT_PERCENT, NEAR_PERCENT = 40, 90
 """Percent of an advice's time after which inert knobs, then neighbors, are measured; the rest times the solver."""
 
@@ -178,6 +181,7 @@ def warn(
     uncached: float | None = None,
     inert: Sequence[Inert] = (),
     near: Sequence[Neighbor] = (),
+    spreads: Mapping[str, float] | None = None,
 ) -> list[Caution]:
     """What to know of a point before it is deployed. Pure: give it what was measured."""
     last, policy = point.last, point.setting.policy
@@ -193,10 +197,22 @@ def warn(
         cautions.append(
             Caution(
                 "no_reuse",
-                f"No token was ever reused: with {point.setting.steps} steps each one moves farther than the"
+                f"This policy reuses nothing at {point.setting.steps} steps: each token moves farther than the"
                 " threshold allows. Take more steps, a larger threshold, or no cache.",
             )
         )
+    calls = last.token_share * point.setting.steps
+    if calls < FEWEST_CALLS:
+        cautions.append(
+            Caution(
+                "few_calls",
+                f"The network runs only {calls:.3g} times: with fewer than {FEWEST_CALLS} calls a cache never engages,"
+                " and samples are close to those of a Gaussian.",
+            )
+        )
+    reason = unfit(point.setting)
+    if reason is not None:
+        cautions.append(Caution("idle_refresh", f"The policy cannot do what it says: {reason}."))
     if policy is not None and uncached is not None and last.seconds >= uncached:
         cautions.append(
             Caution(
@@ -206,6 +222,7 @@ def warn(
             )
         )
     if quality != "relative_l2":
+        cautions += _beside(last, reference.last, spreads or {})
         cautions += _too_few(last, reference)
         plain = [p for p in dominating(points, point, cost) if p.setting.policy is None]
         if policy is not None and plain:
@@ -234,17 +251,36 @@ def _cliffs(last: Rung, quality: str, near: Sequence[Neighbor]) -> list[Caution]
     ]
 
 
+def _beside(last: Rung, reference: Rung, spreads: Mapping[str, float]) -> list[Caution]:
+    """Other distances that are worse than the reference's by more than draws of real data differ."""
+    cautions = []
+    for metric in BESIDE:
+        name = metric.name
+        if name not in spreads or name not in last.beside or name not in reference.beside:
+            continue
+        if last.beside[name] - reference.beside[name] > spreads[name]:
+            cautions.append(
+                Caution(
+                    "beside",
+                    f"{metric.title} is {last.beside[name]:.3g} {metric.unit}, the reference's"
+                    f" {reference.beside[name]:.3g}: farther than draws of real data are from one another"
+                    f" ({spreads[name]:.3g}).",
+                )
+            )
+    return cautions
+
+
 def _too_few(last: Rung, reference: Point) -> list[Caution]:
-    change = last.change(reference.last)
-    half, allowed = (change.high - change.low) / 2, VISIBLE * reference.last.quality
-    if half <= allowed:
+    change = last.against(reference.last).change
+    half = (change.high - change.low) / 2
+    if half <= MARGIN:
         return []
-    enough = math.ceil(last.num * (half / allowed) ** 2)
+    enough = math.ceil(last.num * (half / MARGIN) ** 2)
     return [
         Caution(
             "too_few_samples",
-            f"{last.num} samples cannot show a change of quality under {100 * half / reference.last.quality:.0f}%:"
-            f" about {enough} would show {100 * VISIBLE:.0f}%.",
+            f"{last.num} samples cannot show a change of quality under {100 * half:.0f}%:"
+            f" about {enough} would show {100 * MARGIN:.0f}%.",
         )
     ]
 
@@ -279,5 +315,6 @@ def advise(
         uncached=uncached_seconds(bench, point.setting),
         inert=inert,
         near=near,
+        spreads=study.spreads if spec.quality != "relative_l2" else None,
     )
     return list(inert), cautions

@@ -23,7 +23,7 @@ BATCH, SAMPLES, MINUTES = 16, 64, 15.0
 TRY: dict[str, Any] = {"minutes": 2.0, "num": 32, "steps": (10, 300)}
 ONE_PLAN_STEPS = 300
 QUALITIES = {
-    "sliced_wasserstein": "Distance to held-out data (sliced Wasserstein): compares all solvers",
+    "marginal_wasserstein": "Distance to held-out data (marginal Wasserstein): compares all solvers",
     "relative_l2": "Distance to the uncached twin (relative L2): sharper, for one solver and number of steps",
 }
 COSTS = {
