@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.tables import PRIMARY
+from e2crf_core.quality.protocol import PRIMARY
 
 LIMIT_BYTES = 50_000_000
 SAME = ("checkpoint", "digest", "dataset", "num")

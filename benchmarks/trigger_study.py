@@ -24,9 +24,10 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.shards import Task, run_shards, stored_config
 from e2crf_core.evaluation.summary import summarize
-from e2crf_core.evaluation.tables import PRIMARY, Evaluation, TableRow
+from e2crf_core.evaluation.tables import Evaluation, TableRow
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.quality.protocol import PRIMARY
 from e2crf_core.report.charts import Curve, as_html, curves_chart, plotly_script
 from e2crf_core.sampling.calibration import calibrate
 from e2crf_core.sampling.config import SamplerConfig

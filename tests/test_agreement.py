@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks import agreement as ag
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.tables import PRIMARY
 from e2crf_core.quality.intervals import seed_spread
+from e2crf_core.quality.protocol import PRIMARY
 
 
 def results(rows: dict[str, tuple[float, float]], seed: int = 0, **changes: object) -> dict:

@@ -23,12 +23,13 @@ from e2crf_core.evaluation.report import evaluation_report
 from e2crf_core.evaluation.results import to_csv, to_json
 from e2crf_core.evaluation.shards import Task, claim, run_shards
 from e2crf_core.evaluation.summary import summarize
-from e2crf_core.evaluation.tables import PRIMARY, Estimate, Evaluation, TableRow
+from e2crf_core.evaluation.tables import Estimate, Evaluation, TableRow
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.quality import learned as learned
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.intervals import Floor
 from e2crf_core.quality.learned_scores import NAMES, learned_scores
+from e2crf_core.quality.protocol import PRIMARY
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 from tests.tiny import tiny_assets

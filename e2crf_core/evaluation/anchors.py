@@ -9,6 +9,7 @@ from e2crf_core.diffusion.schedules import VP
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import fewest_steps, find_solver, make_plan
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.sampler import Sampler
 
 CONVERGED_STEPS = 40
 """Steps of DPM-Solver++ 2M after which more change the distances to real data by less than 0.5%."""
@@ -33,7 +34,7 @@ def no_network(model: ScoreModel, num: int, seed: int = 0) -> np.ndarray:
     F = 0 in E3: the exact sampler of the Gaussian with the data's mean and token variances. Its flow keeps
     u = c_in (z - a mu) constant, so the end of a trajectory is known in closed form: mu + sqrt(v) u.
     """
-    sampler = converged(model).sampler(model)
+    sampler = Sampler.of(model, converged(model))
     with torch.inference_mode():
         _, state = sampler.begin(num, seed)
         t = sampler.plan.rows[0].t

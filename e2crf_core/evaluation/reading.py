@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from e2crf_core.evaluation.tables import FEWEST_SEEDS, PRIMARY, STABLE_WITHIN, Evaluation
+from e2crf_core.evaluation.tables import STABLE_WITHIN, Evaluation
+from e2crf_core.quality.protocol import FEWEST_SEEDS, MARGIN, PRIMARY
 
 
 def reading(evaluation: Evaluation) -> list[str]:
     """The evaluation in sentences, the most important ones first."""
-    return [*_reference(evaluation), *_fastest(evaluation), *_slower(evaluation), *_certainty(evaluation)]
+    parts = (_reference, _anchor, _equivalent, _fastest, _slower, _certainty)
+    return [line for part in parts for line in part(evaluation)]
 
 
 def _primary(evaluation: Evaluation) -> str:
@@ -31,6 +33,34 @@ def _reference(evaluation: Evaluation) -> Iterator[str]:
         f"Of {total} pairs of rows, {len(evaluation.pairs())} can be told apart by {name}; the others must not be"
         " ranked by it."
     )
+
+
+def _anchor(evaluation: Evaluation) -> Iterator[str]:
+    anchor = evaluation.anchors.get("no network")
+    if anchor is None:
+        return
+    name, quality = _primary(evaluation), evaluation.row(evaluation.reference).quality
+    yield (
+        f"Without a network (F = 0) the {name} is {anchor[PRIMARY]:.4f},"
+        f" {100 * (anchor[PRIMARY] / quality.value - 1):+.0f}% of the reference's: a row that comes near it has"
+        " learned nothing."
+    )
+
+
+def _equivalent(evaluation: Evaluation) -> Iterator[str]:
+    """Rows that are certain to be as good as the reference, and those that are certain to be worse."""
+    others = [row for row in evaluation.rows if row.name != evaluation.reference and row.against is not None]
+    for verdict, text in (("as good", "certain to be within"), ("worse", "certain to be worse by more than")):
+        names = [
+            f"{row.name} ({row.against.describe()})"
+            for row in others
+            if row.against and row.against.verdict == verdict
+        ]
+        if names:
+            yield f"{text[:1].upper() + text[1:]} {100 * MARGIN:g}% of the reference: {'; '.join(names)}."
+    undecided = [row.name for row in others if row.against and row.against.verdict == "undecided"]
+    if undecided:
+        yield f"Too few samples to say so of {', '.join(undecided)}."
 
 
 def _fastest(evaluation: Evaluation) -> Iterator[str]:

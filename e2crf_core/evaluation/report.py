@@ -5,7 +5,8 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from e2crf_core.evaluation.reading import reading
-from e2crf_core.evaluation.tables import PRIMARY, STABLE_WITHIN, Evaluation, TableRow
+from e2crf_core.evaluation.tables import STABLE_WITHIN, Evaluation, TableRow
+from e2crf_core.quality.protocol import PRIMARY
 from e2crf_core.report.charts import (
     ChartPoint,
     as_html,

@@ -24,12 +24,13 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Everything as plain JSON values; the middle of a timing is called `median`, of a distance `value`."""
     wall = evaluation.front(lambda row: row.seconds.value)
     work = evaluation.front(lambda row: row.flops)
-    parts = ("rows", "floors", "stable")
+    parts = ("rows", "floors", "stable", "provenance")
     return {
         "schema": SCHEMA,
         **{key: value for key, value in vars(evaluation).items() if key not in parts},
         "floors": {name: asdict(floor) for name, floor in evaluation.floors.items()},
         "stable": {name: asdict(curve) for name, curve in evaluation.stable.items()},
+        "provenance": None if evaluation.provenance is None else evaluation.provenance.to_json(),
         "rows": [_stored_row(row, wall, work) for row in evaluation.rows],
         "pairs": {metric: evaluation.pairs(metric) for metric in evaluation.titles},
         "reading": reading(evaluation),

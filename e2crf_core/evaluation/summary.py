@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from e2crf_core.evaluation.anchors import no_network
 from e2crf_core.evaluation.heldout import heldout_blocks
-from e2crf_core.evaluation.shards import Shard, Task, read_shards
+from e2crf_core.evaluation.shards import Shard, Task, data_digest, read_shards
 from e2crf_core.evaluation.tables import (
-    FEWEST_SEEDS,
     STABLE_WITHIN,
     Estimate,
     Evaluation,
@@ -18,11 +19,14 @@ from e2crf_core.evaluation.tables import (
     reference_row,
     spanned,
 )
+from e2crf_core.io.provenance import Provenance
 from e2crf_core.progress import Progress, silent
 from e2crf_core.quality.distances import Metric, relative_l2, standard_metrics
 from e2crf_core.quality.intervals import StableSize, measure, real_floor, seed_spread, stable_size
 from e2crf_core.quality.learned_scores import NAMES, learned_scores
+from e2crf_core.quality.protocol import FEWEST_SEEDS, equivalence, equivalence_over_seeds, protocol_metrics
 
+PAIRED_RESAMPLES = 100
 _STABLE_DIRECTIONS, _STABLE_MOST, _STABLE_RESAMPLES = 200, 4096, 40
 Sets = dict[str, list[np.ndarray]]
 
@@ -36,7 +40,7 @@ def summarize(
     """
     data = task.dataset
     held, train = data.standardize(data.x[data.heldout]), data.standardize(data.x[data.train])
-    metrics = standard_metrics(len(data.channels), directions=task.directions)
+    metrics = protocol_metrics(len(data.channels), directions=task.directions)
     shards = {name: read_shards(out, task, name) for name in task.names}
     sets = {name: [data.standardize(shard.series) for shard in shards[name]] for name in task.names}
     reference = reference_row(task.configs)
@@ -47,7 +51,13 @@ def summarize(
         for metric in metrics:
             estimates[metric.name] = _estimate(metric, sets[name], held, blocks)
             progress(place * len(metrics) + len(estimates), len(task.names) * len(metrics))
-        rows.append(_row(task, name, shards, sets, reference, estimates))
+        against = equivalence_over_seeds(
+            [
+                equivalence(a, b, held, blocks=blocks, resamples=PAIRED_RESAMPLES, seed=k)
+                for k, (a, b) in enumerate(zip(sets[name], sets[reference], strict=True))
+            ]
+        )
+        rows.append(replace(_row(task, name, shards, sets, reference, estimates), against=against))
     evaluation = Evaluation(
         checkpoint=task.model.name,
         dataset=data.name,
@@ -64,9 +74,22 @@ def summarize(
         units={m.name: m.unit for m in metrics},
         floors={m.name: real_floor(held, task.num, m, train=train) for m in metrics},
         rows=tuple(rows),
+        provenance=Provenance.now(
+            data=data_digest(data),
+            checkpoint=task.model.digest(),
+            seeds=range(task.seed, task.seed + task.repeats),
+            batch=task.batch,
+        ),
+        anchors={"no network": _no_network(task, held, metrics)},
         stable=_stable(task, np.concatenate(sets[reference])[:_STABLE_MOST], held),
     )
     return evaluation if learned is None else _with_learned(evaluation, sets, held, train, blocks, learned)
+
+
+def _no_network(task: Task, held: np.ndarray, metrics: Sequence[Metric]) -> dict[str, float]:
+    """Distances of as many samples of the model without its network: what every row must beat."""
+    series = task.dataset.standardize(no_network(task.model, task.num, task.seed))
+    return {metric.name: metric(series, held) for metric in metrics}
 
 
 def _row(

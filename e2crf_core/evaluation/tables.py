@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from e2crf_core.evaluation.config import Configs
+from e2crf_core.io.provenance import Provenance
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.intervals import Floor, StableSize
 from e2crf_core.quality.pareto import pareto_front
+from e2crf_core.quality.protocol import PRIMARY, Equivalence
 from e2crf_core.sampling.config import SamplerConfig
 
-PRIMARY = "sliced_wasserstein_time"
-FEWEST_SEEDS = 3
 STABLE_WITHIN = 0.05
 """A distance is called stable where its 95% half-width is at most this share of it."""
 
@@ -40,7 +40,7 @@ class TableRow:
     `seconds` is for `num` samples, `flops` for one; times and ratios are medians over repeats with their range.
     `speedup` is against the table's reference, `speedup_twin` and `relative_l2` against the uncached run with the
     same solver, grid and steps, where the table has one; ratios are within a repeat. `metrics` are distances to
-    held-out data by name.
+    held-out data by name. `against` compares the primary distance with the reference's on common noise.
     """
 
     name: str
@@ -54,6 +54,7 @@ class TableRow:
     speedup_twin: Interval | None
     relative_l2: Estimate | None
     sessions: int
+    against: Equivalence | None = None
 
     @property
     def quality(self) -> Estimate:
@@ -65,7 +66,8 @@ class TableRow:
 class Evaluation:
     """A finished table. `reference` names the row that speed and quality are compared with.
 
-    `stable` says by metric how many samples of the reference make a distance stable (see `STABLE_WITHIN`).
+    `anchors` has the distances of samples of the model without its network (F = 0) by metric. `stable` says by
+    metric how many samples of the reference make a distance stable (see `STABLE_WITHIN`).
     """
 
     checkpoint: str
@@ -83,6 +85,8 @@ class Evaluation:
     units: dict[str, str]
     floors: dict[str, Floor]
     rows: tuple[TableRow, ...]
+    provenance: Provenance | None = None
+    anchors: dict[str, dict[str, float]] = field(default_factory=dict)
     stable: dict[str, StableSize] = field(default_factory=dict)
 
     def row(self, name: str) -> TableRow:

@@ -1,13 +1,29 @@
-"""Where measurements come from: the machine that timings depend on."""
+"""Where measurements come from: code, data, checkpoint, versions and the machine that timings depend on.
+
+Every results file carries a `Provenance`; a reader refuses to mix or compare what does not fit.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+
+from e2crf_core.errors import LabError
+from e2crf_core.version import __version__
+
+MUST_FIT = ("data", "checkpoint")
+"""What two results must agree in before they are compared."""
 
 
 def machine() -> dict[str, Any]:
@@ -30,3 +46,95 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a results file comes from.
+
+    `commit` is the code's revision, with `+` where files had changed; None outside a checkout. `data` and
+    `checkpoint` are digests, `versions` those of the package, Python, NumPy and torch, `seeds` the seeds of all
+    repeats, `batch` the samples run together.
+    """
+
+    commit: str | None
+    data: str
+    checkpoint: str
+    versions: dict[str, str]
+    threads: int
+    seeds: tuple[int, ...]
+    batch: int
+    command: tuple[str, ...] = field(default_factory=tuple)
+
+    @staticmethod
+    def now(*, data: str, checkpoint: str, seeds: Sequence[int], batch: int) -> Provenance:
+        """The provenance of a measurement that this process makes."""
+        return Provenance(
+            commit=commit(),
+            data=data,
+            checkpoint=checkpoint,
+            versions=versions(),
+            threads=torch.get_num_threads(),
+            seeds=tuple(seeds),
+            batch=batch,
+            command=(Path(sys.argv[0]).name, *sys.argv[1:]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` restores an equal provenance."""
+        return {**asdict(self), "seeds": list(self.seeds), "command": list(self.command)}
+
+    @staticmethod
+    def from_json(stored: Mapping[str, Any]) -> Provenance:
+        """Inverse of `to_json`. Raises LabError for anything else."""
+        try:
+            values = {**stored, "seeds": tuple(stored["seeds"]), "command": tuple(stored.get("command", ()))}
+            return Provenance(**values)
+        except (KeyError, TypeError) as fault:
+            raise LabError(f"not a provenance: {fault}") from None
+
+    def require(self, other: Provenance) -> None:
+        """Raise LabError unless both were measured on the same data with the same checkpoint."""
+        differ = [name for name in MUST_FIT if getattr(self, name) != getattr(other, name)]
+        if differ:
+            raise LabError(f"the results do not fit together: another {' and another '.join(differ)}")
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that decides samples and distances."""
+    return {
+        "e2crf": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
+
+
+@lru_cache(maxsize=1)
+def commit() -> str | None:
+    """The revision of the checkout that this package runs from, with `+` where tracked files have changed."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        revision = _git(root, "rev-parse", "--short=12", "HEAD")
+        return revision + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def array_digest(*arrays: np.ndarray) -> str:
+    """SHA-256 over shapes, types and values of some arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        plain = np.ascontiguousarray(array)
+        digest.update(f"{plain.dtype.str}{plain.shape}".encode())
+        digest.update(plain.tobytes())
+    return digest.hexdigest()

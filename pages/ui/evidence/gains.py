@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from e2crf_core.evaluation.tables import FEWEST_SEEDS
 from e2crf_core.quality.intervals import seed_spread
+from e2crf_core.quality.protocol import FEWEST_SEEDS
 from pages.ui.evidence.trigger_study import BANDS, TOKENS, WHOLE, StudySetting, TriggerStudy
 
 WORKS = {"tokens": "tokens", "flops": "operations", "seconds": "wall clock"}
