@@ -131,7 +131,9 @@ def table(train: np.ndarray, held: np.ndarray, num: int, trials: int) -> dict[st
         for m in metrics:
             values = np.array([m(x, held) for x in broken])
             seen = np.mean(values > np.quantile(base[m.name], 0.95)) >= SEEN
-            result[name][m.name] = {"ratio": float(values.mean() / base[m.name].mean()), "seen": bool(seen)}
+            usual = float(base[m.name].mean())
+            ratio = float(values.mean()) / usual if usual > 0 else None
+            result[name][m.name] = {"ratio": ratio, "seen": bool(seen)}
     return result
 
 
@@ -155,10 +157,15 @@ def page(studies: dict[str, Any], num: int, trials: int) -> str:
         parts.append(f"## {name}\n\n| damage | " + " | ".join(m.replace("_", " ") for m in metrics) + " |")
         parts.append("|---" * (len(metrics) + 1) + "|")
         for damage, cells in study["table"].items():
-            shown = [f"**{c['ratio']:.2f}**" if c["seen"] else f"{c['ratio']:.2f}" for c in cells.values()]
+            shown = [_shown(cell) for cell in cells.values()]
             parts.append(f"| {damage} | " + " | ".join(shown) + " |")
         parts.append("")
     return "\n".join(parts) + "\n"
+
+
+def _shown(cell: dict[str, Any]) -> str:
+    text = "" if cell["ratio"] is None else f"{cell['ratio']:.2f}"
+    return f"**{text}**" if cell["seen"] else text
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def assets(tmp_path_factory):
 def measured(assets, tmp_path_factory):
     """A study that no page has begun, as `tune --out` leaves it: its folder and points."""
     folder = tmp_path_factory.mktemp("studies") / "night"
-    plan = {"solvers": ("euler_maruyama", "ddim"), "grids": ("linear",), "steps": (10, 24)}
+    plan = {"solvers": ("euler_maruyama", "sde_dpmpp_2m"), "grids": ("linear",), "steps": (10, 24)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("E2CRF_ASSETS", str(assets))
         space = SearchSpace(94, triggers=("none", "log_snr", "fixed"), **plan)

@@ -21,7 +21,7 @@ from e2crf_core.evaluation.tables import (
 )
 from e2crf_core.io.provenance import Provenance
 from e2crf_core.progress import Progress, silent
-from e2crf_core.quality.distances import Metric, relative_l2, standard_metrics
+from e2crf_core.quality.distances import Metric, relative_l2
 from e2crf_core.quality.intervals import StableSize, measure, real_floor, seed_spread, stable_size
 from e2crf_core.quality.learned_scores import NAMES, learned_scores
 from e2crf_core.quality.protocol import FEWEST_SEEDS, equivalence, equivalence_over_seeds, protocol_metrics
@@ -154,7 +154,7 @@ def _with_learned(
 
 def _stable(task: Task, pool: np.ndarray, held: np.ndarray) -> dict[str, StableSize]:
     """How many samples of the reference make each distance stable."""
-    cheap = standard_metrics(len(task.dataset.channels), directions=min(task.directions, _STABLE_DIRECTIONS))
+    cheap = protocol_metrics(len(task.dataset.channels), directions=min(task.directions, _STABLE_DIRECTIONS))
     return {
         m.name: stable_size(pool, held, m, within=STABLE_WITHIN, resamples=_STABLE_RESAMPLES) for m in cheap
     }

@@ -27,7 +27,7 @@ LINED_UP = ("tau", "refresh_every", "k_low", "clock", "predictor", "adapt", "err
 
 
 Y_TITLES = {
-    DISTANCE: "sliced Wasserstein to held-out data",
+    DISTANCE: "distance to held-out data",
     CHANGE: "change in distance from uncached",
     TWIN: "relative L2 to the uncached twin",
 }

@@ -9,7 +9,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import archive_name
 from e2crf_core.runs.run import FINISHED, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.tuning.measure import Point
+from e2crf_core.tuning.measure import QUALITIES, Point
 from e2crf_core.tuning.record import Record
 from pages.ui.common.kept_runs import is_kept
 from pages.ui.common.messages import plain_text, say
@@ -72,7 +72,11 @@ def measurements(record: Record, point: Point) -> None:
         st.caption(f"{100 * last.flop_share:.3g}% of the same solver without a cache")
     relative = record.spec.quality == "relative_l2"
     with c:
-        label = "Relative L2 to the twin" if relative else "Sliced Wasserstein"
+        label = (
+            "Relative L2 to the twin"
+            if relative
+            else f"{QUALITIES[record.spec.quality]} distance".capitalize()
+        )
         st.metric(label, f"{last.quality:.4g}", help="Below, the 95% interval.")
         floor = "" if record.floor is None else f" · real vs real {record.floor:.3g}"
         st.caption(f"{last.low:.3g} to {last.high:.3g}, {last.num} samples{floor}")
