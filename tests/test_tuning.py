@@ -453,7 +453,8 @@ def test_a_planted_cheap_gaussian_never_wins(seed: int, tmp_path: Path) -> None:
     free = SamplerConfig(PRESETS["fast"], 12, "ddim", "log_snr")
 
     def planted(number: int, series: np.ndarray, seconds: float) -> Point:
-        parts = [Part(series[i : i + 8].astype(np.float32), seconds, 1, 1) for i in range(0, 32, 8)]
+        x = series.astype(np.float32)
+        parts = [Part(x[:0], x[i : i + 8], seconds, 1, 1) for i in range(0, 32, 8)]
         last = bench.rung(free, parts)
         return Point(number, "search", free, (last,), True)
 
