@@ -164,7 +164,7 @@ def page(studies: dict[str, Any], num: int, trials: int) -> str:
 
 
 def _shown(cell: dict[str, Any]) -> str:
-    text = "" if cell["ratio"] is None else f"{cell['ratio']:.2f}"
+    text = "from 0" if cell["ratio"] is None else f"{cell['ratio']:.2f}"
     return f"**{text}**" if cell["seen"] else text
 
 

@@ -270,7 +270,7 @@ def test_warnings_are_measured_on_a_press(study):
 def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, monkeypatch):
     monkeypatch.setattr(card_measure, "DIRECTIONS", 16)
     monkeypatch.setattr(card_measure, "RESAMPLES", 20)
-    point = cached(record_of(study), "sde_dpmpp_2m")
+    point = cached(record_of(study), "euler_maruyama")
     at = opened("tune", study=study, trial=str(point.number))
     clean(at.number_input(key="tune.card.num").set_value(8).run())
     press(at, "tune.card")
@@ -304,7 +304,7 @@ def test_a_solver_alone_needs_no_card_and_its_lines_run(study):
 
 
 def test_anatomy_gets_a_run_of_exactly_that_setting(study):
-    point = cached(record_of(study), "sde_dpmpp_2m")
+    point = cached(record_of(study), "euler_maruyama")
     at = opened("tune", study=study, trial=str(point.number))
     press(at, "tune.anatomy")
     run = registry.RUNS.get(at.session_state["tune.run"][1])
