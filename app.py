@@ -4,11 +4,11 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
-from pages.ui.common.hosts import HostGuard
+from pages.ui.common.hosts import LabHostGuard
 from pages.ui.live.socket import LIVE_ROUTE, live_socket
 
 app = st.App(
     "pages/main.py",
     routes=[WebSocketRoute(LIVE_ROUTE, live_socket)],
-    middleware=[Middleware(HostGuard)],
+    middleware=[Middleware(LabHostGuard)],
 )

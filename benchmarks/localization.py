@@ -48,7 +48,7 @@ CONVERGED = SamplerConfig(None, steps=160, solver="dpmpp_2m", grid="profile")
 
 
 @dataclass(frozen=True)
-class Row:
+class TimedRow:
     """One way to sample: `network` is full or causal; `method` is solver, whole, or nested."""
 
     name: str
@@ -57,7 +57,7 @@ class Row:
     config: SamplerConfig
 
 
-def rows_of(quick: bool) -> list[Row]:
+def rows_of(quick: bool) -> list[TimedRow]:
     """Return all rows of the study."""
     rows = []
     for network in ("full", "causal"):
@@ -65,7 +65,7 @@ def rows_of(quick: bool) -> list[Row]:
             for grid in GRIDS[:1] if quick else GRIDS:
                 for calls in CALLS[1:8:2] if quick else CALLS:
                     config = SamplerConfig(None, steps=calls, solver=solver, grid=grid)
-                    rows.append(Row(f"{network} {solver} {grid} {calls}", network, "solver", config))
+                    rows.append(TimedRow(f"{network} {solver} {grid} {calls}", network, "solver", config))
     for method, network, detail in (
         ("whole", "full", 0.0),
         ("nested", "causal", 0.0),
@@ -74,13 +74,13 @@ def rows_of(quick: bool) -> list[Row]:
         for tau in TAUS[::2] if quick else TAUS:
             policy = CachePolicy.of("nested").replace(tau=tau, detail=detail)
             rows.append(
-                Row(f"{network} {method} tau {tau:g}", network, method, SamplerConfig(policy, **CHEAP))
+                TimedRow(f"{network} {method} tau {tau:g}", network, method, SamplerConfig(policy, **CHEAP))
             )
     return rows
 
 
 def measure_errors(
-    models: dict[str, ScoreModel], rows: list[Row], seeds: list[int], num: int, progress: ProgressLine
+    models: dict[str, ScoreModel], rows: list[TimedRow], seeds: list[int], num: int, progress: ProgressLine
 ) -> dict[str, dict[str, Any]]:
     """Measure the median and 90% quantile of each row's errors per sample, with its calls and cost."""
     twins = {
@@ -113,7 +113,7 @@ def measure_errors(
 
 
 def measure_seconds(
-    models: dict[str, ScoreModel], rows: list[Row], batch: int, rounds: int, progress: ProgressLine
+    models: dict[str, ScoreModel], rows: list[TimedRow], batch: int, rounds: int, progress: ProgressLine
 ) -> dict[str, list[float]]:
     """Measure the seconds of one batch for each row, in rounds in which all rows take turns."""
     samplers = {row.name: Sampler.of(models[row.network], replace(row.config, batch=batch)) for row in rows}

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Pilot:
+class PilotRates:
     """The change of F along uncached runs: `levels` (steps,), rms rate of F per log(a/s) (steps, n)."""
 
     levels: np.ndarray
@@ -56,7 +56,7 @@ def pilot_outputs(
     return step.problem, outputs
 
 
-def pilot(model: ScoreModel, *, steps: int, solver: str, grid: str, num: int = 16) -> Pilot:
+def pilot(model: ScoreModel, *, steps: int, solver: str, grid: str, num: int = 16) -> PilotRates:
     """Run `num` uncached samples and difference F between steps, smoothed over neighboring steps."""
     problem, outputs = pilot_outputs(model, steps=steps, solver=solver, grid=grid, num=num)
     levels = np.array(problem.levels)
@@ -68,7 +68,7 @@ def pilot(model: ScoreModel, *, steps: int, solver: str, grid: str, num: int = 1
         k = j if j > i else i - 1
         apart = np.square(outputs[k] - outputs[i]).sum(-1).mean(0)
         rate[i] = np.sqrt(apart) / max(abs(levels[k] - levels[i]), 1e-9)
-    return Pilot(levels, rate)
+    return PilotRates(levels, rate)
 
 
 _MEASURED: dict[tuple[Any, ...], tuple[ScoreModel, Any]] = {}
@@ -82,7 +82,7 @@ def measured_once(model: ScoreModel, key: object, measure: Callable[[], T]) -> T
     return _MEASURED[id(model), key][1]
 
 
-def pilot_of(problem: Problem) -> Pilot:
+def pilot_of(problem: Problem) -> PilotRates:
     """Return the pilot of a problem's model and plan."""
     plan = {"steps": problem.plan.steps, "solver": problem.plan.solver, "grid": problem.plan.grid}
     return measured_once(problem.model, tuple(plan.values()), lambda: pilot(problem.model, **plan))

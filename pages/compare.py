@@ -10,7 +10,7 @@ from pages.ui.common.messages import NO_NETWORK, say
 from pages.ui.common.query_params import recall, recall_number
 from pages.ui.common.reference import reference_of
 from pages.ui.common.registry import RUNS
-from pages.ui.compare.job import Comparison
+from pages.ui.compare.job import ComparisonJob
 from pages.ui.compare.results import results
 from pages.ui.compare.settings import (
     BASE,
@@ -93,7 +93,7 @@ def editor() -> tuple[str, ...]:
 
 
 @st.fragment(run_every=0.4)
-def progress(comparison: Comparison) -> None:
+def progress(comparison: ComparisonJob) -> None:
     """Drive the runs and show their progress."""
     try:
         comparison.advance(RUNS)
@@ -109,7 +109,7 @@ def progress(comparison: Comparison) -> None:
     )
 
 
-def form(checkpoints: list[str]) -> tuple[Comparison | None, bool]:
+def form(checkpoints: list[str]) -> tuple[ComparisonJob | None, bool]:
     """Draw the inputs; returns the planned comparison, and whether to run it now."""
     recall_number("compare.num", "num", NUM, 1, MOST_SAMPLES)
     recall_number("compare.seed", "seed", SEED, 0, MOST_SEED)
@@ -124,16 +124,16 @@ def form(checkpoints: list[str]) -> tuple[Comparison | None, bool]:
         help="Use 64 or more for a meaningful sliced Wasserstein distance.",
     )
     seed = c.number_input("Seed", 0, MOST_SEED, key="compare.seed")
-    planned: Comparison | None = None
+    planned: ComparisonJob | None = None
     try:
         settings = editor()
-        planned = Comparison.of(settings, checkpoint, num, seed)
+        planned = ComparisonJob.of(settings, checkpoint, num, seed)
         st.query_params.update(
             {"v": ";".join(settings), "num": str(num), "seed": str(seed), "checkpoint": checkpoint}
         )
     except LabError as fault:
         st.error(say(fault))
-    running: Comparison | None = st.session_state.get("compare.job")
+    running: ComparisonJob | None = st.session_state.get("compare.job")
     pressed = d.button(
         "Run on the same noise",
         type="primary",
@@ -155,7 +155,7 @@ def page() -> None:
     planned, pressed = form(checkpoints)
     if pressed:
         st.session_state["compare.job"] = planned
-    comparison: Comparison | None = st.session_state.get("compare.job")
+    comparison: ComparisonJob | None = st.session_state.get("compare.job")
     if comparison is None:
         st.info(
             "Press **Run on the same noise**. The rows run one after the other, which takes seconds with the "

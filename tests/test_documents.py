@@ -1,5 +1,6 @@
 """The documents: links lead somewhere, equations are where they are said to be, README stays short."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -51,3 +52,17 @@ def test_every_equation_of_the_method_stands_in_the_code():
 def test_the_architecture_shows_the_imports_of_the_code():
     drawn = subprocess.run([sys.executable, ".ci/architecture.py"], cwd=ROOT, capture_output=True, text=True)
     assert drawn.returncode == 0, drawn.stdout + drawn.stderr
+
+
+def test_no_two_public_classes_share_a_name():
+    """One type for each idea: a name says which."""
+    places: dict[str, list[str]] = {}
+    for path in [
+        *ROOT.glob("e2crf_core/**/*.py"),
+        *ROOT.glob("pages/**/*.py"),
+        *ROOT.glob("benchmarks/*.py"),
+    ]:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

@@ -17,7 +17,7 @@ from starlette.routing import WebSocketRoute
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from pages.ui.common.hosts import HostGuard, host_allowed
+from pages.ui.common.hosts import LabHostGuard, host_allowed
 from pages.ui.live import socket
 from tests.fake_run import REFERENCE, FakeRun
 from tests.packets import decode
@@ -27,7 +27,7 @@ from tests.waiting import PATIENCE_S, until
 @pytest.fixture(scope="module")
 def server():
     routes = [WebSocketRoute(socket.LIVE_ROUTE, socket.live_socket)]
-    app = Starlette(routes=routes, middleware=[Middleware(HostGuard)])
+    app = Starlette(routes=routes, middleware=[Middleware(LabHostGuard)])
     with sockets.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -29,7 +29,7 @@ _CLEARLY = 4.0
 
 
 @dataclass(frozen=True)
-class Clock:
+class TimeColumns:
     """The time of rows: one column, or a column of dates and one of times of day, and how they are read."""
 
     columns: tuple[str, ...]
@@ -53,11 +53,11 @@ def find_clock(
     tz: str,
     *,
     grouped: bool,
-) -> tuple[Clock | None, list[LabError]]:
+) -> tuple[TimeColumns | None, list[LabError]]:
     """The clock of a table, and what must be asked about it. Raises LabError when a named column is no time."""
     if name == NONE:
         return None, []
-    found: list[Clock] = []
+    found: list[TimeColumns] = []
     questions: list[LabError] = []
     for column in columns.values():
         if name is not None and column.name != name:
@@ -95,10 +95,10 @@ def _no_time(source: Source, name: str) -> LabError:
 
 def _clock_of(
     source: Source, column: ColumnProfile, date_order: str, *, named: bool
-) -> tuple[Clock | None, list[LabError]]:
+) -> tuple[TimeColumns | None, list[LabError]]:
     """The clock that one column is, if it is one."""
     if column.native_time:
-        return Clock((column.name,), TimeStyle("native"), text="time stamps"), []
+        return TimeColumns((column.name,), TimeStyle("native"), text="time stamps"), []
     if column.styles:
         return _text_clock(source, column, date_order)
     if column.clock or (column.values is None and not named) or column.kind != "number":
@@ -113,7 +113,7 @@ def _clock_of(
         return None, []
     newest = " (newest first: rows were sorted)" if len(values) > 1 and values[-1] < values[0] else ""
     certain = named or (style.epoch and is_time_name(column.name))
-    return Clock((column.name,), style, number, text=style.text + newest, certain=certain), []
+    return TimeColumns((column.name,), style, number, text=style.text + newest, certain=certain), []
 
 
 def _whole_values(source: Source, name: str, number: NumberStyle) -> np.ndarray | None:
@@ -125,20 +125,20 @@ def _whole_values(source: Source, name: str, number: NumberStyle) -> np.ndarray 
 
 def _text_clock(
     source: Source, column: ColumnProfile, date_order: str
-) -> tuple[Clock | None, list[LabError]]:
+) -> tuple[TimeColumns | None, list[LabError]]:
     styles = column.styles
     orders = {style.order for style in styles}
     if not {DAY_FIRST, MONTH_FIRST} <= orders:
         style = styles[0]
-        return Clock((column.name,), style, text=style.text, certain="%y" not in style.layout), []
+        return TimeColumns((column.name,), style, text=style.text, certain="%y" not in style.layout), []
     wanted = {"dmy": DAY_FIRST, "mdy": MONTH_FIRST}.get(date_order)
     if wanted:
         style = next(style for style in styles if style.order == wanted)
-        return Clock((column.name,), style, text=style.text), []
+        return TimeColumns((column.name,), style, text=style.text), []
     return _by_regularity(source, column)
 
 
-def _by_regularity(source: Source, column: ColumnProfile) -> tuple[Clock, list[LabError]]:
+def _by_regularity(source: Source, column: ColumnProfile) -> tuple[TimeColumns, list[LabError]]:
     """Both orders of day and month read every cell: the one whose steps are far more regular is meant."""
     whole = [batch[0] for batch in source.batches([column.name])]
     scores = []
@@ -152,7 +152,7 @@ def _by_regularity(source: Source, column: ColumnProfile) -> tuple[Clock, list[L
         scores.append((regular.jumpiness * (1 + 100 * backward), regular, style))
     scores.sort(key=lambda entry: entry[0])
     (score, regular, style), (second, other, _) = scores[0], scores[1]
-    clock = Clock((column.name,), style, certain=False)
+    clock = TimeColumns((column.name,), style, certain=False)
     words = f"{style.text}: {style.order}, because steps are then {regular.text}"
     if second > _CLEARLY * score:
         return replace(
@@ -167,7 +167,7 @@ def _by_regularity(source: Source, column: ColumnProfile) -> tuple[Clock, list[L
     return replace(clock, text=words), [question]
 
 
-def _with_time_of_day(source: Source, clock: Clock, columns: dict[str, ColumnProfile]) -> Clock:
+def _with_time_of_day(source: Source, clock: TimeColumns, columns: dict[str, ColumnProfile]) -> TimeColumns:
     """Join a column of days that come again with a column of times of day."""
     clocks = [c.name for c in columns.values() if c.clock]
     dated = clock.style.date_only or clock.style.digits or clock.style.layout in ("ISO8601", "native")
@@ -181,7 +181,7 @@ def _with_time_of_day(source: Source, clock: Clock, columns: dict[str, ColumnPro
     return replace(clock, columns=(clock.columns[0], clocks[0]), text=text)
 
 
-def _choose(source: Source, found: list[Clock]) -> tuple[Clock | None, list[LabError]]:
+def _choose(source: Source, found: list[TimeColumns]) -> tuple[TimeColumns | None, list[LabError]]:
     """The one clock; of several, the first where they run alike, else a question."""
     if len(found) < 2:
         return (found[0] if found else None), []
@@ -204,7 +204,7 @@ def _choose(source: Source, found: list[Clock]) -> tuple[Clock | None, list[LabE
     return dated[0], [question]
 
 
-def _stamps(source: Source, clock: Clock) -> np.ndarray:
+def _stamps(source: Source, clock: TimeColumns) -> np.ndarray:
     return np.concatenate([clock.read(batch) for batch in source.batches(clock.columns)])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from e2crf_core.data.overlap import find_overlap
-from e2crf_core.data.plan import Decision, Plan, Reading, group_question, make_plan, quoted
+from e2crf_core.data.plan import Decision, Reading, TablePlan, group_question, make_plan, quoted
 from e2crf_core.data.profiles import TableProfile, profile
 from e2crf_core.data.series_files import ReadySeries, ask_for_axes, ask_for_rows, open_file
 from e2crf_core.data.sources import Source
@@ -47,7 +47,7 @@ class Opened:
 
     source: Source | ReadySeries
     profile: TableProfile | None = None
-    plan: Plan | None = None
+    plan: TablePlan | None = None
 
 
 def open_planned(path: Path, reading: Reading) -> Opened:
@@ -71,7 +71,7 @@ def load(path: Path, reading: Reading, window: int) -> Loaded:
     return load_table(opened.source, opened.plan, reading)
 
 
-def load_table(source: Source, plan: Plan, reading: Reading) -> Loaded:
+def load_table(source: Source, plan: TablePlan, reading: Reading) -> Loaded:
     """Read a planned table. Raises LabError; its open questions are kept instead, where it can be read at all."""
     # A question about the cells of a channel stands in the way of reading them.
     blocking = [q for q in plan.questions if q.field in ("missing", "decimal")]
@@ -129,7 +129,7 @@ def _check_rows(source: Source, table: Table, names: Sequence[str]) -> None:
             )
 
 
-def _check_stamps(source: Source, plan: Plan, table: Table) -> list[LabError]:
+def _check_stamps(source: Source, plan: TablePlan, table: Table) -> list[LabError]:
     """Ask what equal time stamps in one group mean: several series, or several readings."""
     assert table.stamps is not None and plan.clock is not None
     same = (np.diff(table.codes) == 0) & (np.diff(table.stamps) == 0)
@@ -163,7 +163,7 @@ def _check_stamps(source: Source, plan: Plan, table: Table) -> list[LabError]:
     ]
 
 
-def _tells_apart(source: Source, plan: Plan, name: str) -> list[str]:
+def _tells_apart(source: Source, plan: TablePlan, name: str) -> list[str]:
     """The values of a column that makes time stamps unique, few of them; empty when it does not."""
     assert plan.clock is not None
     labels, stamps = [], []

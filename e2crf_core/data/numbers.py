@@ -142,7 +142,7 @@ def _any(cells: pa.Array, pattern: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StyleChoice:
     """A style, whether it is certain, and whether the column alone decided it. None: both readings are open."""
 
     style: NumberStyle | None
@@ -150,7 +150,7 @@ class Verdict:
     settled: bool = True
 
 
-def decide_style(seen: NumberEvidence, delimiter: str, file_decimal: str = "") -> Verdict:
+def decide_style(seen: NumberEvidence, delimiter: str, file_decimal: str = "") -> StyleChoice:
     """The style of a column. `file_decimal` is the mark that other columns of the file settled, '' where none did."""
     m = seen.marks
     loose = bool(m["spaced"] or m["decorated"])
@@ -158,27 +158,29 @@ def decide_style(seen: NumberEvidence, delimiter: str, file_decimal: str = "") -
     dot_decimal = m["dot_decimal"] or m["comma_groups"]
     if comma_decimal and not dot_decimal:
         # A point beside decimal commas is a thousands mark only where a cell has both.
-        return Verdict(NumberStyle(",", "." if m["dot_groups"] else "", loose))
+        return StyleChoice(NumberStyle(",", "." if m["dot_groups"] else "", loose))
     if dot_decimal:
         thousands = "," if m["comma_groups"] or m["comma_group"] else ""
-        return Verdict(NumberStyle(".", thousands, loose), certain=not (comma_decimal and thousands))
+        return StyleChoice(NumberStyle(".", thousands, loose), certain=not (comma_decimal and thousands))
     if m["comma_group"]:
         return _three_digits_after_comma(m, delimiter, file_decimal, loose)
     if m["dot_group"] and file_decimal == ",":
-        return Verdict(NumberStyle(",", ".", loose), certain=False, settled=False)
-    return Verdict(NumberStyle(".", "", loose), settled=False)
+        return StyleChoice(NumberStyle(",", ".", loose), certain=False, settled=False)
+    return StyleChoice(NumberStyle(".", "", loose), settled=False)
 
 
-def _three_digits_after_comma(m: dict[str, int], delimiter: str, file_decimal: str, loose: bool) -> Verdict:
+def _three_digits_after_comma(
+    m: dict[str, int], delimiter: str, file_decimal: str, loose: bool
+) -> StyleChoice:
     """1,015 in every cell with a comma: thousands where integers without a comma all stay below a thousand."""
     thousands, decimals = NumberStyle(".", ",", loose), NumberStyle(",", "", loose)
     if m["long_integer"]:
-        return Verdict(decimals, certain=False, settled=False)
+        return StyleChoice(decimals, certain=False, settled=False)
     if file_decimal:
-        return Verdict(decimals if file_decimal == "," else thousands, certain=False, settled=False)
+        return StyleChoice(decimals if file_decimal == "," else thousands, certain=False, settled=False)
     if m["short_integer"] or delimiter == ",":
-        return Verdict(thousands, certain=False, settled=False)
-    return Verdict(None, certain=False, settled=False)
+        return StyleChoice(thousands, certain=False, settled=False)
+    return StyleChoice(None, certain=False, settled=False)
 
 
 def is_text(array: pa.Array) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from e2crf_core.data.clocks import Clock, find_clock
-from e2crf_core.data.numbers import NumberStyle, Verdict, decide_style
+from e2crf_core.data.clocks import TimeColumns, find_clock
+from e2crf_core.data.numbers import NumberStyle, StyleChoice, decide_style
 from e2crf_core.data.profiles import ColumnProfile, TableProfile
 from e2crf_core.data.sources import Source
 from e2crf_core.errors import LabError
@@ -104,12 +104,12 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TablePlan:
     """How a table is read. `questions` are what must be answered first: LabErrors with field and remedy."""
 
     channels: tuple[str, ...]
     styles: dict[str, NumberStyle]
-    clock: Clock | None
+    clock: TimeColumns | None
     group: str | None
     decisions: tuple[Decision, ...]
     questions: tuple[LabError, ...]
@@ -143,7 +143,7 @@ def resolve_names(names: Sequence[str], source: Source) -> tuple[str, ...]:
     return tuple(resolved)
 
 
-def make_plan(source: Source, table: TableProfile, reading: Reading) -> Plan:
+def make_plan(source: Source, table: TableProfile, reading: Reading) -> TablePlan:
     """Decide how a profiled table is read. Raises LabError for columns that do not exist."""
     asked = resolve_names(reading.channels, source) if reading.channels else ()
     for field, name in (("group", reading.group), ("time", reading.time)):
@@ -176,7 +176,7 @@ def make_plan(source: Source, table: TableProfile, reading: Reading) -> Plan:
     if group is None and reading.group != NONE and clock is None:
         questions += _ask_for_group(source, table, channels)
     units = dict(zip(source.names, source.units, strict=True)) if source.units else {}
-    return Plan(channels, styles, clock, group, (*notes, *decisions, *left), tuple(questions), units)
+    return TablePlan(channels, styles, clock, group, (*notes, *decisions, *left), tuple(questions), units)
 
 
 def _left_out(
@@ -251,7 +251,7 @@ def _styles(
                     column=name,
                 )
             )
-            verdict = Verdict(NumberStyle())
+            verdict = StyleChoice(NumberStyle())
         if column.evidence.texts:
             questions.append(_texts_question(source, name, column))
         assert verdict.style is not None
@@ -263,11 +263,11 @@ def _styles(
     return styles, decisions, questions
 
 
-def _forced(column: ColumnProfile, decimal: str) -> Verdict:
+def _forced(column: ColumnProfile, decimal: str) -> StyleChoice:
     m = column.evidence.marks
     other = "," if decimal == "." else "."
     grouped = m["comma_group"] + m["comma_groups"] if other == "," else m["dot_group"] + m["dot_groups"]
-    return Verdict(NumberStyle(decimal, other if grouped else "", bool(m["spaced"] or m["decorated"])))
+    return StyleChoice(NumberStyle(decimal, other if grouped else "", bool(m["spaced"] or m["decorated"])))
 
 
 def _texts_question(source: Source, name: str, column: ColumnProfile) -> LabError:

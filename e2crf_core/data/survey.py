@@ -12,7 +12,7 @@ import numpy as np
 from e2crf_core.data.gaps import Cutting, GapChoice, gap_choices
 from e2crf_core.data.loading import Loaded, load_table, longest_group, open_planned, ready_series
 from e2crf_core.data.numbers import cell_text
-from e2crf_core.data.plan import Decision, Plan, Reading
+from e2crf_core.data.plan import Decision, Reading, TablePlan
 from e2crf_core.data.profiles import TableProfile
 from e2crf_core.data.series_files import ReadySeries
 from e2crf_core.data.sources import CsvSource, Source
@@ -100,7 +100,7 @@ def survey_file(
     return _of_table(opened.source, opened.profile, opened.plan, loaded, questions, window, stride, rows)
 
 
-def _texts_as_gaps(plan: Plan, profile: TableProfile) -> Plan:
+def _texts_as_gaps(plan: TablePlan, profile: TableProfile) -> TablePlan:
     """The plan under which texts among numbers are gaps: what would be left can be said before they are settled."""
     styles = {}
     for name, style in plan.styles.items():
@@ -123,7 +123,7 @@ def _choices(loaded: Loaded | None, window: int | None, stride: int | None) -> t
 def _of_table(
     source: Source,
     profile: TableProfile,
-    plan: Plan,
+    plan: TablePlan,
     loaded: Loaded | None,
     questions: Sequence[LabError],
     window: int | None,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from e2crf_core.data.numbers import BadCell, NumberStyle, numbers
-from e2crf_core.data.plan import Plan
+from e2crf_core.data.plan import TablePlan
 from e2crf_core.data.sources import Source
 from e2crf_core.data.steps import Regularity, regularity
 from e2crf_core.data.times import to_utc
@@ -45,7 +45,7 @@ class Table:
         return regularity(self.stamps[longest])
 
 
-def read_table(source: Source, plan: Plan) -> Table:
+def read_table(source: Source, plan: TablePlan) -> Table:
     """Stream the wanted columns into memory, sorted by group and time. LabErrors name row and column."""
     clock, group, channels = plan.clock, plan.group, plan.channels
     extra = [*([group] if group else []), *(clock.columns if clock else ())]
@@ -93,7 +93,7 @@ def _filled(channels: Sequence[pa.Array], clock: Sequence[pa.Array]) -> np.ndarr
 
 
 def _block(
-    source: Source, plan: Plan, batch: list[pa.Array], names: dict[str, int], first: int
+    source: Source, plan: TablePlan, batch: list[pa.Array], names: dict[str, int], first: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values, group codes and stamps of a block whose first row is record `first`."""
     column, clock = "", plan.clock
@@ -151,7 +151,7 @@ def _codes(array: pa.Array, names: dict[str, int]) -> np.ndarray:
     return lookup[encoded.indices.to_numpy()]
 
 
-def _refusal(source: Source, record: int, column: str, text: str, plan: Plan) -> LabError:
+def _refusal(source: Source, record: int, column: str, text: str, plan: TablePlan) -> LabError:
     text = text if len(text) <= 40 else text[:37] + "..."
     row = source.row(record)
     where = f"{source.path.name}: row {row}, column {column!r}"

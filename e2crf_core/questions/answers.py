@@ -22,7 +22,7 @@ ASKING = SamplerConfig(policy=PRESETS["exact"], steps=40, solver="sde_dpmpp_2m",
 
 
 @dataclass(frozen=True)
-class Answer:
+class Completion:
     """Draws of whole series, given what was known.
 
     `draws` (S, N, M) are in data units and hold the known values where there are any; `known` (N, M) marks those.
@@ -53,7 +53,7 @@ def impute(
     config: SamplerConfig = ASKING,
     progress: Progress = silent,
     cancelled: Cancel = never,
-) -> Answer:
+) -> Completion:
     """Draw `num` completions of `series` (N, M) in data units, whose missing values are NaN.
 
     Raises LabError when nothing is missing or known, or when the shape is not the model's.
@@ -74,7 +74,7 @@ def impute(
     samples = complete(
         model, series[None], num=num, seed=seed, config=config, progress=progress, cancelled=cancelled
     )
-    return Answer(samples.series, known, samples.seconds, samples.token_share)
+    return Completion(samples.series, known, samples.seconds, samples.token_share)
 
 
 def complete(
@@ -109,7 +109,7 @@ def forecast(
     config: SamplerConfig = ASKING,
     progress: Progress = silent,
     cancelled: Cancel = never,
-) -> Answer:
+) -> Completion:
     """Draw `num` continuations of `history` (T, M) in data units, by `horizon` steps.
 
     The draws are whole windows of N steps: the last N - horizon steps of the history, then the forecast. A

@@ -24,7 +24,7 @@ from e2crf_core.progress import Progress, silent
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.influence import amplification, influence, measure_points, run_pilot
 from e2crf_core.sampling.sampler import Sampler
-from e2crf_core.sampling.schedules import ErrorTables, Schedule
+from e2crf_core.sampling.schedules import ErrorTables, RefreshSchedule
 
 PILOT_SEED = 0x5EED_0000_0000_0001
 PILOT_SAMPLES = 16
@@ -153,13 +153,13 @@ class ErrorModel:
     @functools.lru_cache(maxsize=8)  # noqa: B019
     def frontier(
         self, detail: float = 0.0, linear: bool = True, clock: str = "profile"
-    ) -> tuple[Schedule, ...]:
+    ) -> tuple[RefreshSchedule, ...]:
         """Best schedules of nested bands, cheapest first, each with less error than all before it."""
         return self.tables(detail, linear, clock).frontier()
 
     def schedule(
         self, tau: float, detail: float = 0.0, linear: bool = True, clock: str = "profile"
-    ) -> Schedule:
+    ) -> RefreshSchedule:
         """The cheapest schedule of the frontier whose predicted relative error is at most tau, else the best one."""
         frontier = self.frontier(detail, linear, clock)
         return next((s for s in frontier if s.error <= tau), frontier[-1])

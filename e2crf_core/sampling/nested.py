@@ -21,10 +21,10 @@ from e2crf_core.caching.state import Problem, SamplerState
 from e2crf_core.caching.triggers import COMMON, Trigger, register
 from e2crf_core.sampling.calibrations import error_model_of
 from e2crf_core.sampling.error_model import ErrorModel
-from e2crf_core.sampling.schedules import Schedule
+from e2crf_core.sampling.schedules import RefreshSchedule
 
 
-def schedule_of(errors: ErrorModel, policy: CachePolicy) -> Schedule:
+def schedule_of(errors: ErrorModel, policy: CachePolicy) -> RefreshSchedule:
     """What a policy of the trigger `nested` computes at each call."""
     return errors.schedule(policy.tau, policy.detail, policy.predictor != "hold", policy.clock)
 

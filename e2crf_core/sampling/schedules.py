@@ -27,7 +27,7 @@ PRICES = np.geomspace(3.0, 1e-7, 44)
 
 
 @dataclass(frozen=True)
-class Schedule:
+class RefreshSchedule:
     """Prefix lengths to run at each call of a plan, 0 for none, with predicted relative error and cost.
 
     `error` is in units of the data (E5: of the weights); `cost` is in whole forwards.
@@ -110,11 +110,11 @@ class ErrorTables:
             until, a = a, before
         return total - price * len(path), tuple(reversed(path))
 
-    def whole(self, price: float) -> Schedule:
+    def whole(self, price: float) -> RefreshSchedule:
         """The best schedule that runs all tokens or none, at a price of a whole forward."""
         return self._schedule([(len(self.edges), self.best(slice(None), price * self.cost[-1])[1])])
 
-    def nested(self, price: float) -> Schedule:
+    def nested(self, price: float) -> RefreshSchedule:
         """The best schedule of nested bands at a price of a whole forward, over all groupings of bands."""
         options = self._groupings(0, price, None)
         return self._schedule(min(options, key=lambda option: option[0])[1])
@@ -137,14 +137,14 @@ class ErrorTables:
             for rest, groups in self._groupings(last, price, path):
                 yield squared + each * len(path) + rest, [(last, path), *groups]
 
-    def _schedule(self, groups: list[tuple[int, tuple[int, ...]]]) -> Schedule:
+    def _schedule(self, groups: list[tuple[int, tuple[int, ...]]]) -> RefreshSchedule:
         prefixes = [0] * self.steps
         for last, path in groups:
             for place in path:
                 prefixes[self.candidates[place]] = self.edges[last - 1]
-        return Schedule(tuple(prefixes), self.predicted(prefixes), self.price(prefixes))
+        return RefreshSchedule(tuple(prefixes), self.predicted(prefixes), self.price(prefixes))
 
-    def frontier(self) -> tuple[Schedule, ...]:
+    def frontier(self) -> tuple[RefreshSchedule, ...]:
         """Schedules of nested bands in order of cost, each with less error than all before it.
 
         The last one computes everything at every candidate.
@@ -153,8 +153,8 @@ class ErrorTables:
         for call in self.candidates:
             full[call] = self.edges[-1]
         found = [self.nested(float(price)) for price in PRICES]
-        found.append(Schedule(tuple(full), self.predicted(full), self.price(full)))
-        best: list[Schedule] = []
+        found.append(RefreshSchedule(tuple(full), self.predicted(full), self.price(full)))
+        best: list[RefreshSchedule] = []
         for schedule in sorted(found, key=lambda s: (s.cost, s.error)):
             if not best or schedule.error < best[-1].error:
                 best.append(schedule)

@@ -11,7 +11,7 @@ import streamlit as st
 from e2crf_core.serving import guards
 from e2crf_core.serving.guards import host_name
 
-__all__ = ["HostGuard", "configured_hosts", "host_allowed", "host_name"]
+__all__ = ["LabHostGuard", "configured_hosts", "host_allowed", "host_name"]
 
 
 def configured_hosts() -> set[str]:
@@ -28,7 +28,7 @@ def host_allowed(host: str | None, names: Collection[str] | None = None) -> bool
     return guards.host_allowed(host, configured_hosts() if names is None else names)
 
 
-class HostGuard(guards.HostGuard):
+class LabHostGuard(guards.HostGuard):
     """ASGI middleware that answers 403 to requests and sockets whose Host is foreign to the lab."""
 
     def __init__(self, app: guards.App) -> None:

@@ -9,7 +9,7 @@ from pages.ui.compare.settings import config_of, name_of
 
 
 @dataclass
-class Comparison:
+class ComparisonJob:
     """Runs of settings (see `settings`) on the same noise."""
 
     settings: tuple[str, ...]
@@ -17,10 +17,10 @@ class Comparison:
     runs: list[RunHandle] = field(default_factory=list)
 
     @staticmethod
-    def of(settings: Sequence[str], checkpoint: str, num: int, seed: int) -> "Comparison":
+    def of(settings: Sequence[str], checkpoint: str, num: int, seed: int) -> "ComparisonJob":
         """Plan the runs. Raises LabError for a setting that cannot run."""
         specs = tuple(RunSpec(checkpoint, num, seed, config_of(s), compare=False) for s in settings)
-        return Comparison(tuple(settings), specs)
+        return ComparisonJob(tuple(settings), specs)
 
     @property
     def names(self) -> list[str]:

@@ -17,7 +17,7 @@ from pages.ui.common.downloads import chart, data_buttons
 from pages.ui.common.messages import plain_text
 from pages.ui.common.reference import Reference
 from pages.ui.common.theme import palette
-from pages.ui.compare.job import Comparison
+from pages.ui.compare.job import ComparisonJob
 from pages.ui.compare.learned_panel import learned_panel
 from pages.ui.compare.plots import decisions_chart
 
@@ -48,7 +48,7 @@ def standardized(run: RunHandle) -> np.ndarray:
     return (run.result.samples - run.model.mean) / run.model.std
 
 
-def summary(comparison: Comparison, reference: Reference) -> pd.DataFrame:
+def summary(comparison: ComparisonJob, reference: Reference) -> pd.DataFrame:
     """Return cost and quality of every setting with intervals."""
     held = reference.dataset.standardize(reference.dataset.x[reference.dataset.heldout])
     metric = sliced_wasserstein_metric(directions=200)
@@ -99,7 +99,7 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def results(comparison: Comparison, reference: Reference) -> None:
+def results(comparison: ComparisonJob, reference: Reference) -> None:
     """Draw the table and the charts of a finished comparison."""
     key = tuple(run.id for run in comparison.runs)
     kept = st.session_state.get("compare.summary")
@@ -129,7 +129,7 @@ def results(comparison: Comparison, reference: Reference) -> None:
     charts(comparison, reference)
 
 
-def charts(comparison: Comparison, reference: Reference) -> None:
+def charts(comparison: ComparisonJob, reference: Reference) -> None:
     """Draw all charts of a finished comparison."""
     data, count = reference.dataset, comparison.specs[0].num
     left, right = st.columns(2)

@@ -78,7 +78,7 @@ def best_at(study: TriggerStudy, budget: Budget, kind: str | None = None) -> Bes
 
 
 @dataclass(frozen=True)
-class Gain:
+class GainRow:
     """Distance from the twin with a kind of event, over that of refreshing everything at once.
 
     A `ratio` under 1 is nearer. `low`..`high` is its 95% interval over seeds, None with too few of them.
@@ -97,7 +97,7 @@ class Gain:
         return None if self.low is None or self.high is None else not self.low <= 1 <= self.high
 
 
-def gain_at(study: TriggerStudy, budget: Budget, kind: str) -> Gain | None:
+def gain_at(study: TriggerStudy, budget: Budget, kind: str) -> GainRow | None:
     """Compare the best family of `kind` with the best that refreshes everything, seed by seed on common noise."""
     events, whole = best_at(study, budget, kind), best_at(study, budget, WHOLE)
     if events is None or whole is None:
@@ -107,10 +107,10 @@ def gain_at(study: TriggerStudy, budget: Budget, kind: str) -> Gain | None:
     if len(logs) >= FEWEST_SEEDS:
         spread = seed_spread(logs.tolist())
         low, high = math.exp(spread.low), math.exp(spread.high)
-    return Gain(kind, events, whole, float(np.exp(logs.mean())), low, high)
+    return GainRow(kind, events, whole, float(np.exp(logs.mean())), low, high)
 
 
-def gain_sentence(gain: Gain) -> str:
+def gain_sentence(gain: GainRow) -> str:
     """Describe a comparison, and say whether chance can be excluded."""
     if gain.certain is None:
         outcome = f"ratio {gain.ratio:.2f}, too few seeds to exclude chance"
@@ -162,7 +162,7 @@ class Foresight:
     kind: str
     names: tuple[str, ...]
     x: tuple[float, ...]
-    gains: tuple[Gain, ...]
+    gains: tuple[GainRow, ...]
 
     @property
     def rank(self) -> float | None:
