@@ -2,8 +2,8 @@
 
 import os
 
-# Threads of the math library that spin while they wait starve each other as soon as anything else wants a core
-# (a browser, a second run): steps of 2 ms were measured to take 400 ms. Read once, when torch is first imported.
+# While they wait, the math library's threads spin and starve each other as soon as anything else needs a core
+# (a browser, a second run): 2 ms steps were measured to take 400 ms. Read once, when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from e2crf_core.caching.events import Reason, StepEvent

@@ -1,4 +1,4 @@
-"""`python -m e2crf_core`."""
+"""Run the command line as `python -m e2crf_core`."""
 
 import sys
 

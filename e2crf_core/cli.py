@@ -44,14 +44,14 @@ COMMANDS = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line in one line, and knows the option of each field."""
+    """A parser that reports a wrong command line in one line and knows the option of each field."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         self.options: dict[str, str] = {}
         super().__init__(*args, **settings)
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        """Add an argument and note its name by the field it sets; `fields` lists others that it stands for."""
+        """Add an argument and record its name under the field it sets; `fields` lists other such fields."""
         fields = settings.pop("fields", ())
         action = super().add_argument(*names, **settings)
         name = max(action.option_strings, key=len, default=action.dest)
@@ -59,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
         return action
 
     def parse_known_args(self, *args: Any, **settings: Any) -> Any:
-        """Parse, and leave the options of the innermost command in the namespace."""
+        """Parse, and keep the options of the innermost command in the namespace."""
         namespace, rest = super().parse_known_args(*args, **settings)
         if not hasattr(namespace, "options"):
             namespace.options = self.options
@@ -70,7 +70,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def worded(fault: LabError, options: Mapping[str, str]) -> str:
-    """The message of an error in words of the command line: its field is named as the option that sets it."""
+    """Word an error for the command line: its field is named as the option that sets it."""
     name = options.get(fault.field or "")
     text = str(fault)
     if name is None or name in text:
@@ -80,7 +80,7 @@ def worded(fault: LabError, options: Mapping[str, str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command and return the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     options: Mapping[str, str] = {}
     try:

@@ -1,1 +1,1 @@
-"""When a token is recomputed and what is learned from it: policies, triggers, predictors, feedback (E4, E5, E7)."""
+"""Decide when to recompute tokens: policies, triggers, predictors, and feedback (E4, E5, E7)."""

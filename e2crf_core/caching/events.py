@@ -1,4 +1,4 @@
-"""What one step of a cached sampler did, for people and pages."""
+"""Describe what one step of a cached sampler did, for people and pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Reason(IntEnum):
-    """Why a token was recomputed, or that it was not."""
+    """The reason why a token was recomputed, or that it was reused."""
 
     REUSED = 0
     LOW_BAND = 1
@@ -20,14 +20,15 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True)
 class StepEvent:
-    """One step, as seen at one watched sample (arrays without B) and over the whole batch.
+    """One step as seen at one watched sample (arrays without B) and over the whole batch.
 
-    `share` is the mean share of tokens recomputed in the batch, `tokens` their number; `flops` what the step
-    cost, `flops_full` what it costs without a cache; `seconds` its compute time. `tau` is the threshold in
-    force for `e` (n,), the event scores; `r` the event intensity (E4). `reasons` (n,) and `batch_reasons`
-    (B, n) hold Reason codes; `drift` (n,) is |c_in z - u|² since each token's last recompute, `age` (n,) the
-    steps since. `spectrum` (n, M) is |X_k| of the noisy state in standardized units; `x0` (N, M), the present
-    denoised estimate, and `series` (N, M), the noisy state, are in data units.
+    `share` is the mean share of tokens recomputed in the batch and `tokens` their number; `flops` is the cost
+    of the step, `flops_full` its cost without a cache, and `seconds` its compute time. `tau` is the threshold
+    in force for `e` (n,), the event scores; `r` is the event intensity (E4). `reasons` (n,) and
+    `batch_reasons` (B, n) hold Reason codes. For each token since its last recompute, `drift` (n,) is |c_in z
+    - u|² and `age` (n,) the number of steps. `spectrum` (n, M) is |X_k| of the noisy state in standardized
+    units; `x0` (N, M), the current denoised estimate, and `series` (N, M), the noisy state, are in data
+    units.
     """
 
     step: int

@@ -1,13 +1,14 @@
-"""E4 and E7: event intensity, and the two loops that learn from every recompute.
+"""Compute event intensity (E4) and run the two loops that learn from every recompute (E7).
 
-A recompute of a reused token shows by how much its kept feature was off:
+Recomputing a reused token shows how far off its kept feature was:
 
     E4   rho = C_fresh - C,   r = sum |rho|² / (sum |C|² + eta)
     E7a  C <- C + alpha rho,  alpha = min(alpha_max, r / 2); the token stays as stale as it was
     E7b  tau <- tau (budget / error)^0.5, within limits
 
-E7a corrects features, of probed tokens as published or, by the mean residual of each band, of the tokens that were
-not recomputed (ours). E7b moves the threshold until the error that reuse makes meets the user's budget.
+E7a corrects features: those of probed tokens, as published, or those of the tokens that were not recomputed,
+by the mean residual of each band (ours). E7b moves the threshold until the error of reuse meets the user's
+budget.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SCALE_LIMIT = 100.0
 
 
 def first_cache(problem: Problem, state: SamplerState) -> Cache:
-    """An empty cache: no feature may be read before it is computed; until then a token's output F is 0."""
+    """Return an empty cache: no feature may be read before it is computed; until then, F is 0."""
     model, z = problem.model, state.z
     batch, n, width = len(z), model.n, model.network.width
     zeros = z.new_zeros(z.shape)
@@ -72,7 +73,7 @@ def learn(
     u: Float[Tensor, "B n c"],
     fresh: Float[Tensor, "T d"],
 ) -> Cache:
-    """The cache after a recompute that gave features `fresh` (T, d) of the chosen tokens; u (B, n, 2M) is the input."""
+    """Return the cache after a recompute: features `fresh` (T, d) of chosen tokens, inputs u (B, n, 2M)."""
     head, rule, i = problem.model.network.head, policy.rule, state.step
     current = renewed(policy, reasons)
     marked = chosen if current is reasons else Selection.of(current > 0, chosen.batch, state.z.device)
@@ -94,7 +95,7 @@ def learn(
         means = band_means(problem, chosen, rho, cache.residual)
         seen["residual"] = means
         if chosen.index is not None:
-            # Only samples that recomputed something now: the others must not feel their batch.
+            # Only samples that recomputed something now; the others must not depend on their batch.
             feature = correct(problem, chosen, feature, torch.where(touched, alpha, 0.0), means)
             output = torch.where(seen["clock"].at.to(feature.device)[..., None] == NEVER, 0.0, head(feature))
     delta = output_rows - chosen.take(cache.output)
@@ -112,10 +113,10 @@ def learn(
 
 
 def renewed(policy: CachePolicy, reasons: UInt8[Tensor, "b n"]) -> UInt8[Tensor, "b n"]:
-    """Reasons (b, n) without damped probes: the tokens that count as computed now.
+    """Return reasons (b, n) without damped probes: the tokens that count as computed now.
 
-    A probe that moves C by alpha rho only leaves its token stale: what drift is measured from, the clock, and keys
-    and values stay, or the token would be left alone although most of its error is still there.
+    A probe that moves C only by alpha rho leaves its token stale: its drift reference, clock, keys, and
+    values stay. Otherwise the token would be left alone although most of its error remains.
     """
     if not (policy.correct and policy.rule.damps_probes and policy.probe_share):
         return reasons
@@ -123,7 +124,7 @@ def renewed(policy: CachePolicy, reasons: UInt8[Tensor, "b n"]) -> UInt8[Tensor,
 
 
 def damped_probes(policy: CachePolicy, reasons: UInt8[Tensor, "b n"], batch: int) -> Int[Tensor, "2 P"]:
-    """(2, P) sample and token of each probe that does not count as computed, on the host."""
+    """Return (2, P) sample and token of each probe that does not count as computed, on the host."""
     current = renewed(policy, reasons)
     if current is reasons:
         return torch.empty(2, 0, dtype=torch.long)
@@ -131,7 +132,7 @@ def damped_probes(policy: CachePolicy, reasons: UInt8[Tensor, "b n"], batch: int
 
 
 def residual(cache: Cache, chosen: Selection, fresh: Float[Tensor, "T d"]) -> Float[Tensor, "T d"]:
-    """E4: rho (T, d) = C_fresh - C of the chosen tokens; 0 for those that are computed for the first time."""
+    """Return rho (T, d) = C_fresh - C of the chosen tokens (E4), 0 for those computed for the first time."""
     rho = fresh - chosen.take(cache.feature)
     new = cache.clock.at == NEVER
     if not bool(new.any()):
@@ -140,7 +141,7 @@ def residual(cache: Cache, chosen: Selection, fresh: Float[Tensor, "T d"]) -> Fl
 
 
 def intensity(cache: Cache, chosen: Selection, rho: Float[Tensor, "T d"]) -> Float[Tensor, " B"]:
-    """E4: r (B,) on the host, the energy of the residuals over that of the whole kept feature."""
+    """Return r (B,) on the host: residual energy over the energy of the whole kept feature (E4)."""
     change = chosen.per_sample(rho.square().sum(-1))
     return (change / (cache.feature.square().sum((1, 2)) + ETA)).cpu().double()
 
@@ -153,7 +154,7 @@ def damp(
     alpha: Float[Tensor, " B"],
     fresh: Float[Tensor, "T d"],
 ) -> Float[Tensor, "T d"]:
-    """E7a as published: rows (T, d) in which a probed token's feature is C + alpha rho, every other one as computed."""
+    """Return rows (T, d) with C + alpha rho for probed tokens and fresh values for others (E7a)."""
     code = reasons.expand(chosen.batch, chosen.tokens).to(fresh.device)
     probed = chosen.take(code[..., None])[:, 0] == int(Reason.PROBE)
     partly = chosen.take(cache.feature) + alpha.to(fresh)[chosen.sample, None] * rho
@@ -163,7 +164,7 @@ def damp(
 def band_means(
     problem: Problem, chosen: Selection, rho: Float[Tensor, "T d"], before: Float[Tensor, "B bands d"] | None
 ) -> Float[Tensor, "B bands d"]:
-    """Running mean (B, bands, d) of the residuals of each band's recomputed tokens."""
+    """Return the running mean (B, bands, d) of the residuals of each band's recomputed tokens."""
     bands = int(problem.bands.max()) + 1
     slot = chosen.sample * bands + problem.bands[chosen.token]
     count = rho.new_zeros(chosen.batch * bands).index_add_(0, slot, rho.new_ones(len(rho)))
@@ -172,7 +173,8 @@ def band_means(
     fresh = (count > 0).view(chosen.batch, bands, 1)
     if before is None:
         return torch.where(fresh, mean, torch.nan)
-    # NaN marks a band of a sample that has shown no residual yet, whatever other samples of the batch have shown.
+    # NaN marks a band of a sample that has shown no residual yet, whatever other samples in the batch have
+    # shown.
     mixed = torch.where(before.isnan(), mean, RESIDUAL_MEMORY * before + (1 - RESIDUAL_MEMORY) * mean)
     return torch.where(fresh, mixed, before)
 
@@ -184,7 +186,7 @@ def correct(
     alpha: Float[Tensor, " B"],
     means: Float[Tensor, "B bands d"],
 ) -> Float[Tensor, "B n d"]:
-    """E7a, ours: features (B, n, d) in which every token that was not recomputed is C + alpha rho of its band."""
+    """Return features (B, n, d) with C + alpha rho of its band for each reused token (E7a, ours)."""
     reused = torch.ones_like(feature[..., :1]).flatten(0, 1)
     reused = reused.index_fill_(0, chosen.sample * chosen.tokens + chosen.token, 0.0)
     reused = reused.view(*feature.shape[:2], 1)
@@ -194,9 +196,10 @@ def correct(
 def denoised_error(
     problem: Problem, step: int, chosen: Selection, delta: Float[Tensor, "T c"]
 ) -> Float[Tensor, " B"]:
-    """(B,) on the host: RMS error of D (E3) that an error `delta` (T, 2M) of F made, relative to the data's scale.
+    """Return (B,) on the host: relative RMS error of D (E3) caused by an error `delta` (T, 2M) of F.
 
-    This peaks where a sample makes up its mind: before, F hardly changes; after, c_out is small.
+    It is relative to the scale of the data. It peaks where a sample's structure is decided: before, F hardly
+    changes; after, c_out is small.
     """
     error = (problem.c_out[step].square()[chosen.token] * delta.square()).sum(-1)
     scale = (problem.model.v * problem.model.mask).sum()
@@ -204,7 +207,7 @@ def denoised_error(
 
 
 def adapt(scale: Float[Tensor, " B"], error: Float[Tensor, " B"], budget: float) -> Float[Tensor, " B"]:
-    """E7b: factors (B,) of tau after a recompute that showed `error` (B,); at most doubled or halved at a time."""
+    """Return factors (B,) for tau after a recompute that showed `error` (B,), between 1/2 and 2 (E7b)."""
     factor = (budget / (error + ETA)).clamp(1 / ADAPT_STEP, ADAPT_STEP) ** ADAPT_EXPONENT
     return (scale * factor).clamp(1 / SCALE_LIMIT, SCALE_LIMIT)
 
@@ -217,7 +220,7 @@ def differences(
     chosen: Selection,
     delta: Float[Tensor, "T c"],
 ) -> tuple[Float[Tensor, "B n c"], Float[Tensor, "B n c"]]:
-    """First and second divided differences of F on the policy's clock after a recompute (Newton form).
+    """Return first and second divided differences of F on the policy's clock after a recompute (Newton form).
 
     F[t1, t0] = (F1 - F0) / (t1 - t0); F[t2, t1, t0] = (F[t2, t1] - F[t1, t0]) / (t2 - t0). Both (B, n, 2M).
     """
@@ -226,7 +229,7 @@ def differences(
     moved = moved.to(delta).expand(shape[:2])[..., None]
     gap = (ticks[clock.at] - ticks[clock.previous]).to(delta).expand(shape[:2])[..., None]
     moved, gap = chosen.take(moved), chosen.take(gap)
-    # Differences stated on another clock, before a live change of policy, are of no use on this one.
+    # Differences taken on another clock, before a live change of policy, cannot be used on this one.
     stated = cache.slope is not None and clock.unit == policy.clock
     old = cache.slope if cache.slope is not None and stated else torch.zeros_like(cache.output)
     slope_rows = delta / torch.where(moved.abs() > 0, moved, torch.inf)
@@ -236,7 +239,7 @@ def differences(
 
 
 def tick(clock: Clock, reasons: UInt8[Tensor, "b n"], step: int, unit: str) -> Clock:
-    """The clock after recomputing where reasons are non-zero; it stays (1, n) while all samples agree."""
+    """Return the clock after recomputing where reasons are nonzero; (1, n) while all samples agree."""
     now = reasons > 0
     every = now.all(1, keepdim=True)
     at = torch.where(now, step, clock.at)

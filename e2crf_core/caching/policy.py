@@ -1,7 +1,7 @@
-"""CachePolicy: what decides which tokens are recomputed. Frozen, validated, one object per change.
+"""Define CachePolicy, which decides which tokens are recomputed: frozen, validated, one object per change.
 
-Each field's metadata (label, help, unit, range, whether it may change during a run, choices, the triggers that read
-it) is the single source for validation, widgets, documentation and the tuner's search space.
+Each field's metadata (label, help, unit, range, whether it may change during a run, choices, triggers that
+read it) is the single source for validation, widgets, documentation, and the tuner's search space.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CLOCKS = ("log_snr", "profile")
 
 
 class PolicyError(LabError):
-    """A policy that cannot run; `faults` lists everything that is wrong with it."""
+    """A policy that cannot run; `faults` lists every problem with it."""
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = tuple(faults)
@@ -31,13 +31,13 @@ class PolicyError(LabError):
 
 
 class FieldInfo(Mapping[str, Any]):
-    """Metadata of one policy field. `triggers`, and the choices of the field `trigger`, follow the registry."""
+    """The metadata of one policy field. `triggers` and the choices of `trigger` follow the registry."""
 
     def __init__(self, name: str, **values: Any) -> None:
         self._name, self._values = name, values
 
     def __getitem__(self, key: str) -> Any:
-        """One entry; `triggers` are the names of the rules that read the field."""
+        """Return one entry; `triggers` lists the names of the rules that read the field."""
         if key == "triggers":
             return tuple(
                 t for t, rule in TRIGGERS.items() if self._name == "trigger" or self._name in rule.reads
@@ -47,11 +47,11 @@ class FieldInfo(Mapping[str, Any]):
         return self._values[key]
 
     def __iter__(self) -> Iterator[str]:
-        """Names of the entries."""
+        """Iterate over the names of the entries."""
         return iter((*self._values, "triggers"))
 
     def __len__(self) -> int:
-        """Number of entries."""
+        """Return the number of entries."""
         return len(self._values) + 1
 
 
@@ -68,7 +68,7 @@ def _field(
     live: bool = True,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """A dataclass field that describes itself."""
+    """Return a dataclass field that carries its own metadata."""
     info = FieldInfo(
         name, label=label, help=help, low=low, high=high, unit=unit, log=log, live=live, choices=choices
     )
@@ -77,9 +77,9 @@ def _field(
 
 @dataclass(frozen=True)
 class CachePolicy:
-    """When to recompute which token (E5) and what to do with what a recompute teaches (E7).
+    """A policy for when to recompute which token (E5) and how to use what a recompute shows (E7).
 
-    Raises PolicyError with every fault listed when a value is out of its range.
+    Raises PolicyError that lists every fault when a value is out of range.
     """
 
     trigger: str = _field("trigger", "log_snr", "Trigger", "rule that decides what is recomputed")
@@ -215,7 +215,7 @@ class CachePolicy:
     )
 
     def __post_init__(self) -> None:
-        """Validate every field against its metadata, then what the fields mean together."""
+        """Validate every field against its metadata, then the fields in combination."""
         faults = _faults_of(lambda schema: schema.model_validate({"schema": POLICY_SCHEMA, **vars(self)}))
         if not faults:
             faults = self.rule.faults(self)
@@ -226,16 +226,16 @@ class CachePolicy:
 
     @property
     def rule(self) -> Trigger:
-        """The trigger itself, of the name that `trigger` says."""
+        """Return the trigger object that `trigger` names."""
         return TRIGGERS[self.trigger]
 
     @property
     def predicts(self) -> bool:
-        """Whether any reused output is continued rather than held."""
+        """Return whether any reused output is extrapolated rather than held."""
         return self.predictor != "hold" or (self.predictor_split > 0 and self.predictor_above != "hold")
 
     def replace(self, **changes: Any) -> CachePolicy:
-        """A whole new policy with some fields changed."""
+        """Return a new policy with some fields changed."""
         unknown = changes.keys() - {f.name for f in fields(self)}
         if unknown:
             raise PolicyError([f"unknown field {name!r}" for name in sorted(unknown)])
@@ -243,12 +243,12 @@ class CachePolicy:
 
     @staticmethod
     def of(trigger: str) -> CachePolicy:
-        """A sensible policy of a trigger, named as in `TRIGGERS`. Raises PolicyError for an unknown name."""
+        """Return a sensible policy for a trigger in `TRIGGERS`. Raises PolicyError for an unknown name."""
         return CachePolicy(trigger=trigger, **(TRIGGERS[trigger].base if trigger in TRIGGERS else {}))
 
     @staticmethod
     def preset(name: str) -> CachePolicy:
-        """One of the named policies. Raises LabError for an unknown name."""
+        """Return one of the named policies. Raises LabError for an unknown name."""
         if name not in PRESETS:
             raise LabError(
                 f"unknown policy preset {name!r}",
@@ -258,12 +258,12 @@ class CachePolicy:
         return PRESETS[name]
 
     def to_json(self) -> str:
-        """JSON text with a schema version; `from_json` restores an equal policy."""
+        """Return JSON text with a schema version; `from_json` restores an equal policy."""
         return json.dumps({"schema": POLICY_SCHEMA, **asdict(self)}, indent=1)
 
     @staticmethod
     def from_json(text: str | bytes) -> CachePolicy:
-        """Read `to_json`'s output; fields that are not there take their defaults.
+        """Read the output of `to_json`; missing fields take their defaults.
 
         Raises PolicyError that lists all unknown, mistyped and out-of-range fields.
         """
@@ -289,7 +289,7 @@ def _increasing(bands: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float]
 
 @lru_cache(maxsize=1)
 def policy_schema() -> type[BaseModel]:
-    """The policy's fields as a pydantic model, made from their metadata: strict, and nothing beside them."""
+    """Return the policy's fields as a strict pydantic model without extra fields, from their metadata."""
     shapes: dict[str, Any] = {"schema_": (Literal[1], Field(alias="schema"))}
     for f in fields(CachePolicy):
         limits = Field(ge=f.metadata["low"], le=f.metadata["high"])
@@ -311,7 +311,7 @@ def policy_schema() -> type[BaseModel]:
 
 
 def _faults_of(validate: Callable[[type[BaseModel]], object]) -> list[str]:
-    """Every fault that a validation finds, one short line each."""
+    """Return every fault that a validation finds, one short line each."""
     try:
         validate(policy_schema())
     except ValidationError as fault:
@@ -335,7 +335,8 @@ PRESETS: dict[str, CachePolicy] = {
     "quality": CachePolicy(trigger="log_snr", tau=0.06, clock="profile", predictor="linear"),
     "balanced": CachePolicy(trigger="log_snr", tau=0.2, clock="profile", predictor="linear"),
     "fast": CachePolicy(trigger="log_snr", tau=0.45, clock="profile", predictor="linear"),
-    # For dpmpp_2m on the profile grid with 40 steps: 5 network calls, each step between them a prediction.
+    # For dpmpp_2m on the profile grid with 40 steps: 5 network calls, with predictions for the steps between
+    # them.
     "multistep": CachePolicy(trigger="log_snr", tau=1.8, clock="profile", predictor="linear"),
     "paper": CachePolicy.of("paper"),
 }

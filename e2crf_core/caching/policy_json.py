@@ -1,4 +1,4 @@
-"""A policy as a field of a larger JSON document: run archives, policy cards."""
+"""Store a policy as a field of a larger JSON document: run archives, policy cards."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ def _policy(stored: object) -> CachePolicy:
 
 
 PolicyJson = Annotated[CachePolicy, PlainValidator(_policy), PlainSerializer(policy_value)]
-"""Field type: reads what `policy_value` writes, and lists every fault of a policy."""
+"""Field type that reads what `policy_value` writes and lists every fault of a policy."""

@@ -1,8 +1,8 @@
-"""How a reused output continues between recomputes: held, or along its divided differences on a clock.
+"""Continue a reused output between recomputes: hold it, or extrapolate its divided differences on a clock.
 
-The clock is the policy's: log(a/s), or log(a/s) stretched where this checkpoint's output changes fast. Between two
-recomputes F bends where the samples make up their minds; on a clock that runs slowly there it is closer to a line.
-Low and high frequencies may follow predictors of their own.
+The clock is the policy's: log(a/s), or log(a/s) stretched where this checkpoint's output changes quickly.
+Between two recomputes, F curves where samples take shape; on a clock that runs slowly there, it is closer to
+a line. Low and high frequencies may use separate predictors.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from e2crf_core.caching.state import Cache, Problem
 from e2crf_core.network.shapes import Float
 
 CONTRACTION = 0.5
-"""Sigma of the Hermite predictor: the published default, which halves a first-order step."""
+"""The sigma of the Hermite predictor: the published default, which halves a first-order step."""
 
 
 def reused_output(policy: CachePolicy, problem: Problem, cache: Cache, step: int) -> Float[Tensor, "B n c"]:
-    """F (B, n, 2M) of all tokens now, as kept or continued; tokens recomputed at this very step are as computed."""
+    """Return F (B, n, 2M) of all tokens now, kept or continued; exact for tokens recomputed at this step."""
     cut = policy.predictor_split
     if not 0 < cut < cache.output.shape[1] or policy.predictor_above == policy.predictor:
         return _continued(policy.predictor, problem, cache, step, slice(None))
@@ -28,7 +28,7 @@ def reused_output(policy: CachePolicy, problem: Problem, cache: Cache, step: int
 
 
 def _continued(predictor: str, problem: Problem, cache: Cache, step: int, tokens: slice) -> Tensor:
-    """F (B, t, 2M) of a slice of the tokens."""
+    """Return F (B, t, 2M) for a slice of the tokens."""
     output = cache.output[:, tokens]
     if predictor == "hold" or cache.slope is None:
         return output
@@ -38,8 +38,9 @@ def _continued(predictor: str, problem: Problem, cache: Cache, step: int, tokens
     gap = (ticks[at] - ticks[previous]).to(output)[..., None]
     first, second = moved, moved * (moved + gap)
     if predictor == "hermite":
-        # HiCache (arXiv:2508.16984): the monomials x and x² of the distance, in units of the last interval, become
-        # sigma^i H_i(sigma x). H_2 does not vanish at 0, so what was computed at this step is left as it is.
+        # HiCache (arXiv:2508.16984): the monomials x and x² of the distance, in units of the last interval,
+        # become sigma^i H_i(sigma x). H_2 does not vanish at 0, so values computed at this step are kept
+        # unchanged.
         s = CONTRACTION**2
         first = 2 * s * moved
         second = torch.where(moved > 0, 4 * s**2 * moved.square() - 2 * s * gap.square(), 0.0)

@@ -1,4 +1,4 @@
-"""Which tokens of which samples a forward runs: rows of a flattened (B * n) layout, with cheap special cases."""
+"""Select the tokens that a forward runs: rows of a flattened (B * n) layout, with fast special cases."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from e2crf_core.network.shapes import Bool, Float, Int, Shaped
 
 @dataclass(frozen=True)
 class Selection:
-    """Chosen tokens in order of sample, then token. `index` (T,) is None when every token of the batch is chosen.
+    """The chosen tokens, by sample, then token. `index` (T,) is None when every token is chosen.
 
-    `present` (b,) lists the samples with any chosen token, None when all have; `whole` says that these are
-    chosen entirely. `prefix` is m where the lowest m tokens of every sample are chosen, and no others: rows are then
-    taken and put as slices. `sample`, `token` (T,), `index` and `present` live on the device, `counts` (B,) on the
-    host.
+    `present` (b,) lists the samples with any chosen token (None: all samples); `whole` is true if all tokens
+    of these samples are chosen. `prefix` is m if exactly the lowest m tokens of every sample are chosen; rows
+    are then read and written as slices. `sample`, `token` (T,), `index`, and `present` live on the device,
+    `counts` (B,) on the host.
     """
 
     batch: int
@@ -34,7 +34,7 @@ class Selection:
     def of(
         mask: Bool[Tensor, "b n"], batch: int, device: torch.device, *, prefixes: bool = False
     ) -> Selection:
-        """From a host mask (b, n), b = batch or 1 for all samples alike; with `prefixes`, the lowest ones of each."""
+        """Select from a host mask (b, n), b = batch or 1; with `prefixes`, as slices where possible."""
         tokens = mask.shape[1]
         lowest = int(mask[0].sum())
         sliced = prefixes and 0 < lowest < tokens and (len(mask) == 1 or bool((mask == mask[:1]).all()))
@@ -58,16 +58,16 @@ class Selection:
 
     @property
     def rows(self) -> int:
-        """Number T of chosen tokens."""
+        """Return the number T of chosen tokens."""
         return len(self.sample)
 
     @property
     def samples(self) -> int:
-        """Number of samples with any chosen token."""
+        """Return the number of samples with any chosen token."""
         return self.batch if self.present is None else len(self.present)
 
     def take_present(self, x: Shaped[Tensor, "b n *rest"]) -> Shaped[Tensor, "T ..."]:
-        """Rows (T, ...) from the present samples' (b, n, ...)."""
+        """Return rows (T, ...) from the present samples' (b, n, ...)."""
         if self.present is None:
             return self.take(x)
         place = torch.zeros(self.batch, dtype=torch.long, device=x.device)
@@ -75,7 +75,7 @@ class Selection:
         return x[place[self.sample], self.token]
 
     def take(self, x: Shaped[Tensor, "B n *rest"]) -> Shaped[Tensor, "T ..."]:
-        """(B, n, ...) -> rows (T, ...)."""
+        """Return rows (T, ...) from (B, n, ...)."""
         if self.prefix is not None:
             return x[:, : self.prefix].flatten(0, 1)
         flat = x.flatten(0, 1)
@@ -84,7 +84,7 @@ class Selection:
     def put(
         self, x: Shaped[Tensor, "B n *rest"], rows: Shaped[Tensor, "T ..."]
     ) -> Shaped[Tensor, "B n *rest"]:
-        """A new (B, n, ...) with the chosen rows replaced."""
+        """Return a new (B, n, ...) with the chosen rows replaced."""
         if self.index is None:
             return rows.view(self.batch, self.tokens, *rows.shape[1:])
         if self.prefix is not None:
@@ -93,7 +93,7 @@ class Selection:
         return x.flatten(0, 1).index_copy(0, self.index, rows).view_as(x)
 
     def per_sample(self, values: Float[Tensor, " T"]) -> Float[Tensor, " B"]:
-        """Sums of row values (T,) for each sample: (B,)."""
+        """Sum row values (T,) for each sample: (B,)."""
         if self.index is None:
             return values.view(self.batch, self.tokens).sum(1)
         if self.prefix is not None:

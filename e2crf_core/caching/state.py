@@ -1,4 +1,4 @@
-"""What a cached sampler carries from one step to the next."""
+"""Hold what a cached sampler carries from one step to the next."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from e2crf_core.network.shapes import Bool, Float, Int, UInt8
 
 T = TypeVar("T")
 NEVER = -1
-"""The step at which a token was last recomputed, where it has not been computed at all."""
+"""The step of the last recompute of a token that has never been computed."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """When each token was last recomputed, on the host: (b, n) with b = B, or 1 while all samples agree.
+    """The last recompute of each token, on the host: (b, n), b = B, or 1 while all samples agree.
 
-    `at` is the step of a token's last recompute, `previous` that of the one before (`at` where there was none); both
-    are NEVER for a token that has not been computed yet, whose output F is 0. `refreshed` (b, 1) is the step of the
-    last recompute of all tokens. `unit` names the clock of Problem.clocks that differences of outputs are stated on.
+    `at` is the step of a token's last recompute and `previous` that of the one before (`at` if there was
+    none); both are NEVER for a token that has not been computed yet, whose output F is 0. `refreshed` (b, 1)
+    is the step of the last recompute of all tokens. `unit` names the clock in Problem.clocks on which
+    differences of outputs are taken.
     """
 
     at: Int[Tensor, "b n"]
@@ -40,15 +41,15 @@ class Clock:
 
 @dataclass(frozen=True)
 class Cache:
-    """The cached side of a state. Small tensors are replaced, never changed; `kv` is handed on (see KVCache).
+    """The cache in a sampler state. Small tensors are replaced, never changed; `kv` is passed on.
 
-    A spectrally causal network reads no kept keys and values, so `kv` is None there.
+    `kv` is overwritten in place (see KVCache); it is None for a spectrally causal network, which keeps none.
 
-    `feature` (B, n, d) is C (E4), `output` (B, n, 2M) F = head(C); `slope` and `curve` are F's divided
-    differences on the clock `clock.unit`, for predictors. `u` and `z` (B, n, 2M) are network input
-    and state at each token's last recompute, `gain` (B, n) the measured |dF|²/d. On the host, per sample: `r`
-    event intensity, `rate` of F per log(a/s), `scale` of tau by adaptation, `rested` whether the last step was
-    skipped. `residual` (B, bands, d) is the running residual of each band.
+    `feature` (B, n, d) is C (E4) and `output` (B, n, 2M) is F = head(C); `slope` and `curve` are F's divided
+    differences on the clock `clock.unit`, for predictors. `u` and `z` (B, n, 2M) are network input and state
+    at each token's last recompute, and `gain` (B, n) is the measured |dF|²/d. Per sample, on the host: `r` is
+    the event intensity, `rate` the rate of F per log(a/s), `scale` the adaptation factor of tau, and `rested`
+    whether the last step was skipped. `residual` (B, bands, d) is the running residual of each band.
     """
 
     kv: KVCache | None
@@ -69,10 +70,10 @@ class Cache:
 
 @dataclass(frozen=True)
 class SamplerState:
-    """Everything between two steps: the noisy tokens z (B, n, 2M), what the solver remembers, and the cache.
+    """The state between two steps: noisy tokens z (B, n, 2M), solver memory, and cache.
 
-    `past` holds the last denoised values (outputs F, for an exponential integrator), newest first, each
-    (B, n, 2M); `base` is the second state that some solvers carry.
+    `past` holds the last denoised values (outputs F for an exponential integrator), newest first, each (B, n,
+    2M); `base` is the second state that some solvers carry.
     """
 
     step: int
@@ -84,14 +85,14 @@ class SamplerState:
 
 @dataclass(frozen=True)
 class ExponentialSteps:
-    """An exponential integrator's table on the model's device; shapes as in `ExponentialTable`."""
+    """An exponential integrator's table on the model's device, with shapes as in `ExponentialTable`."""
 
     own: Tensor
     offset: Tensor
     weights: Tensor
 
     def advance(self, step: int, z: Tensor, outputs: tuple[Tensor, ...]) -> Tensor:
-        """The next state (B, n, 2M) from z and the last outputs F, newest first."""
+        """Return the next state (B, n, 2M) from z and the last outputs F, newest first."""
         after = torch.addcmul(self.offset[step], self.own[step], z)
         for weight, output in zip(self.weights[step], outputs, strict=False):
             after.addcmul_(weight, output)
@@ -100,11 +101,11 @@ class ExponentialSteps:
 
 @dataclass(frozen=True)
 class Problem:
-    """What does not change during a run: model, plan, noise, and per-call coefficient tables (steps, n, 2M).
+    """The constants of a run: model, plan, noise, and per-call coefficient tables (steps, n, 2M).
 
-    The tables fold E3 into affine maps: u = c_in z + u0, D = c_skip z + c_out F + d0. `clocks` (steps,) on the
-    host are what triggers measure intervals on: log(a/s), and log(a/s) stretched by the model's profile. `bands`
-    (n,) names each token's frequency band, for feedback. `memo` holds what `once` has built.
+    The tables fold E3 into affine maps: u = c_in z + u0, D = c_skip z + c_out F + d0. Triggers measure
+    intervals on `clocks` (steps,), on the host: log(a/s), and log(a/s) stretched by the model's profile.
+    `bands` (n,) names each token's frequency band, for feedback. `memo` holds what `once` has built.
     """
 
     model: ScoreModel
@@ -123,30 +124,30 @@ class Problem:
     memo: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def level(self, step: int) -> Tensor:
-        """log(a/s) () at a call, float64 on the model's device: what the network is conditioned on."""
+        """Return log(a/s) () at a call, float64 on the model's device: the network's condition."""
         return torch.tensor(self.levels[step], dtype=torch.float64, device=self.c_in.device)
 
     def network_input(self, state: SamplerState) -> Float[Tensor, "B n c"]:
-        """E3: u = c_in (z - a mu), (B, n, 2M)."""
+        """Return the network input u = c_in (z - a mu), (B, n, 2M) (E3)."""
         return torch.addcmul(self.u0[state.step], self.c_in[state.step], state.z)
 
     def denoised(self, step: int, z: Tensor, output: Tensor) -> Tensor:
-        """E3: D = mu + c_skip (z - a mu) + c_out F, (..., n, 2M), of tokens z and outputs F.
+        """Return D = mu + c_skip (z - a mu) + c_out F, (..., n, 2M), for tokens z and outputs F (E3).
 
-        A conditioned run continues with the mean given what was observed, too.
+        A conditioned run then also conditions this mean on the observed values.
         """
         denoised = torch.addcmul(self.d0[step], self.c_skip[step], z).addcmul_(self.c_out[step], output)
         return denoised if self.conditioning is None else self.conditioning.apply(step, denoised)
 
     def once(self, key: object, build: Callable[[], T]) -> T:
-        """What `build` makes, made once for each key and run: tables that a trigger derives from this problem."""
+        """Return the result of `build`, made once per key and run: for tables that a trigger derives."""
         if key not in self.memo:
             self.memo[key] = build()
         return self.memo[key]
 
     @staticmethod
     def make(model: ScoreModel, plan: Plan, noise: NoiseStream, bands: Tensor) -> Problem:
-        """Tables for every call of `plan`; `bands` (n,) names each token's frequency band."""
+        """Build tables for every call of `plan`; `bands` (n,) names each token's frequency band."""
         schedule = model.schedule
         times = [row.t for row in plan.rows]
         levels = tuple(schedule.log_snr(t) for t in times)
@@ -186,11 +187,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Recompute:
-    """What a recompute at `step` showed of the tokens in `chosen`.
+    """What a recompute at `step` showed about the tokens in `chosen`.
 
-    `u` (B, n, 2M) is the network input of all tokens, `delta` (T, 2M) the change of F of the chosen ones since they
-    were last computed. On the host, per sample: `touched` (B,) whether it had any chosen token, and `error` (B,) the
-    RMS error of D that reusing them had made, relative to the scale of the data (NaN where nobody asks for it).
+    `u` (B, n, 2M) is the network input of all tokens and `delta` (T, 2M) the change of F of the chosen ones
+    since they were last computed. Per sample, on the host: `touched` (B,) is whether it had any chosen token,
+    and `error` (B,) the RMS error of D caused by reusing them, relative to the scale of the data (NaN if not
+    requested).
     """
 
     step: int
@@ -203,11 +205,11 @@ class Recompute:
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What one step decided and what it cost.
+    """The decisions and cost of one step.
 
-    `reasons` (b, n) are Reason codes and `score` (b, n) event scores, both on the host, with b = 1 where all
+    `reasons` (b, n) are Reason codes and `score` (b, n) event scores, both on the host, with b = 1 if all
     samples agree; `tau` (b, 1) is the threshold in force. `rows` counts the recomputed tokens, `samples` the
-    samples that have any; `denoised` is D (B, n, 2M) on the device.
+    samples with any of them; `denoised` is D (B, n, 2M) on the device.
     """
 
     reasons: UInt8[Tensor, "b n"]

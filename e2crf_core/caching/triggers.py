@@ -1,4 +1,4 @@
-"""E5: the rules that decide which tokens are recomputed: one small class each, in a registry.
+"""Define the rules that decide which tokens are recomputed (E5): one small class each, in a registry.
 
 A rule gives every token a score; a token whose score exceeds the threshold tau is an *event*. Scores use only what
 is known before the network runs. To add a rule, write one class and register it:
@@ -11,7 +11,7 @@ is known before the network runs. To add a rule, write one class and register it
         def score(self, policy, problem, state):
             return input_drift(problem, state).cpu().double()
 
-`CachePolicy(trigger="drift")` then runs it, and every widget, search space and table offers it.
+`CachePolicy(trigger="drift")` then runs it, and every widget, search space, and table offers it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from e2crf_core.network.shapes import Float
 if TYPE_CHECKING:
     from e2crf_core.caching.policy import CachePolicy
 else:
-    # Policies import this module; whoever evaluates its annotations, as shape checks do, finds any value.
+    # Policies import this module, so anything that evaluates its annotations, such as shape checks, sees Any.
     CachePolicy = Any
 
 ETA = 1e-12
-"""Keeps ratios finite where nothing has moved."""
+"""A small constant that keeps ratios finite when nothing has moved."""
 
 COMMON = frozenset(
     {
@@ -51,27 +51,28 @@ COMMON = frozenset(
         "predictor_above",
     }
 )
-"""Policy fields that act beside any rule: cutoff, refreshes, probes, feedback on features, predictors."""
+"""Policy fields that work with any rule: cutoff, refreshes, probes, feedback on features, predictors."""
 
 ADAPTING = frozenset({"adapt", "error_budget"})
 """Policy fields of E7 (b), for rules whose threshold may be scaled."""
 
 
 class Trigger:
-    """One rule of E5.
+    """A rule of E5.
 
-    `name` is what `CachePolicy.trigger` says, `help` one line for people. `reads` are the policy fields that change
-    what the rule does, `needs` those that it cannot do without, `base` the values of a sensible policy where they
-    differ from the defaults. `whole`: an event of one token recomputes all tokens of its sample. `verdict`: the rule
-    has this outcome at every step and ignores the rest of the policy. `late`: the rule is asked at the first step,
-    too, and may leave tokens uncomputed; without it the first step computes all. `calibrated`: a checkpoint is
-    calibrated once for each plan before the rule decides, which takes a minute. `damps_probes`: feedback E7a moves a
-    probed feature by alpha rho instead of correcting the tokens that were not recomputed.
+    `name` is the value of `CachePolicy.trigger` and `help` one line for people. `reads` are the policy fields
+    that change what the rule does, `needs` those that it requires, and `base` the values of a sensible policy
+    that differ from the defaults. `whole`: an event of one token recomputes all tokens of its sample.
+    `verdict`: the rule has this outcome at every step and ignores the rest of the policy. `late`: the rule
+    also decides at the first step and may leave tokens uncomputed; otherwise the first step computes all.
+    `calibrated`: a checkpoint is calibrated once for each plan before the rule decides, which takes a minute.
+    `damps_probes`: feedback E7a moves a probed feature by alpha rho instead of correcting the tokens that
+    were not recomputed.
 
-    `depends` says what a score is made of: the `clock` alone (the same for every sample, so it can be known before
-    a run), the noisy `states`, something that is `measured` while the rule itself runs, or the `network`'s own
-    errors. `replay_error` is the logarithm of the factor by which a share of tokens predicted from a record was
-    found to be off, `replay_error_by_tau` the same for each unit of log(tau / recorded tau).
+    `depends` names the source of a score: the `clock` alone (the same for every sample, so known before a
+    run), the noisy `states`, something `measured` while the rule itself runs, or the `network`'s own errors.
+    `replay_error` is the logarithm of the measured factor between real and predicted token shares when
+    predicting from a record; `replay_error_by_tau` is the same for each unit of log(tau / recorded tau).
     """
 
     name: str
@@ -89,15 +90,15 @@ class Trigger:
     replay_error_by_tau: float = 0.0
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """(b, n) float64 on the host, b = 1 where all samples agree; in the units of `limit`."""
+        """Return scores (b, n) float64 on the host, b = 1 if all samples agree, in the units of `limit`."""
         raise NotImplementedError
 
     def limit(self, policy: CachePolicy) -> float:
-        """What a score must exceed, before adaptation."""
+        """Return the value that a score must exceed, before adaptation."""
         return policy.tau
 
     def threshold(self, policy: CachePolicy, cache: Cache | None) -> Tensor:
-        """(b, 1) float64 on the host: `limit`, scaled by adaptation (E7 (b)) where the rule reads `adapt`."""
+        """Return (b, 1) float64 on the host: `limit`, scaled (E7 (b)) if the rule reads `adapt`."""
         if cache is None or not policy.adapt or "adapt" not in self.reads:
             return torch.full((1, 1), self.limit(policy), dtype=torch.float64)
         return self.limit(policy) * cache.scale[:, None]
@@ -105,37 +106,37 @@ class Trigger:
     def measure(
         self, policy: CachePolicy, problem: Problem, cache: Cache, seen: Recompute
     ) -> Mapping[str, Any]:
-        """Fields of the cache that the rule learns from a recompute; `cache` is the one before it."""
+        """Return the cache fields that the rule updates after a recompute; `cache` is the one before it."""
         return {}
 
     def faults(self, policy: CachePolicy) -> list[str]:
-        """What is wrong with a policy of this rule whose fields are each in range."""
+        """List the faults of a policy of this rule whose fields are each in range."""
         return []
 
     def describe(self, policy: CachePolicy) -> str:
-        """The threshold in a few words."""
+        """Describe the threshold in a few words."""
         return f"tau {policy.tau:.3g}"
 
     def scaled(self, policy: CachePolicy, factor: float) -> dict[str, Any]:
-        """Changes of a policy that multiply its threshold by `factor`, so that less is recomputed above 1."""
+        """Return policy changes that multiply its threshold by `factor`; above 1, less is recomputed."""
         return {"tau": policy.tau * factor}
 
     def search_range(self, way: float) -> tuple[str, float, float] | None:
-        """(field, low, high) of thresholds that decide something in a run whose log(a/s) moves by `way`.
+        """Return (field, low, high) of thresholds that matter in a run whose log(a/s) moves by `way`.
 
-        None where the scores have to be measured first.
+        Returns None if the scores must be measured first.
         """
         return None
 
 
 TRIGGERS: dict[str, Trigger] = {}
-"""Every rule by its name."""
+"""All rules by name."""
 
 _Rule = TypeVar("_Rule", bound="Trigger | type[Trigger]")
 
 
 def register(rule: _Rule) -> _Rule:
-    """Add a rule, or a class of rules that takes no arguments, to `TRIGGERS`. Raises ValueError for a name in use."""
+    """Add a rule, or a rule class without arguments, to `TRIGGERS`. Raises ValueError for a name in use."""
     made = rule() if isinstance(rule, type) else rule
     known = TRIGGERS.setdefault(made.name, made)
     if type(known).__qualname__ != type(made).__qualname__:
@@ -145,7 +146,7 @@ def register(rule: _Rule) -> _Rule:
 
 
 def schedules(*, whole: bool = False) -> tuple[str, ...]:
-    """Names of the rules whose decisions can be known before a run; with `whole`, of those for all tokens alike."""
+    """Return names of rules with decisions known before a run; with `whole`, those for all tokens alike."""
     return tuple(
         name
         for name, rule in TRIGGERS.items()
@@ -154,15 +155,15 @@ def schedules(*, whole: bool = False) -> tuple[str, ...]:
 
 
 def deciding() -> tuple[str, ...]:
-    """Names of the rules that decide step by step: all but those with a fixed verdict."""
+    """Return the names of the rules that decide step by step: all except those with a fixed verdict."""
     return tuple(name for name, rule in TRIGGERS.items() if rule.verdict is None)
 
 
 @register
 class Paper(Trigger):
-    """Published: |z_k - z_k(last)|² > tau / (eps + |z_k|²), tokens of E1.
+    """The published rule: |z_k - z_k(last)|² > tau / (eps + |z_k|²), with tokens of E1.
 
-    Tokens carry a factor sqrt 2 against the published |X_k|, so tau 0.01 here is 0.0025 there.
+    Tokens carry a factor sqrt 2 against the published |X_k|, so tau 0.01 here is 0.0025 in the paper.
     """
 
     name = "paper"
@@ -183,7 +184,7 @@ class Paper(Trigger):
     replay_error = 0.05
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """Drift of the noisy token times its energy, so that tau alone is on the other side."""
+        """Return the drift of the noisy token times its energy, so that the limit is tau alone."""
         assert state.cache is not None
         drift = (state.z - state.cache.z).square().sum(-1)
         weight = policy.energy_eps + state.z.square().sum(-1) if policy.energy_weighting else 1.0
@@ -192,20 +193,20 @@ class Paper(Trigger):
 
 @register
 class Gain(Trigger):
-    """Influence times measured gain times input drift: (c_out a/s)² |dF|²/|du|² |c_in z - u|²."""
+    """A rule on influence, measured gain and input drift: (c_out a/s)² |dF|²/|du|² |c_in z - u|²."""
 
     name = "gain"
     help = "drift of a token times its measured gain and its influence on the step"
     reads = COMMON | ADAPTING | {"tau"}
     depends = "measured"
     replay_error = 0.05
-    # A token's gain falls when others are computed less often, which no record of another threshold tells:
-    # `python -m benchmarks.whatif_law` found shares off by up to 31% on ecg, 37% on wind, 7% on stocks and 76% on
-    # household for tau up to 3 times larger or smaller.
+    # A token's gain falls when others are computed less often, which a record at another threshold cannot
+    # show: `python -m benchmarks.whatif_law` measured shares off by up to 31% on ecg, 37% on wind, 7% on
+    # stocks, and 76% on household for tau up to 3 times larger or smaller.
     replay_error_by_tau = 0.65
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """Expected squared error of the step, of each token."""
+        """Return each token's expected squared error of the step."""
         assert state.cache is not None
         return (
             (influence(problem, state.step) * state.cache.gain * input_drift(problem, state)).cpu().double()
@@ -214,7 +215,7 @@ class Gain(Trigger):
     def measure(
         self, policy: CachePolicy, problem: Problem, cache: Cache, seen: Recompute
     ) -> Mapping[str, Any]:
-        """|dF|²/|du|² of each recomputed token."""
+        """Return |dF|²/|du|² of each recomputed token."""
         chosen = seen.chosen
         drift = (chosen.take(seen.u) - chosen.take(cache.u)).square().sum(-1)
         gain = seen.delta.square().sum(-1) / (drift + ETA)
@@ -223,7 +224,7 @@ class Gain(Trigger):
 
 @register
 class LogSnr(Trigger):
-    """Refresh all tokens when the clock has moved by tau since the last refresh."""
+    """A rule that refreshes all tokens when the clock has moved by tau since the last refresh."""
 
     name = "log_snr"
     help = "refresh all tokens when log(a/s) has moved by tau since the last refresh"
@@ -231,47 +232,47 @@ class LogSnr(Trigger):
     whole = True
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """How far the clock has moved since each token's last recompute."""
+        """Return how far the clock has moved since each token's last recompute."""
         return moved(policy, problem, state)
 
     def search_range(self, way: float) -> tuple[str, float, float]:
-        """From a small part of the whole way up to a quarter of it."""
+        """Return thresholds from a small part of the whole way up to a quarter of it."""
         return "tau", way / 500, way / 4
 
 
 @register
 class Bands(Trigger):
-    """Each frequency band has an interval of its own on the clock."""
+    """A rule with a separate interval on the clock for each frequency band."""
 
     name = "bands"
     help = "each frequency band has its own log(a/s) interval"
     reads = COMMON | ADAPTING | {"bands"}
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """How far the clock has moved, in intervals of the token's band."""
+        """Return how far the clock has moved, in intervals of the token's band."""
         way = moved(policy, problem, state)
         return way / band_intervals(policy, way.shape[1])
 
     def limit(self, policy: CachePolicy) -> float:
-        """One interval."""
+        """Return the limit of one interval."""
         return 1.0
 
     def describe(self, policy: CachePolicy) -> str:
-        """Edges and intervals."""
+        """Describe edges and intervals."""
         return "bands " + " ".join(f"k<{edge}: {tau:.3g}" for edge, tau in policy.bands)
 
     def scaled(self, policy: CachePolicy, factor: float) -> dict[str, Any]:
-        """All intervals multiplied."""
+        """Multiply all intervals."""
         return {"bands": tuple((edge, tau * factor) for edge, tau in policy.bands)}
 
     def search_range(self, way: float) -> tuple[str, float, float]:
-        """From a small part of the whole way up to half of it."""
+        """Return thresholds from a small part of the whole way up to half of it."""
         return "bands", way / 500, way / 2
 
 
 @register
 class Rate(Trigger):
-    """Measured rate of change of F times the way moved on the clock."""
+    """A rule on the measured rate of change of F times the distance moved on the clock."""
 
     name = "rate"
     help = "refresh a sample when its measured rate of change times the log(a/s) moved exceeds tau"
@@ -280,26 +281,26 @@ class Rate(Trigger):
     depends = "network"
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """Along a noisy path F moves like a random walk, so its change is stated per root of the clock."""
+        """Score per root of the clock: along a noisy path, F moves like a random walk."""
         assert state.cache is not None
         return state.cache.rate[:, None] * moved(policy, problem, state).sqrt()
 
     def measure(
         self, policy: CachePolicy, problem: Problem, cache: Cache, seen: Recompute
     ) -> Mapping[str, Any]:
-        """Error of D that the reuse made, per root of the way that the clock had moved."""
+        """Return the error of D caused by reuse, per root of the distance moved on the clock."""
         ticks = problem.clocks[policy.clock]
         way = (ticks[seen.step] - ticks[cache.clock.at]).amax(1)
         return {"rate": torch.where(seen.touched, seen.error / (way.sqrt() + ETA), cache.rate)}
 
     def search_range(self, way: float) -> tuple[str, float, float]:
-        """The score is a relative change of F."""
+        """Return thresholds for a relative change of F."""
         return "tau", 1e-3, 1.0
 
 
 @register
 class Fixed(Trigger):
-    """Refresh all tokens every R steps."""
+    """A rule that refreshes all tokens every R steps."""
 
     name = "fixed"
     help = "refresh all tokens every R steps"
@@ -308,47 +309,47 @@ class Fixed(Trigger):
     whole = True
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """Steps since each token's last recompute."""
+        """Return the steps since each token's last recompute."""
         assert state.cache is not None
         return (state.step - state.cache.clock.at).double()
 
     def limit(self, policy: CachePolicy) -> float:
-        """Half a step below R, so that rounding never matters."""
+        """Return half a step below R, so that rounding never matters."""
         return policy.refresh_every - 0.5
 
     def faults(self, policy: CachePolicy) -> list[str]:
-        """An interval is needed."""
+        """Report a missing interval."""
         fault = "refresh_every: trigger 'fixed' needs an interval R of at least 1 step"
         return [fault] if policy.refresh_every < 1 else []
 
     def describe(self, policy: CachePolicy) -> str:
-        """The interval."""
+        """Describe the interval."""
         return f"every {policy.refresh_every} steps"
 
     def scaled(self, policy: CachePolicy, factor: float) -> dict[str, Any]:
-        """The interval multiplied, rounded away from the present one."""
+        """Multiply the interval, rounding away from the current one."""
         period = policy.refresh_every * factor
         return {"refresh_every": max(1, math.floor(period) if factor < 1 else math.ceil(period))}
 
 
 class Constant(Trigger):
-    """The same outcome at every step: nothing is scored."""
+    """A rule with the same outcome at every step, without scores."""
 
     reads: frozenset[str] = frozenset()
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """Nothing is an event."""
+        """Return scores that are never events."""
         assert state.cache is not None
         return torch.zeros(state.cache.clock.at.shape, dtype=torch.float64)
 
     def limit(self, policy: CachePolicy) -> float:
-        """Out of reach."""
+        """Return a limit that no score reaches."""
         return math.inf
 
 
 @register
 class Always(Constant):
-    """Recompute everything at every step."""
+    """A rule that recomputes everything at every step."""
 
     name = "always"
     help = "recompute everything at every step (no cache)"
@@ -357,7 +358,7 @@ class Always(Constant):
 
 @register
 class Never(Constant):
-    """Compute once, then reuse to the end."""
+    """A rule that computes once, then reuses to the end."""
 
     name = "never"
     help = "compute once, then reuse to the end"
@@ -365,14 +366,14 @@ class Never(Constant):
 
 
 def moved(policy: CachePolicy, problem: Problem, state: SamplerState) -> Float[Tensor, "b n"]:
-    """(b, n) on the host: how far the policy's clock has moved since each token's last recompute, inf if never."""
+    """Return (b, n) on the host: distance on the policy's clock since each last recompute, inf if none."""
     assert state.cache is not None
     ticks, at = problem.clocks[policy.clock], state.cache.clock.at
     return torch.where(at == NEVER, torch.inf, ticks[state.step] - ticks[at])
 
 
 def band_intervals(policy: CachePolicy, tokens: int) -> Float[Tensor, " n"]:
-    """(n,) log(a/s) interval of each token; the last band reaches to the end."""
+    """Return (n,) the log(a/s) interval of each token; the last band extends to the end."""
     intervals = torch.full((tokens,), policy.bands[-1][1], dtype=torch.float64)
     for edge, tau in reversed(policy.bands):
         intervals[:edge] = tau
@@ -380,12 +381,12 @@ def band_intervals(policy: CachePolicy, tokens: int) -> Float[Tensor, " n"]:
 
 
 def input_drift(problem: Problem, state: SamplerState) -> Float[Tensor, "B n"]:
-    """d_k (B, n) = |c_in z_k - u_k|²: how far each token's network input is from its last recompute."""
+    """Return d_k (B, n) = |c_in z_k - u_k|²: how far each network input is from its last recompute."""
     assert state.cache is not None
     return (problem.network_input(state) - state.cache.u).square().sum(-1)
 
 
 def influence(problem: Problem, step: int) -> Float[Tensor, " n"]:
-    """(n,) (c_out a/s)²: how strongly an error of a token's F moves the solver's step."""
+    """Return (n,) (c_out a/s)²: how strongly an error of a token's F moves the solver's step."""
     ratio = torch.exp(torch.tensor(2 * problem.levels[step], dtype=torch.float64)).to(problem.c_out)
     return problem.c_out[step].square().mean(-1) * ratio

@@ -1,1 +1,1 @@
-"""Work on Ray: evaluations, trials and live runs on other machines."""
+"""Run work on Ray: evaluations, trials, and live runs on other machines."""

@@ -1,8 +1,8 @@
-"""Work that does not fit one machine, on Ray: trials of a study, and shards of an evaluation.
+"""Run work that does not fit one machine on Ray: trials of a study, and shards of an evaluation.
 
-What is sent is data (a model, a setting, numbers of samples) and what comes back is data, so results are those
-of one machine with the same seeds. The driver keeps every finished trial and shard: a worker that dies costs
-what it was at work on, and that is done again. A run on another node is in remote_run.
+Only data is sent (a model, a setting, sample numbers) and only data comes back, so results equal those of one
+machine with the same seeds. The driver keeps every finished trial and shard: if a worker dies, only its
+current work is lost, and that is repeated. Runs on another node are in remote_run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOCAL = "local"
 
 
 def ray_module() -> Any:
-    """Ray. Raises LabError where it is not installed."""
+    """Import and return Ray. Raises LabError if it is not installed."""
     require("cluster", "work on a Ray cluster", "ray")
     import ray
 
@@ -39,9 +39,9 @@ _joining = threading.Lock()
 
 
 def connect(address: str = LOCAL, workers: int = 2, gpus: int = 0) -> None:
-    """Join the cluster at `address`, or start one of `workers` processes here for `local`.
+    """Join the cluster at `address`, or for `local` start one with `workers` processes here.
 
-    Nodes of a cluster need this package in the same version, and its data sets where distances are measured.
+    Cluster nodes need the same version of this package, and its data sets if distances are measured.
     Raises LabError when the cluster cannot be reached.
     """
     with _joining:
@@ -57,7 +57,7 @@ def _connect(address: str, workers: int, gpus: int) -> None:
     if address == LOCAL:
         if not 1 <= workers <= 1024:
             raise LabError(f"workers {workers}: must lie between 1 and 1024")
-        # Ray would run workers at the lowest priority, which no other way of measuring does.
+        # Ray would run workers at the lowest priority, unlike every other way of measuring.
         os.environ.setdefault("RAY_worker_niceness", "0")
         options |= {
             "num_cpus": workers,
@@ -73,14 +73,14 @@ def _connect(address: str, workers: int, gpus: int) -> None:
 
 
 def disconnect() -> None:
-    """Leave the cluster; one that `connect` started here ends."""
+    """Leave the cluster; a cluster that `connect` started here is shut down."""
     ray = ray_module()
     if ray.is_initialized():
         ray.shutdown()
 
 
 class RayExecutor:
-    """Measures the trials of a study on the cluster; see tuning.Executor. `gpus` is the share a trial takes."""
+    """An executor (see tuning.Executor) that measures trials on the cluster. `gpus` is a trial's share."""
 
     def __init__(self, *, gpus: float = 0) -> None:
         self._ray = ray_module()
@@ -89,7 +89,7 @@ class RayExecutor:
         self._reference: Any = None
 
     def run(self, bench: Bench, jobs: Sequence[TrialJob], cancelled: Cancel) -> Iterator[Outcome]:
-        """See Executor."""
+        """Measure trials as defined by Executor."""
         ray = self._ray
         if bench is not self._bench:
             self._bench, self._reference = bench, ray.put(bench)
@@ -110,10 +110,10 @@ class RayExecutor:
 
 @dataclass(frozen=True)
 class RayShards:
-    """Draws shards on the cluster; see shards.Draw. `device` is chosen on each node, `gpus` is a shard's share.
+    """A shard source on the cluster (see shards.Draw). Each node chooses `device`; `gpus` is a shard's share.
 
-    At most a few shards a worker are in flight, so memory does not grow with their number. Raises LabError when
-    a shard failed for good.
+    Only a few shards per worker are in flight, so memory does not grow with their number. Raises LabError
+    when a shard fails permanently.
     """
 
     device: str = "auto"
@@ -122,7 +122,7 @@ class RayShards:
     def __call__(
         self, model: ScoreModel, task: BulkTask, missing: Sequence[int], cancelled: Cancel
     ) -> Iterator[BulkShard]:
-        """See shards.Draw."""
+        """Draw shards as defined by shards.Draw."""
         ray = ray_module()
         remote = ray.remote(max_retries=RETRIES, num_gpus=self.gpus)(draw_shard)
         reference = ray.put(model.to("cpu"))

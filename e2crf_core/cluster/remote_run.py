@@ -1,4 +1,4 @@
-"""A run whose sampler sits on a node of a Ray cluster, while its steps are streamed to where it is watched."""
+"""Run a sampler on a node of a Ray cluster and stream its steps to the process that watches it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from e2crf_core.runs.run import FINISHED, RunHandle, RunSpec
 from e2crf_core.sampling.recorder import Recorder
 
 WAIT_S = 120.0
-"""How long a run waits for a node that has room."""
+"""Seconds that a run waits for a node with room."""
 ANSWER_S = 60.0
-"""How long a node may be silent before it counts as lost."""
+"""Seconds of silence after which a node counts as lost."""
 GPU_SHARE = 0.25
-"""What a live run takes of a GPU: four share one."""
+"""GPU share of a live run: four runs share one GPU."""
 
 
 class RunHost:
-    """Holds a run on a node. Calls come one at a time; the run has a thread of its own."""
+    """A host that holds a run on a node. Calls arrive one at a time; the run has its own thread."""
 
     CALLS = (
         "start",
@@ -43,13 +43,13 @@ class RunHost:
         self.handle = RunHandle(spec, orphan_s=orphan_s, load=lambda _, device: on_device(model, device))
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """One of the methods of a run handle."""
+        """Call a method of the run handle."""
         if name not in self.CALLS:
             raise LabError(f"a run has no call {name!r}")
         return getattr(self.handle, name)(*arguments)
 
     def pull(self, cursor: int, watched: bool) -> dict[str, Any]:
-        """The state of the run, and its steps from `cursor` on."""
+        """Return the state of the run and its steps from `cursor` on."""
         handle = self.handle
         if watched:
             handle.touch()
@@ -62,16 +62,16 @@ class RunHost:
             told["shape"] = (recorder.steps, recorder.n, recorder.N, recorder.M, recorder.batch)
             told["rows"] = {name: column.copy() for name, column in rows.items()}
             told["policies"] = list(recorder.policies)
-        # The status was read first: where it says finished, no step can be missing from the rows read after it.
+        # The status was read first: if it says finished, no step can be missing from the rows read after it.
         return told | {"cursor": cursor, "result": handle.result}
 
 
 class RemoteRun(RunHandle):
-    """A run handle whose worker thread follows a RunHost on the cluster at `address`, joining that if need be.
+    """A run handle whose worker thread follows a RunHost at `address`, joining that cluster if needed.
 
-    Steps are fetched by cursor into a recorder here. When the node is lost, `status` is failed and what was
-    fetched stays. `load` reads the checkpoint here; the weights travel. `gpus` is the share of a GPU the run
-    takes; None takes GPU_SHARE on a cluster that has GPUs.
+    A recorder here receives the steps by cursor. If the node is lost, `status` becomes failed and the
+    received steps remain. `load` reads the checkpoint here and sends the weights. `gpus` is the run's share
+    of a GPU; None takes GPU_SHARE on a cluster that has GPUs.
     """
 
     def __init__(
@@ -93,51 +93,51 @@ class RemoteRun(RunHandle):
 
     @property
     def progress(self) -> float:
-        """See RunHandle; as last told by the node."""
+        """Return the progress last reported by the node (see RunHandle)."""
         return self._progress
 
     @property
     def eta_s(self) -> float | None:
-        """See RunHandle; as last told by the node."""
+        """Return the remaining seconds last reported by the node (see RunHandle)."""
         return self._eta
 
     @property
     def node(self) -> Any:
-        """The Ray actor that holds the run; None before one was asked for."""
+        """Return the Ray actor that holds the run, or None before one was requested."""
         return self._host
 
     def start(self) -> None:
-        """Begin, or go on when paused."""
+        """Begin, or continue when paused."""
         self._send("start")
         self._launch()
 
     def pause(self) -> None:
-        """Hold before the next step."""
+        """Pause before the next step."""
         self._send("pause")
 
     def step_once(self) -> None:
-        """Take exactly one step, then hold."""
+        """Take exactly one step, then pause."""
         self._send("step_once")
         self._launch()
 
     def stop(self) -> None:
-        """End the run; what was recorded stays."""
+        """End the run; what was recorded remains."""
         super().stop()
         self._send("stop")
 
     def skip_compare(self) -> None:
-        """Leave out the uncached twin, or end it early."""
+        """Skip the uncached twin, or end it early."""
         self._send("skip_compare")
 
     def set_policy(self, policy: CachePolicy) -> int:
-        """Replace the policy from the next step on; returns its version, which the node counts alike."""
+        """Replace the policy from the next step on; return its version, which the node counts alike."""
         with self._order:
             version = super().set_policy(policy)
             self._send("set_policy", policy)
         return version
 
     def set_pace(self, pace: float) -> None:
-        """Change the limit on steps a second; 0 is unlimited."""
+        """Change the limit on steps per second; 0 is unlimited."""
         super().set_pace(pace)
         self._send("set_pace", pace)
 
@@ -150,7 +150,7 @@ class RemoteRun(RunHandle):
         self._calls.put((name, arguments))
 
     def _run(self) -> None:
-        """The worker: find a node, then follow the run there to its end."""
+        """Find a node, then follow the run there to its end."""
         self.model = self._load(self.spec.checkpoint, "cpu")
         connect(self._address)
         ray = ray_module()
@@ -169,7 +169,7 @@ class RemoteRun(RunHandle):
             ray.kill(self._host)
 
     def _placed(self, ray: Any) -> bool:
-        """Wait until a node has taken the run; False when it is to end before."""
+        """Wait until a node has accepted the run; return False if the run ends before."""
         first, begin = self._host.pull.remote(0, True), time.monotonic()
         while not ray.wait([first], timeout=POLL)[0]:
             if self._stop or self._orphaned():
@@ -188,7 +188,7 @@ class RemoteRun(RunHandle):
             cursor = self._take(told, cursor)
 
     def _pass_on(self) -> None:
-        """Wait a moment for a call, then send on all there are."""
+        """Wait briefly for a call, then forward all pending ones."""
         try:
             name, arguments = self._calls.get(timeout=POLL)
             while True:

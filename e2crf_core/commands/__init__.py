@@ -1,1 +1,1 @@
-"""One module for each command of `python -m e2crf_core`; heavy imports wait until a command runs."""
+"""Implement each command of `python -m e2crf_core` in one module; heavy imports wait until a command runs."""

@@ -1,4 +1,4 @@
-"""`impute` and `forecast`: CSV with holes in, CSV with medians and intervals out."""
+"""Implement `impute` and `forecast`: read CSV with gaps, write CSV with medians and intervals."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _forecast(arguments: argparse.Namespace) -> None:
 
 
 def _prepared(arguments: argparse.Namespace) -> tuple[ScoreModel, Loaded, Any]:
-    """The model, the recording and the sampler's configuration; bad input is refused before any work."""
+    """Return model, recording, and sampler configuration; reject bad input before any work."""
     from dataclasses import replace
 
     from e2crf_core.commands.terminal import check_out_file
@@ -137,7 +137,7 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 
 def _own_channels(file: Path, model: ScoreModel) -> tuple[str, ...]:
-    """The model's channel names where the file has a column for each of them; else none, so that all are read."""
+    """Return the model's channel names if the file has a column for each; else none, to read all columns."""
     from e2crf_core.data.series_files import ReadySeries, open_file
 
     source = open_file(file)
@@ -147,7 +147,7 @@ def _own_channels(file: Path, model: ScoreModel) -> tuple[str, ...]:
 
 
 def _evenly(loaded: Loaded) -> tuple[np.ndarray, np.ndarray | None]:
-    """Values (T, M) and time stamps (T,), with a row of missing values for every row that the file leaves out."""
+    """Return values (T, M) and time stamps (T,), with missing values in each row that the file omits."""
     from e2crf_core.questions.recordings import on_grid
 
     table = loaded.table
@@ -157,7 +157,7 @@ def _evenly(loaded: Loaded) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _rows(loaded: Loaded, stamps: np.ndarray | None, count: int) -> tuple[str, list[Any]]:
-    """Name and cells of the first column of an answer: time stamps where the recording has them, else numbers."""
+    """Return name and cells of an answer's first column: the recording's time stamps, or row numbers."""
     import numpy as np
 
     if stamps is None:

@@ -1,4 +1,4 @@
-"""`cluster`: large evaluations in shards, here or on Ray."""
+"""Implement `cluster`: large evaluations in shards, here or on Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`data import`, `data original`, `data preview`: bring your own series."""
+"""Implement `data import`, `data original`, and `data preview`, which read a user's own series."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
 
 
 def _reading(parser: argparse.ArgumentParser) -> None:
-    """Options that say how a file is read."""
+    """Add the options that control how a file is read."""
     parser.add_argument(
         "--channels",
         type=_names,
@@ -85,7 +85,7 @@ def _need(command: str) -> None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Names such as `a,b` or `"Temp, C",hum`."""
+    """Split names such as `a,b` or `"Temp, C",hum`."""
     return tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip())
 
 
@@ -103,7 +103,7 @@ def _preview(arguments: argparse.Namespace) -> None:
 
 
 def _plain(survey: FileSurvey) -> dict[str, Any]:
-    """A survey as plain values; the stretch for a plot is left out."""
+    """Return a survey as plain values, without the stretch for a plot."""
     shown = {name: value for name, value in vars(survey).items() if name not in ("stretch", "stretch_names")}
     shown["columns"] = [asdict(column) for column in survey.columns]
     shown["decisions"] = [asdict(decision) for decision in survey.decisions]
@@ -115,7 +115,7 @@ def _plain(survey: FileSurvey) -> dict[str, Any]:
 
 
 def _show(decisions: Iterable[Decision], choices: Iterable[GapChoice], questions: Iterable[str] = ()) -> None:
-    """Say on stderr how a file is read and what each way of handling gaps would leave."""
+    """Print on stderr how a file is read and what each way of handling gaps would leave."""
     for decision in decisions:
         name = f"{decision.column}: " if decision.column else ""
         guess = "" if decision.certain else "  (a guess)"

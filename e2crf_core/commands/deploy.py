@@ -1,4 +1,4 @@
-"""`deploy`, `check` and `export`: from a chosen policy to something that runs, and is watched, in production."""
+"""Implement `deploy`, `check`, and `export`: from a chosen policy to something that runs in production."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _config(arguments: argparse.Namespace, batch: int) -> Any:
 
 
 def _chosen(folder: Path, digest: str) -> Any:
-    """The configuration that a study chose, if it was made on this checkpoint."""
+    """Return the configuration that a study chose, if the study used this checkpoint."""
     from e2crf_core.io.json_files import read_json
     from e2crf_core.sampling.config import SamplerConfig
 

@@ -1,4 +1,4 @@
-"""`eval`: measure a table of solvers and policies against one another; resumable."""
+"""Implement `eval`: compare a table of solvers and policies; resumable."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run what is missing, write the results, print the reading."""
+    """Run what is missing, write the results, and print the summary."""
     from e2crf_core.commands.terminal import ProgressLine, check_out_folder
     from e2crf_core.data.datasets import load_dataset
     from e2crf_core.evaluation.config import load_configs

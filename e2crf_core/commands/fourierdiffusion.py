@@ -1,4 +1,4 @@
-"""`import-fourierdiffusion` and `check-golden`: models that the public FourierDiffusion library trained."""
+"""Implement `import-fourierdiffusion` and `check-golden` for models of the public FourierDiffusion library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`info`: what this installation has."""
+"""Implement `info`: list what this installation has."""
 
 from __future__ import annotations
 

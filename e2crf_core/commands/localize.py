@@ -1,4 +1,4 @@
-"""`localize`: turn a checkpoint with full attention into a spectrally causal one by a short fine-tuning."""
+"""Implement `localize`: fine-tune a checkpoint with full attention into a spectrally causal one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sample`: draw series with a policy, and say what it took."""
+"""Implement `sample`: draw series with a policy and report the cost."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load_policy_argument(text: str) -> Any:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Draw the samples, write them whole, then judge them and print the report."""
+    """Draw and save the samples, then evaluate them and print the report."""
     import numpy as np
 
     from e2crf_core.commands.terminal import ProgressLine, check_out_file, interruptible
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
             )
 
         made = draw(config, "sampling")
-        # Samples are safe before anything is done with them that could fail.
+        # Save the samples before any later work can fail.
         channels = np.array(model.channels)
         replace_file(arguments.out, lambda path: _write(path, samples=made.series, channels=channels))
         twin = draw(config.twin, "uncached") if arguments.compare else None
@@ -102,7 +102,7 @@ def _write(path: Path, **arrays: Any) -> None:
 
 
 def _judged(made: Any, twin: Any, model: Any) -> dict[str, Any]:
-    """Quality of the samples, and against their uncached twins where there are any."""
+    """Return the quality of the samples, and compare them with their uncached twins, if any."""
     from e2crf_core.runs.comparison import compare, distance_to_heldout
 
     if twin is None:

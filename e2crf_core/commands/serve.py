@@ -1,4 +1,4 @@
-"""`serve`: samples over HTTP."""
+"""Implement `serve`: samples over HTTP."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check_exposure(host: str, token: str | None) -> None:
-    """Raise LabError for a server that anybody could use."""
+    """Raise LabError for a server that anyone could use."""
     from e2crf_core.serving.guards import is_loopback
 
     if token is None and not is_loopback(host):
@@ -94,7 +94,7 @@ def _check_exposure(host: str, token: str | None) -> None:
 
 
 def _model(arguments: argparse.Namespace) -> tuple[Any, Any]:
-    """The model to serve, and the settings of a request that names none."""
+    """Return the model to serve and the default request settings."""
     from e2crf_core.deploy.card import load_policy
     from e2crf_core.models.checkpoints import load_checkpoint
 

@@ -1,4 +1,4 @@
-"""What every command shares on the terminal: progress, Ctrl-C that lets work end in order, and checks of outputs."""
+"""Share terminal code between commands: progress, Ctrl-C that lets work end in order, and output checks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.extras import installed
 
 EVERY_S = 5.0
-"""Seconds between lines where progress cannot be drawn in place."""
+"""Seconds between lines when progress cannot be drawn in place."""
 BAR = "{desc} {percentage:3.0f}%  {n_fmt}/{total_fmt}  {remaining} left"
 
 
 class ProgressLine:
-    """Report progress on a stream: a tqdm bar on a terminal, else (or without tqdm) a line every few seconds."""
+    """A progress reporter: a tqdm bar on a terminal, otherwise (or without tqdm) a line every few seconds."""
 
     def __init__(self, label: str, stream: TextIO | None = None) -> None:
         self.label, self.stream = label, stream or sys.stderr
@@ -58,7 +58,7 @@ class ProgressLine:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C only makes the yielded function return True; a second one interrupts as usual."""
+    """Turn the first Ctrl-C into a true value of the yielded function; a second one interrupts as usual."""
     stopping = False
 
     def stop(*_: object) -> None:
@@ -80,7 +80,7 @@ def check_out_folder(path: Path) -> None:
 
 
 def check_out_file(path: Path) -> None:
-    """Raise LabError unless a file can be written there, before any work is done."""
+    """Raise LabError unless a file can be written at `path`, before any work is done."""
     if path.is_dir():
         raise LabError(f"{path} is a folder", field="out", remedy="name a file")
     if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""`train` and `card`: make a checkpoint, and measure it the way every model card is measured."""
+"""Implement `train` and `card`: make a checkpoint, and measure it in the same way as every model card."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
 
 
 def band_edges(text: str) -> tuple[int, ...]:
-    """Edges such as "4,8,16"."""
+    """Parse edges such as "4,8,16"."""
     return tuple(int(part) for part in text.split(","))
 
 
@@ -72,7 +72,7 @@ def _train(arguments: argparse.Namespace) -> None:
     spec = TrainSpec(data=arguments.data, **TRAIN_PRESETS[arguments.preset], **options)
     check_new_checkpoint(arguments.out)
     dataset = load_dataset(arguments.data)
-    # Too few windows to measure the model by are refused before it is trained.
+    # Reject a data set with too few windows to measure the model before training it.
     require_heldout(dataset)
     trainer = Trainer(spec, dataset, arguments.out, arguments.device)
     stopping = False

@@ -1,4 +1,4 @@
-"""`tune`: search solver, steps and policy for the best trade of speed and quality."""
+"""Implement `tune`: search solver, steps, and policy for the best trade-off between speed and quality."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def _check_budgets(arguments: argparse.Namespace) -> None:
-    """Reject, before anything is measured, what could only fail after it."""
+    """Reject, before any measurement, what could only fail after it."""
     for name in ("minutes", "latency_ms", "quality_budget", "trials", "workers"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float("inf"):
@@ -74,7 +74,7 @@ def _check_budgets(arguments: argparse.Namespace) -> None:
 
 
 def _space(arguments: argparse.Namespace, model: Any) -> Any:
-    """What is searched, with the ranges of this model."""
+    """Return the search space with the ranges of this model."""
     from e2crf_core.tuning.space import SEARCHABLE, SearchSpace, measure_ranges
 
     default, steps = SearchSpace(model.n), _range(arguments.steps)
@@ -90,7 +90,7 @@ def _space(arguments: argparse.Namespace, model: Any) -> Any:
 
 
 def _study(arguments: argparse.Namespace) -> Any:
-    """The study in the folder, new or as it was left."""
+    """Open the study in the folder, new or resumed."""
     from e2crf_core.data.datasets import load_dataset
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.tuning.executors import Local
@@ -139,7 +139,7 @@ def _print_point(study: Any, point: Any, minutes: float) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Search, choose, warn; write study.json and policy.json, print the reading and one JSON line last."""
+    """Search, choose, and warn; write study.json and policy.json; print the reading and one JSON line."""
     from e2crf_core.commands.terminal import check_out_folder, interruptible
     from e2crf_core.io.extras import require
 
