@@ -1,4 +1,4 @@
-"""Shared small models: the laws of the cache hold for any weights, so these are random and quick."""
+"""Shared small models: the laws of the cache hold for any weights, so these are random and fast."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 def make_model(
     length: int = 24, channels: int = 2, *, dtype: torch.dtype = torch.float64, seed: int = 0
 ) -> ScoreModel:
-    """A score model with random weights large enough that F matters, on statistics of a random walk."""
+    """Return a score model with random weights, large enough that F matters, and random-walk data."""
     rng = np.random.default_rng(seed)
     series = rng.standard_normal((64, length, channels)).cumsum(1)
     series = (series - series.mean((0, 1))) / series.std((0, 1))
@@ -53,7 +53,7 @@ def make_model(
 
 @pytest.fixture(scope="session", autouse=True)
 def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test sees, or writes to, what the person who runs them has imported and trained."""
+    """Hide the data and models of the person who runs the tests, so that no test reads or changes them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("E2CRF_HOME", str(tmp_path_factory.mktemp("home")))
         yield
@@ -61,5 +61,5 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model() -> ScoreModel:
-    """A small float64 model."""
+    """Provide a small float64 model."""
     return make_model()

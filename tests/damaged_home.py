@@ -1,4 +1,4 @@
-"""A home folder full of foreign and damaged files: data sets, checkpoints, trainings, studies, cards and runs."""
+"""A home folder of foreign and damaged files: data sets, checkpoints, trainings, studies, cards and runs."""
 
 import json
 import sqlite3
@@ -38,7 +38,7 @@ def npz(path: Path, **arrays) -> None:
 
 
 def fill(home: Path, demo: Path, card: Path) -> None:
-    """Fill `home`; `demo` is a good run and `card` a good model card, from which damaged ones are made."""
+    """Fill `home`; `demo` is a valid run and `card` a valid model card, from which damaged ones are made."""
     data, checkpoints, studies, runs = (home / name for name in ("data", "checkpoints", "studies", "runs"))
     for name, body in JSON.items():
         npz(data / name / "dataset.npz", x=np.zeros((4, 3, 1)))

@@ -1,4 +1,4 @@
-"""A run whose steps a test writes, for whatever shows runs."""
+"""A run whose steps are written by a test, for code that displays runs."""
 
 import numpy as np
 

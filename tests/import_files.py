@@ -1,4 +1,4 @@
-"""Files for tests of the importer: made, imported, or refused."""
+"""Helpers for tests of the importer: create files, import them, and check rejections."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ CASES = Path(__file__).parent / "cases"
 
 
 def imported(path, tmp_path, window=24, **options):
-    """The data set that a file becomes, and the report of its import."""
+    """Import a file; return its data set and the import report."""
     report = import_file(path, window=window, out=tmp_path / "out", **options)
     return load_dataset(tmp_path / "out"), report
 
 
 def question(path, tmp_path, window=24, **options):
-    """The refusal of a file: one line, nothing written."""
+    """Check that a file is rejected with one line and nothing is written; return that line."""
     with pytest.raises(LabError) as refusal:
         import_file(path, window=window, out=tmp_path / "out", **options)
     assert "\n" not in str(refusal.value) and "--" not in str(refusal.value)
@@ -34,7 +34,7 @@ def written(tmp_path, text, name="table.csv"):
 
 
 def rows(stamps, values=None, header="time,v", form="{},{}"):
-    """A table of stamps and values."""
+    """Return a table of time stamps and values."""
     values = np.arange(len(stamps)) % 7 + 0.5 if values is None else values
     return header + "\n" + "\n".join(form.format(t, v) for t, v in zip(stamps, values, strict=True)) + "\n"
 

@@ -1,4 +1,4 @@
-"""Packets of the live feed, read as the browser reads them."""
+"""Read packets of the live feed as the browser does."""
 
 import json
 import struct
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def decode(packet: bytes):
-    """Header and arrays of a packet."""
+    """Return the header and the arrays of a packet."""
     assert packet[:4] == b"E2P1"
     (length,) = struct.unpack_from("<I", packet, 4)
     head = json.loads(packet[8 : 8 + length])
@@ -21,6 +21,6 @@ def decode(packet: bytes):
 
 
 def canvas_packets(at):
-    """Packets handed to the components of a page, decoded; components that were given nothing are left out."""
+    """Return the decoded packets of a page's components; components without a packet are omitted."""
     packets = (c.proto.bytes for c in at.get("bidi_component"))
     return [decode(packet) for packet in packets if packet]

@@ -1,4 +1,4 @@
-"""Files to import, and the line in which an import is refused."""
+"""Files to import, and the message of a rejected import."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from e2crf_core.errors import LabError
 
 
 def rates(rows=7000, columns=40, *, holes=0.002, seed=0):
-    """Exchange rates on business days, with holes."""
+    """Return exchange rates on business days, with gaps."""
     rng = np.random.default_rng(seed)
     walk = np.exp(rng.normal(0, 0.01, (rows, columns)).cumsum(0)).round(5)
     walk[rng.random(walk.shape) < holes] = np.nan
@@ -19,7 +19,7 @@ def rates(rows=7000, columns=40, *, holes=0.002, seed=0):
 
 
 def refused(path, tmp_path, **options):
-    """The one line of a refusal, which must leave nothing behind."""
+    """Return the one-line message of a rejected import, which must leave no files behind."""
     out = tmp_path / "refused"
     with pytest.raises(LabError) as fault:
         import_file(path, out=out, **{"window": 64, **options})

@@ -1,4 +1,4 @@
-"""Checks of the shapes in the annotations of network and caching; conftest.py switches them on for every test."""
+"""Check the shapes annotated in network and caching; conftest.py switches this on for every test."""
 
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
@@ -13,5 +13,5 @@ checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 
 def check_shapes() -> None:
-    """Check every call from now on; must come before the first import of these modules."""
+    """Check every call from now on; call this before these modules are first imported."""
     install_import_hook(MODULES, "tests.shape_checks.checked")

@@ -1,4 +1,4 @@
-"""Two evaluations with other seeds: what contradicts, what does not, and what cannot be compared."""
+"""Two evaluations with different seeds: what contradicts, what does not, and what cannot be compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from e2crf_core.quality.protocol import PRIMARY
 
 
 def results(rows: dict[str, tuple[float, float]], seed: int = 0, **changes: object) -> dict:
-    """Results as `eval` stores them, as far as they matter here: name -> (value, half width)."""
+    """Return the relevant part of results as `eval` stores them, from name -> (value, half width)."""
     stored = {
         "checkpoint": "c",
         "digest": "0" * 64,
@@ -69,7 +69,7 @@ def test_the_order_of_arguments_does_not_matter() -> None:
 
 
 def test_repeats_of_the_same_laws_hardly_ever_contradict() -> None:
-    """The law behind the bar: rows with means of their own, told apart by Student intervals over five seeds."""
+    """The law behind the criterion: different means, distinguished by Student intervals over five seeds."""
     rng = np.random.default_rng(1)
     means = np.linspace(1.0, 1.3, 8)
     told = contradicted = 0

@@ -1,4 +1,4 @@
-"""Archives: what is saved comes back to the last bit, reruns to the last bit, and strangers' files are refused."""
+"""Archives load and rerun identically to the last bit; untrusted files are rejected."""
 
 import hashlib
 import io
@@ -114,7 +114,7 @@ def test_a_stopped_run_is_kept_up_to_where_it_came(tmp_path):
 
 
 def rewrite(path, changes=None, raw=None, drop=()):
-    """Forge an archive: `changes` edits the manifest, `raw` replaces whole members, with digests that fit."""
+    """Forge an archive with matching digests: `changes` edits the manifest, `raw` replaces whole members."""
     with zipfile.ZipFile(path) as zipped:
         members = {name: zipped.read(name) for name in zipped.namelist() if name not in drop}
     if "run.json" in members:
@@ -167,14 +167,14 @@ def test_every_fault_of_a_manifest_is_listed_at_once(saved):
 
 
 def test_arrays_that_were_exchanged_are_noticed(saved):
-    """Another array of the same type and shape, as a damaged disk or a mixed-up copy would leave it."""
+    """The array is replaced by one of the same type and shape, as a damaged disk might leave it."""
     forged = rewrite(saved, lambda m: m["digests"].update({"columns/e.npy": "0" * 64}))
     refused(forged, "columns/e.npy is not what was saved")
     refused(rewrite(saved, lambda m: m["digests"].pop("samples.npy")), "samples.npy is not what was saved")
 
 
 def test_archives_without_digests_still_open(saved):
-    """The first release wrote none."""
+    """The first release wrote no digests."""
     load(rewrite(saved, lambda m: m.pop("digests")))
 
 
@@ -262,7 +262,7 @@ def test_old_runs_make_room_but_kept_ones_stay(run, tmp_path):
 
 
 def test_what_a_killed_process_left_half_written_is_removed(run, tmp_path):
-    """A child process dies in the middle of a write; a file that a living process writes stays."""
+    """A child process dies while writing; a file that a live process is writing is kept."""
     code = (
         "import os, sys; from pathlib import Path; from e2crf_core.io.files import replace_file\n"
         "replace_file(Path(sys.argv[1]), lambda path: (path.write_bytes(b'half'), os._exit(9)))"

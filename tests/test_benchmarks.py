@@ -1,4 +1,4 @@
-"""The benchmark scripts keep working: their tables can be read, and experimental rules obey the laws of a cache."""
+"""The benchmark scripts work: their tables can be read, and experimental rules obey the cache's laws."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLAN = {"steps": 60, "solver": "euler_maruyama", "grid": "linear"}
 
 @pytest.fixture(autouse=True)
 def experiments() -> Iterator[None]:
-    """The rules of the benchmarks are registered for these tests only."""
+    """Register the rules of the benchmarks for these tests only."""
     kept = dict(TRIGGERS)
     trigger_experiments.register_experiments()
     yield

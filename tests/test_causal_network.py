@@ -1,4 +1,4 @@
-"""Spectrally causal networks (E6): a prefix of bands is a plain forward's, and training knows bands."""
+"""Spectrally causal networks (E6): a prefix of bands equals the plain forward's, and training works."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ SPEC = TrainSpec(data="toy", width=16, layers=1, heads=2, hidden=16, steps=20, b
 
 
 def random_network(config: NetworkConfig, dtype: torch.dtype = torch.float32) -> ScoreTransformer:
-    """A network whose every weight matters."""
+    """Return a network in which every weight matters."""
     torch.manual_seed(1)
     network = ScoreTransformer(config).to(dtype).eval().requires_grad_(False)
     for parameter in network.parameters():
@@ -27,7 +27,7 @@ def random_network(config: NetworkConfig, dtype: torch.dtype = torch.float32) ->
 
 
 def inputs(network: ScoreTransformer, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prepared inputs and the condition for random states at one noise level."""
+    """Return the prepared inputs and the condition for random states at one noise level."""
     torch.manual_seed(2)
     dtype, config = network.position.dtype, network.config
     u, level = (

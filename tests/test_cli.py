@@ -1,4 +1,4 @@
-"""The command line as a user meets it: results, and one clear line when something is wrong."""
+"""The command line as users see it: results, and one clear line when something is wrong."""
 
 import json
 import subprocess

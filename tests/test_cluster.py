@@ -1,4 +1,4 @@
-"""Work on Ray: the results of one machine, and nothing finished is lost when a worker dies."""
+"""Work on Ray gives the same results as one machine, and loses nothing finished when a worker dies."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ray() -> Iterator[Any]:
 
 
 def test_shards_hold_the_samples_of_one_run(tmp_path: Path) -> None:
-    """Cut into shards, the samples are those of an uncut run; the last shard takes what is left."""
+    """Samples drawn in shards equal those of a single run; the last shard takes the remainder."""
     shards = list(run_shards(MODEL, TASK, tmp_path))
     assert [len(s.series) for s in shards] == [4, 4, 4, 2]
     series, _ = collect(tmp_path, TASK)
@@ -91,7 +91,7 @@ def test_all_shards_together_are_assessed(tmp_path: Path) -> None:
 
 
 def test_ray_gives_the_samples_of_this_machine_even_when_a_worker_is_killed(ray: Any, tmp_path: Path) -> None:
-    """SIGKILL in the middle: finished shards stay, the others are drawn again, the end is complete and equal."""
+    """After a SIGKILL, finished shards are kept, the others drawn again, and the result is the same."""
     task = replace(TASK, num=36, shard=6, config=replace(TASK.config, steps=100, policy=None))
     killed = 0
     for shard in run_shards(MODEL, task, tmp_path / "ray", draw=RayShards()):
@@ -167,7 +167,7 @@ def test_a_run_on_a_node_obeys_and_its_loss_is_told(ray: Any) -> None:
 def test_a_run_that_no_node_has_room_for_can_be_stopped_and_ends(
     ray: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cluster has no GPU, so the run waits: until it is stopped, or for as long as is said."""
+    """The cluster has no GPU, so the run waits until it is stopped or its time limit is over."""
     waiting = RemoteRun(SPEC_RUN, gpus=1, load=lambda *_: MODEL)
     waiting.start()
     assert not waiting.wait(0.2) and waiting.status == "loading"
@@ -183,7 +183,7 @@ def test_a_run_that_no_node_has_room_for_can_be_stopped_and_ends(
 def test_the_live_page_can_have_its_sampler_on_a_node(
     ray: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With E2CRF_RAY the registry of the pages starts the run on the cluster; its record is saved like any other."""
+    """With E2CRF_RAY, the pages' registry starts the run on the cluster; its record is saved as usual."""
     monkeypatch.setenv("E2CRF_ASSETS", str(tiny_assets(tmp_path / "assets", ("ecg",))))
     spec = RunSpec("ecg", 2, 5, SamplerConfig(steps=20), "cluster", compare=False)
     monkeypatch.delenv("E2CRF_RAY", raising=False)

@@ -1,4 +1,4 @@
-"""The compare page: variants as text, runs one after another, and what is said of them."""
+"""The Compare page: settings as text, runs one after another, and the texts about their results."""
 
 import numpy as np
 import pytest

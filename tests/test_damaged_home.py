@@ -1,4 +1,4 @@
-"""A home full of foreign and damaged files takes no page down, and nothing in it is changed by looking at it."""
+"""A home full of foreign and damaged files breaks no page, and viewing the pages changes no file."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Shipped data sets: what a card promises is so, and nothing of a held-out window was seen in training."""
+"""Shipped data sets: the cards are correct, and no part of a held-out window is used for training."""
 
 import json
 
@@ -18,7 +18,7 @@ def dataset(request):
 
 
 def spans(dataset):
-    """(group, first, last) of every window, in days for dates and in samples for heartbeats."""
+    """Return (group, first, last) of every window, in days for dates and in samples for heartbeats."""
     if dataset.start.dtype.kind in "US":
         first = dataset.start.astype("datetime64[D]").astype(float)
         return np.zeros(len(first)), first, first + dataset.card["split"]["span"]

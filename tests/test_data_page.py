@@ -1,4 +1,4 @@
-"""The data and models pages as a visitor's session sees them: cards, an own file, a peer's model."""
+"""The Data and Models pages in a visitor's session: cards, an imported file, an imported model."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ def charts(at):
 
 
 def plain(found):
-    """Arrays in a figure come packed."""
+    """Unpack an array of a Plotly figure."""
     if found.keys() >= {"dtype", "bdata"}:
         return np.frombuffer(base64.b64decode(found["bdata"]), dtype=found["dtype"]).tolist()
     return found

@@ -1,4 +1,4 @@
-"""What each rule decides, and what a recompute teaches: cutoffs, refreshes, probes, feedback, adaptation."""
+"""What each rule decides, and what follows a recompute: cutoffs, refreshes, probes, feedback, adaptation."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, equations are where they are said to be, README stays short."""
+"""The documents: links work, equations are where the text says they are, README stays short."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "b
 
 
 def anchors(text: str) -> set[str]:
-    """Anchors of a document's headings, as GitHub makes them."""
+    """Return the anchors of a document's headings as GitHub generates them."""
     headings = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -28,7 +28,7 @@ PLANS = [
 
 @dataclass
 class KnownOutput:
-    """A network in closed form: F_k = sin(log(a/s) + k), whatever the state is."""
+    """A network in closed form: F_k = sin(log(a/s) + k) for every state."""
 
     tokens: int
     coordinates: int
@@ -67,7 +67,7 @@ def known_model() -> ScoreModel:
 
 
 def causal_model() -> ScoreModel:
-    """A small random network with bands; random outputs answer to the state, so they amplify errors."""
+    """Return a small random network with bands; its outputs depend on the state, so they amplify errors."""
     model = make_model()
     network = ScoreTransformer(replace(model.network.config, bands=EDGES[:-1])).double()
     network.load_state_dict(model.network.state_dict())
@@ -77,7 +77,7 @@ def causal_model() -> ScoreModel:
 def run_with_prefixes(
     problem: Problem, state: SamplerState, prefixes: tuple[int, ...], linear: bool
 ) -> Tensor:
-    """Finished tokens of a run that computes the lowest tokens of each call only, written out plainly."""
+    """Return the final tokens of a plainly written run that computes only the lowest tokens at each call."""
     ticks, n = problem.clocks["profile"], problem.model.n
     output, slope = torch.zeros_like(state.z), torch.zeros_like(state.z)
     at = torch.full((n,), -1)
@@ -114,7 +114,7 @@ def measured_error(
 def test_predicted_error_equals_the_measured_one_where_the_output_is_known(
     solver: str, grid: str, steps: int, linear: bool, detail: float
 ) -> None:
-    """Law: no answer of the network, so W is all there is, and stretches add up with their signs."""
+    """If the network does not respond to the state, W is exact and stretches add up with their signs."""
     model, config = known_model(), SamplerConfig(None, steps, solver, grid)
     errors = measure_error_model(model, config, num=2)
     rng = np.random.default_rng(0)
@@ -128,7 +128,7 @@ def test_predicted_error_equals_the_measured_one_where_the_output_is_known(
 
 @pytest.mark.parametrize("linear", [False, True])
 def test_tables_equal_the_measured_error_of_a_single_stretch(linear: bool) -> None:
-    """Everything is computed at every call but for one stretch, so there is nothing to add up."""
+    """Everything is computed at every call except in one stretch, so there is nothing to add up."""
     model, steps = known_model(), 14
     config = SamplerConfig(None, steps, "dpmpp_2m", "log_snr")
     errors = measure_error_model(model, config, num=2)

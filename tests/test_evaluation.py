@@ -1,4 +1,4 @@
-"""Evaluation: what it refuses, that it goes on after a kill, and that it claims no more than it measured."""
+"""Evaluation: what it rejects, that it resumes after a kill, and that it claims no more than it measured."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class TestConfigurations:
 
 class TestRuns:
     def test_rows_share_their_noise(self, finished: tuple[Path, Evaluation]) -> None:
-        """A cache that recomputes everything gives the samples of its uncached twin, in every repeat."""
+        """A cache that recomputes everything gives the same samples as its uncached twin, in every repeat."""
         exact, held = finished[1].row("EM exact"), finished[1].row("EM <b>every 4")
         assert exact.relative_l2 is not None and held.relative_l2 is not None
         assert max(exact.relative_l2.values) < 1e-5
@@ -241,7 +241,7 @@ class TestReport:
 
 
 def made_up(*rows: tuple[str, bool, float, float, float]) -> Evaluation:
-    """An evaluation of rows (name, cached, seconds, quality, half width)."""
+    """Return an evaluation with rows (name, cached, seconds, quality, half width)."""
 
     def row(name: str, cached: bool, seconds: float, value: float, half: float) -> TableRow:
         config = SamplerConfig(CachePolicy() if cached else None, 10, "ddim")
@@ -367,7 +367,7 @@ class TestLearnedScores:
     def test_rows_get_them_on_demand_with_floors(
         self, task: Task, finished: tuple[Path, Evaluation], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Scores stand among the figures of a row: in the table, in the order of pairs and in the CSV."""
+        """Learned scores appear with a row's other values: in the table, the order of pairs and the CSV."""
         for function in (learned.discriminative_score, learned.predictive_score):
             quick = functools.partial(function, steps=4)
             monkeypatch.setattr(f"e2crf_core.quality.learned_scores.{function.__name__}", quick)

@@ -1,4 +1,4 @@
-"""The evidence page: what results say, that few seeds claim nothing, that damage is named and contained."""
+"""The Evidence page: what results show, no claims from few seeds, and clear messages about damaged files."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def row(family, place, share, l2, policy, **extra):
 
 
 def study(dataset, seeds=3):
-    """Bands are better in proportion to localization, drift of tokens is twice as bad, experiments come close."""
+    """Return a study: bands gain with localization, token drift is twice as bad, experiments are close."""
     rng = np.random.default_rng(len(dataset))
     factors = {
         "log_snr, hold": (1.0, CachePolicy()),
@@ -71,14 +71,14 @@ def evaluation():
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """An empty folder of results."""
+    """Provide an empty results folder."""
     monkeypatch.setenv("E2CRF_RESULTS", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture
 def filled(results):
-    """Results of all three kinds."""
+    """Provide results of all three kinds."""
     (results / "trigger_study.json").write_text(json.dumps({d: study(d) for d in LOCALIZED}))
     (results / "solver_study_cpu.json").write_text(json.dumps({"c": evaluation()}))
     (results / "paper_tables_quick.md").write_text(
@@ -102,7 +102,7 @@ class TestWhatIsRead:
         assert trigger_study.kind_of("(pilot), hold", {"rule": "pilot"}) == WHOLE
 
     def test_equal_share_lies_between_settings_on_the_law_that_made_them(self, filled):
-        """Errors here are c / share, a straight line between logarithms: interpolation must return it."""
+        """Errors here are c / share, a straight line in logarithms, which interpolation must reproduce."""
         one = read_studies(filled / "trigger_study.json")["ecg"]
         settings = one.families["log_snr, hold"]
         values = gains.curve_at(one, settings, Budget(0.05))
@@ -117,13 +117,13 @@ class TestWhatIsRead:
         assert gain.ratio == pytest.approx(0.5 + LOCALIZED[dataset], rel=0.03)
         assert gain.low < gain.ratio < gain.high
         assert gain.whole.family == "log_snr, hold"
-        # 0.6 and 0.8 are told apart from 1; on ecg there is nothing to tell.
+        # 0.6 and 0.8 are distinguished from 1; on ecg there is no difference to find.
         assert gain.certain == (dataset != "ecg")
         tokens = gains.gain_at(one, Budget(0.05), TOKENS)
         assert tokens.certain and "loses" in gains.gain_sentence(tokens)
 
     def test_who_pays_depends_on_what_is_paid_with(self, results):
-        """Errors are c / share: events that take twice the time for a token are twice as far off at equal time."""
+        """Errors are c / share: events with twice the time per token have twice the error at equal time."""
         made = study("wind")
         for one in made["rows"]:
             if one["family"] == "bands, linear":

@@ -1,4 +1,4 @@
-"""Exports: a run without decisions equals the eager one, and what needs decisions is refused."""
+"""Exports: a run without decisions equals the eager one, and policies that need decisions are rejected."""
 
 from __future__ import annotations
 

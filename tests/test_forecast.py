@@ -1,4 +1,4 @@
-"""What a policy costs and how far it strays, without a run: decisions are those of a run, and errors are predicted."""
+"""Cost and error of a policy without a run: decisions equal those of a run, errors are predicted."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A model that others trained: read without running anything in it, and computing what their program computed."""
+"""An imported model: reading it runs no code from the file, and it computes what its own program computes."""
 
 import io
 import json
@@ -96,7 +96,7 @@ def test_low_tokens_are_low_frequencies():
 
 
 def test_the_denoiser_is_the_score_in_other_words(model):
-    """D from F (E3) equals (z + s² score) / a, so the cached part means the same as for our own models."""
+    """D from F (E3) equals (z + s² score) / a, so the cached part means the same as in our own models."""
     rng = np.random.default_rng(1)
     z = torch.as_tensor(rng.normal(size=(2, 144, 4)), dtype=torch.float32)
     scale = model.network.scale
@@ -153,7 +153,7 @@ def test_the_card_says_what_the_model_is(folder, model):
 
 
 class Payload:
-    """On being unpickled, writes a file."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, target, function=os.system):
         self.target, self.function = target, function
@@ -163,7 +163,7 @@ class Payload:
 
 
 def checkpoint_with(tmp_path, program):
-    """The golden checkpoint with another pickle program inside."""
+    """Write the golden checkpoint with a different pickle program inside."""
     path = tmp_path / "evil.ckpt"
     with zipfile.ZipFile(CHECKPOINT) as good, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as evil:
         for member in good.infolist():
@@ -232,7 +232,7 @@ def test_files_that_are_cut_off_are_refused(tmp_path, cut):
 
 
 def change(tmp_path, edit):
-    """The golden checkpoint with its contents edited, written anew."""
+    """Write the golden checkpoint with edited contents."""
     with torch.serialization.safe_globals([(VPScheduler, "fdiff.schedulers.sde.VPScheduler")]):
         contents = torch.load(CHECKPOINT, weights_only=True)
     edit(contents)

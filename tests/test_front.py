@@ -1,4 +1,4 @@
-"""The browser's side: modules are bundled without a change of meaning, linted, and tested outside of a browser."""
+"""The front end: bundling preserves what modules do; they are linted and tested without a browser."""
 
 import gzip
 import io
@@ -37,7 +37,7 @@ def modules(folder, **texts):
 
 
 def evaluate(code, folder):
-    """What the default export of a bundle returns, run by node."""
+    """Run a bundle with node; return what its default export returns."""
     (folder / "bundle.mjs").write_text(code)
     run = 'import main from "./bundle.mjs"; console.log(JSON.stringify(main()));'
     done = subprocess.run(

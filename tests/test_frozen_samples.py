@@ -1,6 +1,6 @@
-"""Samples of every preset, frozen before the code moved into folders: a change of structure must not change a bit.
+"""Samples of every preset, stored before the code was restructured, must stay equal to the last bit.
 
-`python -m tests.test_frozen_samples` writes them anew, after a change that is meant to alter samples.
+`python -m tests.test_frozen_samples` stores new samples after a change that is meant to alter them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MACHINE = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def sample(data: str, preset: str, seed: int) -> np.ndarray:
-    """Two series (2, N, M) in data units, on one thread."""
+    """Return two series (2, N, M) in data units, drawn on one thread."""
     plan = {"solver": "dpmpp_2m", "grid": "profile", "steps": 40} if preset == "multistep" else {"steps": 60}
     model = load_checkpoint(data, "cpu")
     return Sampler(model, CachePolicy.preset(preset), **plan).sample(2, seed).series
@@ -28,7 +28,7 @@ def sample(data: str, preset: str, seed: int) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Sums depend on the number of threads in their last bit."""
+    """Use one thread, because the last bit of a sum depends on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""The closed forms are themselves checked: against calculus, against each other, against simulation."""
+"""Closed forms are checked against calculus, against each other and against simulation."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ MEAN, VARIANCE = np.array([0.5, -1.0, 0.0]), np.array([2.0, 0.3, 0.01])
 
 
 def run(plan, schedule, law, z, rng=None):
-    """A plan's formula, as its module states it, with an exact denoiser: the state before the last row."""
+    """Apply a plan's formula with an exact denoiser; return the state before the last row."""
     kept = before = earlier = np.zeros_like(z)
     for row in plan.rows[:-1]:
         denoised = law.denoise(z, schedule.a(row.t), schedule.s(row.t))
@@ -39,7 +39,7 @@ def scales(schedule, t):
 
 
 def order(errors, steps):
-    """Slope of log error against log steps, sign changed."""
+    """Return the negative slope of log error against log steps."""
     return -np.polyfit(np.log(steps), np.log(errors), 1)[0]
 
 
@@ -59,7 +59,7 @@ class TestMixture:
         assert total == pytest.approx(1, abs=1e-8)
 
     def test_denoiser_is_the_conditional_mean(self):
-        """Its error is orthogonal to any function of z, which no other estimate has."""
+        """Its error is orthogonal to every function of z, which holds for no other estimate."""
         a, s = 0.7, 0.5
         clean = MIXTURE.sample(40000, 1)
         z = a * clean + s * np.random.default_rng(2).standard_normal(clean.shape)
@@ -150,7 +150,7 @@ class TestSolversAgainstTheTruth:
     @pytest.mark.parametrize("grid", ["linear", "log_snr"])
     @pytest.mark.parametrize("solver", STOCHASTIC)
     def test_stochastic_solvers_have_their_weak_order(self, solver, grid, schedule):
-        """In law, against the variance of exact Gaussian posteriors; no run is drawn, so nothing is left to chance."""
+        """In distribution, against the variance of exact Gaussian posteriors; no run is drawn."""
         steps = [100, 200, 400]
         a, s = scales(schedule, schedule.t_min)
         exact = (a * VARIANCE) ** 2 / (a * a * VARIANCE + s * s)
@@ -166,7 +166,7 @@ class TestSolversAgainstTheTruth:
 class TestPlanLaw:
     @pytest.mark.parametrize("solver", TABLED)
     def test_is_the_law_of_a_simulated_run(self, solver):
-        """Exactly where a run is deterministic: a linear map is known by its values at two points."""
+        """Exact for deterministic runs: a linear map is determined by its values at two points."""
         schedule = VP()
         plan = make_plan(schedule, 21, solver, "log_snr")
         law = truth.gaussian(MEAN, VARIANCE)

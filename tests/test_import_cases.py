@@ -1,4 +1,4 @@
-"""Everyday files become what they mean, or are refused with the question that has to be answered."""
+"""Everyday files are read correctly, or rejected with the question that the user has to answer."""
 
 import numpy as np
 import pandas as pd

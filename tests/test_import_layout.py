@@ -1,4 +1,4 @@
-"""Layout of tables, arrays and gaps: what is not the table is left out and said, what is open is asked."""
+"""Layout of tables, arrays and gaps: text around a table is reported, and open questions are asked."""
 
 import numpy as np
 import pandas as pd

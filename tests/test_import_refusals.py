@@ -1,4 +1,4 @@
-"""Files that mean harm, and requests that make no sense: refused in one line, nothing written."""
+"""Malicious files and nonsensical requests are rejected in one line, and nothing is written."""
 
 import io
 import json

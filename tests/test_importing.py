@@ -1,4 +1,4 @@
-"""People come with their own files: each becomes a data set, or is refused in one line that says where and why."""
+"""Each imported file becomes a data set, or is rejected in one line that says where and why."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""JSON from untrusted sources is read within bounds, or refused in one line."""
+"""JSON from untrusted sources is read within limits, or rejected in one line."""
 
 import json
 

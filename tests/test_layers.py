@@ -1,4 +1,4 @@
-"""Layer by layer: where nothing is reused nothing differs, and what differs is what the recorded residual says."""
+"""Layer by layer: without reuse nothing differs, and differences agree with the recorded residual."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def test_where_everything_is_computed_nothing_differs():
     table = layer_table(recorded(PRESETS["exact"]), MODEL)
     assert table.used.shape == (30, 3 * LAYERS + 4, MODEL.n) and table.changed is None
     assert table.used.max() < ROUND
-    # What the step before left is another matter: it is what reusing would have worked with.
+    # What the previous step left is different: reuse would have worked with it.
     assert np.isnan(table.kept[0]).all() and table.kept[1:, row("h0")].min() > ROUND
 
 
@@ -78,7 +78,7 @@ def test_a_chosen_token_has_its_own_input_anew_and_only_its_context_is_old():
 
 
 def test_the_difference_of_c_is_the_recorded_residual():
-    """r (E4) is |C_fresh - C_kept|² / |C_kept|² over a refreshed sample; the inside must say the same."""
+    """r (E4) is |C_fresh - C_kept|² / |C_kept|² over a refreshed sample; the layer errors must agree."""
     sampler = Sampler(MODEL, CachePolicy(trigger="fixed", refresh_every=5), steps=16)
     problem, state = sampler.begin(2, 0)
     stream, seen = torch.zeros(LAYERS, MODEL.n, MODEL.network.width), 0

@@ -1,4 +1,4 @@
-"""Learned scores on request: a job that reports its progress, can be stopped, and ends when nobody looks."""
+"""Learned scores on request: a job that reports its progress, can be stopped, and ends without viewers."""
 
 import threading
 
@@ -15,7 +15,7 @@ from tests.waiting import PATIENCE_S
 
 
 def scores(rows, heldout, train, *, blocks, progress, cancelled):
-    """Stand-in that takes no time: values are means of the sets."""
+    """A fast stand-in whose values are the means of the sets."""
     progress(1, 2)
     if cancelled():
         raise Cancelled
@@ -50,7 +50,7 @@ def test_scores_come_with_real_series_beside_them():
 
 
 def held(release):
-    """Scores that wait for an event before their first progress."""
+    """Provide scores that wait for an event before they report progress."""
 
     def score(*arguments, **options):
         release.wait(PATIENCE_S)

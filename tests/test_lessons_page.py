@@ -1,4 +1,4 @@
-"""Lessons as a visitor's session sees them: each opens from its address, and what it claims is measured."""
+"""Lessons in a visitor's session: each opens from its address, and its claims are measured."""
 
 from dataclasses import replace
 
@@ -111,7 +111,7 @@ def test_feedback_and_fewer_steps_are_run_on_request(monkeypatch):
 
 
 def test_what_is_continued_over_a_fine_euler_grid_meets_the_multistep_solver(monkeypatch):
-    """Lesson 7's claim on a trained network: the gap of F continued closes, and is far below that of F held."""
+    """Lesson 7 on a trained network: the gap of continued F closes and is far below that of held F."""
     monkeypatch.delenv("E2CRF_ASSETS")
     for name, value in (("MEETING_CALLS", (8, 16, 32)), ("MEETING_FINE", 12), ("MEETING_NUM", 2)):
         monkeypatch.setattr(lesson_data, name, value)

@@ -1,4 +1,4 @@
-"""The checks of `make lint` find the faults that they are there for: each is planted in a copy of the code."""
+"""The checks of `make lint` find the faults that they are meant to find, planted in a copy of the code."""
 
 import os
 import shutil
@@ -70,7 +70,7 @@ RULES = {
 
 
 def lint(folder: Path, target: str) -> subprocess.CompletedProcess[str]:
-    """Run one check of the Makefile on a copy, with the tools beside this interpreter."""
+    """Run one check of the Makefile on a copy, with the tools installed next to this interpreter."""
     return subprocess.run(
         ["make", "--no-print-directory", target, f"BIN={Path(sys.executable).parent}"],
         cwd=folder,
@@ -82,7 +82,7 @@ def lint(folder: Path, target: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A git repository with a copy of the code."""
+    """Provide a git repository with a copy of the code."""
     folder = tmp_path / "copy"
     folder.mkdir()
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)

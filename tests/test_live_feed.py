@@ -1,4 +1,4 @@
-"""The live feed: packets, pictures by cursor, messages, and the registry of runs."""
+"""The live feed: packets, updates from a given step, messages, and the registry of runs."""
 
 from types import SimpleNamespace
 

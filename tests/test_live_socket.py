@@ -1,4 +1,4 @@
-"""The live socket over a real server: what it streams, whom it lets in, and its bounds."""
+"""The live socket over a real server: what it streams, who may connect, and its limits."""
 
 import contextlib
 import http.client

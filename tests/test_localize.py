@@ -1,4 +1,4 @@
-"""Localize: a checkpoint with full attention becomes a causal one, and says what that cost."""
+"""Localize: a checkpoint with full attention becomes a causal one and reports the loss of quality."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +14,13 @@ from tests.test_training import SPEC, toy
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    """Short square waves."""
+    """Provide short square waves."""
     return toy(80)
 
 
 @pytest.fixture(scope="module")
 def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> ScoreModel:
-    """A small network with full attention."""
+    """Provide a small network with full attention."""
     trainer = Trainer(replace(SPEC, steps=40, learning_rate=5e-3), dataset, tmp_path_factory.mktemp("full"))
     list(trainer.run())
     return trainer.save()
@@ -52,7 +52,7 @@ def test_a_checkpoint_becomes_causal_and_states_its_price(
 
 
 def test_the_same_weights_are_where_it_starts(trained: ScoreModel, dataset: Dataset, tmp_path: Path) -> None:
-    """A fine-tuning of little more than no step hardly moves the weights."""
+    """Fine-tuning for very few steps hardly moves the weights."""
     causal, _ = localize(trained, dataset, tmp_path / "out", steps=1, bands=(2, 4))
     moved = sum(
         float((a - b).abs().sum())

@@ -22,7 +22,7 @@ WASSERSTEIN = DISTANCES[:5]
 
 
 def series(seed, count=30, length=21, channels=3, scale=1.0):
-    """Smooth correlated series, so that no distance is trivially equal between two laws."""
+    """Return smooth correlated series, so that no distance is trivially equal between two distributions."""
     rng = np.random.default_rng(seed)
     walk = np.cumsum(rng.standard_normal((count, length, channels)), axis=1) / np.sqrt(length)
     return scale * (walk @ rng.standard_normal((channels, channels)))
@@ -89,7 +89,7 @@ def test_marginal_wasserstein_of_a_translated_set_is_the_mean_absolute_shift(dom
 def test_sliced_wasserstein_of_a_translated_set_is_the_root_mean_square_projection_of_the_shift():
     a = series(1)
     shift = np.full((1, 21, 3), 0.7)
-    # A uniform direction has mean square component 1/d along any axis: the figure tends to |shift| / sqrt(d).
+    # A uniform direction has mean square component 1/d along any axis: the value tends to |shift| / sqrt(d).
     assert m.sliced_wasserstein(a + shift, a, directions=4000) == pytest.approx(0.7, rel=0.05)
 
 
@@ -124,7 +124,7 @@ def test_sliced_wasserstein_bounds_the_true_distance_from_below():
 
 @pytest.mark.parametrize("length", [20, 21])
 def test_tokens_are_a_rotation_so_both_domains_agree_on_rotated_directions(length):
-    """Parseval: projecting tokens on a direction is projecting series on the direction it is the token of."""
+    """Parseval: projecting tokens on a direction equals projecting series on the corresponding direction."""
     a, b = series(1, length=length), series(2, length=length, count=44)
     theta = m.unit_directions(3 * length, 60, 0)
     tokens = m._points(theta.reshape(60, length, 3), "frequency")

@@ -1,4 +1,4 @@
-"""The trigger `nested`: it runs the prefixes that its schedule names, and nothing else."""
+"""The trigger `nested` runs the prefixes that its schedule names, and nothing else."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ NESTED = CachePolicy.of("nested")
 
 @pytest.fixture(scope="module")
 def causal() -> ScoreModel:
-    """A small causal network with random weights, in float64."""
+    """Provide a small causal network with random weights, in float64."""
     return causal_model()
 
 
@@ -37,7 +37,7 @@ def relative(a: np.ndarray, b: np.ndarray) -> float:
 def test_it_computes_the_prefixes_of_its_schedule(
     causal: ScoreModel, tau: float, predictor: str, clock: str
 ) -> None:
-    """A test model has no profile, so both clocks agree with the one of the plainly written run."""
+    """A test model has no profile, so both clocks agree with that of the plainly written run."""
     policy = NESTED.replace(tau=tau, predictor=predictor, clock=clock)
     sampler = Sampler(causal, policy, **PLAN)
     prefixes = schedule_of(error_model_of(causal, sampler.plan), policy).prefixes
@@ -169,7 +169,7 @@ def test_a_search_calibrates_plans_only_where_it_is_asked_to() -> None:
 
 
 def test_a_model_made_in_inference_mode_is_calibrated_within_a_run() -> None:
-    """The live page loads and runs its model on a thread that never records gradients."""
+    """The Live page loads and runs its model on a thread that never records gradients."""
     with torch.inference_mode():
         model = causal_model()
         made = Sampler(model, NESTED, **{**PLAN, "steps": 9}).sample(1, seed=1)

@@ -1,4 +1,4 @@
-"""The five original data sets, on small made files of their layout: shapes and choices of the paper's code."""
+"""The five original data sets, tested on small synthetic files: shapes and choices of the paper's code."""
 
 import numpy as np
 import pandas as pd

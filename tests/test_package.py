@@ -1,4 +1,4 @@
-"""The built wheel works where there is nothing else: a new virtual environment outside of the checkout."""
+"""The built wheel works on its own, in a new virtual environment outside the checkout."""
 
 import os
 import re
@@ -46,7 +46,7 @@ def snippet() -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the programs of a new environment that has the wheel and what it asks for, no more."""
+    """Provide the program folder of a new environment with only the wheel and its requirements."""
     folder = tmp_path_factory.mktemp("package")
     source, wheels, venv = folder / "source", folder / "wheels", folder / "venv"
     source.mkdir()
@@ -117,7 +117,7 @@ def test_the_package_is_typed_and_holds_the_demo_run(installed, tmp_path):
 
 
 def pins(name: str) -> dict[str, Requirement]:
-    """Requirements of a file, and of the files it includes, by name in lower case."""
+    """Return the requirements of a file and of the files it includes, by lowercase name."""
     listed: dict[str, Requirement] = {}
     for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
         if line.startswith("-r "):

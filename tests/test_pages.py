@@ -1,4 +1,4 @@
-"""Every page as a visitor's session sees it, without a browser: the canvas is fed by polling here."""
+"""Every page in a visitor's session, without a browser: here the canvas is fed by polling."""
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -20,7 +20,7 @@ def assets(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_world(monkeypatch, assets):
-    """Small checkpoints, and no run left behind by a test."""
+    """Provide small checkpoints, and clean up the runs of each test."""
     monkeypatch.setenv("E2CRF_ASSETS", str(assets))
     yield
     registry.RUNS.close()
@@ -38,7 +38,7 @@ def started(at: AppTest, steps=30, num=2, pace=0.0, compare=False):
 
 
 def packets(at):
-    """Packets handed to the components of the page, by their kind."""
+    """Return the packets given to the page's components, by kind."""
     return {head["kind"]: (head, arrays) for head, arrays in canvas_packets(at)}
 
 

@@ -1,4 +1,4 @@
-"""CachePolicy: round trips, refuses with every fault named, and describes itself."""
+"""CachePolicy makes round trips, names every fault of an invalid policy, and describes itself."""
 
 import json
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""A policy card: three lines run it, a gate guards it, and no damaged card gets through."""
+"""A policy card can be run with three lines, is checked by a gate, and is rejected if damaged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(checkpoint: Path) -> PolicyCard:
-    """A card whose wall clock range no machine can leave: what is tested is not this machine's speed."""
+    """Provide a card whose wall-clock range no machine can leave: this machine's speed is not tested."""
     card = make_card(str(checkpoint), load_checkpoint(checkpoint, "cpu"), CONFIG, num=8)
     return replace(card, valid=replace(card.valid, speedup_wall_min=0.0))
 
@@ -94,7 +94,7 @@ def test_a_range_holds_its_own_measurement(made: PolicyCard) -> None:
 
 
 def test_a_busy_machine_does_not_make_a_bound_that_a_quiet_one_breaks(made: PolicyCard) -> None:
-    """Another program slowed the uncached runs down: the card asks for no more than operations can give."""
+    """If another program slows the uncached runs, the card demands no more than operations can explain."""
     lucky = replace(made.measured, speedup_flops=7.0, speedup_wall=Interval(14.0, 13.0, 15.0))
     assert valid_range(lucky).speedup_wall_min <= 7.0
     slower = replace(made.measured, speedup_flops=7.0, speedup_wall=Interval(5.0, 4.0, 6.0))
@@ -175,7 +175,7 @@ def test_files_that_are_no_cards_are_refused(tmp_path: Path) -> None:
 def test_from_a_search_to_a_gate_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """tune, deploy what it chose, check it (0), check it with ten times the threshold (1), check nonsense (2)."""
+    """Tune, deploy the choice, check it (0), check it at ten times the threshold (1), check nonsense (2)."""
     monkeypatch.setenv("E2CRF_ASSETS", str(tiny_assets(tmp_path / "assets", ("ecg",))))
     study, out = tmp_path / "study", tmp_path / "deployed"
     search = [

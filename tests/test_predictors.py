@@ -17,7 +17,7 @@ from e2crf_core.sampling.sampler import Sampler
 
 
 class OfClock(torch.nn.Module):
-    """A network whose output is a function of log(a/s) alone, the same for every token."""
+    """A network whose output depends on log(a/s) alone and is the same for every token."""
 
     layers, heads, width, prepare_flops = 1, 1, 4, 0
 
@@ -49,7 +49,7 @@ class OfClock(torch.nn.Module):
 def continued(
     model: ScoreModel, policy: CachePolicy, curve: Callable[[float], float], steps: int = 40
 ) -> tuple[Problem, list[torch.Tensor]]:
-    """The problem, and what is reused (n, 4) at each of its first steps when F is `curve` of log(a/s)."""
+    """Return the problem, and the reused outputs (n, 4) of its first steps when F is `curve` of log(a/s)."""
     outputs = []
     with torch.inference_mode():
         problem, state = Sampler(replace(model, network=OfClock(curve)), policy, steps=60).begin(1, 0)
@@ -63,7 +63,7 @@ def continued(
 def test_predictors_are_exact_for_outputs_that_are_polynomials_of_their_clock(
     model: ScoreModel, clock: str
 ) -> None:
-    """Give the cache outputs that are quadratic in the clock's reading: they are continued exactly."""
+    """Outputs that are quadratic in the clock are extrapolated exactly."""
     shaped = replace(model, profile=Profile((-3.0, 0.0, 3.0), (0.4, 2.2, 0.4)))
 
     def reading(level: float) -> float:

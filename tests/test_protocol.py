@@ -1,4 +1,4 @@
-"""What docs/protocol.md promises, over three networks that share no code: ours, a peer's, and a wavelet DiT."""
+"""What docs/protocol.md promises, on three networks: ours, FourierDiffusion, and a wavelet DiT."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Laws of the protocol: what the yardstick must see, how sure it must be, and what it may say."""
+"""Laws of the quality protocol: what it must detect, with what certainty, and what it may claim."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from e2crf_core.quality.tails import EXTREMES_DIFFERENCE, KURTOSIS_DIFFERENCE, k
 
 
 def heavy(seed: int, count: int, length: int = 32, channels: int = 2) -> np.ndarray:
-    """Series with a spectrum that falls off, heavy tails and a shape of their own at each time."""
+    """Return series with a decaying spectrum, heavy tails and a different distribution at each time."""
     rng = np.random.default_rng(seed)
     steps = rng.standard_t(5, (count, length, channels)).cumsum(1)
     return (steps - steps.mean()) / steps.std() + np.sin(np.arange(length) / 3)[:, None]
@@ -108,7 +108,7 @@ class TestTwinError:
         assert error.pooled.value > 0.2
 
     def test_whitening_counts_weak_bands_like_strong_ones(self) -> None:
-        """The same share of each token's own spread is the same error in every band."""
+        """The same share of each token's own spread counts as the same error in every band."""
         real = heavy(2, 400)
         spread = tokenize(real).std(0)
         rng = np.random.default_rng(0)

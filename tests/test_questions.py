@@ -1,4 +1,4 @@
-"""Imputation and forecast: exact for Gaussian data, indifferent to batches and caches, refused in one line."""
+"""Imputation and forecast: exact for Gaussian data, independent of batches and caches, errors in one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gaussian_model() -> ScoreModel:
 
 @pytest.fixture(scope="module")
 def window(gaussian_model) -> np.ndarray:
-    """A series of the model's own law with a hole, a wider one in the second channel."""
+    """Provide a series from the model's own distribution with a gap, wider in the second channel."""
     series = SamplerConfig(policy=None, steps=40, solver="ancestral", grid="log_snr")
     window = Sampler.of(gaussian_model, series).sample(1, 3).series[0].astype(np.float64)
     window[5:9, 0] = np.nan
@@ -147,7 +147,7 @@ class TestRecordings:
 class TestCommands:
     @pytest.fixture
     def holes(self, tmp_path):
-        """Two days of the wind data with a hole, rows left out, and a channel that knows better."""
+        """Provide two days of the wind data with a gap in one channel and missing rows."""
         series = load_dataset("wind").x[:2].reshape(-1, 4)
         lines = ["time," + ",".join(load_dataset("wind").channels)]
         for i, row in enumerate(series):
@@ -203,7 +203,7 @@ class TestScores:
         )
 
     def test_crps_does_not_reward_few_draws(self):
-        """Unbiased in their number: the mean over many small sets is that of a large one."""
+        """The CRPS is unbiased for any number of draws: many small sets have the mean of a large one."""
         rng = np.random.default_rng(1)
         small = crps(rng.standard_normal((3, 20000)), np.zeros(20000)).mean()
         assert small == pytest.approx(gaussian_crps(np.zeros(1), np.ones(1), np.zeros(1))[0], rel=0.03)

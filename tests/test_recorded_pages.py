@@ -1,4 +1,4 @@
-"""Anatomy and Runs as a visitor's session sees them: what is handed to the canvas, and what the buttons do."""
+"""Anatomy and Runs in a visitor's session: what the canvas receives, and what the buttons do."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from tests.waiting import until
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Small checkpoints, a demo run made with them, and a home with one run."""
+    """Provide small checkpoints, a demo run made with them, and a home with one run."""
     folder = tmp_path_factory.mktemp("world")
     assets = tiny_assets(folder / "assets", ("ecg",))
     return folder, tiny_demo(assets)

@@ -1,4 +1,4 @@
-"""Recorder cursors and the run handle: what a page relies on."""
+"""Recorder cursors and the run handle, on which the pages rely."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Refresh schedules by dynamic programming (E5): never worse than brute force, and predictions that hold."""
+"""Refresh schedules by dynamic programming (E5) are never worse than brute force, and predictions hold."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from e2crf_core.sampling.schedules import ErrorTables
 
 
 def random_tables(seed: int, calls: int = 4, bands: int = 2) -> ErrorTables:
-    """Tables of arbitrary errors: the laws of the dynamic program do not depend on where they come from."""
+    """Return tables of arbitrary errors: the laws of the dynamic program hold for any table."""
     rng = np.random.default_rng(seed)
     error = np.full((bands, calls + 1, calls, calls + 1), np.inf)
     for p, a, j in itertools.product(range(calls + 1), range(calls), range(calls + 1)):
@@ -36,7 +36,7 @@ def test_whole_refreshes_equal_brute_force(seed: int, price: float) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_one_band_equals_brute_force_and_two_come_close_from_above(seed: int) -> None:
-    """Bands are planned one after the other, so two may miss the optimum, but never beat it or lose to whole."""
+    """Bands are planned one after the other: two may miss the optimum, but never lose to a whole schedule."""
     for bands, price in itertools.product((1, 2), (2.0, 0.3, 0.03)):
         tables = random_tables(seed, bands=bands)
         options = itertools.product((0, *tables.edges), repeat=tables.steps)
@@ -59,7 +59,7 @@ def test_a_frontier_trades_cost_for_error_and_ends_without_error(seed: int) -> N
 
 
 def test_higher_bands_are_refreshed_only_with_lower_ones() -> None:
-    """A prefix is what is run, so nesting holds by construction; a schedule names prefixes that end at edges."""
+    """Runs compute prefixes, so nesting holds by construction; schedules name prefixes ending at edges."""
     tables = random_tables(3, calls=6, bands=3)
     for schedule in tables.frontier():
         assert set(schedule.prefixes) <= {0, *tables.edges}

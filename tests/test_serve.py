@@ -1,4 +1,4 @@
-"""The server as a client meets it: samples, events, limits, batches, and work that ends when nobody waits."""
+"""The server as clients see it: samples, events, limits, batches, and work that ends when nobody waits."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 class Asked:
-    """A job whose end can be waited for."""
+    """A job on whose end a test can wait."""
 
     def __init__(
         self, queue: SampleQueue, config: SamplerConfig, num: int, seed: int, **options: Any
@@ -74,7 +74,7 @@ class Asked:
 
 @contextmanager
 def held(queue: SampleQueue) -> Iterator[threading.Event]:
-    """Keeps the worker in the first step of a job of one sample until the event is set."""
+    """Hold the worker in the first step of a one-sample job until the event is set."""
     go, inside = threading.Event(), threading.Event()
 
     def wait(_: object) -> None:
@@ -220,7 +220,7 @@ def test_a_request_larger_than_a_batch_is_cut_and_joined() -> None:
 
 @pytest.mark.parametrize("trigger", ["log_snr", "paper", "gain", "bands"])
 def test_a_cancelled_job_leaves_its_batch_and_the_others_do_not_notice(trigger: str) -> None:
-    """Work of the job that left ends at that step; what stays is what it would have been."""
+    """The departed job's work ends at that step; the remaining results are unchanged."""
     policy = CachePolicy(trigger=trigger, tau=0.3, predictor="quadratic", probe_share=0.1)
     config = SamplerConfig(policy, 20, "sde_dpmpp_2m")
     sampler = Sampler(MODEL, policy, steps=20, solver="sde_dpmpp_2m")
@@ -294,7 +294,7 @@ def test_closing_ends_running_and_waiting_work() -> None:
 
 @contextmanager
 def running(app: Any) -> Iterator[str]:
-    """A real server on a real port."""
+    """Provide a real server on a real port."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))

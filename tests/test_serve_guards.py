@@ -1,4 +1,4 @@
-"""What stands before the server: host names, bodies, headers, probes, and no open door without a token."""
+"""The server's guards: host names, bodies, headers, probes, and no open access without a token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server against its own OpenAPI: whatever schemathesis makes of the schema is answered as the schema says."""
+"""The server against its own OpenAPI schema: requests from schemathesis are answered as documented."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.test_serve import running
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Any]:
-    """The schema of a real server with a model so small that every example is answered at once."""
+    """Provide the schema of a real server whose model is so small that every example is answered at once."""
     app = make_app(make_model(16, 1, dtype=torch.float32), limits=Limits(num=2, steps=20))
     with running(app) as url:
         yield schemathesis.openapi.from_url(f"{url}/openapi.json")
@@ -29,7 +29,7 @@ def api() -> Iterator[Any]:
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_the_server_keeps_to_its_schema(api: Any, mode: GenerationMode) -> None:
-    """Right requests and wrong ones: status, type and body of each answer are those that are documented."""
+    """Valid and invalid requests get a response with the documented status, type and body."""
     seen: Counter[str] = Counter()
     for found in api.get_all_operations():
         operation = found.ok()

@@ -1,4 +1,4 @@
-"""The suite runs with shapes checked: a wrong one is an error where it is made, not steps later."""
+"""The suite checks shapes: a wrong shape is an error where it arises, not several steps later."""
 
 from dataclasses import replace
 

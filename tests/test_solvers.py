@@ -1,4 +1,4 @@
-"""Solvers against a second library on the same denoiser and grid, and caches as the solvers they amount to."""
+"""Solvers compared with a second library on one denoiser and grid, and caches with equivalent solvers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLOCK = Profile((-2.0, 0.0, 2.0), (0.5, 2.0, 0.5)).clock
 
 
 def run(plan: Plan, schedule: Schedule, z: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """The formula of the solvers' module, with the exact denoiser, from the first row to the last."""
+    """Apply the formula of the solvers' module with the exact denoiser, from the first row to the last."""
     kept = before = earlier = z
     for i, row in enumerate(plan.rows):
         denoised = LAW.denoise(z, schedule.a(row.t), schedule.s(row.t))
@@ -45,7 +45,7 @@ def start(schedule: Schedule, rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class TestAgainstDiffusers:
-    """The other library is given our times as its whole table of noise levels, and the same exact denoiser."""
+    """Run the other library with our times as its whole table of noise levels and the same exact denoiser."""
 
     @staticmethod
     def prepared(kind: str, times: list[float], **options: object) -> object:
@@ -54,7 +54,7 @@ class TestAgainstDiffusers:
         scheduler = getattr(schedulers, kind)(
             num_train_timesteps=len(times), trained_betas=betas, beta_schedule="linear", **options
         )
-        # It computes its table in float32, where 1 - a² has lost digits that we keep.
+        # It computes its table in float32, in which 1 - a² loses digits that we keep.
         scheduler.alphas_cumprod = torch.from_numpy(kept)
         return scheduler
 
@@ -93,7 +93,7 @@ class TestAgainstDiffusers:
     def test_multistep_with_correction_or_finish(
         self, solver: str, kind: str, options: dict[str, object], grid: str
     ) -> None:
-        """The other library is given our noise levels as its own, one step less than we make calls."""
+        """The other library gets our noise levels as its own, with one step fewer than we make calls."""
         plan = make_plan(SCHEDULE, 12, solver, grid)
         z, noise = start(SCHEDULE, plan.steps)
         times = [row.t for row in plan.rows]
@@ -154,7 +154,7 @@ class TestTables:
     @pytest.mark.parametrize("grid", GRIDS)
     @pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m", "dpmpp_2m_lower_finish", "heun", "unipc_2"])
     def test_a_solver_keeps_a_state_that_is_its_own_denoised_value(self, solver: str, grid: str) -> None:
-        """With D fixed and no noise, z = a D solves every equation here: deterministic tables keep it exactly."""
+        """With D fixed and no noise, z = a D solves every equation here: deterministic tables preserve it."""
         plan = make_plan(SCHEDULE, 41, solver, grid)
         assert not any(row.sigma for row in plan.rows)
         z = kept = SCHEDULE.a(1.0)
@@ -245,7 +245,7 @@ class SilentNetwork(ExactNetwork):
 
 
 def cached_end(model: ScoreModel, predictor: str, calls: int, fine: int, solver: str = "ddim") -> np.ndarray:
-    """End of a cached run whose network was called `calls` times, `fine` solver steps for each call."""
+    """Return the end of a cached run with `calls` network calls and `fine` solver steps per call."""
     exact = replace(model, network=ExactNetwork(model.mu.shape[1]), schedule=VP(t_min=0.05))
     policy = CachePolicy(trigger="fixed", refresh_every=fine, predictor=predictor)
     sampler = Sampler(exact, policy, steps=(calls - 1) * fine + 1, solver=solver, grid="log_snr")
@@ -259,11 +259,11 @@ def cached_end(model: ScoreModel, predictor: str, calls: int, fine: int, solver:
 
 
 class TestExponentialIntegrators:
-    """ETD-AB2 and 3: exact for Gaussian data, of their order on a mixture, at one with converged DPM-Solver++."""
+    """ETD-AB2 and 3: exact for Gaussian data, right order on a mixture, equal to converged DPM-Solver++."""
 
     @staticmethod
     def ends(solver: str, calls: int) -> np.ndarray:
-        """z at the last call, for paths of LINE in the coordinate of E3 with the mixture's mean and variance."""
+        """Return z at the last call, for LINE in E3's coordinate with the mixture's mean and variance."""
         mu = np.full((1, 1), LINE.weights @ LINE.means)
         v = np.full((1, 1), LINE.weights @ (LINE.variances + LINE.means**2) - mu[0, 0] ** 2)
         plan = make_plan(SCHEDULE, calls, solver, "log_snr")
@@ -339,7 +339,7 @@ class TestCachesAreSolvers:
         )
 
     def test_linear_extrapolation_over_a_fine_grid_meets_dpm_solver_pp(self, model: ScoreModel) -> None:
-        """Both are second order, and nearer to one another than either to the first-order solver."""
+        """Both are second order, and closer to each other than either is to the first-order solver."""
         calls = (11, 21, 41, 81)
         gaps, firsts = [], []
         for count in calls:

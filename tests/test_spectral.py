@@ -1,4 +1,4 @@
-"""E1: tokens say everything about a real series, keep its energy, and need the mirror."""
+"""E1: tokens determine a real series, preserve its energy, and rely on mirror symmetry."""
 
 import numpy as np
 import pytest

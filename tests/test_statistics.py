@@ -26,7 +26,7 @@ def gaussian(seed, count, length=12, channels=2, shift=0.0, scale=1.0):
 
 
 def smooth(seed, count, length=48, period=12.0):
-    """Sines of random phase with a little noise: a law that networks learn within seconds."""
+    """Return sines of random phase with a little noise: a distribution that networks learn within seconds."""
     rng = np.random.default_rng(seed)
     phase = rng.uniform(0, 2 * np.pi, (count, 1, 1))
     wave = np.sqrt(2) * np.sin(2 * np.pi * np.arange(length)[:, None] / period + phase)
@@ -45,7 +45,7 @@ class TestInterval:
         assert np.mean([f.low <= truth <= f.high for f in figures]) >= 0.85
 
     def test_plain_percentiles_would_miss_it(self):
-        """The reason for centring: resampling adds noise, and distances grow by noise."""
+        """The reason for centering: resampling adds noise, and noise increases distances."""
         a, b = gaussian(1, 40), gaussian(2, 90)
         replicates = SLICED.values(a, b, st.resample_picks(40, 90, resamples=60, seed=0))
         value = SLICED(a, b)
@@ -61,7 +61,7 @@ class TestInterval:
         assert width[1] < width[0] / 2
 
     def test_is_wider_where_the_held_out_series_come_in_copies(self):
-        """Ten windows of one event are one observation: labeled as blocks, the interval says so."""
+        """Ten windows of one event are one observation; labeled as blocks, they widen the interval."""
         once = gaussian(2, 12, shift=0.5)
         b = np.repeat(once, 10, axis=0) + 0.01 * gaussian(3, 120)
         blocks = np.repeat(np.arange(12), 10)
@@ -121,7 +121,7 @@ class TestFloor:
         assert st.real_floor(gaussian(1, 60), 64, SLICED, train=gaussian(2, 40)).sizes == (40, 60)
 
     def test_never_compares_a_series_with_itself(self):
-        """Series that are all far apart: a shared one would give a draw a zero distance."""
+        """All series are far apart, so a series shared by both sets would give a distance of zero."""
         real = 10.0 ** np.arange(8)[:, None, None] * np.ones((1, 4, 1))
         seen = []
         nosy = dataclasses.replace(
@@ -194,7 +194,7 @@ class TestLearnedScores:
         assert other.value > 0.4 and other.low > same.high
 
     def test_discriminative_score_does_not_count_the_larger_set(self):
-        """Always answering 'real' is right for 9 of 10 here, and worth nothing."""
+        """Always answering 'real' is right 9 times out of 10 here, and worthless."""
         score = learned.discriminative_score(smooth(1, 20), smooth(2, 180), steps=30)
         assert score.value < 0.2
 

@@ -1,4 +1,4 @@
-"""Where a study may be kept: messages that name the way out and no password; what was queued survives a kill."""
+"""Where studies are stored: messages name the remedy and no password; queued trials survive a kill."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_an_address_is_shown_without_its_password() -> None:
 
 
 def test_a_starting_point_killed_before_it_was_read_is_tried_again(tmp_path: Path) -> None:
-    """Between taking a trial from the queue and writing down its setting there is time to be killed."""
+    """A process can be killed between taking a trial from the queue and storing its setting."""
     first = study(tmp_path)
     list(first.run(max_trials=1))
     asked = first.study.trials[first.study.ask().number]

@@ -1,4 +1,4 @@
-"""The command line's own words: options for fields, progress with and without a terminal, missing extras."""
+"""Messages of the command line: options for fields, progress with and without a terminal, missing extras."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_without_a_terminal_progress_is_a_few_lines() -> None:
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -81,7 +81,7 @@ def test_a_missing_extra_is_one_clear_line(
 
 
 def test_the_core_and_its_command_line_import_without_any_extra() -> None:
-    """Modules of extras are made to fail; info must still list what is there."""
+    """The modules of extras are made to fail; info must still list what is available."""
     extras = (
         "pandas",
         "pyarrow",

@@ -1,4 +1,4 @@
-"""Training: it learns, resumes as if never stopped, and refuses what cannot train."""
+"""Training learns, resumes as if never stopped, and rejects data that it cannot train on."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ def weights(trainer: Trainer) -> torch.Tensor:
 
 
 def test_training_beats_the_gaussian_denoiser(tmp_path: Path) -> None:
-    """F = 0 has a held-out loss of about 1 on data whose Gaussian part is all there is; square waves have more."""
+    """F = 0 has a held-out loss of about 1 on purely Gaussian data; square waves have more to learn."""
     trainer = Trainer(replace(SPEC, steps=300, learning_rate=5e-3, evaluate_every=100), toy(400), tmp_path)
     before = trainer.heldout_loss()
     events = list(trainer.run())
@@ -185,7 +185,7 @@ def test_a_damaged_state_is_refused_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unit", [1e-15, 1e-12, 1.0, 1e12])
 def test_a_series_trains_alike_in_every_unit(tmp_path: Path, unit: float) -> None:
-    """Tesla, picoamperes, plain numbers and hertz differ by a factor, and so must nothing else."""
+    """Tesla, picoamperes, plain numbers and hertz differ by a factor; nothing else may differ."""
     plain, scaled = toy(), replace(toy(), x=(toy().x * unit).astype(np.float32))
     np.testing.assert_allclose(scaled.standardize(scaled.x), plain.standardize(plain.x), rtol=1e-3, atol=1e-5)
     trainers = [
@@ -203,7 +203,7 @@ def test_a_constant_channel_divides_safely() -> None:
 
 
 def run_command(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Exit code and last line of an `e2crf_core` command that is run in `folder`."""
+    """Run an `e2crf_core` command in `folder`; return its exit code and last line."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "E2CRF_HOME": str(folder / "home")}
     done = subprocess.run(
         [sys.executable, "-m", "e2crf_core", *arguments],

@@ -1,4 +1,4 @@
-"""The training page and its worker: started, watched, stopped with the best kept, resumed to the same weights."""
+"""The Training page and its worker: start, watch, stop with the best weights, resume to the same weights."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def jobs(monkeypatch):
 
 
 def in_this_process(name, spec, parent=None):
-    """What the worker does, without a process of its own."""
+    """Do what the worker does, in this process."""
     job = job_folder(name)
     write_file(job / "job.json", TrainingOrder(spec=spec, threads=torch.get_num_threads()))
     worker = TrainingWorker(job, os.getppid() if parent is None else parent)

@@ -1,4 +1,4 @@
-"""The registry of triggers: a new rule is one small class, and everything else learns of it from there."""
+"""The registry of triggers: a new rule is one small class, and all other code finds it there."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -12,7 +12,7 @@ from e2crf_core.caching.triggers import COMMON, TRIGGERS, Trigger, deciding, inp
 
 
 class Drift(Trigger):
-    """A rule of somebody's own."""
+    """A custom rule."""
 
     name, help = "own drift", "drift of a token's input"
     reads = COMMON | {"tau", "bands"}

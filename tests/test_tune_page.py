@@ -1,4 +1,4 @@
-"""The tune page as user stories: a study is begun, killed, resumed, cancelled, read, and what it found is deployed."""
+"""The Tune page as user stories: a study is started, killed, resumed, canceled, read and deployed."""
 
 import itertools
 import json
@@ -42,7 +42,7 @@ TRIALS = 14
 
 
 class Inline(Processes):
-    """Jobs are done at once, in this process."""
+    """Processes that run jobs at once, in this process."""
 
     def launch(self, module, job):
         StudyWorker(job, os.getppid()).work()
@@ -55,7 +55,7 @@ def assets(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(assets, tmp_path_factory):
-    """A study that no page has begun, as `tune --out` leaves it: its folder and points."""
+    """Provide the folder and points of a study that `tune --out` made without a page."""
     folder = tmp_path_factory.mktemp("studies") / "night"
     plan = {"solvers": ("euler_maruyama", "sde_dpmpp_2m"), "grids": ("linear",), "steps": (10, 24)}
     with pytest.MonkeyPatch.context() as patch:
@@ -84,7 +84,7 @@ def jobs(monkeypatch):
 
 @pytest.fixture
 def study(measured, jobs):
-    """A study of the command line in the user's folder; jobs of the page are done at once."""
+    """Provide a study of the command line in the user's folder; the page's jobs run at once."""
     jobs.processes = Inline()
     shutil.copytree(measured[0], user_folder("studies", "night"))
     return "night"
@@ -146,7 +146,7 @@ def test_a_study_is_begun_killed_resumed_and_cancelled_without_losing_a_trial(jo
 
 
 def test_a_budget_that_ends_leaves_a_choice_with_its_warnings(jobs):
-    """Judged by relative L2 to the uncached twin, which the advice has to find again."""
+    """The study is judged by relative L2 to the uncached twin; the advice must reproduce it."""
     jobs.processes = Inline()
     one_plan = {"solvers": ("ddim",), "grids": ("linear",), "steps": (14, 14)}
     space = SearchSpace(94, triggers=("none", "fixed"), **one_plan)

@@ -1,4 +1,4 @@
-"""A study: fair trials, nothing lost when killed, honest choices, warnings that are right."""
+"""Studies: fair trials, nothing lost after a kill, honest choices, correct warnings."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def point(
 
 
 class Scripted:
-    """A trial that answers from a fixed stream of choices."""
+    """A trial whose suggestions come from a fixed stream of choices."""
 
     def __init__(self, draws: Iterator[float]) -> None:
         self.draws = draws
@@ -107,7 +107,7 @@ class Scripted:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=5, max_size=40))
 def test_every_draw_is_a_setting_that_runs_and_names_itself(draws: list[float]) -> None:
-    """What the space proposes is valid for every solver and trigger, and can be proposed again by its values."""
+    """The space's proposals are valid for every solver and trigger, and their values reproduce them."""
     space = replace(SPACE, fields=SEARCHABLE, solvers=("heun", "ddim", "euler_maruyama"))
     setting = space.suggest(Scripted(itertools.cycle(draws)))
     Sampler(MODEL, setting.policy, steps=setting.steps, solver=setting.solver, grid=setting.grid)
@@ -132,7 +132,7 @@ def test_presets_and_plain_solvers_come_first_and_are_inside() -> None:
 
 
 def test_measured_ranges_hold_thresholds_that_decide() -> None:
-    """At the low end of a drift trigger's range nearly all is recomputed, at the high end little."""
+    """At the low end of a drift trigger's range nearly all tokens are recomputed, at the high end few."""
     ranges = measure_ranges(MODEL, steps=20)
     for trigger in ("paper", "gain"):
         low, high = ranges[trigger, "tau"]
@@ -174,7 +174,7 @@ def test_a_spec_that_cannot_be_measured_is_refused(change: dict[str, Any], word:
 
 
 def test_trials_share_noise_and_data(tmp_path: Path) -> None:
-    """The same setting measured twice has the same figures; 'always' equals no cache but for the work it says."""
+    """Measuring a setting twice gives equal values; 'always' equals no cache except for the work."""
     bench = study(tmp_path).bench
     setting = SamplerConfig(PRESETS["fast"], 12, "ddim", "log_snr")
     (_, first), (_, again) = (measure(bench, setting)[0] for _ in range(2))
@@ -213,7 +213,7 @@ def test_front_holds_exactly_what_nothing_beats() -> None:
 
 
 def test_a_study_finds_measures_and_resumes(tmp_path: Path) -> None:
-    """Interrupted after some trials and resumed, a study proposes what an unbroken one would have."""
+    """A study that is interrupted and resumed proposes the same trials as an uninterrupted one."""
     spec = replace(SPEC, cost="flops")
     whole = study(tmp_path / "whole", spec=spec)
     measured = list(whole.run(max_trials=17))
@@ -471,7 +471,7 @@ def small() -> ScoreModel:
 
 
 def test_inert_knobs_are_found_by_deciding_again(small: ScoreModel) -> None:
-    """Refreshing every step leaves no decision to a threshold; a threshold at work is not called inert."""
+    """Refreshing at every step leaves a threshold nothing to decide; active ones are not called inert."""
     idle = CachePolicy(trigger="log_snr", tau=1e3, refresh_every=5)
     assert {i.field for i in inert_fields(small, SamplerConfig(idle, 20))} == {"tau"}
     busy = inert_fields(small, SamplerConfig(CachePolicy(trigger="log_snr", tau=0.7), 20))
@@ -526,7 +526,7 @@ def test_warnings_are_given_where_they_are_due_and_only_there(tmp_path: Path) ->
 
 
 def test_a_cliff_next_to_the_point_is_measured(tmp_path: Path) -> None:
-    """Every second call against every third, on few steps: far more than 10% of the distance."""
+    """Every second call compared with every third, on few steps: over 10% of the distance apart."""
     bench = study(tmp_path).bench
     setting = SamplerConfig(CachePolicy(trigger="fixed", refresh_every=4), 10, "ddim")
     near_point = Point(0, "search", setting, measure(bench, setting)[0], True)

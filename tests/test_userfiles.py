@@ -1,4 +1,4 @@
-"""What people import and train is found by its name, and no name leads out of their folder."""
+"""Imported data and trained models are found by name, and no name leads outside the user's folder."""
 
 import shutil
 

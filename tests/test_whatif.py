@@ -1,4 +1,4 @@
-"""What-if against the real run: schedules are exact, drift is close, what cannot be told is refused."""
+"""What-if and the real run: schedules are exact, drift is close, unpredictable cases are rejected."""
 
 import json
 import math
@@ -125,5 +125,5 @@ def test_stated_margins_cover_what_was_measured_on_all_shipped_checkpoints() -> 
     for row in rows:
         rule = rules[row["rule"].removesuffix(", from log_snr")].replace(tau=row["tau"])
         recorded = CachePolicy(trigger=row["from"], tau=row["tau_recorded"])
-        # Figures are kept to four digits.
+        # Values are stored to four digits.
         assert abs(math.log(row["predicted"] / row["real"])) <= margin(rule, recorded) + 0.01, row

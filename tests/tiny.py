@@ -1,4 +1,4 @@
-"""A complete set of assets with a small random network: pages and runs behave, in a fraction of the time."""
+"""A complete set of assets with a small random network: pages and runs take a fraction of the time."""
 
 import shutil
 from dataclasses import replace
@@ -45,7 +45,7 @@ def ended(
     after: int = 11,
     seconds: float = 60,
 ) -> RunHandle:
-    """A run of `model` to its end, whose policy is changed once `after` steps are recorded."""
+    """Run `model` to the end, changing the policy once `after` steps are recorded."""
     run = RunHandle(spec, load=lambda name, device: model)
     if change is not None:
         for _ in range(after):

@@ -1,4 +1,4 @@
-"""Pages without a browser: opened by their address, and what stands on them."""
+"""Pages without a browser: open them by address and read what they show."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ SAID = ("markdown", "caption", "info", "success", "warning", "error", "subheader
 
 
 def opened(page: str | None = None, **query: str) -> AppTest:
-    """A page by its name, the live page without one, as a link with this query opens it."""
+    """Open a page by name, or the Live page without one, as a link with this query would."""
     at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
     if page is not None:
         clean(at.run())
@@ -21,11 +21,11 @@ def opened(page: str | None = None, **query: str) -> AppTest:
 
 
 def clean(at: AppTest) -> AppTest:
-    """The same page, on which nothing was raised."""
+    """Return the page after checking that it raised no error."""
     assert not at.exception, at.exception
     return at
 
 
 def text(at: AppTest) -> str:
-    """All that is written on a page in prose."""
+    """Return all prose on a page."""
     return " ".join(e.value for kind in SAID for e in at.get(kind))

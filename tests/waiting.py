@@ -1,4 +1,4 @@
-"""Patience for things that happen on other threads and in other processes, however busy the machine is."""
+"""Wait for other threads and processes, however busy the machine is."""
 
 import time
 

@@ -1,8 +1,9 @@
-"""A third network for the cache, unlike the other two: tokens are Haar wavelets, layers are adaLN-zero blocks.
+"""A third network for the cache, unlike the others: tokens are Haar wavelets, layers adaLN-zero blocks.
 
-It is not trained; it shows what `forward.TokenNetwork` asks of a network that was designed without it. Each token
-is one wavelet of all channels, coarse ones first, so that low tokens are slow structure for every policy. The
-design's last layer modulates its output by the noise level; `head` may not, so the last `finish` does it.
+It is not trained; it shows what `forward.TokenNetwork` requires of a network that was designed without it.
+Each token is one wavelet of all channels, coarse ones first, so that low tokens are slow structure for every
+policy. The design's last layer modulates its output by the noise level; `head` may not, so the last `finish`
+does it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel
 
 
 def haar(length: int) -> np.ndarray:
-    """(N, N) orthonormal Haar transform of series of N = 2^j steps; rows from coarse to fine."""
+    """Return the (N, N) orthonormal Haar transform of series of N = 2^j steps; rows from coarse to fine."""
     rows = np.ones((1, 1))
     while len(rows) < length:
         fine = np.kron(np.eye(len(rows)), [1.0, -1.0])
@@ -58,14 +59,14 @@ class WaveletDiT(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def condition(self, log_snr: Tensor) -> Tensor:
-        """Noise levels S -> (*S, L + 1, 6, d): of each layer, and in the last row of the output."""
+        """Map noise levels S to (*S, L + 1, 6, d): one row per layer, the last one for the output."""
         level = self.level(log_snr[..., None])
         rows = [m(level).unflatten(-1, (6, self.width)) for m in self.modulations]
         last = self.last(level).unflatten(-1, (2, self.width))
         return torch.stack([*rows, nnf.pad(last, (0, 0, 0, 4))], dim=-3)
 
     def prepare(self, u: Tensor, log_snr: Tensor) -> Tensor:
-        """Nothing beyond a token's own coefficients."""
+        """Use only a token's own coefficients."""
         return u
 
     def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
@@ -102,7 +103,7 @@ class WaveletModel(ScoreModel):
 
 
 def wavelet_model(length: int = 32, channels: int = 2, *, dtype: torch.dtype = torch.float64) -> WaveletModel:
-    """Random weights, large enough that caching changes the output, on statistics of random walks."""
+    """Return a model with random weights, large enough that caching matters, on random-walk statistics."""
     rng = np.random.default_rng(0)
     walks = rng.standard_normal((64, length, channels)).cumsum(1)
     tokens = haar(length) @ ((walks - walks.mean((0, 1))) / walks.std((0, 1)))

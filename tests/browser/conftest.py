@@ -1,4 +1,4 @@
-"""The app in a process of its own, and a real browser in front of it."""
+"""Fixtures that start the app in a separate process and open it in a real browser."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def demo_assets(tmp_path_factory):
-    """Small checkpoints, and a recorded run of one of them."""
+    """Provide small checkpoints and a recorded run of one of them."""
     assets = tiny_assets(tmp_path_factory.mktemp("browser") / "assets")
     tiny_demo(assets)
     return assets
@@ -54,7 +54,7 @@ def demo_assets(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def address(demo_assets):
-    """Address of the app as `streamlit run app.py` serves it, with small checkpoints."""
+    """Provide the address of the app, served by `streamlit run app.py` with small checkpoints."""
     folder = demo_assets.parent
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -85,7 +85,7 @@ def wait_until_served(port, process, log):
 
 @pytest.fixture
 def visit(chromium, address):
-    """Open pages in sessions of their own; a page that raised a script error fails the test."""
+    """Open pages in separate sessions; fail the test if a page raises a script error."""
     contexts, errors = [], []
 
     def visit(path="/", before=None):

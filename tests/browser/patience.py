@@ -1,4 +1,4 @@
-"""Waiting in a browser for what happens, never for a fixed time: a busy machine is slow, not wrong."""
+"""Helpers that wait in a browser for an event, never for a fixed time: busy machines are slow, not wrong."""
 
 STILL = """(quiet) => {
   const busy = document.querySelector('[data-testid="stStatusWidget"], [data-testid="stSkeleton"]');
@@ -29,6 +29,6 @@ def settled(page, quiet=700):
 
 
 def standing(locator):
-    """Wait until an element stands still for twenty frames; returns its box."""
+    """Wait until an element has not moved for twenty frames; return its box."""
     locator.evaluate(STANDING)
     return locator.bounding_box()

@@ -1,4 +1,4 @@
-"""Files that the Save menu of a canvas writes, read back: one table in two formats, and the panels of an SVG."""
+"""Read the files that a canvas's Save menu writes: a table in two formats, and the panels of an SVG."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def save(page, formats=FORMATS):
-    """Save what is shown in each format; returns the files under the names that the page gives them."""
+    """Save the current view in each format; return the files under the names that the page gives them."""
     files = {}
     for name in formats:
         menu = page.locator("details.save")
@@ -26,7 +26,7 @@ def save(page, formats=FORMATS):
 
 
 def same_table(files):
-    """The table behind a picture. CSV and Parquet must hold the same values."""
+    """Return the table behind a picture, and check that CSV and Parquet hold the same values."""
     frame, other = pd.read_parquet(files["Parquet"]), pd.read_csv(files["CSV"])
     pd.testing.assert_frame_equal(frame, other, check_dtype=False)
     assert list(frame) == ["panel", "series", "x", "k", "value"] and len(frame) and frame.x.notna().all()
@@ -35,7 +35,7 @@ def same_table(files):
 
 @dataclass
 class Panel:
-    """Marks and words of one plot."""
+    """The marks and words of one plot."""
 
     lines: list = field(default_factory=list)
     dots: list = field(default_factory=list)
@@ -45,7 +45,7 @@ class Panel:
 
 
 def svg_panels(path):
-    """Panels of a saved SVG by name. Raises an error if it is not well-formed."""
+    """Return the panels of a saved SVG by name. Raises an error if the SVG is not well-formed."""
     root = ElementTree.parse(path).getroot()
     assert root.tag == SVG + "svg" and float(root.get("width")) > 100
     panels = {}

@@ -1,4 +1,4 @@
-"""Anatomy in a real browser: scrubbing asks nobody, what-if agrees with the core, a real run shows the truth."""
+"""Anatomy in a real browser: scrubbing needs no server, and what-if agrees with the core and a real run."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def tiny(demo_assets):
 
 
 def fan_size(frame):
-    """How many real series stand behind a panel."""
+    """Return the number of real series drawn behind a panel."""
     return frame[frame.series.str.startswith("real series")].series.nunique()
 
 

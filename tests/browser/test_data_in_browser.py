@@ -1,4 +1,4 @@
-"""An own file from upload to a network of one's own, in a real browser and by the keyboard where it matters."""
+"""From an uploaded file to a trained network, in a real browser and with the keyboard where it matters."""
 
 import math
 import re
@@ -22,7 +22,7 @@ def heading(page, text):
 
 
 def drawn(page, count):
-    """Wait until so many figures are on the page, each with lines in it."""
+    """Wait until the page shows that many plots, each with lines in it."""
     figures = page.locator(".js-plotly-plot:has(.scatterlayer path.js-line)")
     sync_api.expect(figures).to_have_count(count)
     return figures

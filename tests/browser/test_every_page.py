@@ -1,4 +1,4 @@
-"""Every page, light and dark, wide and narrow: nothing raises, is logged, overlaps or runs off the screen."""
+"""Every page, light and dark, wide and narrow: no errors, log messages or overlap, nothing off the screen."""
 
 from pathlib import Path
 
@@ -29,8 +29,8 @@ OVERFLOW = """() => {
   const main = document.querySelector('[data-testid="stMain"]');
   return main ? main.scrollWidth - main.clientWidth : -1;
 }"""
-# Controls, titles and figures that lie on one another, in the page and in its components. Parts of one Streamlit
-# widget (a field and its button) are one thing; handles lie on plots by design.
+# Controls, titles and plots that overlap, in the page and in its components. Parts of one Streamlit widget (a
+# field and its button) count as one; handles lie on plots by design.
 OVERLAPS = """() => {
   const wanted = 'button, select, input, textarea, summary, h1, h2, h3, h4, h5, .legend, dl.tiles > div, ' +
     '[data-testid="stMetric"], [data-testid="stMarkdownContainer"] > p';

@@ -1,4 +1,4 @@
-"""Lessons in a real browser: the machines do what their words say, and moving a control asks nobody."""
+"""Lessons in a real browser: the controls do what the text says, and moving one needs no server."""
 
 import pytest
 

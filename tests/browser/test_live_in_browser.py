@@ -1,4 +1,4 @@
-"""The live page in a real browser: what a person does and sees, over the socket and without it."""
+"""The Live page in a real browser: what a visitor does and sees, with the socket and without it."""
 
 import re
 from urllib.parse import parse_qs
@@ -50,7 +50,7 @@ def start(page, pace=None, steps=None):
 
 
 def decided(page):
-    """How many pixels of the decision map show a decision: all but the blank future."""
+    """Return how many pixels of the decision map show a decision; steps to come are blank."""
     return page.evaluate(
         f"""() => {{
       const map = ({LAB})().querySelector('[data-panel="map"] canvas');

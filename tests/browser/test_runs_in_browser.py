@@ -1,4 +1,4 @@
-"""Runs in a real browser: what is no run of this lab is refused in words, what is one is taken in and linked to."""
+"""Runs in a real browser: files that are not runs are rejected with a message; runs are added and linked."""
 
 import json
 import zipfile
@@ -9,7 +9,7 @@ pytestmark = pytest.mark.browser
 
 
 def newer(source, path):
-    """The archive as a later version of the lab might write it."""
+    """Return the archive as a later version of the lab might write it."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
             body = old.read(name)

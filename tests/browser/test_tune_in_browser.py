@@ -1,4 +1,4 @@
-"""A study in a real browser: points arrive, one is clicked, the keyboard goes on, and all is undone."""
+"""A study in a real browser: points arrive, one is clicked, the keyboard moves on, the study is removed."""
 
 import re
 
