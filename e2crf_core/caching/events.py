@@ -25,9 +25,9 @@ class StepEvent:
     `share` is the mean share of tokens recomputed in the batch and `tokens` their number; `flops` is the cost
     of the step, `flops_full` its cost without a cache, and `seconds` its compute time. `tau` is the threshold
     in force for `e` (n,), the event scores; `r` is the event intensity (E4). `reasons` (n,) and
-    `batch_reasons` (B, n) hold Reason codes. For each token since its last recompute, `drift` (n,) is |c_in z
-    - u|² and `age` (n,) the number of steps. `spectrum` (n, M) is |X_k| of the noisy state in standardized
-    units; `x0` (N, M), the current denoised estimate, and `series` (N, M), the noisy state, are in data
+    `batch_reasons` (B, n) hold Reason codes. Since each token's last recompute, `drift` (n,) is
+    |c_in z - u|² and `age` (n,) the number of steps. `spectrum` (n, M) is |X_k| of the noisy state in
+    standardized units; `x0` (N, M), the current denoised estimate, and `series` (N, M), the noisy state, are in data
     units.
     """
 

@@ -72,8 +72,8 @@ class Cache:
 class SamplerState:
     """The state between two steps: noisy tokens z (B, n, 2M), solver memory, and cache.
 
-    `past` holds the last denoised values (outputs F for an exponential integrator), newest first, each (B, n,
-    2M); `base` is the second state that some solvers carry.
+    `past` holds the last denoised values (outputs F for an exponential integrator), newest first, each
+    (B, n, 2M); `base` is the second state that some solvers carry.
     """
 
     step: int

@@ -1,1 +1,1 @@
-"""Data sets: those that ship, and the import of files."""
+"""Provide the shipped data sets and import users' files."""

@@ -1,4 +1,4 @@
-"""Data cards: what `card.json` beside a data set may say. Everything but the shape of its entries is optional."""
+"""Define data cards: what `card.json` beside a data set may state. Every entry is optional."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_CHANNELS = 1 << 12
 
 
 class SplitRule(BaseModel):
-    """How windows were divided; `span`, `share` and `blocks` are those of `datasets.block_split`."""
+    """The rule that split windows; `span`, `share`, and `blocks` are arguments of `datasets.block_split`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -21,7 +21,7 @@ class SplitRule(BaseModel):
 
 
 class Described(BaseModel):
-    """An entry in words, with values beside them."""
+    """A card entry in words, with values beside them."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -1,4 +1,4 @@
-"""Which column, or pair of columns, is time, and how it is read."""
+"""Find which column, or pair of columns, holds time, and how to read it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from e2crf_core.data.times import (
 from e2crf_core.errors import LabError
 
 NONE = "none"
-# A difference in regularity that tells the order of day and month.
+# The difference in regularity that decides the order of day and month.
 _CLEARLY = 4.0
 
 
 @dataclass(frozen=True)
 class TimeColumns:
-    """The time of rows: one column, or a column of dates and one of times of day, and how they are read."""
+    """The time of rows: one column, or a date column and a time-of-day column, and how to read them."""
 
     columns: tuple[str, ...]
     style: TimeStyle
@@ -40,7 +40,7 @@ class TimeColumns:
     certain: bool = True
 
     def read(self, arrays: Sequence[pa.Array]) -> np.ndarray:
-        """A block of the clock's columns as int64 microseconds, local where a zone is given. Raises BadCell."""
+        """Read the clock's columns as int64 microseconds, local if a zone is given. Raises BadCell."""
         stamps = micros(arrays[0], self.style, self.number)
         return stamps + time_of_day(arrays[1]) if len(self.columns) == 2 else stamps
 
@@ -54,7 +54,7 @@ def find_clock(
     *,
     grouped: bool,
 ) -> tuple[TimeColumns | None, list[LabError]]:
-    """The clock of a table, and what must be asked about it. Raises LabError when a named column is no time."""
+    """Return a table's clock and open questions about it. Raises LabError if a named column is no time."""
     if name == NONE:
         return None, []
     found: list[TimeColumns] = []
@@ -73,7 +73,7 @@ def find_clock(
     clock, asked = _choose(source, found)
     if clock is None:
         return None, asked
-    # Questions about columns that are not the clock do not matter.
+    # Questions about columns other than the clock do not matter.
     questions = [q for q in questions if q.column in clock.columns] + asked
     if tz:
         clock = replace(clock, tz=tz, text=f"{clock.text}, local time of {tz} kept as UTC")
@@ -96,7 +96,7 @@ def _no_time(source: Source, name: str) -> LabError:
 def _clock_of(
     source: Source, column: ColumnProfile, date_order: str, *, named: bool
 ) -> tuple[TimeColumns | None, list[LabError]]:
-    """The clock that one column is, if it is one."""
+    """Return the clock in one column, if there is one."""
     if column.native_time:
         return TimeColumns((column.name,), TimeStyle("native"), text="time stamps"), []
     if column.styles:
@@ -139,7 +139,7 @@ def _text_clock(
 
 
 def _by_regularity(source: Source, column: ColumnProfile) -> tuple[TimeColumns, list[LabError]]:
-    """Both orders of day and month read every cell: the one whose steps are far more regular is meant."""
+    """Choose the order of day and month with far more regular steps, since both orders read every cell."""
     whole = [batch[0] for batch in source.batches([column.name])]
     scores = []
     for style in column.styles:
@@ -168,7 +168,7 @@ def _by_regularity(source: Source, column: ColumnProfile) -> tuple[TimeColumns, 
 
 
 def _with_time_of_day(source: Source, clock: TimeColumns, columns: dict[str, ColumnProfile]) -> TimeColumns:
-    """Join a column of days that come again with a column of times of day."""
+    """Join a column of repeated days with a column of times of day."""
     clocks = [c.name for c in columns.values() if c.clock]
     dated = clock.style.date_only or clock.style.digits or clock.style.layout in ("ISO8601", "native")
     if not clocks or not dated or clock.columns[0] in clocks:
@@ -182,7 +182,7 @@ def _with_time_of_day(source: Source, clock: TimeColumns, columns: dict[str, Col
 
 
 def _choose(source: Source, found: list[TimeColumns]) -> tuple[TimeColumns | None, list[LabError]]:
-    """The one clock; of several, the first where they run alike, else a question."""
+    """Return the one clock; of several equal ones the first, otherwise a question."""
     if len(found) < 2:
         return (found[0] if found else None), []
     dated = [clock for clock in found if clock.style.epoch] or found

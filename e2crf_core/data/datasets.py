@@ -1,4 +1,4 @@
-"""Data sets: windows of real series with their channels, units, license and an honest train / held-out split."""
+"""Define data sets: windows of real series with channels, units, license, and a train / held-out split."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from e2crf_core.io.userfiles import user_folder, user_names
 
 @dataclass(frozen=True)
 class Dataset:
-    """Windows `x` (S, N, M) in data units, and what is known of them.
+    """The windows `x` (S, N, M) in data units, with their metadata.
 
-    `group` (S,) names what a window was cut from, `start` (S,) its position there. `split` (S,) is 0 for
-    training, 1 for held out, 2 for windows left out because they overlap both. `folder` is the absolute path of a
-    data set that is not found by its name.
+    `group` (S,) names the source of each window and `start` (S,) its position there. `split` (S,) is 0 for
+    training, 1 for held out, 2 for windows left out because they overlap both. `folder` is the absolute path
+    of a data set that is not found by its name.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Dataset:
 
     @property
     def reference(self) -> str:
-        """What `load_dataset` finds this data set by from any working directory: its name, or an absolute path."""
+        """Return a reference for `load_dataset` that works anywhere: the name, or an absolute path."""
         return self.folder or self.name
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over windows, split and channels: names what a model was trained on."""
+        """Return a SHA-256 over windows, split, and channels; it identifies what a model was trained on."""
         digest = hashlib.sha256(repr((self.x.shape, self.channels)).encode())
         digest.update(np.ascontiguousarray(self.x).data)
         digest.update(np.ascontiguousarray(self.split).data)
@@ -57,17 +57,17 @@ class Dataset:
 
     @property
     def length(self) -> int:
-        """N, steps in a window."""
+        """Return N, the steps in a window."""
         return self.x.shape[1]
 
     @property
     def train(self) -> np.ndarray:
-        """Indices of training windows."""
+        """Return the indices of training windows."""
         return np.flatnonzero(self.split == 0)
 
     @property
     def heldout(self) -> np.ndarray:
-        """Indices of held-out windows: none overlaps a training window."""
+        """Return the indices of held-out windows, none of which overlaps a training window."""
         return np.flatnonzero(self.split == 1)
 
     @cached_property
@@ -76,32 +76,32 @@ class Dataset:
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """(M,) mean of the training windows."""
+        """Return the mean (M,) of the training windows."""
         return self._moments[0].astype(np.float32)
 
     @cached_property
     def std(self) -> np.ndarray:
-        """(M,) standard deviation of the training windows, floored so that a constant channel divides safely."""
+        """Return the standard deviation (M,) of the training windows, floored to make division safe."""
         return floored(*self._moments).astype(np.float32)
 
     def standardize(self, x: np.ndarray) -> np.ndarray:
-        """Data units -> zero mean and unit variance per channel."""
+        """Scale data units to zero mean and unit variance per channel."""
         return ((x - self.mean) / self.std).astype(np.float32)
 
     def unstandardize(self, x: np.ndarray) -> np.ndarray:
-        """Inverse of `standardize`."""
+        """Invert `standardize`."""
         return (x * self.std + self.mean).astype(np.float32)
 
     @cached_property
     def localization(self) -> np.ndarray:
-        """(n, M) share of each channel's energy at frequencies up to k, over all windows."""
+        """Return (n, M) the share of each channel's energy at frequencies up to k, over all windows."""
         return cumulative_energy(self.x)
 
 
 def moments(x: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (M,) in float64 of the windows `index` of x (S, N, M), block by block.
+    """Return mean and standard deviation (M,), in float64, of the windows `index` of x (S, N, M).
 
-    An imported data set may fill a large part of the memory: no copy of it is made.
+    Works block by block without a copy, because an imported data set may fill much of the memory.
     """
     blocks = np.array_split(index, max(1, len(index) // 512))
     count = max(1, len(index) * x.shape[1])
@@ -111,7 +111,7 @@ def moments(x: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def floored(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """`std` (M,) with a floor at the resolution of float32 at each channel's own scale; 1 for a channel of zeros.
+    """Floor `std` (M,) at the float32 resolution of each channel's own scale; 1 for a channel of zeros.
 
     Any fixed floor would call a series in tesla or picoamperes constant.
     """
@@ -120,7 +120,7 @@ def floored(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
 
 
 def _positions(start: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Window starts as numbers (days for dates), and whether they are dates, i.e. shared between groups."""
+    """Return window starts as numbers (days for dates), and whether they are dates shared between groups."""
     if start.dtype.kind in "US":
         return start.astype("datetime64[s]").astype(np.float64) / 86400.0, True
     return start.astype(np.float64), False
@@ -129,10 +129,10 @@ def _positions(start: np.ndarray) -> tuple[np.ndarray, bool]:
 def block_split(group: np.ndarray, start: np.ndarray, span: float, share: float, blocks: int) -> np.ndarray:
     """Split windows by contiguous stretches of time: (S,) codes 0 train, 1 held out, 2 left out.
 
-    `blocks` held-out stretches, evenly spread, cover `share` of the time of each group (of the common
-    calendar where starts are dates: two turbines on one day are not independent). A window of length `span`
-    is held out when it lies inside a stretch, left out when it only overlaps one. Groups too short for a
-    stretch to hold a whole window are used for training.
+    `blocks` evenly spread held-out stretches cover `share` of each group's time (of the common calendar if
+    starts are dates: two turbines on the same day are not independent). A window of length `span` is held out
+    if it lies inside a stretch, and left out if it only overlaps one. Groups too short for a stretch to hold
+    a whole window are used for training.
     """
     position, calendar = _positions(start)
     split = np.zeros(len(start), dtype=np.uint8)
@@ -144,7 +144,7 @@ def block_split(group: np.ndarray, start: np.ndarray, span: float, share: float,
         if period * share < span:
             continue
         for block in range(blocks):
-            # The stretch ends its period: the newest data are always held out.
+            # The stretch ends its period, so the newest data are always held out.
             end = low + (block + 1) * period
             begin = end - share * period
             first, last = position[index], position[index] + span
@@ -157,18 +157,18 @@ def block_split(group: np.ndarray, start: np.ndarray, span: float, share: float,
 
 
 def shipped_datasets() -> list[str]:
-    """Names of the data sets that ship with the lab."""
+    """Return the names of the shipped data sets."""
     return sorted(p.stem for p in (assets_dir() / "data").glob("*.npz"))
 
 
 def list_datasets() -> list[str]:
-    """Names of all data sets: the shipped ones, then those of the user's own folder. A shipped name wins."""
+    """Return all data set names: shipped ones, then those in the user's folder. A shipped name wins."""
     shipped = shipped_datasets()
     return shipped + [name for name in user_names("data", "dataset.npz") if name not in shipped]
 
 
 def check_new_dataset(out: str | Path) -> None:
-    """Refuse a folder for a new data set whose name belongs to a shipped one. Raises LabError.
+    """Reject a folder for a new data set whose name belongs to a shipped one. Raises LabError.
 
     Loading that name would always find the shipped data set.
     """
@@ -182,7 +182,7 @@ def check_new_dataset(out: str | Path) -> None:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a data set is: its array file, its card, and the absolute path that finds it when its name does not."""
+    """The place of a data set: array file, card, and absolute path if its name does not find it."""
 
     name: str
     arrays: Path
@@ -210,12 +210,12 @@ def _locate(name_or_path: str | Path) -> _Place:
 
 
 def dataset_file(name_or_path: str | Path) -> Path:
-    """The file that holds a data set's arrays. Raises LabError when there is none."""
+    """Return the file that holds a data set's arrays. Raises LabError if there is none."""
     return _locate(name_or_path).arrays
 
 
 def _check(path: Path, stored: dict[str, np.ndarray], card: DataCard) -> None:
-    """Refuse arrays and cards that are not a data set. Raises LabError."""
+    """Reject arrays and cards that are not a data set. Raises LabError."""
     wrong = f"{path} is no data set"
     missing = sorted({"X", "channels", "group", "start"} - stored.keys())
     if missing:
@@ -242,9 +242,9 @@ def _unpacked(stored: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def load_dataset(name_or_path: str | Path) -> Dataset:
-    """Load a data set by name, shipped or the user's own, or one from a folder written by the importer.
+    """Load a data set by name, shipped or the user's own, or from a folder written by the importer.
 
-    Raises LabError when there is none, or when the file does not have the expected arrays.
+    Raises LabError if it does not exist or its file lacks the expected arrays.
     """
     place = _locate(name_or_path)
     path = place.arrays

@@ -1,6 +1,7 @@
-"""How a text table is written: encoding, delimiter, what stands above and below the table, and its header.
+"""Detect how a text table is written: encoding, delimiter, header, and what stands above and below the table.
 
-Everything is read off the first 256 kB and the last 64 kB. What was decided is kept in words; a guess is called one.
+Detection reads the first 256 kB and the last 64 kB. Decisions are recorded in words, and guesses are marked
+as such.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ _UNITS = set(ELAPSED) | {
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written: `skip` lines come before the first data row, `header` of its rows are names.
+    """How a CSV file is written: `skip` lines precede the first data row; `header` of its rows are names.
 
-    `units` has a text for each column, or is empty. `footer` holds the lines below the table, `ends` how many of
-    them have as many cells as the table. `notes` says what was decided, each with whether it is certain.
+    `units` has a text for each column, or is empty. `footer` holds the lines below the table; `ends` counts
+    those with as many cells as the table. `notes` lists what was decided, each with whether it is certain.
     """
 
     encoding: str
@@ -57,7 +58,7 @@ class Dialect:
 
 
 def find_encoding(path: Path) -> str:
-    """Encoding of a text file: by its byte order mark, UTF-8 where all of it is, else Latin-1."""
+    """Detect the encoding of a text file: its byte order mark, else UTF-8 if valid, else Latin-1."""
     with path.open("rb") as stream:
         head = stream.read(4)
         if head.startswith(codecs.BOM_UTF8):
@@ -76,7 +77,7 @@ def find_encoding(path: Path) -> str:
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Trimmed names, numbered where empty, and with `.2` and so on where one comes again."""
+    """Trim names, number empty ones, and append `.2` and so on to repeated ones."""
     seen: Counter[str] = Counter()
     unique: list[str] = []
     for position, raw in enumerate(names, start=1):
@@ -89,13 +90,13 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def readable(cell: str) -> bool:
-    """Whether a cell is a number in any notation, a time stamp, a time of day, or a gap."""
+    """Return whether a cell is a number in any notation, a time stamp, a time of day, or a gap."""
     cell = cell.strip()
     return is_gap(cell) or any(re.match(pattern, cell) for pattern in (ANY_NUMBER, TIME_LIKE, CLOCK_LIKE))
 
 
 def split_records(text: str, delimiter: str, most: int | None = None) -> Iterator[tuple[int, list[str]]]:
-    """(lines read so far, cells) of each record that is not an empty line."""
+    """Yield (lines read so far, cells) for each record that is not an empty line."""
     if delimiter == SPACES:
         lines = enumerate(islice(io.StringIO(text), most), start=1)
         yield from ((number, line.split()) for number, line in lines if line.strip())
@@ -108,7 +109,7 @@ def split_records(text: str, delimiter: str, most: int | None = None) -> Iterato
 
 @dataclass(frozen=True)
 class _Split:
-    """The sample cut by one delimiter: records with their line numbers, the table's width and first record."""
+    """A sample split by one delimiter: records with line numbers, the table's width, and its first record."""
 
     delimiter: str
     records: list[tuple[int, list[str]]]
@@ -118,7 +119,7 @@ class _Split:
 
     @property
     def body(self) -> list[list[str]]:
-        """Records of the table's width below its first one."""
+        """Return the records of the table's width below its first one."""
         return [cells for _, cells in self.records[self.start + 1 :] if len(cells) == self.width]
 
 
@@ -166,7 +167,7 @@ def _sample(path: Path, encoding: str) -> str:
 
 
 def _leading(lines: list[str]) -> tuple[int, str]:
-    """Lines above that are blank, comments, or Excel's `sep=`, and the delimiter that the latter names."""
+    """Count leading blank lines, comments, and Excel's `sep=`, and return the delimiter that `sep=` names."""
     count, forced = 0, ""
     while count < len(lines) and (
         not lines[count].strip() or lines[count].startswith("#") or _SEP.match(lines[count])
@@ -178,7 +179,7 @@ def _leading(lines: list[str]) -> tuple[int, str]:
 
 
 def sniff(path: Path, *, skip: int | None = None, header: int | None = None) -> Dialect:
-    """Find how a text table is written. `skip` lines and `header` rows overrule what is found. Raises LabError."""
+    """Detect how a text table is written; `skip` lines and `header` rows override it. Raises LabError."""
     encoding = find_encoding(path)
     lines = _sample(path, encoding).splitlines(keepends=True)
     first, forced = _leading(lines) if skip is None else (skip, "")
@@ -217,7 +218,7 @@ def sniff(path: Path, *, skip: int | None = None, header: int | None = None) -> 
 
 
 def _names_begin(split: _Split) -> int:
-    """The first record of names: below lines that happen to have the table's width, such as `Serial,1234`."""
+    """Find the first record of names, below lines that happen to have the table's width (`Serial,1234`)."""
     start = split.start
     records = [cells for _, cells in split.records[start : start + 20]]
     body = [cells for _, cells in split.records[start + 1 :] if len(cells) == split.width]
@@ -229,7 +230,7 @@ def _names_begin(split: _Split) -> int:
     first = last
     while first > 0 and names[first - 1]:
         first -= 1
-    # A row of words far below a header is a fault of the data, not a header.
+    # A row of words far below a header is a fault in the data, not a header.
     above = [
         cells for cells in records[:first] if data and all(readable(cells[c]) for c in data if c < len(cells))
     ]
@@ -247,7 +248,7 @@ def _shown(texts: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class _Header:
-    """Rows above the data: how many, names, units, and what was decided."""
+    """The rows above the data: their number, names, units, and what was decided."""
 
     rows: int
     names: tuple[str, ...]
@@ -256,7 +257,7 @@ class _Header:
 
 
 def _lacking_name(split: _Split, start: int) -> tuple[str, ...] | None:
-    """Names of a header that has one cell less than the rows: the first column (R), or an empty last one, lacks one."""
+    """Return the names of a header that is one cell short, adding the first (R) or an empty last one."""
     cells = split.records[start - 1][1]
     if len(cells) != split.width - 1 or any(readable(cell) and not cell.strip().isdigit() for cell in cells):
         return None
@@ -266,7 +267,7 @@ def _lacking_name(split: _Split, start: int) -> tuple[str, ...] | None:
 
 
 def _header(split: _Split, start: int, wanted: int | None) -> _Header:
-    """The header rows of the table that begins at record `start`."""
+    """Return the header rows of the table that begins at record `start`."""
     rows = [
         cells for _, cells in split.records[start : start + _MOST_HEADER + 1] if len(cells) == split.width
     ]
@@ -300,7 +301,7 @@ def _names_only(cells: list[str], data: set[int]) -> bool:
 
 
 def _several(rows: list[list[str]]) -> _Header:
-    """Names of one or more header rows; a row of units is taken for what it is."""
+    """Return the names in one or more header rows, recognizing a row of units."""
     names, notes = list(rows[0]), []
     units: tuple[str, ...] = ()
     for row in rows[1:]:
@@ -320,7 +321,7 @@ def _several(rows: list[list[str]]) -> _Header:
 
 
 def _data_columns(body: list[list[str]], width: int) -> set[int]:
-    """Columns of numbers or times, by most of their cells."""
+    """Return the columns that hold mostly numbers or times."""
     data = set()
     for column in range(width):
         cells = [record[column] for record in body if not is_gap(record[column])]
@@ -330,7 +331,7 @@ def _data_columns(body: list[list[str]], width: int) -> set[int]:
 
 
 def _numeric_header(first: list[str], body: list[list[str]]) -> bool:
-    """0, 1, 2 or 2019, 2020, 2021 over values that are written otherwise."""
+    """Detect a numeric header: 0, 1, 2 or 2019, 2020, 2021 above values that are written differently."""
     cells = [cell.strip() for cell in first]
     labels = cells[1:] if cells and not cells[0] and len(cells) > 1 else cells
     if not all(cell.isdigit() for cell in labels) or not body:
@@ -347,7 +348,7 @@ def _numeric_header(first: list[str], body: list[list[str]]) -> bool:
 
 
 def _footer(path: Path, encoding: str, split: _Split) -> tuple[frozenset[str], int]:
-    """Lines below the table, and how many of them have the table's width: totals, sources, rows of nothing."""
+    """Find lines below the table (totals, sources, empty rows), and how many have the table's width."""
     size = path.stat().st_size
     if encoding == "utf-16" and size > _TAIL_BYTES:
         return frozenset(), 0

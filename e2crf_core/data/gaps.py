@@ -1,4 +1,4 @@
-"""Gaps: short ones filled along time, and what each way of handling them would leave."""
+"""Fill short gaps along time, and count what each way of handling gaps would leave."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from e2crf_core.data.tables import Table, group_slices, resampled
 from e2crf_core.errors import LabError
 
 GAP_CHOICES = ("drop", "interpolate")
-# A window may not run over a hole in time: business days and months pass, an outage does not.
+# A window may not cross a hole in time: business days and months pass, an outage does not.
 JUMP = 5.0
-# A choice that keeps this share of what the best one keeps is good enough to be preferred for inventing less.
+# A choice that keeps this share of the best choice's windows is preferred if it invents less.
 _ENOUGH = 0.9
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """How rows become windows. `window` and `stride` count rows, `max_gap` is the longest gap to fill, in rows.
+    """How rows become windows. `window`, `stride`, and `max_gap`, the longest gap to fill, are in rows.
 
-    `resample` is a step such as '10min' or 'auto', None for rows as they are. With `ignore_calendar` rows are steps,
-    whatever their time stamps say.
+    `resample` is a step such as '10min' or 'auto', or None for rows as they are. With `ignore_calendar`, rows
+    are steps regardless of their time stamps.
     """
 
     window: int
@@ -52,7 +52,7 @@ class Cutting:
 
 @dataclass(frozen=True)
 class GapChoice:
-    """Windows left and dropped, and cells filled, under one way of handling gaps. One of several is recommended."""
+    """The windows left and dropped, and cells filled, by one way of handling gaps; one way is recommended."""
 
     text: str
     cutting: Cutting
@@ -63,7 +63,7 @@ class GapChoice:
 
 
 def breaks(table: Table, *, ignore_calendar: bool = False) -> np.ndarray:
-    """(T,) True at each row that time jumps to, within a group: a step of more than JUMP usual ones."""
+    """Return (T,) True at rows after a jump in time within a group: a step of more than JUMP usual ones."""
     broken = np.zeros(len(table.values), dtype=bool)
     regular = table.regular
     if table.stamps is None or ignore_calendar or not regular.step:
@@ -76,10 +76,10 @@ def breaks(table: Table, *, ignore_calendar: bool = False) -> np.ndarray:
 def fill_gaps(
     values: np.ndarray, longest: int, stamps: np.ndarray | None = None, broken: np.ndarray | None = None
 ) -> tuple[np.ndarray, int]:
-    """Fill runs of at most `longest` NaN between two numbers along rows, in proportion to time where it is known.
+    """Fill runs of at most `longest` NaN between two numbers, in proportion to time if it is known.
 
-    `values` (T, M), `stamps` (T,), `broken` (T,) True at rows that time jumps to: no value is filled towards one on
-    the other side of a jump. Returns the filled copy and how many cells were filled.
+    `values` (T, M), `stamps` (T,), `broken` (T,) True at rows after a jump in time: no value is filled across
+    a jump. Returns the filled copy and the number of filled cells.
     """
     filled = values.copy()
     count = 0
@@ -106,7 +106,7 @@ def fill_gaps(
 
 
 def filled_table(table: Table, cutting: Cutting) -> tuple[Table, int]:
-    """The table with its short gaps filled where `cutting` asks for it, and how many cells were filled."""
+    """Return the table with short gaps filled if `cutting` requests it, and the number of filled cells."""
     if cutting.gaps != "interpolate" or not np.isnan(table.values).any():
         return table, 0
     broken = breaks(table, ignore_calendar=cutting.ignore_calendar)
@@ -120,7 +120,7 @@ def filled_table(table: Table, cutting: Cutting) -> tuple[Table, int]:
 
 
 def good_starts(table: Table, cutting: Cutting) -> tuple[np.ndarray, int]:
-    """First rows of the windows without a gap or a jump in time, and how many windows have one."""
+    """Return first rows of the windows without a gap or a jump in time, and the number of other windows."""
     window, stride = cutting.window, cutting.stride
     bad = np.isnan(table.values).any(1)
     broken = breaks(table, ignore_calendar=cutting.ignore_calendar)
@@ -131,7 +131,7 @@ def good_starts(table: Table, cutting: Cutting) -> tuple[np.ndarray, int]:
         starts = np.arange(part.start, part.stop - window + 1, stride)
         total += len(starts)
         clean = gaps[starts + window] == gaps[starts]
-        # A jump to the first row of a window lies before it.
+        # A jump to the first row of a window happens before the window.
         whole = jumped[starts + window] == jumped[starts + 1]
         kept.append(starts[clean & whole])
     starts = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
@@ -139,7 +139,7 @@ def good_starts(table: Table, cutting: Cutting) -> tuple[np.ndarray, int]:
 
 
 def longest_clean_run(table: Table) -> int:
-    """Most rows of one group in a row without a gap: the longest possible window."""
+    """Return the most rows of one group in a row without a gap: the longest possible window."""
     best = 0
     for part in group_slices(table.codes):
         gaps = np.flatnonzero(np.isnan(table.values[part]).any(1))
@@ -149,7 +149,7 @@ def longest_clean_run(table: Table) -> int:
 
 
 def gap_choices(table: Table, cutting: Cutting) -> tuple[GapChoice, ...]:
-    """What each way of handling gaps would leave of a table that was read as it is; one is recommended."""
+    """Return what each way of handling gaps would leave of an unmodified table; one way is recommended."""
     base = replace(cutting, gaps="drop", resample=None, ignore_calendar=False)
     options = [("drop windows over gaps", base)]
     if np.isnan(table.values).any():
@@ -171,7 +171,7 @@ def gap_choices(table: Table, cutting: Cutting) -> tuple[GapChoice, ...]:
         full, filled = filled_table(even, option)
         starts, dropped = good_starts(full, option)
         counted.append(GapChoice(text, option, len(starts), dropped, filled))
-    # Ignoring an outage joins what does not belong together: only where nothing else leaves windows.
+    # Ignoring an outage joins unrelated stretches, so recommend it only if nothing else leaves windows.
     careful = [c for c in counted if not c.cutting.ignore_calendar and c.windows] or counted
     most = max(choice.windows for choice in careful)
     best = next(choice for choice in careful if choice.windows >= _ENOUGH * most)

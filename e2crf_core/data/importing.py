@@ -1,7 +1,7 @@
-"""A user's own file becomes a data set: read, cut into windows, split, and written with a record of every decision.
+"""Turn a user's file into a data set: read it, cut it into windows, split them, and record every decision.
 
-Nothing is guessed silently: how each column was read, what was dropped, filled, subtracted or resampled stands in the
-report and in the card, and a guess is called one.
+Nothing is guessed silently: the report and the card state how each column was read and what was dropped,
+filled, subtracted, or resampled, and they mark guesses as such.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from e2crf_core.errors import LabError
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did: `gaps` empty cells by channel, `dropped` windows, `filled` interpolated cells.
+    """The outcome of an import: `gaps` by channel, `dropped` windows, `filled` interpolated cells.
 
-    `decisions` say how each column was read; `choices` how many windows each way of handling gaps would leave.
+    `decisions` state how each column was read; `choices` state how many windows each way of handling gaps
+    would leave.
     """
 
     out: str
@@ -45,7 +46,7 @@ class ImportReport:
 
 @dataclass(frozen=True)
 class _Cut:
-    """A file cut into windows, and what happened on the way."""
+    """A file cut into windows, with a record of what was done."""
 
     loaded: Loaded
     windows: Windows
@@ -71,13 +72,14 @@ def import_file(
     title: str | None = None,
     **reading: Any,
 ) -> ImportReport:
-    """Cut a CSV, TSV, Parquet, NPY, NPZ or TS file into windows and write OUT/dataset.npz and OUT/card.json.
+    """Cut a CSV, TSV, Parquet, NPY, NPZ, or TS file into windows; write OUT/dataset.npz and OUT/card.json.
 
-    `window` and `stride` are in rows (stride: window by default). `gaps`: 'drop' the windows over a gap, or
-    'interpolate' runs of up to `max_gap` rows. `resample`: means on an even grid of that step ('10min', 'auto').
-    `ignore_calendar`: rows are steps, whatever their time stamps say. `reading` takes the arguments of `plan.Reading`:
-    channels, group, time, missing, decimal, date_order, tz, skip, header, axes. Raises LabError: one line that names
-    the fault, its row and column, and the argument that answers it.
+    `window` and `stride` are in rows (stride: window by default). `gaps`: 'drop' the windows with a gap, or
+    'interpolate' runs of up to `max_gap` rows. `resample`: average over an even grid with that step
+    ('10min', 'auto'). `ignore_calendar`: treat rows as steps, regardless of their time stamps. `reading`
+    takes the arguments of `plan.Reading`: channels, group, time, missing, decimal, date_order, tz, skip,
+    header, axes. Raises LabError: one line that names the fault, its row and column, and the argument that
+    resolves it.
     """
     path, out = Path(path), Path(out)
     check_out(out)
@@ -85,7 +87,7 @@ def import_file(
     asked = Reading.of(reading)
     loaded = load(path, asked, window)
     for question in loaded.questions:
-        # Equal time stamps are averaged by resampling: then nothing is open.
+        # Resampling averages rows with equal time stamps, so they leave no open question.
         if not (resample is not None and question.field == "group"):
             raise question
     cut = _cut(path, loaded, cutting)
@@ -109,7 +111,7 @@ def import_file(
 
 
 def _cut(path: Path, loaded: Loaded, cutting: Cutting) -> _Cut:
-    """Resample, fill, cut and split. Raises LabError when fewer than two windows are left."""
+    """Resample, fill, cut, and split. Raises LabError if fewer than two windows are left."""
     table, notes = (
         loaded.table,
         [_sentence(d) for d in loaded.decisions if d.reading != "numbers"],
@@ -154,7 +156,7 @@ def _sentence(decision: Decision) -> str:
 
 
 def _placed(windows: Windows, loaded: Loaded) -> Windows:
-    """Ready windows in their order, or back in the recordings that overlapping ones were cut from."""
+    """Return ready windows in order, or placed in the recordings from which overlapping ones were cut."""
     index = np.array([int(name.removeprefix("window ")) - 1 for name in windows.group], dtype=np.int64)
     if loaded.recording is None or loaded.place is None:
         everything = np.full(len(index), "all")
@@ -170,7 +172,7 @@ def _placed(windows: Windows, loaded: Loaded) -> Windows:
 
 
 def _card(path: Path, cut: _Cut, cutting: Cutting, title: str | None) -> dict[str, Any]:
-    """The data card: what the data are, and everything that was decided in making them."""
+    """Return the data card: what the data are, and every decision made."""
     loaded, windows, split = cut.loaded, cut.windows, cut.split
     mean, std = moments(windows.x, np.flatnonzero(split == 0))
     least = np.finfo(np.float32).eps * np.hypot(mean, std)

@@ -1,4 +1,4 @@
-"""A user's file as a table of rows: opened, profiled, planned and read, with every decision kept."""
+"""Load a user's file as a table of rows: open, profile, plan, and read it, and record every decision."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from e2crf_core.data.steps import span_text
 from e2crf_core.data.tables import Table, group_slices, read_table
 from e2crf_core.errors import LabError
 
-# Beyond this share of a channel's deviation, the spacing of float32 would eat what is to be learned.
+# Beyond this share of a channel's deviation, float32 spacing would hide the detail to be learned.
 _COARSE = 1e-3
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A file in memory. `offsets` (M,) are to be subtracted before float32; `ready` is True for series as they come.
+    """A file in memory. `offsets` (M,) are to be subtracted before float32; `ready` marks whole series.
 
-    `recording`, `place` (S,) say where overlapping ready windows belong; None where they stand alone.
+    `recording` and `place` (S,) locate overlapping ready windows; they are None for independent windows.
     """
 
     table: Table
@@ -43,7 +43,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Opened:
-    """A file before its rows are read: what it is, and for a table what its columns hold and how they will be read."""
+    """A file before its rows are read: its kind and, for a table, its columns and how they will be read."""
 
     source: Source | ReadySeries
     profile: TableProfile | None = None
@@ -51,7 +51,7 @@ class Opened:
 
 
 def open_planned(path: Path, reading: Reading) -> Opened:
-    """Open a file and plan how it is read. Raises LabError, the first open question about axes among them."""
+    """Open a file and plan how to read it. Raises LabError, also for the first open question about axes."""
     source = open_file(path, skip=reading.skip, header=reading.header, axes=reading.axes)
     if isinstance(source, ReadySeries):
         for field, value in (("group", reading.group), ("time", reading.time)):
@@ -63,7 +63,7 @@ def open_planned(path: Path, reading: Reading) -> Opened:
 
 
 def load(path: Path, reading: Reading, window: int) -> Loaded:
-    """Read a file. What is open stands in `questions`; a fault raises LabError."""
+    """Read a file. Open questions are in `questions`; faults raise LabError."""
     opened = open_planned(path, reading)
     if isinstance(opened.source, ReadySeries):
         return ready_series(opened.source, reading, window)
@@ -72,8 +72,8 @@ def load(path: Path, reading: Reading, window: int) -> Loaded:
 
 
 def load_table(source: Source, plan: TablePlan, reading: Reading) -> Loaded:
-    """Read a planned table. Raises LabError; its open questions are kept instead, where it can be read at all."""
-    # A question about the cells of a channel stands in the way of reading them.
+    """Read a planned table. Raises LabError; keeps open questions instead if the table can be read at all."""
+    # An open question about a channel's cells makes them impossible to read.
     blocking = [q for q in plan.questions if q.field in ("missing", "decimal")]
     if blocking:
         raise blocking[0]
@@ -94,7 +94,7 @@ def load_table(source: Source, plan: TablePlan, reading: Reading) -> Loaded:
 
 
 def precise(values: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[Decision]]:
-    """(M,) what must be subtracted from each channel so that float32 can hold its detail, and notes about it."""
+    """Return (M,) what to subtract from each channel so that float32 keeps its detail, and notes about it."""
     offsets, notes = np.zeros(values.shape[1]), []
     for channel, name in enumerate(names):
         column = values[:, channel]
@@ -164,7 +164,7 @@ def _check_stamps(source: Source, plan: TablePlan, table: Table) -> list[LabErro
 
 
 def _tells_apart(source: Source, plan: TablePlan, name: str) -> list[str]:
-    """The values of a column that makes time stamps unique, few of them; empty when it does not."""
+    """Return the few values of a column that makes time stamps unique; empty if it does not."""
     assert plan.clock is not None
     labels, stamps = [], []
     for batch in source.batches([*plan.clock.columns, name]):
@@ -179,7 +179,7 @@ def _tells_apart(source: Source, plan: TablePlan, name: str) -> list[str]:
 
 
 def _autumn(stamps: np.ndarray) -> bool:
-    """Whether equal stamps all lie where an hour is repeated: a Sunday night in October or November, or April."""
+    """Return whether equal stamps all lie in a repeated hour: Sunday night in October, November, or April."""
     moments = stamps.astype("datetime64[us]")
     days = moments.astype("datetime64[D]")
     sunday = (days.astype(np.int64) + 3) % 7 == 6
@@ -189,7 +189,7 @@ def _autumn(stamps: np.ndarray) -> bool:
 
 
 def _time_notes(table: Table) -> list[Decision]:
-    """What the time stamps say: the step, and how many steps are others."""
+    """Describe the time stamps: the usual step, and the number of other steps."""
     regular = table.regular
     if table.stamps is None or not regular.step:
         return []
@@ -205,7 +205,7 @@ def _time_notes(table: Table) -> list[Decision]:
 
 
 def ready_series(series: ReadySeries, reading: Reading, window: int) -> Loaded:
-    """Series (S, N, M) as a table of S groups of N rows, so that gaps are treated alike everywhere."""
+    """Return series (S, N, M) as a table of S groups of N rows, so that gaps are treated alike everywhere."""
     questions = [q for q in [ask_for_axes(series, window, reading.axes)] if q]
     count, length, width = series.x.shape
     file = series.path.name
@@ -260,5 +260,5 @@ def _check_finite(file: str, x: np.ndarray, names: Sequence[str]) -> None:
 
 
 def longest_group(table: Table) -> int:
-    """Rows of the longest group."""
+    """Return the number of rows in the longest group."""
     return max(part.stop - part.start for part in group_slices(table.codes))

@@ -1,8 +1,8 @@
-"""Numbers as people write them: which mark is the decimal one is decided from a whole column.
+"""Read numbers as people write them, choosing the decimal mark from a whole column.
 
-1,015 may be a thousand and fifteen or one and a bit. One cell cannot tell, but a column usually can: 1,5 or 0,125
-makes the comma a decimal mark, 1,234,567 or 1,234.5 a thousands mark. What stays open is asked, never guessed by the
-first rows.
+1,015 may mean 1015 or 1.015. One cell cannot tell, but a column usually can: 1,5 or 0,125 shows that the
+comma is a decimal mark; 1,234,567 or 1,234.5 shows a thousands mark. If a column leaves it open, the user is
+asked; the first rows are never used as a guess.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 
 GAP_WORDS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nd", "-", "--", "?", ".")
 PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-# A number in some notation; marks of a thousand may also be spaces, thin spaces and apostrophes.
+# A number in some notation; thousands marks may also be spaces, thin spaces, and apostrophes.
 _DIGITS = "\\d{1,3}([ \u00a0\u202f'’.,]\\d{3})+([.,]\\d*)?|\\d+[.,]?\\d*|[.,]\\d+"
 ANY_NUMBER = f"^[+\\-\u2212]?[$€£¥]? ?({_DIGITS})([eE][+-]?\\d+)? ?[%€]?$"
-# What a cell says about the marks of its column.
+# What a cell shows about the marks of its column.
 EVIDENCE = {
     "comma_decimal": r"^[+-]?(\d*,(\d{1,2}|\d{4,})|0+,\d+|\d{4,},\d+|,\d+|\d+,)([eE].*)?$",
     "comma_group": r"^[+-]?[1-9]\d{0,2},\d{3}$",
@@ -38,7 +38,7 @@ SHOWN_TEXTS = 200
 
 
 class BadCell(Exception):
-    """A cell that cannot be read: its index within the block, and what it says."""
+    """A cell that cannot be read: its index within the block, and its content."""
 
     def __init__(self, index: int, text: str) -> None:
         super().__init__(index, text)
@@ -47,10 +47,10 @@ class BadCell(Exception):
 
 @dataclass(frozen=True)
 class NumberStyle:
-    """How the numbers of a column are written: the decimal mark, and the thousands mark where there is one.
+    """How a column's numbers are written: the decimal mark, and the thousands mark if there is one.
 
-    `loose` also takes thousands in spaces or apostrophes, currency signs and percent signs. `missing` are further
-    words, in lower case, that mean a gap.
+    `loose` also accepts thousands separated by spaces or apostrophes, currency signs, and percent signs.
+    `missing` lists further words, in lower case, that mean a gap.
     """
 
     decimal: str = "."
@@ -60,7 +60,7 @@ class NumberStyle:
 
     @property
     def text(self) -> str:
-        """The style in words, for a record of decisions."""
+        """Describe the style in words, for a record of decisions."""
         mark = {".": "decimal point", ",": "decimal comma"}[self.decimal]
         words = [mark] if self.decimal == "," or self.thousands or self.loose else []
         words += [f"{self.thousands!r} between thousands"] if self.thousands else []
@@ -73,7 +73,7 @@ PLAIN_STYLE = NumberStyle()
 
 @dataclass
 class NumberEvidence:
-    """What all blocks of a text column say about its marks, gathered one block after another.
+    """The evidence of a text column about its marks, gathered block by block.
 
     Without `exact`, columns of plain numbers are judged by a few cells of each block.
     """
@@ -87,7 +87,7 @@ class NumberEvidence:
     words: Counter[str] = field(default_factory=Counter)
 
     def add(self, array: pa.Array, row: int, missing: Sequence[str] = ()) -> np.ndarray | None:
-        """Take in a block of text cells whose first one is record `row`; returns its values where they are plain."""
+        """Add a block of text cells starting at record `row`; return its values if they are plain numbers."""
         clean = without_gaps(array, missing)
         self.gaps += clean.null_count
         try:
@@ -97,8 +97,8 @@ class NumberEvidence:
             return None
         self.numbers += len(clean) - clean.null_count
         if not self.marks["dot_decimal"]:
-            # A few cells mostly settle that a point is the decimal mark; only a file that may have decimal commas
-            # is searched for more.
+            # A few cells usually show that the point is the decimal mark; only a file that may have decimal
+            # commas is searched further.
             part = clean if self.exact else clean.slice(0, 200)
             self.marks["dot_decimal"] += _any(part, EVIDENCE["dot_decimal"])
             self.marks["dot_group"] += _any(part, EVIDENCE["dot_group"])
@@ -110,7 +110,7 @@ class NumberEvidence:
         return plain
 
     def _add_marked(self, clean: pa.Array, row: int) -> None:
-        """Count what the cells of a block that are not all plain numbers say."""
+        """Count the evidence in the cells of a block that are not all plain numbers."""
         present = clean.drop_null()
         number = pc.match_substring_regex(present, ANY_NUMBER)
         count = pc.sum(pc.cast(number, pa.int64())).as_py() or 0
@@ -143,7 +143,7 @@ def _any(cells: pa.Array, pattern: str) -> bool:
 
 @dataclass(frozen=True)
 class StyleChoice:
-    """A style, whether it is certain, and whether the column alone decided it. None: both readings are open."""
+    """A style (None: both readings are open), whether it is certain, and whether the column decided it."""
 
     style: NumberStyle | None
     certain: bool = True
@@ -151,13 +151,13 @@ class StyleChoice:
 
 
 def decide_style(seen: NumberEvidence, delimiter: str, file_decimal: str = "") -> StyleChoice:
-    """The style of a column. `file_decimal` is the mark that other columns of the file settled, '' where none did."""
+    """Decide a column's style; `file_decimal` is the mark that other columns settled ('' if none did)."""
     m = seen.marks
     loose = bool(m["spaced"] or m["decorated"])
     comma_decimal = m["comma_decimal"] or m["dot_groups"]
     dot_decimal = m["dot_decimal"] or m["comma_groups"]
     if comma_decimal and not dot_decimal:
-        # A point beside decimal commas is a thousands mark only where a cell has both.
+        # Next to decimal commas, a point is a thousands mark only if some cell has both.
         return StyleChoice(NumberStyle(",", "." if m["dot_groups"] else "", loose))
     if dot_decimal:
         thousands = "," if m["comma_groups"] or m["comma_group"] else ""
@@ -172,7 +172,7 @@ def decide_style(seen: NumberEvidence, delimiter: str, file_decimal: str = "") -
 def _three_digits_after_comma(
     m: dict[str, int], delimiter: str, file_decimal: str, loose: bool
 ) -> StyleChoice:
-    """1,015 in every cell with a comma: thousands where integers without a comma all stay below a thousand."""
+    """Decide 1,015 in every cell with a comma: thousands if all integers without a comma are below 1000."""
     thousands, decimals = NumberStyle(".", ",", loose), NumberStyle(",", "", loose)
     if m["long_integer"]:
         return StyleChoice(decimals, certain=False, settled=False)
@@ -184,24 +184,24 @@ def _three_digits_after_comma(
 
 
 def is_text(array: pa.Array) -> bool:
-    """Whether an array holds strings."""
+    """Return whether an array holds strings."""
     return pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
 
 
 def is_gap(cell: str) -> bool:
-    """Whether a cell stands for a missing value."""
+    """Return whether a cell stands for a missing value."""
     return cell.strip().lower() in GAP_WORDS
 
 
 def without_gaps(array: pa.Array, missing: Sequence[str] = ()) -> pa.Array:
-    """Trimmed text, null where a cell is empty or says that a value is missing."""
+    """Return trimmed text, null if a cell is empty or marks a missing value."""
     text = pc.utf8_trim_whitespace(array.cast(pa.string()))
     gap = pc.is_in(pc.utf8_lower(text), value_set=pa.array([*GAP_WORDS, *missing], pa.string()))
     return pc.if_else(gap, pa.scalar(None, pa.string()), text)
 
 
 def cell_text(array: pa.Array, index: int) -> str:
-    """What a cell says, for a message."""
+    """Return the content of a cell, for a message."""
     try:
         return str(array[index].as_py())
     except (OverflowError, ValueError):
@@ -209,14 +209,14 @@ def cell_text(array: pa.Array, index: int) -> str:
 
 
 def _undecorated(array: pa.Array) -> pa.Array:
-    """Text without spaces and apostrophes between digits, currency and percent signs."""
+    """Remove spaces and apostrophes between digits, and currency and percent signs."""
     return pc.replace_substring_regex(
         pc.replace_substring(array, "\u2212", "-"), "[ \u00a0\u202f'’$€£¥%]", ""
     )
 
 
 def _unmarked(array: pa.Array, style: NumberStyle, original: pa.Array) -> pa.Array:
-    """Text in which a point is the decimal mark and nothing else is between digits. Raises BadCell."""
+    """Return text with a point as the only mark between digits. Raises BadCell."""
     if style.loose:
         array = _undecorated(array)
     if style.thousands:
@@ -227,7 +227,7 @@ def _unmarked(array: pa.Array, style: NumberStyle, original: pa.Array) -> pa.Arr
         _refuse_any(bad, original)
         array = pc.replace_substring(array, style.thousands, "")
     if style.decimal == ",":
-        # In such a file a point would be a thousands mark: reading 1.234 as one and a bit would be wrong.
+        # In such a file, a point would be a thousands mark: reading 1.234 as a decimal would be wrong.
         _refuse_any(pc.fill_null(pc.match_substring(array, "."), False), original)
         array = pc.replace_substring(array, ",", ".")
     return array
@@ -240,7 +240,7 @@ def _refuse_any(bad: pa.Array, original: pa.Array) -> None:
 
 
 def numbers(array: pa.Array, style: NumberStyle = PLAIN_STYLE) -> np.ndarray:
-    """A column block as float64, NaN where there is a gap. Raises BadCell at text and at infinite values."""
+    """Read a column block as float64, NaN for gaps. Raises BadCell for text and infinite values."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     original = array

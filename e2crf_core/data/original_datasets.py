@@ -1,7 +1,7 @@
-"""The five data sets of Crabbe et al. 2024 (arXiv:2402.05933), from local files in their original layout.
+"""Import the five data sets of Crabbe et al. 2024 (arXiv:2402.05933) from files in their original layout.
 
-None of them is shipped. The processing follows that paper's public code, as far as it shows in the shapes it
-reports, with two differences on purpose: no row is taken for a header where there is none (the ECG set has 87,554
+None of them ships with the lab. Processing follows that paper's public code, as far as the shapes it reports
+show, with two deliberate differences: no row is taken for a header if there is none (the ECG set has 87,554
 training beats, not 87,553), and held-out members are drawn by NumPy (10%, seed 42; not the same members).
 """
 
@@ -39,7 +39,7 @@ SEED = 42
 
 @dataclass(frozen=True)
 class Original:
-    """Windows x (S, N, M) float32, what each was cut from (S,), split codes (S,) 0 train and 1 held out."""
+    """The windows x (S, N, M) float32, their sources (S,), and split codes (S,): 0 train, 1 held out."""
 
     x: np.ndarray
     channels: tuple[str, ...]
@@ -69,7 +69,7 @@ def _columns(source: CsvSource, wanted: Sequence[str]) -> None:
 def _blocks(
     source: CsvSource, numeric: Sequence[str], text: Sequence[str] = ()
 ) -> Iterator[tuple[np.ndarray, list[list[str]]]]:
-    """Blocks of (values (rows, columns) float32 with NaN for gaps, texts by column). LabErrors name row and column."""
+    """Yield blocks of (values (rows, columns) float32, NaN for gaps; texts by column). Raises LabError."""
     _columns(source, [*numeric, *text])
     rows = 0
     for batch in source.batches([*numeric, *text]):
@@ -96,7 +96,7 @@ def _whole(source: CsvSource, numeric: Sequence[str]) -> np.ndarray:
 
 
 def random_split(count: int) -> np.ndarray:
-    """(S,) 0 for int(0.9 S) members, 1 for the others, drawn with seed 42."""
+    """Return (S,) 0 for int(0.9 S) members and 1 for the others, drawn with seed 42."""
     split = np.ones(count, dtype=np.uint8)
     split[np.random.default_rng(SEED).permutation(count)[: int((1 - HELDOUT_SHARE) * count)]] = 0
     return split
@@ -112,7 +112,7 @@ def _gathered(
 
 
 def load_ecg(folder: Path) -> Original:
-    """`mitbih_train.csv`, `mitbih_test.csv`: 187 values and a label a row, no header -> (87554 + 21892, 187, 1)."""
+    """Load `mitbih_train.csv`, `mitbih_test.csv`: 187 values and a label a row -> (87554 + 21892, 187, 1)."""
     parts, groups, split = [], [], []
     for code, name in enumerate(("train", "test")):
         source = CsvSource(_need(folder / f"mitbih_{name}.csv"))
@@ -133,7 +133,7 @@ def load_ecg(folder: Path) -> Original:
 
 
 def load_nasdaq(folder: Path) -> Original:
-    """`stocks/*.csv`, one share each: the 252 trading days of 2019, raw prices -> (S, 252, 5)."""
+    """Load `stocks/*.csv`, one share each: the 252 trading days of 2019, raw prices -> (S, 252, 5)."""
     windows, names, short, gapped = [], [], 0, 0
     for path in sorted(_need(folder / "stocks").glob("*.csv")):
         rows = []
@@ -153,7 +153,7 @@ def load_nasdaq(folder: Path) -> Original:
 
 
 def bin_means(values: np.ndarray, time: np.ndarray, step: float, count: int) -> np.ndarray:
-    """Means of values (T, M) over `count` bins of `step` seconds from time 0 on; NaN where a bin is empty."""
+    """Average values (T, M) over `count` bins of `step` seconds from time 0; NaN for an empty bin."""
     slot = np.floor(time / step).astype(int)
     inside = (slot >= 0) & (slot < count)
     number = np.bincount(slot[inside], minlength=count)
@@ -165,7 +165,7 @@ def bin_means(values: np.ndarray, time: np.ndarray, step: float, count: int) -> 
 def _nasa(
     folder: Path, kind: str, channels: Sequence[str], *, last: float, step: float, count: int, every: int
 ) -> Original:
-    """Cycles of one kind that last long enough without a gap in their time stamps, as means over bins."""
+    """Load cycles of one kind that last long enough without a gap in their time stamps, as bin means."""
     base = _need(folder / "cleaned_dataset")
     metadata = CsvSource(_need(base / "metadata.csv"))
     windows, names, left = [], [], 0
@@ -192,19 +192,19 @@ def _nasa(
 
 
 def load_nasa_charge(folder: Path) -> Original:
-    """`cleaned_dataset`: charging cycles longer than 5000 s, every second 10 s mean -> (S, 251, 4)."""
+    """Load `cleaned_dataset`: charging cycles over 5000 s, every second 10 s mean -> (S, 251, 4)."""
     return _nasa(folder, "charge", CHARGE_COLUMNS, last=5000, step=10, count=501, every=2)
 
 
 def load_nasa_discharge(folder: Path) -> Original:
-    """`cleaned_dataset`: discharging cycles longer than 1995 s, 15 s means -> (S, 134, 5)."""
+    """Load `cleaned_dataset`: discharging cycles over 1995 s, 15 s means -> (S, 134, 5)."""
     return _nasa(folder, "discharge", DISCHARGE_COLUMNS, last=1995, step=15, count=134, every=1)
 
 
 def load_droughts(folder: Path) -> Original:
-    """`train_timeseries/train_timeseries.csv`: daily weather of US counties in 2011 -> (S, 365, 13).
+    """Load `train_timeseries/train_timeseries.csv`: daily weather of US counties in 2011 -> (S, 365, 13).
 
-    Columns with gaps in that year are dropped, as is what follows from other columns. Streams the file (2 GB).
+    Columns with gaps in that year, or derived from other columns, are dropped. Streams the file (2 GB).
     """
     source = CsvSource(_need(folder / "train_timeseries" / "train_timeseries.csv"))
     _columns(source, ("fips", "date"))

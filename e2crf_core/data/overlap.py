@@ -1,4 +1,4 @@
-"""Ready windows that overlap: found by their values, so that no value is both learned from and tested on."""
+"""Find overlapping ready windows by their values, so that no value is used for both training and testing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST = 20_000_000
 
 @dataclass(frozen=True)
 class Overlap:
-    """`recording` (S,) and `start` (S,) put each window back into what it was cut from; `shared` of them overlap."""
+    """The original recordings: `recording` and `start` (S,) place each window; `shared` windows overlap."""
 
     recording: np.ndarray
     start: np.ndarray
@@ -20,7 +20,7 @@ class Overlap:
 
 
 def find_overlap(x: np.ndarray) -> Overlap | None:
-    """Recordings that windows (S, N, M) were cut from, or None where no two windows share a run of steps.
+    """Find the recordings behind windows (S, N, M), or return None if no two windows share a run of steps.
 
     Runs of four steps are hashed; equal runs at steps p and q of two windows put them p - q apart.
     """
@@ -47,7 +47,7 @@ def find_overlap(x: np.ndarray) -> Overlap | None:
 
 
 def _runs(x: np.ndarray, run: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Window, step and hash of every run of steps that is not constant: padding is no sign of an overlap."""
+    """Return window, step, and hash of every nonconstant run: padding is no sign of an overlap."""
     count, length, width = x.shape
     bits = np.ascontiguousarray(x, dtype=np.float64).view(np.uint64)
     odd = np.random.default_rng(0).integers(1, 1 << 62, (width, run), dtype=np.uint64) * np.uint64(
@@ -67,7 +67,7 @@ def _runs(x: np.ndarray, run: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _verified(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Edges (window, window, shift) whose whole common stretch is equal."""
+    """Return the edges (window, window, shift) whose whole common stretch is equal."""
     length = x.shape[1]
     keep = []
     for a, b, shift in edges:
@@ -78,7 +78,7 @@ def _verified(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _root(parent: np.ndarray, offset: np.ndarray, i: int) -> tuple[int, int]:
-    """The first window of a window's recording, and how many steps later the window starts."""
+    """Return the first window of a window's recording, and how many steps later the window starts."""
     total = 0
     while parent[i] != i:
         parent_of = parent[i]
@@ -92,7 +92,7 @@ def _root(parent: np.ndarray, offset: np.ndarray, i: int) -> tuple[int, int]:
 
 
 def _join(parent: np.ndarray, offset: np.ndarray, a: int, b: int, shift: int) -> None:
-    """Window b starts `shift` steps after window a."""
+    """Record that window b starts `shift` steps after window a."""
     (root_a, start_a), (root_b, start_b) = _root(parent, offset, a), _root(parent, offset, b)
     if root_a != root_b:
         parent[root_b] = root_a

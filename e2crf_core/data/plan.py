@@ -1,6 +1,6 @@
-"""How a table will be read: which column is time, which are channels, how numbers are written, and what is open.
+"""Plan how to read a table: which column is time, which are channels, how numbers look, and what is open.
 
-Every decision is kept with whether it is certain. What cannot be decided is a question, never a guess in silence.
+Every decision records whether it is certain. What cannot be decided becomes a question, never a silent guess.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ _CALENDAR = {
 
 @dataclass(frozen=True)
 class Reading:
-    """What the user said of a table. None, '' and () leave a matter to be found out.
+    """The user's instructions for a table. None, '', and () leave a choice to detection.
 
-    `time` and `group` name columns, 'none' means that there is none. `missing` are cells that mean a gap. `decimal` is
-    '.' or ',', `date_order` 'dmy' or 'mdy', `tz` a time zone such as Europe/Berlin. `skip` lines stand above the table,
-    `header` of its rows are names. `axes` names the axes of arrays and tables: S series, N steps, M channels.
+    `time` and `group` name columns; 'none' means that there is none. `missing` lists cells that mean a gap.
+    `decimal` is '.' or ',', `date_order` 'dmy' or 'mdy', `tz` a time zone such as Europe/Berlin. `skip` lines
+    precede the table, and `header` of its rows are names. `axes` names the axes of arrays and tables: S
+    series, N steps, M channels.
     """
 
     channels: tuple[str, ...] = ()
@@ -81,7 +82,7 @@ class Reading:
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Reading:
-        """From keyword arguments of which None says nothing. Raises TypeError for unknown ones."""
+        """Build from keyword arguments, ignoring None. Raises TypeError for unknown ones."""
         said: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in options.items() if v is not None
         }
@@ -89,13 +90,13 @@ class Reading:
 
     @property
     def gap_words(self) -> tuple[str, ...]:
-        """Words that mean a gap, in lower case."""
+        """Return the words that mean a gap, in lower case."""
         return tuple(word.strip().lower() for word in self.missing)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How one column, or the file as a whole (column ''), is read: `role` is file, time, channel, group or left out."""
+    """How a column, or the file (column ''), is read: `role` is file, time, channel, group, or left out."""
 
     column: str
     role: str
@@ -105,7 +106,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class TablePlan:
-    """How a table is read. `questions` are what must be answered first: LabErrors with field and remedy."""
+    """How a table is read. `questions` must be answered first: LabErrors with field and remedy."""
 
     channels: tuple[str, ...]
     styles: dict[str, NumberStyle]
@@ -117,13 +118,13 @@ class TablePlan:
 
 
 def quoted(names: Sequence[str], limit: int = 12) -> str:
-    """Names in quotes, the first ones of many."""
+    """Quote names, shortening a long list."""
     shown = ", ".join(repr(name) for name in names[:limit])
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def resolve_names(names: Sequence[str], source: Source) -> tuple[str, ...]:
-    """Columns by name; parts of a name that holds commas are joined again. Raises LabError for unknown ones."""
+    """Find columns by name, rejoining names that contain commas. Raises LabError for unknown ones."""
     have, resolved, rest = set(source.names), [], [n.strip() for n in names]
     while rest:
         joined = (mark.join(rest[:count]) for count in range(1, len(rest) + 1) for mark in (", ", ","))
@@ -182,7 +183,7 @@ def make_plan(source: Source, table: TableProfile, reading: Reading) -> TablePla
 def _left_out(
     table: TableProfile, channels: tuple[str, ...], taken: set[str], *, has_clock: bool
 ) -> list[Decision]:
-    """Columns that are no channel: text, nothing, row counters, and parts of a date."""
+    """Return columns that are no channel: text, nothing, row counters, and parts of a date."""
     left = []
     for place, (name, column) in enumerate(table.columns.items()):
         if name in taken:
@@ -205,7 +206,7 @@ def _left_out(
             )
     dropped = {d.column for d in left}
     if channels and all(name in dropped for name in channels):
-        # A lone column of numbers is data, whatever it looks like.
+        # A single column of numbers is data, whatever it looks like.
         left = [d for d in left if d.column not in channels]
     return left
 
@@ -225,7 +226,7 @@ def _no_numbers(source: Source, table: TableProfile) -> LabError:
 def _styles(
     source: Source, table: TableProfile, channels: Sequence[str], reading: Reading
 ) -> tuple[dict[str, NumberStyle], list[Decision], list[LabError]]:
-    """Number styles of the channels: columns that settle their decimal mark decide for those that do not."""
+    """Return channels' number styles: columns with a clear decimal mark decide for those without."""
     first = {n: decide_style(c.evidence, source.delimiter) for n, c in table.columns.items()}
     settled = {
         v.style.decimal
@@ -271,7 +272,7 @@ def _forced(column: ColumnProfile, decimal: str) -> StyleChoice:
 
 
 def _texts_question(source: Source, name: str, column: ColumnProfile) -> LabError:
-    """Text among numbers: its values are listed, and taking them for gaps is offered."""
+    """Ask about text among numbers: list its values and offer to treat them as gaps."""
     seen = column.evidence
     row = source.row(seen.first_text)
     short = [
@@ -289,7 +290,7 @@ def _texts_question(source: Source, name: str, column: ColumnProfile) -> LabErro
 
 
 def _ask_for_group(source: Source, table: TableProfile, channels: Sequence[str]) -> list[LabError]:
-    """A text column whose every value is one stretch of rows names series that lie one after another."""
+    """Ask about a text column in which each value forms one stretch of rows: it may name series."""
     for name, column in table.columns.items():
         count = len(column.distinct)
         stretches = column.kind == "text" and 2 <= count <= table.rows / 4 and column.runs == count
@@ -299,7 +300,7 @@ def _ask_for_group(source: Source, table: TableProfile, channels: Sequence[str])
 
 
 def group_question(file: str, name: str, values: Sequence[str]) -> LabError:
-    """Ask whether a column tells series apart."""
+    """Ask whether a column distinguishes series."""
     return LabError(
         f"{file}: column {name!r} seems to tell {len(values)} series apart ({quoted(values, 3)}), which must not "
         "share a window",
@@ -310,6 +311,6 @@ def group_question(file: str, name: str, values: Sequence[str]) -> LabError:
 
 
 def constant(values: np.ndarray) -> bool:
-    """Whether a column holds one value only, gaps aside."""
+    """Return whether a column holds only one value, apart from gaps."""
     known = values[~np.isnan(values)]
     return bool(len(known) == 0 or (known == known[0]).all())

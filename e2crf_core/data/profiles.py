@@ -1,4 +1,4 @@
-"""What every column of a table holds, from one pass over the whole file."""
+"""Profile every column of a table in one pass over the whole file."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ _MOST_DISTINCT = 2000
 
 @dataclass
 class ColumnProfile:
-    """One column: counts of cells, evidence on its marks, and what time or identifier it may be.
+    """One column: cell counts, evidence on its marks, and whether it may be time or an identifier.
 
-    `styles` are the time formats that every cell fits so far; `values` all numbers while the column may be time.
+    `styles` are the time formats that every cell fits so far; `values` holds all numbers while the column may
+    be time.
     """
 
     name: str
@@ -53,7 +54,7 @@ class ColumnProfile:
 
     @property
     def kind(self) -> str:
-        """'time', 'number', 'text' or 'empty', by most cells."""
+        """Return 'time', 'number', 'text', or 'empty', by most cells."""
         if self.native_time or self.styles or self.clock:
             return "time"
         if self.evidence.numbers and self.evidence.numbers >= self.evidence.texts:
@@ -61,7 +62,7 @@ class ColumnProfile:
         return "text" if self.evidence.texts else "empty"
 
     def add(self, array: pa.Array, missing: Sequence[str]) -> None:
-        """Take in the next block."""
+        """Add the next block."""
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
         first = self.rows == 0
@@ -156,7 +157,7 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
 
 
 def _fitting(styles: list[TimeStyle], array: pa.Array) -> list[TimeStyle]:
-    """Styles that read the block; all of them where none does, so that the fault is named when it is read."""
+    """Return the styles that read the block, or all if none does, so that reading names the fault."""
     fits = []
     for style in styles:
         try:
@@ -169,7 +170,7 @@ def _fitting(styles: list[TimeStyle], array: pa.Array) -> list[TimeStyle]:
 
 @dataclass(frozen=True)
 class TableProfile:
-    """Number of data rows, and every column in the order of the file."""
+    """The number of data rows, and every column in file order."""
 
     rows: int
     columns: dict[str, ColumnProfile]

@@ -1,4 +1,4 @@
-"""Files that hold whole series: arrays of ready windows, a series a row, and aeon or sktime `.ts` files."""
+"""Read files of whole series: arrays of ready windows, one series per row, and aeon or sktime `.ts` files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AXES_HELP = "say the order of its axes, with S for series, N for steps and M for
 
 @dataclass(frozen=True)
 class ReadySeries:
-    """Series (S, N, M) of equal length, float64, with NaN for gaps; `labels` (S,) where the file has classes."""
+    """The series (S, N, M) of equal length, float64, NaN for gaps; `labels` (S,) if the file has classes."""
 
     path: Path
     x: np.ndarray
@@ -60,7 +60,7 @@ def open_file(
 
 
 def _plain(path: Path, name: str, array: np.ndarray) -> np.ndarray:
-    """An array of a kind that is read, in the machine's byte order. Raises LabError."""
+    """Return an array of a supported type, in native byte order. Raises LabError."""
     label = f"array {name!r}" if name else "its array"
     if array.dtype.kind == "c":
         raise LabError(
@@ -119,7 +119,7 @@ def _windows(path: Path, x: np.ndarray, axes: str) -> ReadySeries:
 
 
 def _turned(source: Source, axes: str) -> Source | ReadySeries:
-    """A table whose rows are series or channels."""
+    """Convert a table whose rows are series or channels."""
     blocks = []
     rows = 0
     try:
@@ -140,7 +140,7 @@ def _turned(source: Source, axes: str) -> Source | ReadySeries:
 
 
 def ask_for_axes(series: ReadySeries, window: int, axes: str) -> LabError | None:
-    """A question where (windows, steps, channels) is not what an array seems to hold."""
+    """Ask about axes if an array does not seem to hold (windows, steps, channels)."""
     _, length, width = series.x.shape
     if (
         axes
@@ -157,7 +157,7 @@ def ask_for_axes(series: ReadySeries, window: int, axes: str) -> LabError | None
 
 
 def _smoother(x: np.ndarray) -> bool:
-    """Whether neighbors along the last axis are far more alike than along the one before it."""
+    """Return whether neighbors along the last axis are far more alike than along the one before it."""
     part = x[: max(1, 200_000 // max(1, x[0].size))]
     along = [
         np.nanmean(np.abs(np.diff(part, axis=axis))) if part.shape[axis] > 1 else np.inf for axis in (1, 2)
@@ -166,14 +166,14 @@ def _smoother(x: np.ndarray) -> bool:
 
 
 def ask_for_rows(source: Source, table: np.ndarray, names: Sequence[str], axes: str) -> LabError | None:
-    """A question where each row of a table without names looks like a series: (R, C) values in file order."""
+    """Ask if each row of a table without names looks like a series: (R, C) values in file order."""
     rows, columns = table.shape
     unnamed = all(re.fullmatch(r"\D?\d+", name) for name in names)
     if axes or columns < 16 or not unnamed or rows < 2:
         return None
     part = np.nan_to_num(table[:2000])
     down, across = np.abs(np.diff(part, axis=0)).mean(), np.abs(np.diff(part, axis=1)).mean()
-    # Series that are aligned, such as heartbeats: rows differ little, while columns differ in level.
+    # In aligned series, such as heartbeats, rows differ little while columns differ in level.
     spread = part.std(axis=0).mean() < 0.7 * part.std()
     if not (across < 0.5 * down or (spread and across < 2 * down) or rows < columns):
         return None
@@ -185,7 +185,7 @@ def ask_for_rows(source: Source, table: np.ndarray, names: Sequence[str], axes: 
 
 
 def read_ts(path: Path) -> ReadySeries:
-    """Series of equal length from an aeon or sktime `.ts` file: dimensions apart by ':', the class last."""
+    """Read series of equal length from an aeon or sktime `.ts` file: dimensions split by ':', class last."""
     if path.stat().st_size > _TS_BYTES:
         raise LabError(f"{path.name} takes more than {_TS_BYTES / 1e6:.0f} MB: cut the file")
     labeled, stamped, data = False, False, False

@@ -1,6 +1,6 @@
-"""Files as tables whose columns can be streamed, or as arrays of ready windows.
+"""Open files as tables whose columns can be streamed, or as arrays of ready windows.
 
-Rows are numbered as a text editor numbers the lines of a CSV file; elsewhere row 1 is the first record.
+Rows of CSV files are numbered like lines in a text editor; elsewhere row 1 is the first record.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BLOCK_ROWS = 1 << 16
 
 
 class Source(Protocol):
-    """A table whose columns can be streamed. `notes` says what was decided in opening it, and how surely."""
+    """A table whose columns can be streamed. `notes` lists decisions made in opening it, with certainty."""
 
     path: Path
     names: tuple[str, ...]
@@ -35,10 +35,10 @@ class Source(Protocol):
     notes: tuple[tuple[str, bool], ...]
 
     def batches(self, names: Sequence[str]) -> Iterator[list[pa.Array]]:
-        """Consecutive blocks of rows, as one array for each of the named columns."""
+        """Yield consecutive blocks of rows, one array for each named column."""
 
     def row(self, record: int) -> int:
-        """Row number that a user sees for the record counted from 0."""
+        """Return the user-visible row number of a record counted from 0."""
 
 
 class CsvSource:
@@ -51,7 +51,7 @@ class CsvSource:
         self.delimiter, self.notes = self.dialect.delimiter, self.dialect.notes
 
     def batches(self, names: Sequence[str]) -> Iterator[list[pa.Array]]:
-        """Blocks of about 4 MB of text; memory does not grow with the file."""
+        """Yield blocks of about 4 MB of text; memory does not grow with the file."""
         held: list[pa.Array] | None = None
         try:
             for batch in self._reader(names):
@@ -61,7 +61,7 @@ class CsvSource:
         except pa.ArrowInvalid as fault:
             self._explain(fault)
         if held is not None:
-            # Lines below the table that have its width come last: they are cut off here.
+            # Lines below the table that have its width come last; cut them off here.
             yield [array.slice(0, max(0, len(array) - self.dialect.ends)) for array in held]
 
     def _reader(self, names: Sequence[str]) -> pacsv.CSVStreamingReader:
@@ -93,7 +93,7 @@ class CsvSource:
         return "skip" if row.text.strip() in self.dialect.footer else "error"
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """(line number, cells) of every data record."""
+        """Yield (line number, cells) for every data record."""
         d = self.dialect
         with self.path.open(encoding=d.encoding, newline="") as stream:
             for _ in range(d.skip):
@@ -131,12 +131,12 @@ class CsvSource:
         return self.dialect.delimiter.join(record).strip()
 
     def row(self, record: int) -> int:
-        """Line number of a record: counted only when a message needs it, because it reads the file again."""
+        """Return a record's line number. Reads the file again, so it is only called for messages."""
         return next(islice((row for row, _ in self._records()), record, None), self.dialect.skip + record + 1)
 
 
 class _Tabbed:
-    """A text file whose runs of white space are read as one tab."""
+    """A text file that reads each run of white space as one tab."""
 
     closed = False
 
@@ -145,7 +145,7 @@ class _Tabbed:
         self._rest = b""
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, whole lines of them, about `size`."""
+        """Read about `size` more bytes, in whole lines."""
         chunk = self._stream.read(max(size, 1 << 16) if size >= 0 else -1)
         if not chunk:
             text, self._rest = self._rest, b""
@@ -164,7 +164,7 @@ class _Tabbed:
 
 
 class ParquetSource:
-    """A Parquet file. Columns of equal names are numbered."""
+    """A Parquet file. Columns with equal names are numbered."""
 
     delimiter = ""
     units: tuple[str, ...] = ()
@@ -185,7 +185,7 @@ class ParquetSource:
         self._stored = dict(zip(self.names, stored, strict=True))
 
     def batches(self, names: Sequence[str]) -> Iterator[list[pa.Array]]:
-        """Blocks of 65,536 rows."""
+        """Yield blocks of 65,536 rows."""
         columns = None if self._twice else [self._stored[name] for name in names]
         place = {name: i for i, name in enumerate(self.names if self._twice else names)}
         try:
@@ -198,7 +198,7 @@ class ParquetSource:
             raise LabError(f"{self.path.name} is damaged: {reason(fault)}") from None
 
     def row(self, record: int) -> int:
-        """Records counted from 1."""
+        """Return the record's number, counted from 1."""
         return record + 1
 
 
@@ -214,7 +214,7 @@ class ArraySource:
         self.names = tuple(columns)
 
     def batches(self, names: Sequence[str]) -> Iterator[list[pa.Array]]:
-        """Blocks of 65,536 rows."""
+        """Yield blocks of 65,536 rows."""
         length = len(self._columns[self.names[0]])
         for low in range(0, length, BLOCK_ROWS):
             yield [
@@ -222,5 +222,5 @@ class ArraySource:
             ]
 
     def row(self, record: int) -> int:
-        """Records counted from 1."""
+        """Return the record's number, counted from 1."""
         return record + 1

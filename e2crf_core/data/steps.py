@@ -1,4 +1,4 @@
-"""Steps of time: how regular stamps are, calendar steps included, and how a step is written and read."""
+"""Describe time steps: how regular stamps are, calendar steps included, and how to write and parse a step."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _BUSINESS = "business day"
 
 @dataclass(frozen=True)
 class Regularity:
-    """`step` is the usual step in seconds, `uneven` the share of other steps, `longest` the longest in seconds.
+    """The regularity of stamps: usual `step` (s), share of `uneven` steps, and the `longest` step (s).
 
-    `calendar` names a step that is even in the calendar only: 'business day', '1 month', '3 months', '1 year'.
+    `calendar` names a step that is even only in the calendar: 'business day', '1 month', '3 months',
+    '1 year'.
     """
 
     step: float
@@ -28,17 +29,17 @@ class Regularity:
 
     @property
     def text(self) -> str:
-        """The usual step in words."""
+        """Describe the usual step in words."""
         return self.calendar or span_text(self.step)
 
     @property
     def jumpiness(self) -> float:
-        """How far the longest step is from the usual one: 1 for a perfect grid, or a calendar's."""
+        """Return how far the longest step is from the usual one: 1 for a perfect or calendar grid."""
         return 1.0 if self.calendar and not self.uneven else self.longest / self.step if self.step else np.inf
 
 
 def regularity(stamps: np.ndarray) -> Regularity:
-    """How regular sorted stamps of one series (T,) in microseconds are."""
+    """Measure how regular sorted stamps of one series (T,), in microseconds, are."""
     steps = np.diff(stamps)
     steps = steps[steps > 0]
     if not len(steps):
@@ -46,7 +47,7 @@ def regularity(stamps: np.ndarray) -> Regularity:
     usual = float(np.median(steps))
     uneven = float((np.abs(steps - usual) > 0.01 * usual).mean())
     plain = Regularity(usual / 1e6, uneven, float(steps.max()) / 1e6)
-    # Years differ by less than what counts as uneven, and are calendar steps all the same.
+    # Years differ by less than the limit for uneven steps, but they are still calendar steps.
     if not uneven and plain.step < 27 * 86400:
         return plain
     return _calendar(stamps, plain) or plain
@@ -75,7 +76,7 @@ def _calendar(stamps: np.ndarray, plain: Regularity) -> Regularity | None:
 
 
 def jumps(stamps: np.ndarray, step: float, calendar: str, most: float) -> np.ndarray:
-    """(T-1,) whether a step is longer than `most` usual ones; weekends do not count where rows are business days."""
+    """Return (T-1,) whether a step exceeds `most` usual ones; weekends do not count for business days."""
     if calendar == _BUSINESS:
         days = stamps.astype("datetime64[us]").astype("datetime64[D]")
         return np.diff(np.busday_count(days[0], days)) > most if len(days) else np.zeros(0, bool)
@@ -83,7 +84,7 @@ def jumps(stamps: np.ndarray, step: float, calendar: str, most: float) -> np.nda
 
 
 def span_text(seconds: float) -> str:
-    """A span of time as people write it."""
+    """Format a time span as people write it."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g}{unit}"
@@ -96,7 +97,7 @@ def span_text(seconds: float) -> str:
 
 
 def parse_step(text: str, usual: float) -> float:
-    """'10min', '1h', '1d', plain seconds, or 'auto' for the usual step -> seconds. Raises LabError."""
+    """Parse '10min', '1h', '1d', plain seconds, or 'auto' (the usual step) into seconds. Raises LabError."""
     if text == "auto":
         if usual <= 0:
             raise LabError(

@@ -1,4 +1,4 @@
-"""A look at a file before it is imported: how each column would be read, what is open, and what would be left."""
+"""Survey a file before import: how each column would be read, what is open, and what would be left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STRETCH = 400
 
 @dataclass(frozen=True)
 class SurveyedColumn:
-    """What one column holds: `gaps` empty cells, `texts` cells that are no numbers, from row `first_text` on."""
+    """The content of one column: `gaps` empty cells, `texts` non-numeric cells, first at row `first_text`."""
 
     name: str
     kind: str
@@ -36,11 +36,11 @@ class SurveyedColumn:
 class FileSurvey:
     """What a file is and how it would be imported. Rows are numbered as in the file; `step` is in seconds.
 
-    `decisions` say how each column is read, guesses among them. `questions` must be answered before an import; each
-    is a LabError whose `field` names the argument of `import_file` that answers it. `choices` tell how many windows
-    are left under each way of handling gaps, one of them recommended; they are empty while a question stands in the
-    way. `stretch` (T, M) holds the first rows of the channels `stretch_names` for a plot. `ready_steps` is the length
-    of the series in a file that holds whole series, else None.
+    `decisions` state how each column is read, including guesses. `questions` must be answered before an
+    import; each is a LabError whose `field` names the argument of `import_file` that answers it. `choices`
+    state how many windows each way of handling gaps leaves, with one recommended; they are empty while a
+    question is open. `stretch` (T, M) holds the first rows of the channels `stretch_names` for a plot.
+    `ready_steps` is the length of the series in a file of whole series, else None.
     """
 
     path: str
@@ -64,12 +64,12 @@ class FileSurvey:
 
     @property
     def recommended(self) -> GapChoice | None:
-        """The recommended way of handling gaps."""
+        """Return the recommended way of handling gaps."""
         return next((choice for choice in self.choices if choice.recommended), None)
 
 
 def usual_window(rows: int, step: float) -> int:
-    """A window to begin with: a day where that fits, else what leaves a few dozen windows."""
+    """Suggest a window: a day if it fits, else a length that leaves a few dozen windows."""
     most = max(4, rows // 8)
     day = round(86400 / step) if step else 0
     return day if 16 <= day <= min(512, most) else min(128, most)
@@ -78,11 +78,11 @@ def usual_window(rows: int, step: float) -> int:
 def survey_file(
     path: str | Path, *, window: int | None = None, stride: int | None = None, rows: int = 8, **reading: Any
 ) -> FileSurvey:
-    """Look at a file as `import_file` would read it, and write nothing.
+    """Survey a file as `import_file` would read it, without writing anything.
 
-    `window` and `stride` are in rows (found from the file where they are None); `reading` takes the arguments of
-    `plan.Reading`: channels, group, time, missing, decimal, date_order, tz, skip, header, axes. Reads the whole file.
-    Raises LabError when it cannot be read as a table at all.
+    `window` and `stride` are in rows (detected from the file if None); `reading` takes the arguments of
+    `plan.Reading`: channels, group, time, missing, decimal, date_order, tz, skip, header, axes. Reads the
+    whole file. Raises LabError if the file cannot be read as a table at all.
     """
     path = Path(path)
     asked = Reading.of(reading)
@@ -101,7 +101,7 @@ def survey_file(
 
 
 def _texts_as_gaps(plan: TablePlan, profile: TableProfile) -> TablePlan:
-    """The plan under which texts among numbers are gaps: what would be left can be said before they are settled."""
+    """Return the plan that treats texts among numbers as gaps, to predict what would be left."""
     styles = {}
     for name, style in plan.styles.items():
         words = tuple(word.lower() for word in profile.columns[name].evidence.words)

@@ -1,4 +1,4 @@
-"""Rows in memory: the wanted columns of a table as float64, sorted by group and time, and even grids made of them."""
+"""Hold rows in memory: a table's chosen columns as float64, sorted by group and time, or on an even grid."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from e2crf_core.data.times import to_utc
 from e2crf_core.errors import LabError
 
 TABLE_BYTES = 500_000_000
-# Beyond these a float32 has no room left for squares and gradients.
+# Beyond these, float32 leaves no room for squares and gradients.
 LARGEST = 1e30
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows in memory: `values` (T, M) float64, `codes` (T,) of `groups`, `stamps` (T,) microseconds or None.
+    """The rows in memory: `values` (T, M) float64, `codes` (T,) of `groups`, `stamps` (T,) in µs or None.
 
-    `first_gap` says in words where the file has its first gap.
+    `first_gap` describes where the file has its first gap.
     """
 
     values: np.ndarray
@@ -38,7 +38,7 @@ class Table:
 
     @cached_property
     def regular(self) -> Regularity:
-        """How regular the time stamps of the longest group are."""
+        """Return the regularity of the time stamps in the longest group."""
         if self.stamps is None or not len(self.stamps):
             return Regularity(0.0, 0.0, 0.0)
         longest = max(group_slices(self.codes), key=lambda part: part.stop - part.start)
@@ -46,7 +46,7 @@ class Table:
 
 
 def read_table(source: Source, plan: TablePlan) -> Table:
-    """Stream the wanted columns into memory, sorted by group and time. LabErrors name row and column."""
+    """Stream the chosen columns into memory, sorted by group and time. LabErrors name row and column."""
     clock, group, channels = plan.clock, plan.group, plan.channels
     extra = [*([group] if group else []), *(clock.columns if clock else ())]
     blocks: list[np.ndarray | None] = []
@@ -80,7 +80,7 @@ def read_table(source: Source, plan: TablePlan) -> Table:
 
 
 def _filled(channels: Sequence[pa.Array], clock: Sequence[pa.Array]) -> np.ndarray | None:
-    """(rows,) False for rows of nothing, such as those that spreadsheets add below a table; None if there are none."""
+    """Return (rows,) False for empty rows, such as spreadsheets add below a table; None if there are none."""
     empty = np.ones(len(clock[0]), dtype=bool)
     for array in [*clock, *channels]:
         if not empty.any():
@@ -95,7 +95,7 @@ def _filled(channels: Sequence[pa.Array], clock: Sequence[pa.Array]) -> np.ndarr
 def _block(
     source: Source, plan: TablePlan, batch: list[pa.Array], names: dict[str, int], first: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values, group codes and stamps of a block whose first row is record `first`."""
+    """Return values, group codes, and stamps of a block whose first row is record `first`."""
     column, clock = "", plan.clock
     code, stamp = np.zeros(0, np.int32), np.zeros(0, np.int64)
     block = np.empty((len(batch[0]), len(plan.channels)))
@@ -124,7 +124,7 @@ def _joined(blocks: list[np.ndarray | None], width: int) -> np.ndarray:
         assert part is not None
         values[low : low + len(part)] = part
         low += len(part)
-        # Two full copies of a large table would not fit the memory budget.
+        # Two full copies of a large table would exceed the memory budget.
         blocks[position] = None
     return values
 
@@ -190,7 +190,7 @@ def _sorted(table: Table) -> Table:
 
 
 def group_slices(codes: np.ndarray) -> list[slice]:
-    """Runs of equal codes in a sorted array."""
+    """Return the runs of equal codes in a sorted array."""
     if not len(codes) or codes[0] == codes[-1]:
         return [slice(0, len(codes))]
     edges = np.flatnonzero(np.diff(codes)) + 1
@@ -199,16 +199,16 @@ def group_slices(codes: np.ndarray) -> list[slice]:
 
 
 def resampled(table: Table, step: float) -> Table:
-    """Means over bins of `step` seconds from each group's first stamp on; an empty bin is a gap (NaN).
+    """Average over bins of `step` seconds from each group's first stamp; an empty bin is a gap (NaN).
 
-    Raises LabError when the grid would not fit in memory.
+    Raises LabError if the grid would not fit in memory.
     """
     assert table.stamps is not None
     width = max(round(step * 1e6), 1)
     values, codes, stamps = [], [], []
     total = 0
     for part in group_slices(table.codes):
-        # Bins begin at round times, so that daily windows of a day's data begin at midnight.
+        # Bins begin at round times, so that one-day windows begin at midnight.
         first = table.stamps[part.start] // width
         bins = table.stamps[part] // width - first
         length = int(bins[-1]) + 1

@@ -1,7 +1,7 @@
-"""Time stamps as people write them: texts, epochs, dates as numbers, Excel days, and a date and a time in two columns.
+"""Read time stamps as people write them: text, epochs, numeric dates, Excel days, and date plus time columns.
 
-A style says how a column becomes microseconds since 1970. `text_styles` and `number_styles` list the styles that fit
-cells; `clocks` decides among them from the whole column.
+A style defines how a column becomes microseconds since 1970. `text_styles` and `number_styles` list the
+styles that fit the cells; `clocks` chooses among them from the whole column.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ _YEAR = 365.2425 * 86400.0
 class TimeStyle:
     """How a column becomes time. `layout`: 'native', 'quarter', 'ISO8601', a strptime format, or 'number'.
 
-    For a number, seconds since 1970 are `unit` * (value - `origin`); `epoch` tells a calendar from a stop watch.
+    For a number, seconds since 1970 are `unit` * (value - `origin`); `epoch` separates calendars from
+    stopwatches.
     """
 
     layout: str
@@ -65,7 +66,7 @@ class TimeStyle:
 
     @property
     def order(self) -> str:
-        """Order of day and month, '' where the format leaves no doubt."""
+        """Return the order of day and month, '' if the format leaves no doubt."""
         day, month = self.layout.find("%d"), self.layout.find("%m")
         if self.digits or day < 0 or month < 0 or self.layout.startswith("%Y"):
             return ""
@@ -73,13 +74,13 @@ class TimeStyle:
 
     @property
     def date_only(self) -> bool:
-        """Whether the stamps name days without a time of day."""
+        """Return whether the stamps name days without a time of day."""
         return self.layout.startswith("%") and not re.search("%[HI]", self.layout)
 
 
 def text_styles(cells: Sequence[str]) -> list[TimeStyle]:
-    """All styles in which every one of the trimmed cells is a time stamp, best first."""
-    # A time stamp has two separators or the name of a month; a plain number such as 2019 or 20.19 is a number.
+    """Return all styles in which every trimmed cell is a time stamp, best first."""
+    # A time stamp has two separators or a month name; a plain number such as 2019 or 20.19 is a number.
     if not cells or not all(re.match(TIME_LIKE, cell) for cell in cells):
         return []
     if all(re.fullmatch(r"\d{4}[- ]?Q[1-4]", cell) for cell in cells):
@@ -99,7 +100,7 @@ def text_styles(cells: Sequence[str]) -> list[TimeStyle]:
 
 
 def _without_zone(texts: pd.Series) -> pd.Series:
-    """Texts without a written-out UTC, which is how all stamps are read."""
+    """Remove a written-out UTC, since all stamps are read as UTC."""
     if len(texts) and str(texts.iloc[0]).endswith(("UTC", "GMT")):
         return texts.str.replace(r"\s*(UTC|GMT)$", "", regex=True)
     return texts
@@ -115,12 +116,12 @@ def _parsed(series: pd.Series, layout: str) -> pd.Series:
 
 
 def is_clock(cells: Sequence[str]) -> bool:
-    """Whether all cells are times of day."""
+    """Return whether all cells are times of day."""
     return bool(cells) and all(re.match(CLOCK_LIKE, cell) for cell in cells)
 
 
 def unit_of_name(name: str, unit: str = "") -> float | None:
-    """Seconds in the unit that a column's name, or its unit row, states: `hour`, `time_ms`, `Time [s]`."""
+    """Return the unit in seconds that a column's name or unit row states: `hour`, `time_ms`, `Time [s]`."""
     bracket = re.search(r"[\[(]\s*([A-Za-zµ]+)\s*[\])]\s*$", name)
     words = re.split(r"[^A-Za-zµ]+", name.strip().lower())
     for word in (unit.strip("[]() ").lower(), bracket[1].lower() if bracket else ""):
@@ -132,7 +133,7 @@ def unit_of_name(name: str, unit: str = "") -> float | None:
 
 
 def is_time_name(name: str) -> bool:
-    """Whether a column's name says that it holds time."""
+    """Return whether a column's name says that it holds time."""
     words = [w for w in re.split(r"[^a-zµ]+", name.strip().lower()) if w]
     return bool(words) and (
         name.strip().lower() in TIME_NAMES or words[0] in TIME_NAMES or words[-1] in TIME_NAMES
@@ -140,10 +141,10 @@ def is_time_name(name: str) -> bool:
 
 
 def number_style(name: str, values: np.ndarray, *, named: bool, unit: str = "") -> TimeStyle | None:
-    """How a whole column of numbers without gaps is time, or None where it is not.
+    """Return how a whole column of numbers without gaps is time, or None if it is not.
 
-    Epochs and dates are told by their size; a column is time only if its name says so, its values only grow or only
-    fall, or the user named it.
+    Epochs and dates are recognized by their size; a column is time only if its name says so, its values are
+    monotonic, or the user named it.
     """
     if not len(values) or not np.isfinite(values).all():
         return None
@@ -162,7 +163,7 @@ def number_style(name: str, values: np.ndarray, *, named: bool, unit: str = "") 
         (1e-6, "microseconds"),
         (1e-9, "nanoseconds"),
     ):
-        # From 1990 to 2100; smaller numbers of that size are counts or a stop watch.
+        # From 1990 to 2100; smaller numbers of that kind are counts or a stopwatch.
         if low * seconds >= 631e6 and high * seconds <= 4.1e9 and (called or one_way):
             return TimeStyle("number", seconds, text=f"{label} since 1970")
     return _days_and_stopwatch(name, values, called=called, named=named, unit=unit)
@@ -171,7 +172,7 @@ def number_style(name: str, values: np.ndarray, *, named: bool, unit: str = "") 
 def _days_and_stopwatch(
     name: str, values: np.ndarray, *, called: bool, named: bool, unit: str
 ) -> TimeStyle | None:
-    """Excel and Matlab days, years, and elapsed time."""
+    """Recognize Excel and Matlab days, years, and elapsed time."""
     low, high = float(values.min()), float(values.max())
     steps = np.diff(values)
     dated = re.search("date|datum|day|excel|serial", name.strip().lower()) is not None or (
@@ -186,7 +187,7 @@ def _days_and_stopwatch(
         return TimeStyle("number", _YEAR, 1970.0, text="years")
     seconds = unit_of_name(name, unit)
     one_way = len(steps) > 0 and bool((steps > 0).all() or (steps < 0).all())
-    # A stop watch that starts anew for every series is time; an hour that comes again every day is not.
+    # A stopwatch that restarts for every series is time; an hour that recurs every day is not.
     regular = one_way or (called and len(steps) > 0 and bool((steps >= 0).mean() > 0.9 or (steps <= 0).all()))
     if named or ((called or seconds) and regular and high > low):
         words = f"elapsed time in units of {seconds:g} s" if seconds and seconds != 1 else "elapsed seconds"
@@ -216,7 +217,7 @@ def _micro(stamps: pd.Series) -> np.ndarray:
 
 
 def micros(array: pa.Array, style: TimeStyle, number: NumberStyle = PLAIN_STYLE) -> np.ndarray:
-    """A column block as int64 microseconds. Raises BadCell where a cell is no time stamp of this style."""
+    """Convert a column block to int64 microseconds. Raises BadCell for a cell that does not fit the style."""
     if pa.types.is_temporal(array.type):
         _no_nulls(array)
         return pc.cast(pc.cast(array, pa.timestamp("us"), safe=False), pa.int64()).to_numpy()
@@ -248,7 +249,7 @@ def _stamps(array: pa.Array, style: TimeStyle) -> pd.Series:
 
 
 def time_of_day(array: pa.Array) -> np.ndarray:
-    """A block of times of day as int64 microseconds since midnight. Raises BadCell."""
+    """Convert a block of times of day to int64 microseconds since midnight. Raises BadCell."""
     if pa.types.is_time(array.type):
         _no_nulls(array)
         return pc.cast(pc.cast(array, pa.time64("us")), pa.int64()).to_numpy()
@@ -276,14 +277,14 @@ def _no_nulls(array: pa.Array) -> None:
 
 
 def to_utc(stamps: np.ndarray, zone: str) -> np.ndarray:
-    """Local time stamps in microseconds, in the order of the file -> UTC. Raises LabError.
+    """Convert local time stamps in microseconds, in file order, to UTC. Raises LabError.
 
-    The hour that autumn repeats is told apart by the order of rows; an hour that spring leaves out moves forward.
+    Row order resolves the hour that autumn repeats; an hour that spring skips moves forward.
     """
     local = pd.DatetimeIndex(stamps.astype("datetime64[us]"))
     backward = len(stamps) > 1 and np.median(np.diff(stamps)) < 0
     try:
-        # Newest first: the order is turned round, so that the first of two equal hours is summer time.
+        # Newest first: reverse the order, so that the first of two equal hours is summer time.
         ordered = local[::-1] if backward else local
         there = ordered.tz_localize(zone, ambiguous="infer", nonexistent="shift_forward")
     except (ValueError, KeyError, TypeError) as fault:

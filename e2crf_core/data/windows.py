@@ -1,4 +1,4 @@
-"""Windows cut from rows, and their division into training and held-out stretches of time."""
+"""Cut windows from rows, and divide them into training and held-out stretches of time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from e2crf_core.errors import LabError
 
 WINDOW_BYTES = 500_000_000
 HELDOUT_SHARE = 0.2
-# Fewer held-out windows are too few to measure a model by.
+# Fewer held-out windows are too few to measure a model.
 ENOUGH_HELDOUT = 8
 
 
 @dataclass(frozen=True)
 class Windows:
-    """`x` (S, N, M) float32, the group and first row (or time stamp) of each window, and how many were dropped.
+    """The windows: `x` (S, N, M) float32, each one's group and first row (or stamp), and the number dropped.
 
-    `place` (S,) is the start as a number, of which one window takes `span`.
+    `place` (S,) is the start as a number, in which one window takes `span`.
     """
 
     x: np.ndarray
@@ -35,9 +35,9 @@ class Windows:
 
 
 def cut_windows(table: Table, cutting: Cutting, offsets: np.ndarray | None = None) -> Windows:
-    """Windows of each group, without those over a gap or a jump in time; `offsets` (M,) are subtracted first.
+    """Cut windows in each group, skipping gaps and jumps in time; `offsets` (M,) are subtracted first.
 
-    Raises LabError when the result would not fit in memory.
+    Raises LabError if the result would not fit in memory.
     """
     window, stride = cutting.window, cutting.stride
     kept, dropped = good_starts(table, cutting)
@@ -69,8 +69,8 @@ def cut_windows(table: Table, cutting: Cutting, offsets: np.ndarray | None = Non
 
 
 def split_windows(windows: Windows, *, calendar: bool) -> np.ndarray:
-    """(S,) codes 0 train, 1 held out, 2 left out, with as many held-out stretches as the data allow."""
-    # Series of one calendar share their weather or their market: they are split at the same moments.
+    """Return (S,) codes 0 train, 1 held out, 2 left out, with as many held-out stretches as possible."""
+    # Series on one calendar share weather or market, so they are split at the same moments.
     group = np.zeros(len(windows.group), dtype=int) if calendar else windows.group
     splits = [
         block_split(group, windows.place, span=windows.span, share=HELDOUT_SHARE, blocks=blocks)
@@ -80,7 +80,7 @@ def split_windows(windows: Windows, *, calendar: bool) -> np.ndarray:
         for split in splits:
             if (split == 1).sum() >= least and (split == 0).any():
                 return split
-    # Too little time for a held-out stretch of its own length: hold out the last window and what overlaps it.
+    # Too little time for a full held-out stretch: hold out the last window and what overlaps it.
     split = np.zeros(len(windows.place), dtype=np.uint8)
     last = np.argmax(windows.place)
     overlap = np.abs(windows.place - windows.place[last]) < windows.span - 1e-9

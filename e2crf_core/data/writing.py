@@ -1,4 +1,4 @@
-"""Data sets written: two files in a folder, whole or not at all."""
+"""Write data sets: two files in a folder, both or neither."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from e2crf_core.errors import LabError
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that a data set must not be written to. Raises LabError."""
+    """Reject a folder to which a data set must not be written. Raises LabError."""
     check_new_dataset(out)
     if out.exists() and not out.is_dir():
         raise LabError(f"{out} is a file", field="out", remedy="name a folder")
@@ -24,7 +24,7 @@ def check_out(out: Path) -> None:
 
 
 def write_dataset(out: Path, arrays: dict[str, np.ndarray], card: dict[str, Any]) -> None:
-    """Both files under temporary names first: a stop in between leaves no half data set. Raises LabError."""
+    """Write both files under temporary names first, so that an interruption leaves none. Raises LabError."""
     check_out(out)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".import-") as scratch:

@@ -1,1 +1,1 @@
-"""Policy cards, the gate that measures them again, and exported graphs."""
+"""Make policy cards, the gate that remeasures them, and exported graphs."""

@@ -1,4 +1,4 @@
-"""A policy card: what goes into production, how it was measured, and the range in which it counts as unchanged.
+"""Define a policy card: what to deploy, how it was measured, and the range in which it counts as unchanged.
 
 Three lines run it anywhere:
 
@@ -49,11 +49,11 @@ Name = Annotated[str, Field(max_length=200)]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a policy did on `num` samples of `seed`, against the same solver without a cache on the same noise.
+    """The effect of a policy on `num` samples of `seed`, against its uncached twin on the same noise.
 
-    Seconds are for one sample, medians over batches that alternate with uncached ones, between the fastest and the
-    slowest batch. Distances are in standard deviations of the data with 95% bootstrap intervals; None where the
-    data set is not at hand.
+    Seconds are per sample: the median over batches that alternate with uncached ones, between the fastest and
+    the slowest batch. Distances are in standard deviations of the data with 95% bootstrap intervals, or None
+    if the data set is not available.
     """
 
     __pydantic_config__ = _STRICT
@@ -74,7 +74,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Validity:
-    """Bounds that a re-measurement must keep, or the card no longer holds."""
+    """The bounds that a remeasurement must meet for the card to hold."""
 
     __pydantic_config__ = _STRICT
 
@@ -85,14 +85,14 @@ class Validity:
 
 
 class CheckpointChanged(LabError):
-    """The weights on disk are not those that a card was measured on."""
+    """The weights on disk are not those with which a card was measured."""
 
 
 @dataclass(frozen=True)
 class PolicyCard:
     """A deployable policy with its provenance. `checkpoint` is a shipped name or a folder.
 
-    `folder` is where a relative `checkpoint` path starts; it is not part of the card.
+    `folder` is the base of a relative `checkpoint` path; it is not part of the card.
     """
 
     checkpoint: str
@@ -109,18 +109,18 @@ class PolicyCard:
 
     @property
     def policy(self) -> CachePolicy:
-        """The policy; a card without one cannot be read or made."""
+        """Return the policy; a card without one cannot be read or made."""
         assert self.config.policy is not None
         return self.config.policy
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The keyword arguments of Sampler beside model and policy."""
+        """Return the keyword arguments of Sampler other than model and policy."""
         config = self.config
         return {"steps": config.steps, "solver": config.solver, "grid": config.grid, "batch": config.batch}
 
     def model(self, device: str = "auto") -> ScoreModel:
-        """Load the checkpoint of the card. Raises LabError when it is missing, CheckpointChanged for other weights."""
+        """Load the card's checkpoint. Raises LabError if missing, CheckpointChanged for other weights."""
         name: str | Path = self.checkpoint
         if name not in list_checkpoints() and not Path(name).is_absolute():
             name = self.folder / name
@@ -136,7 +136,7 @@ class PolicyCard:
         )
 
     def to_json(self) -> str:
-        """JSON text; `from_json` restores an equal card."""
+        """Return JSON text; `from_json` restores an equal card."""
         config = self.config
         value = {
             "schema": CARD_SCHEMA,
@@ -193,7 +193,7 @@ def _card(stored: Any, folder: Path, label: str) -> PolicyCard:
     if stored.get("schema") != CARD_SCHEMA:
         raise LabError(f"{label}: schema {stored.get('schema')!r}, this version reads {CARD_SCHEMA}")
     try:
-        # As JSON text, strict reading still takes objects for dataclasses and lists for tuples.
+        # In JSON text, strict validation still accepts objects for dataclasses and lists for tuples.
         part = _CardJson.model_validate_json(json.dumps(stored))
     except ValidationError as fault:
         raise LabError(f"{label}: {faults_text(fault)}") from None
@@ -220,12 +220,12 @@ def load_policy(path: str | Path) -> PolicyCard:
 
 
 def profile_digest(model: ScoreModel) -> str:
-    """SHA-256 of the model's profile, which the clock of a policy may follow."""
+    """Return a SHA-256 of the model's profile, which the clock of a policy may follow."""
     return hashlib.sha256(json.dumps(asdict(model.profile)).encode()).hexdigest()
 
 
 def usage(path: str) -> str:
-    """The three lines that run a card, with their imports."""
+    """Return the three lines that run a card, with their imports."""
     return (
         "from e2crf_core import Sampler, load_policy\n"
         f"card = load_policy({path!r})\n"

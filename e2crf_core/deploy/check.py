@@ -1,4 +1,4 @@
-"""The gate: measure a card again, and say whether it still holds."""
+"""Measure a card again and decide whether it still holds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from e2crf_core.progress import Cancel, Progress, never, silent
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a check: `reasons` why the card failed, `notes` on what was not compared."""
+    """The outcome of a check: `reasons` for a failure, and `notes` on what was not compared."""
 
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
@@ -19,14 +19,14 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the card still holds."""
+        """Return whether the card still holds."""
         return not self.reasons
 
 
 def check_card(
     card: PolicyCard, device: str = "auto", progress: Progress = silent, cancelled: Cancel = never
 ) -> Verdict:
-    """Measure a card again on its own seed. Raises LabError when it cannot be run at all."""
+    """Measure a card again on its own seed. Raises LabError if it cannot be run at all."""
     try:
         model = card.model(device)
     except CheckpointChanged as fault:
@@ -43,7 +43,7 @@ def check_card(
 
 
 def judge(card: PolicyCard, measured: Measured, device: str) -> Verdict:
-    """Compare a re-measurement with a card's range. Speed counts only on the kind of device it was stated for.
+    """Compare a remeasurement with a card's range. Speed counts only on the card's kind of device.
 
     Each comparison is written so that NaN fails it.
     """

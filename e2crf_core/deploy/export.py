@@ -1,8 +1,8 @@
-"""Export for programs without this package's decisions: the score network as one graph, and the run as a table.
+"""Export a policy for other programs: the score network as one graph, and the run as a table.
 
-A policy on the clock alone (`fixed`, `log_snr`, and the ends `always` and `never`) refreshes at steps that are
-known beforehand, and a reused output is a fixed mix of the last network outputs. So a whole run is a table: at
-which steps to call the network, how to mix, and the coefficients of E3 and E8. `ExportedSampler` is a runner of
+A policy that depends only on the clock (`fixed`, `log_snr`, and the extremes `always` and `never`) refreshes
+at known steps, and a reused output is a fixed mix of the last network outputs. A whole run is therefore a
+table: when to call the network, how to mix, and the coefficients of E3 and E8. `ExportedSampler` runs it in
 thirty lines over arrays, to use or to copy.
 """
 
@@ -71,7 +71,7 @@ def check_exportable(policy: CachePolicy | None) -> None:
 
 
 class _Impulses:
-    """A network whose j-th call answers with 1 in sample j and 0 in all others: it shows how outputs are mixed."""
+    """A network whose call j returns 1 in sample j and 0 elsewhere, which shows how outputs are mixed."""
 
     layers, heads, width, prepare_flops = 0, 1, 1, 0
 
@@ -92,11 +92,11 @@ class _Impulses:
         return prepared
 
     def qkv(self, layer: int, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Never called: there are no layers."""
+        """Fail if called: there are no layers."""
         raise NotImplementedError
 
     def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor:
-        """Never called: there are no layers."""
+        """Fail if called: there are no layers."""
         raise NotImplementedError
 
     def head(self, feature: Tensor) -> Tensor:
@@ -104,9 +104,9 @@ class _Impulses:
 
 
 def mixing_table(sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
-    """When the network is called (steps,) bool, and how its outputs are mixed (steps, MEMORY) float64.
+    """Return when the network is called (steps,) bool, and the output mix (steps, MEMORY) float64.
 
-    Column m weighs the output of the m-th last call. Found by running the sampler itself on impulses.
+    Column m weighs the output of the m-th last call. Measured by running the sampler itself on impulses.
     """
     policy = sampler.policy
     assert policy is not None
@@ -133,14 +133,14 @@ def mixing_table(sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
 
 
 class ScoreGraph(nn.Module):
-    """F(u, log_snr) of E3 with all tokens: u (B, n, 2M), log_snr () -> (B, n, 2M)."""
+    """A graph of F(u, log_snr) of E3 for all tokens: u (B, n, 2M), log_snr () -> (B, n, 2M)."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, u: Tensor, log_snr: Tensor) -> Tensor:
-        """One whole forward, nothing kept."""
+        """Run one whole forward without keeping anything."""
         network = self.network
         prepared = network.prepare(u, log_snr)
         return network.head(plain_forward(network, prepared, network.condition(log_snr)))
@@ -149,9 +149,9 @@ class ScoreGraph(nn.Module):
 def export_config(
     model: ScoreModel, config: SamplerConfig, folder: Path, *, formats: tuple[str, ...] = ("torch",)
 ) -> dict[str, Any]:
-    """Write network and table into `folder`, run them against eager, and return the largest differences.
+    """Write network and table to `folder`, run them against eager, and return the largest differences.
 
-    Raises LabError when the policy needs decisions, a format is unknown or not installed, or the exported run
+    Raises LabError if the policy needs decisions, a format is unknown or not installed, or the exported run
     differs from eager by more than TOLERANCE.
     """
     check_formats(formats)
@@ -181,7 +181,7 @@ def export_config(
         "torch": torch.__version__,
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Written and run beside the folder first: what differs from eager, or was interrupted, is never found in it.
+    # Write and run beside the folder first, so that a failed or interrupted export never appears in it.
     with TemporaryDirectory(prefix=".export-", dir=folder.parent) as place:
         work = Path(place)
         _write_tables(sampler, called, mix, work / "run.npz")
@@ -222,7 +222,7 @@ def _save_program(program: Any, path: Path) -> None:
 
 
 def _write_onnx(graph: nn.Module, example: tuple[Tensor, ...], shapes: dict[str, Any], path: Path) -> None:
-    # The exporter warns of every optional package that is not installed.
+    # The exporter warns about every optional package that is not installed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -240,7 +240,7 @@ def _write_onnx(graph: nn.Module, example: tuple[Tensor, ...], shapes: dict[str,
 
 
 def _write_tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray, path: Path) -> None:
-    """Everything of a run but the network and the noise, as plain arrays."""
+    """Write a run's plain arrays, without network and noise."""
     model = sampler.model
     problem, _ = sampler.begin(1, 0)
     first = sampler.plan.rows[0]
@@ -264,7 +264,7 @@ def _write_tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray, path: P
 
 
 class ExportedSampler:
-    """Runs an export: arrays, noise keyed as everywhere, and a network that is one graph. No policy code."""
+    """A runner for an export: arrays, keyed noise, and a network that is one graph, without policy code."""
 
     def __init__(self, folder: str | Path, runtime: str = "torch") -> None:
         folder = Path(folder)
@@ -279,7 +279,7 @@ class ExportedSampler:
         self.network = _network(folder, runtime)
 
     def sample(self, num: int = 16, seed: int = 0) -> np.ndarray:
-        """Series (num, N, M) in data units: those of the eager sampler, to rounding."""
+        """Return series (num, N, M) in data units: those of the eager sampler, up to rounding."""
         check_request(num, seed)
         t = self.tables
         noise = NoiseStream(seed, num, torch.as_tensor(t["mask"]), dtype=torch.float32)
@@ -326,7 +326,7 @@ def _network(folder: Path, runtime: str) -> Callable[[np.ndarray, np.ndarray], n
 
 
 def verify(folder: Path, sampler: Sampler, runtime: str, *, num: int = 3, seed: int = 11) -> dict[str, float]:
-    """Largest differences from eager: of the network on noise at three levels, and of whole runs.
+    """Return the largest differences from eager: the network on noise at three levels, and whole runs.
 
     Both in the units of standardized data.
     """

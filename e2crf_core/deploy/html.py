@@ -1,4 +1,4 @@
-"""A policy card as a readable page, and the three files in which a card is deployed."""
+"""Render a policy card as a readable page, and write the three files that deploy it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from e2crf_core.quality.interval import Interval
 
 
 def to_html(card: PolicyCard, path: str = "card.json") -> str:
-    """Render the card as one page without scripts. Raises LabError where jinja2 is not installed."""
+    """Render the card as one page without scripts. Raises LabError if jinja2 is not installed."""
     require("tune", "the HTML page of a card", "jinja2")
     from e2crf_core.report.html import render
 
@@ -47,7 +47,7 @@ def _write(text: str, path: Path) -> None:
 
 
 def _sections(card: PolicyCard) -> dict[str, Mapping[str, Any]]:
-    """Headings with the rows of their tables."""
+    """Return headings with the rows of their tables."""
     m, valid, config = card.measured, card.valid, card.config
     floor = (
         "" if m.sliced_wasserstein_floor is None else f"; real series score {m.sliced_wasserstein_floor:.4g}"
@@ -84,7 +84,7 @@ def _sections(card: PolicyCard) -> dict[str, Mapping[str, Any]]:
 
 
 def _policy_rows(card: PolicyCard) -> dict[str, Any]:
-    """The fields that act with the card's trigger."""
+    """Return the fields that matter for the card's trigger."""
     policy = card.policy
     return {
         f.name: getattr(policy, f.name)

@@ -1,4 +1,4 @@
-"""Measuring a policy for its card: speed and quality against the uncached twin, on noise no tuning has seen."""
+"""Measure a policy for its card: speed and quality against the uncached twin, on noise unseen in tuning."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from e2crf_core.version import __version__
 DIRECTIONS = 500
 RESAMPLES = 200
 FLOOR_REPEATS = 10
-# How far beyond the measured interval a re-measured value may lie: other machines round differently.
+# How far a remeasured value may lie outside the measured interval: other machines round differently.
 QUALITY_SLACK = 1.25
 LEAST_RELATIVE_L2 = 1e-3
 WORK_SLACK = 0.9
@@ -44,10 +44,10 @@ def measure_policy(
     progress: Progress = silent,
     cancelled: Cancel = never,
 ) -> Measured:
-    """Run a configuration and its uncached twin on the same noise, batch by batch in turns, and compare them.
+    """Run a configuration and its uncached twin on the same noise, in alternating batches, and compare them.
 
-    Distances are measured where the model's data set can be loaded. Raises LabError for samples that are not finite,
-    Cancelled when `cancelled` asks for an end.
+    Distances are measured if the model's data set can be loaded. Raises LabError for samples that are not
+    finite, Cancelled when `cancelled` asks to stop.
     """
     check_request(num, seed)
     if num < 2:
@@ -58,7 +58,7 @@ def measure_policy(
         warm_up(sampler, sizes[0], seed)
     parts: dict[bool, list[Part]] = {True: [], False: []}
     for index, size in enumerate(sizes):
-        # Which of the two goes first changes from batch to batch, so that neither gains by it.
+        # Which of the two goes first alternates from batch to batch, so that neither has an advantage.
         for cached in (True, False) if index % 2 == 0 else (False, True):
             parts[cached].append(samplers[cached].draw(size, seed, index * config.batch, cancelled=cancelled))
             progress(len(parts[True]) + len(parts[False]), 2 * len(sizes))
@@ -111,7 +111,7 @@ def _relative_l2(a: np.ndarray, b: np.ndarray, seed: int) -> Interval:
 def _distances(
     model: ScoreModel, series: np.ndarray, twin: np.ndarray
 ) -> tuple[Measurement | None, Measurement | None]:
-    """Sliced Wasserstein to held-out data, and its change against the twin; None without the data set."""
+    """Return sliced Wasserstein to held-out data and its change from the twin; None without the data set."""
     try:
         data = load_dataset(model.dataset)
     except LabError:
@@ -126,14 +126,15 @@ def _distances(
 
 
 def valid_range(measured: Measured) -> Validity:
-    """The bounds that go with a measurement: its intervals, and slack for other machines and other loads."""
+    """Return the bounds for a measurement: its intervals, with slack for other machines and loads."""
     change, distance = measured.sliced_wasserstein_change, measured.sliced_wasserstein
     return Validity(
         relative_l2_max=max(QUALITY_SLACK * measured.relative_l2.high, LEAST_RELATIVE_L2),
         sliced_wasserstein_change_max=None
         if change is None or distance is None
         else max(change.high, change.value + (QUALITY_SLACK - 1) * distance.value),
-        # A speed-up beyond the operations saved is what else the machine did meanwhile: it must not become a bound.
+        # A speedup beyond the saved operations is due to other load on the machine and must not become a
+        # bound.
         speedup_wall_min=WALL_SLACK * min(measured.speedup_wall.low, measured.speedup_flops),
         speedup_flops_min=WORK_SLACK * measured.speedup_flops,
     )
@@ -149,7 +150,7 @@ def make_card(
     progress: Progress = silent,
     cancelled: Cancel = never,
 ) -> PolicyCard:
-    """Measure a configuration and state it. The seed should be one that no tuning has seen: winners look too good.
+    """Measure a configuration and make its card. Use a seed that no tuning has seen: winners look too good.
 
     Raises LabError for a configuration without a policy, or one that the model cannot run.
     """
@@ -178,7 +179,7 @@ def make_card(
 
 
 def cautions(card: PolicyCard) -> list[str]:
-    """What whoever deploys a card should know first: it saves nothing, or costs more time than it saves."""
+    """List warnings for whoever deploys a card: it saves nothing, or costs more time than it saves."""
     measured, wall = card.measured, card.measured.speedup_wall
     if measured.token_share >= 1:
         return [
