@@ -1,4 +1,4 @@
-"""The Anatomy page: every step of a recorded run, why each frequency was computed, and what another policy would do."""
+"""The Anatomy page: each step of a recorded run, the reasons for its decisions, and what-if predictions."""
 
 from functools import partial
 from typing import Any
@@ -36,14 +36,14 @@ from pages.ui.common.registry import RUNS, STORE
 GUIDE = """
 - **Drag over the map**, or focus it and use the arrow keys: every panel follows. All steps are already in your
   browser, so nothing waits for the server.
-- **Why** explains what decided about the chosen frequency at the chosen step, and what would have changed the
+- **Why** explains the decision for the chosen frequency at the chosen step, and what would have changed the
   decision. The responsible lines of the running code are marked beside it.
 - **Look inside this run** runs the record again and shows, layer by layer, how far the cached values are from those
   of a fresh forward of all frequencies at that step: each layer's input h, keys K and values V, and C, F, D and the
   score.
 - **What if** predicts what another threshold, cutoff or interval would have done in this very run. You can confirm
   the prediction with a real run.
-- The address holds the run, the step, the frequency and the question. Send it to somebody, and they see the same.
+- The address holds the run, the step, the frequency and the question. Share it to show others the same view.
 """
 
 
@@ -87,7 +87,7 @@ def run_menu(shown: str) -> None:
 
 
 def linked_view(archive: Archive) -> dict[str, Any]:
-    """Return the view that the address asks for, without what makes no sense."""
+    """Return the view that the address asks for, without invalid parts."""
     query = st.query_params
     view: dict[str, Any] = {}
     changes: dict[str, Any] = {}

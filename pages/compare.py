@@ -34,7 +34,7 @@ INTRO = (
 
 
 def linked_settings() -> tuple[str, ...]:
-    """Return the settings of the address, else the default ones."""
+    """Return the settings in the address, or the default ones."""
     text = st.query_params.get("v")
     if not text:
         return DEFAULT
@@ -46,7 +46,7 @@ def linked_settings() -> tuple[str, ...]:
 
 
 def editor() -> tuple[str, ...]:
-    """Draw the table of settings; returns their text forms. Raises LabError for too few, many or equal rows."""
+    """Draw the table of settings; return their text forms. Raises LabError for an invalid table."""
     if "compare.start" not in st.session_state:
         frame = pd.DataFrame([cells_of(setting) for setting in linked_settings()])
         st.session_state["compare.start"] = frame.astype({"tau": "Float64", "R": "Int64", "steps": "Int64"})

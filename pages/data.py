@@ -1,4 +1,4 @@
-"""The Data page: the data sets as real series and in numbers, and the import of files."""
+"""The Data page: real series and statistics of the data sets, and the import of files."""
 
 import streamlit as st
 

@@ -1,4 +1,4 @@
-"""The Evidence page: measurements that come with the lab, of triggers, of solvers, and of the published tables."""
+"""The Evidence page: the lab's measurements of triggers, of solvers, and of the published tables."""
 
 import streamlit as st
 

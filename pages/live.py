@@ -1,4 +1,4 @@
-"""The Live page: start a sampler, watch its cache decide, change it while it runs, read what it gained and cost."""
+"""The Live page: start a sampler, watch its cache decide, change it while it runs, and read gain and cost."""
 
 from collections.abc import Callable
 
@@ -43,7 +43,7 @@ GUIDE = """
 
 
 def adopted_run() -> RunHandle | None:
-    """Return the run of this session, or after a reload the one in the address."""
+    """Return the run of this session or, after a reload, the one in the address."""
     wanted = st.session_state.get("run") or st.query_params.get("run")
     handle = RUNS.get(wanted)
     if handle is None:
@@ -62,7 +62,7 @@ def adopted_run() -> RunHandle | None:
 
 
 def forget_run(run_id: str) -> None:
-    """Tell that a run is no longer on the server, and link to its record if one is kept."""
+    """Report that a run is no longer on the server, and link to its record if one is kept."""
     st.session_state.pop("run", None)
     st.query_params.pop("run", None)
     st.info("The run in this address is no longer on the server. Press **Start** for a new one.")

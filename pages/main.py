@@ -1,6 +1,6 @@
-"""The script behind every page: page set-up and navigation.
+"""The script behind every page: page setup and navigation.
 
-It stands in `pages/` because a `pages` folder beside the main script would make Streamlit list the files a
+It is in `pages/` because a `pages` folder next to the main script would make Streamlit list the files a
 second time and answer the first deep link after a start with "Page not found".
 """
 
@@ -14,7 +14,7 @@ if ROOT not in sys.path:
 import streamlit as st  # noqa: E402
 
 FRONT = Path(__file__).parent / "ui" / "front"
-# An icon of our own: Streamlit would fetch a named one from the network.
+# A local icon: Streamlit would fetch a named one from the network.
 st.set_page_config(
     page_title="E²-CRF Lab", page_icon=str(FRONT / "icon.svg"), layout="wide", initial_sidebar_state=290
 )

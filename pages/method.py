@@ -1,4 +1,4 @@
-"""The Method page: what is computed, the source that computes it, and what ships with the lab."""
+"""The Method page: the equations, the source that computes them, and what ships with the lab."""
 
 import inspect
 import re
@@ -31,7 +31,7 @@ def equations() -> str:
 
 
 def dataset_facts(data: Dataset) -> dict[str, str]:
-    """Return what people ask of a data set first, in words that are safe to draw as Markdown."""
+    """Return the most important facts about a data set, as safe Markdown."""
     windows, length, _ = data.x.shape
     card = data.card
     units = [

@@ -1,4 +1,4 @@
-"""The Models page: what each checkpoint is, how good it was measured to be, and what it draws next to real series."""
+"""The Models page: each checkpoint's card, its measured quality, and its samples next to real series."""
 
 import streamlit as st
 

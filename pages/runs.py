@@ -1,4 +1,4 @@
-"""The Runs page: search, notes, files in and out, deletion, and the proof that a run repeats bit for bit."""
+"""The Runs page: search, notes, upload, download, deletion, and reruns that must be equal bit for bit."""
 
 import tempfile
 from pathlib import Path
@@ -19,7 +19,7 @@ DONE, FAULT = "runs.done", "runs.fault"
 
 
 def table(entries: list[Entry]) -> pd.DataFrame:
-    """Return the list of runs as people read it."""
+    """Return the list of runs as a readable table."""
     return pd.DataFrame(
         {
             "Made (UTC)": [e.created[:16].replace("T", " ") for e in entries],
@@ -56,7 +56,7 @@ def add_file() -> None:
 
 
 def annotate(name: str) -> None:
-    """Save the note of a run, which is kept from then on."""
+    """Save the note of a run; a run with a note is kept."""
     try:
         STORE.annotate(name, st.session_state[f"runs.note.{name}"])
     except LabError as fault:
@@ -101,7 +101,7 @@ def repeat(name: str) -> None:
 
 
 def detail(entry: Entry) -> None:
-    """Draw what can be done with one run."""
+    """Draw the actions for one run."""
     with st.container(border=True):
         st.markdown(f"##### {plain_text(entry.name)}")
         st.text_area(

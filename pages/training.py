@@ -1,4 +1,4 @@
-"""The Training page: choose data, size and time; watch the losses fall and the samples form; stop, resume, use."""
+"""The Training page: choose data, size and time; watch losses and samples; stop and resume."""
 
 import streamlit as st
 
@@ -16,7 +16,7 @@ def chosen_training(names: list[str]) -> str:
         st.info(f"The training '{plain_text(unknown)}' is no longer in your folder.")
     if not names:
         return NEW
-    # The labels leave out the state of a training: a label that changes would lose the choice.
+    # The labels omit the state of a training, because changing a label would lose the choice.
     return st.selectbox(
         "Training",
         [NEW, *names],

@@ -1,4 +1,4 @@
-"""The Tune page: search solvers, steps and policies for the best trade of cost and quality, and deploy the result."""
+"""The Tune page: search solvers, steps and policies for the best trade-off of cost and quality; deploy it."""
 
 import streamlit as st
 
@@ -25,7 +25,7 @@ INTRO = (
 
 
 def begin(name: str, checkpoint: str, minutes: float, spec: StudySpec, space: SearchSpace) -> None:
-    """Start a study and turn to it."""
+    """Start a study and open it."""
 
     def start() -> None:
         study_job.JOBS.start(check_name(name), checkpoint, minutes, spec, space)

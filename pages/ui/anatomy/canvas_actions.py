@@ -1,4 +1,4 @@
-"""What the canvas of Anatomy asks for: a real run that confirms a prediction, and the layer errors."""
+"""Actions of the Anatomy canvas: a real run that confirms a prediction, and the layer errors."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ FAULT = "anatomy.fault"
 
 
 def confirm(archive: Archive, name: str) -> None:
-    """Start the real run of what was predicted."""
+    """Start a real run of the predicted policy."""
     message = st.session_state[KEY].confirm
     if not message:
         return
@@ -54,7 +54,7 @@ def look_inside(archive: Archive, key: str) -> None:
 
 @st.fragment(run_every=0.3)
 def layer_progress(key: str) -> None:
-    """Tell the canvas how far the layer errors are; the page is drawn again at the end."""
+    """Report the progress of the layer errors to the canvas; redraw the page at the end."""
     job = LAYER_JOBS.get(key)
     if job is None or job.status != "running":
         st.rerun()

@@ -1,4 +1,4 @@
-"""Layer errors of recorded runs: each record is run again once, on a thread, for everyone who asks."""
+"""Layer errors of recorded runs: each record is run again once, on a thread, for all visitors."""
 
 import threading
 from collections import OrderedDict
@@ -11,7 +11,7 @@ from pages.ui.jobs.thread_job import ThreadJob
 
 KEPT = 3
 MOST_BYTES = 96 * 2**20
-"""The most that a browser is asked to hold; a longer record is refused before it is run."""
+"""The most data that a browser should hold; longer records are rejected before they are run."""
 
 LayerJob = ThreadJob[LayerTable]
 
@@ -24,7 +24,7 @@ class LayerJobs:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> LayerJob | None:
-        """Return the job of a record, if somebody has asked for it."""
+        """Return the job of a record, if one was started."""
         with self._lock:
             job = self._jobs.get(key)
             if job is not None:
@@ -32,7 +32,7 @@ class LayerJobs:
             return job
 
     def start(self, key: str, archive: Archive, model: ScoreModel) -> LayerJob:
-        """Begin a job, or join the one that was begun. Raises LabError for a record too long to show."""
+        """Start a job, or join the running one. Raises LabError for a record too long to show."""
         recorder = archive.recorder
         size = 2 * 4 * recorder.count * (3 * model.network.layers + 4) * recorder.n
         if size > MOST_BYTES:

@@ -69,7 +69,7 @@ def source_lines() -> tuple[list[str], dict[str, list[int]]]:
 
 
 def whatif_block(archive: Archive, model: ScoreModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what the browser needs to predict by itself: header and arrays."""
+    """Return the header and arrays from which the browser can predict."""
     seen = trace(archive, model)
     policy = archive.recorder.policies[-1][2]
     if refusal(archive, policy):
@@ -77,7 +77,7 @@ def whatif_block(archive: Archive, model: ScoreModel) -> tuple[dict[str, Any], d
     known = predictable(archive)
     arrays: dict[str, np.ndarray] = {}
     if "gain" in known and seen.gain is not None:
-        # Drift of the gain trigger is that of the network's input; then the published one cannot be had as well.
+        # The gain trigger measures drift of the network's input, so the published drift is not available.
         known = tuple(name for name in known if name != "paper")
         weight = np.stack([influence(seen.alone, i).cpu().numpy() for i in range(len(seen.gain))])
         arrays |= {"p": seen.u[:, 0].numpy(), "w": seen.gain * weight}
@@ -124,7 +124,7 @@ def whatif_block(archive: Archive, model: ScoreModel) -> tuple[dict[str, Any], d
 
 
 def layers_block(archive: Archive, job: LayerJob | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what is known of the network's layers in this run: header and, once measured, arrays."""
+    """Return the state of this run's layer errors: a header and, once measured, arrays."""
     if job is not None and job.result is not None:
         table = job.result
         header = {"state": "there", "text": "", "names": list(table.names), "changed": table.changed}

@@ -1,4 +1,4 @@
-"""Axes that people read: time in the unit that fits a window, channels with their units."""
+"""Readable axes: time in the unit that fits a window, channels with their units."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ _UNITS = (("s", 1.0, 120), ("min", 60.0, 120), ("h", 3600.0, 72), ("days", 86400
 
 
 def time_axis(data: Dataset) -> dict[str, Any]:
-    """Return the title of the time axis and the length of one step, in the unit that suits a window."""
+    """Return the title of the time axis and the length of one step, in the unit that fits a window."""
     seconds = data.card.get("sampling", {}).get("seconds")
     if not seconds:
         return dict(STEPS_AXIS)

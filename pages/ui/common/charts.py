@@ -120,7 +120,7 @@ def panel_title(plot: go.Figure, title: str, color: str, cell: int) -> None:
 
 
 def hide_ticks(plot: go.Figure) -> None:
-    """Leave ticks and labels to the outer subplots, which callers switch on again."""
+    """Hide ticks and labels; callers show them again on the outer subplots."""
     plot.update_xaxes(showticklabels=False, showgrid=False, ticks="")
     plot.update_yaxes(showticklabels=False, ticks="", nticks=4)
 
@@ -139,7 +139,7 @@ def series_grid(
     All plots share both axes, so that shapes and sizes can be compared at a glance.
     """
     rows = max(1, max(-(-len(series) // columns) for _, series, _ in panels))
-    # One narrow empty column separates two panels.
+    # A narrow empty column separates two panels.
     widths = ([1.0] * columns + [0.25]) * len(panels)
     plot = make_subplots(
         rows=rows,

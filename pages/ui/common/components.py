@@ -1,7 +1,7 @@
 """The components that several pages share, registered once, when this module is first imported.
 
-Canvases of Anatomy, lessons and Tune; `notify` speaks to a canvas that is on the page already; a courier
-brings the table behind a canvas back as a Parquet file.
+They are the canvases of Anatomy, lessons and Tune; `notify`, which sends messages to a canvas; and a courier,
+which returns the table behind a canvas as a Parquet file.
 """
 
 import base64
@@ -37,7 +37,7 @@ tune_board = st.components.v2.component(
     css=styles("shared/shared.css", "tune/tune.css"),
     js=script("tune/tune.js"),
 )
-# The script of an inline component is sent with every update, so what ticks is a component of three lines.
+# Every update sends the script of an inline component, so the one that updates often has only three lines.
 _news = st.components.v2.component("e2crf_news", js=script("shared/news.js"))
 _courier = st.components.v2.component("e2crf_courier", js=script("shared/courier.js"))
 
@@ -68,7 +68,7 @@ def notify(key: str, header: Mapping[str, Any]) -> None:
 
 @st.fragment
 def parquet_courier() -> None:
-    """Serve the Save menu of the page's canvas: its table comes as compressed CSV and goes back as Parquet."""
+    """Serve the Save menu of the page's canvas: receive its table as compressed CSV and return Parquet."""
     state = st.session_state
     _courier(key=COURIER, data=state.pop("courier.file", None), on_table_change=_make_file)
     fault = state.pop("courier.fault", None)

@@ -1,4 +1,4 @@
-"""Downloads of a chart and its data: a picture (PNG, SVG), a page of its own (HTML), and the data (CSV, Parquet)."""
+"""Downloads of a chart and its data: a picture (PNG, SVG), a web page (HTML), and the data (CSV, Parquet)."""
 
 import io
 import zlib

@@ -1,9 +1,9 @@
-"""The browser's side of a component, read from `pages/ui/front`: markup, styles and one script of many modules.
+"""The front end of a component, read from `pages/ui/front`: markup, styles, and a bundled script.
 
 Streamlit takes a component's script as one text, so `script` bundles ES modules: each module becomes a function
-that returns its exports, in the order in which they need each other. A module keeps a scope of its own, as in a
-browser, and no name of one can clash with a name of another. The modules use a small part of the language, which
-the formatter writes in one way only; everything else is an error here, not a surprise there.
+that returns its exports, in dependency order. Each module keeps its own scope, as in a browser, so names in
+different modules cannot clash. The modules use a small part of the language, which the formatter writes in only
+one way; anything else is an error when bundling, not in the browser.
 """
 
 import re
@@ -88,5 +88,5 @@ def _bindings(names: str, offered: list[str], importer: str, target: str) -> str
 
 
 def _variable(path: Path, root: Path) -> str:
-    """A name that stands for the module; no module can declare it, for theirs hold no double underscore."""
+    """Return a variable name for a module; names inside modules never contain a double underscore."""
     return "__" + re.sub(r"\W", "__", path.relative_to(root).with_suffix("").as_posix())

@@ -1,6 +1,6 @@
-"""The Host check on every route and socket: a foreign page must not reach the lab through a name of its own.
+"""The Host check on every route and socket: a foreign page must not reach the lab through its own host name.
 
-Addresses and `localhost` are served (see `guards`), and besides them the names that the lab was given:
+Requests to addresses and `localhost` are served (see `guards`), and to the configured names:
 `browser.serverAddress`, `server.address` and `server.corsAllowedOrigins`.
 """
 
@@ -15,7 +15,7 @@ __all__ = ["LabHostGuard", "configured_hosts", "host_allowed", "host_name"]
 
 
 def configured_hosts() -> set[str]:
-    """Return the names under which Streamlit was told that the lab is served."""
+    """Return the host names in Streamlit's configuration."""
     options = [st.get_option("browser.serverAddress"), st.get_option("server.address")]
     options += st.get_option("server.corsAllowedOrigins") or []
     return {

@@ -1,4 +1,4 @@
-"""Recorded runs: which ones are kept, and how one is opened."""
+"""Recorded runs: which are kept, and how to open them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Data sets and checkpoints for the pages: read once, and again when their files have changed."""
+"""Data sets and checkpoints for the pages: read once, and again when their files change."""
 
 import shutil
 from functools import lru_cache
@@ -14,7 +14,7 @@ Stamp = tuple[str, int, int]
 
 
 def stamp(path: Path) -> Stamp:
-    """Return what changes when a file is replaced. Raises LabError when the file cannot be read."""
+    """Return a stamp that changes when the file is replaced. Raises LabError when the file cannot be read."""
     try:
         status = path.stat()
     except OSError as fault:

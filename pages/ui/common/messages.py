@@ -1,4 +1,4 @@
-"""Wording that pages share: errors, safe text from files, remaining time, and the question before a removal."""
+"""Texts that pages share: errors, safe text from files, remaining time, and confirmation of a removal."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ _SPECIAL = re.compile(r"([\\`*\[\]<>$#|~{}!])|(?<!\w)(_)|(_)(?!\w)")
 
 
 def plain_text(text: object) -> str:
-    """Return text from a file or an address so that Markdown shows it as it is, on one line."""
+    """Return text from a file or an address so that Markdown shows it verbatim, on one line."""
     return _SPECIAL.sub(lambda found: "\\" + found[0], " ".join(str(text).split()))
 
 
@@ -26,7 +26,7 @@ def sentence(text: str) -> str:
 
 
 def say(fault: LabError | str, labels: Mapping[str, str] | None = None) -> str:
-    """Word an error for a page: the widget it concerns (`labels` by field), the problem, then the remedy."""
+    """Phrase an error for a page: the widget concerned (`labels` by field), the problem, then the remedy."""
     if isinstance(fault, str):
         return sentence(plain_text(fault))
     words = sentence(plain_text(fault.problem))
@@ -37,14 +37,14 @@ def say(fault: LabError | str, labels: Mapping[str, str] | None = None) -> str:
 
 
 def minutes_text(seconds: float) -> str:
-    """Return a remaining time as people say it."""
+    """Return a remaining time in words."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def remove_button(what: str, name: str, remove: Callable[[], None]) -> None:
-    """Ask for confirmation, then delete something of the user's own."""
+    """Ask for confirmation, then delete one of the user's items."""
     with st.popover("Remove", icon=":material/delete:"):
         st.markdown(f"Delete the {what} **{plain_text(name)}** from your folder? This cannot be undone.")
         st.button("Delete it", key=f"remove.{name}", type="primary", on_click=remove)

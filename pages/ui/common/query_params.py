@@ -1,4 +1,4 @@
-"""Choices that the address of a page holds, so that a link opens what its sender saw."""
+"""Choices that the page address holds, so that a link opens the view its sender saw."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import streamlit as st
 
 
 def recall(key: str, options: Sequence[str], default: str | None = None) -> str | None:
-    """Give widget `key` the session's choice, else the address's, else `default`, as far as `options` has it.
+    """Set widget `key` to the session's choice, the address's, or `default`: the first that is in `options`.
 
     Returns an unknown value that the address asked for, else None. Call it before the widget is drawn.
     """

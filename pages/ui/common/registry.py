@@ -18,7 +18,7 @@ STORE = RunStore()
 
 
 CLUSTER = "cluster"
-"""The device of a run whose sampler works on a node of the Ray cluster that `ADDRESS` names."""
+"""The device of a run whose sampler is on a node of the Ray cluster at `ADDRESS`."""
 ADDRESS = "E2CRF_RAY"
 
 
@@ -28,7 +28,7 @@ def cluster_address() -> str | None:
 
 
 def watched_run(spec: RunSpec) -> RunHandle:
-    """Make a run, here or on the cluster, that ends by itself when no page has watched it for `ORPHAN_S`."""
+    """Make a local or cluster run that ends by itself when no page has watched it for `ORPHAN_S`."""
     if spec.device != CLUSTER:
         return RunHandle(spec, orphan_s=ORPHAN_S)
     address = cluster_address()

@@ -1,4 +1,4 @@
-"""Colors of the visitor's theme, for plots that show more than one thing."""
+"""Colors of the visitor's theme, for plots that show several things."""
 
 import streamlit as st
 

@@ -29,9 +29,9 @@ def keep(upload: Any) -> Path:
 
 
 def at_home() -> bool:
-    """Return whether the visitor is at this machine: only then may a page read files by their path.
+    """Return whether the visitor is at this machine; only then may a page read files by path.
 
-    Behind a proxy every visitor seems to be, so the headers of a proxy count against it.
+    Behind a proxy every visitor appears to be, so any proxy header means no.
     """
     marks = ("X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "X-Real-Ip", "Via")
     return st.context.ip_address is None and not any(mark in st.context.headers for mark in marks)

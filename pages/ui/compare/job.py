@@ -1,4 +1,4 @@
-"""The runs of a comparison, one after the other, so that none takes processor time from another."""
+"""The runs of a comparison, one after the other, so that they do not compete for processor time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class ComparisonJob:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come: all runs are done, or one failed or was stopped."""
+        """Whether the comparison is over: all runs are done, or one failed or was stopped."""
         ended = bool(self.runs) and self.runs[-1].status in FINISHED
         return ended and (self.runs[-1].status != "done" or len(self.runs) == len(self.specs))
 

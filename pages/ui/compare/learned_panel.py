@@ -1,4 +1,4 @@
-"""Learned scores of a finished comparison, on request: measured on a thread, with progress and a way to stop."""
+"""Learned scores of a finished comparison, on request, measured on a thread that reports progress."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -17,7 +17,7 @@ def decisions_chart(panels: Sequence[tuple[str, np.ndarray]], ramp: tuple[str, s
     plot = make_subplots(
         len(panels),
         1,
-        # Room for a title and the ticks between two panels, in the plot's own measure.
+        # Room for a title and the ticks between two panels, in plot coordinates.
         vertical_spacing=52 / (height - 44),
         subplot_titles=[name for name, _ in panels],
     )

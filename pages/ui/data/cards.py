@@ -101,7 +101,7 @@ def energy_panel(data: Dataset) -> None:
 
 
 def windows_panel(data: Dataset) -> None:
-    """Draw real windows of one channel, small and on one scale."""
+    """Draw small plots of real windows of one channel, on one scale."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.markdown("##### Real windows")
         channel = 0
@@ -133,7 +133,7 @@ def windows_panel(data: Dataset) -> None:
 
 
 def facts(data: Dataset) -> dict[str, str]:
-    """Return what the card of a data set says, safe to draw as Markdown."""
+    """Return the contents of a data set's card as safe Markdown."""
     card = data.card
     texts = {
         "About": card.get("about", ""),
@@ -152,7 +152,7 @@ def facts(data: Dataset) -> dict[str, str]:
 
 
 def gaps_text(gaps: dict[str, Any]) -> str:
-    """Return what a card says of gaps."""
+    """Return a card's statement about gaps."""
     if "by_channel" not in gaps:
         return str(gaps.get("text", ""))
     return (
@@ -173,7 +173,7 @@ def cutoff_table(data: Dataset) -> pd.DataFrame:
 
 
 def own_actions(name: str) -> None:
-    """Draw what can be done with a data set."""
+    """Draw the actions for a data set."""
     st.page_link(
         "training.py", label="Train on it", icon=":material/model_training:", query_params={"data": name}
     )

@@ -29,14 +29,14 @@ LABELS = {
 
 
 def usual_window(seen: FileSurvey) -> int:
-    """Return a first window: a day if that fits, else what leaves a few dozen windows."""
+    """Return a default window: a day if that fits, else one that leaves a few dozen windows."""
     most = max(4, seen.n_rows // 8)
     day = round(DAY_S / seen.step) if seen.step else 0
     return day if 16 <= day <= min(512, most) else min(128, most)
 
 
 def usual_stride(seen: FileSurvey, window: int) -> int:
-    """Return a first stride: no overlap with enough data, else what gives a few hundred windows."""
+    """Return a default stride: no overlap with enough data, else one that gives a few hundred windows."""
     return max(1, min(window, (seen.n_rows - window) // ENOUGH))
 
 
@@ -54,7 +54,7 @@ def import_form(path: Path, seen: FileSurvey, ready: int | None) -> dict[str, An
 
 def _names(path: Path, seen: FileSurvey) -> dict[str, Any]:
     numbers = [c.name for c in seen.columns if c.kind == "number"]
-    # Row counters and parts of a date are numbers, but no channels unless someone asks for them.
+    # Row counters and parts of a date are numbers, but they are channels only on request.
     suggested = set(seen.stretch_names or numbers)
     clean = [c.name for c in seen.columns if c.name in suggested and c.kind == "number" and not c.texts]
     title = st.text_input(LABELS["title"], value=path.stem, key=f"title.{path}", max_chars=80)

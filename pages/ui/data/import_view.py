@@ -1,4 +1,4 @@
-"""Import of a file: how it is read, how it is cut into windows, and the data set or a clear error."""
+"""Import a file: how it is read and cut into windows, then the data set or a clear error."""
 
 from functools import partial
 from pathlib import Path
@@ -80,7 +80,7 @@ def run_import(path: Path, choices: dict[str, Any]) -> tuple[str, ImportReport]:
 
 
 def chosen_file() -> Path | None:
-    """Draw the upload, and for a visitor at this machine the path; returns the chosen file."""
+    """Draw the upload and, for a visitor at this machine, the path; return the chosen file."""
     upload = st.file_uploader("File", type=[s.lstrip(".") for s in TABLE_SUFFIXES], key="upload")
     typed = ""
     if at_home():
@@ -152,7 +152,7 @@ def columns_table(seen: FileSurvey) -> pd.DataFrame:
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a time step as people say it."""
+    """Return a time step in words."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g} {unit}"
@@ -160,7 +160,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def result_panel(name: str, report: ImportReport) -> None:
-    """Draw what the import did, and where to go from here."""
+    """Draw the import report, and links to the next steps."""
     with st.container(border=True):
         st.markdown(f"##### :material/check_circle: {plain_text(name)} is now a data set")
         with st.container(horizontal=True):
@@ -189,5 +189,5 @@ def result_panel(name: str, report: ImportReport) -> None:
 
 
 def show_dataset(name: str) -> None:
-    """Turn to the card of a data set."""
+    """Open the card of a data set."""
     st.session_state.update({"view": "sets", "set": name})

@@ -23,7 +23,7 @@ def localization_chart(
                 name=name,
                 line={
                     "color": colors[m % len(colors)],
-                    # Channels that move together lie on one another: dashes let all of them be seen.
+                    # The lines of channels that move together overlap; dashes keep all of them visible.
                     "dash": ("solid", "dash", "dot", "dashdot")[m % 4],
                     "width": 2,
                 },

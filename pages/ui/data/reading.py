@@ -1,4 +1,4 @@
-"""How a file is read: what was decided about it, what is open, and the widgets that answer or overrule it."""
+"""How a file is read: the decisions, the open questions, and the widgets that answer or override them."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ AXES = {
 
 
 def reading_form(path: Path) -> dict[str, Any]:
-    """Draw the widgets that overrule how a file is read; returns the arguments of the importer."""
+    """Draw the widgets that override how a file is read; return the importer's arguments."""
     with st.expander("Change how the file is read", icon=":material/tune:"):
         first, second, third = st.columns(3, gap="medium")
         with first:

@@ -1,7 +1,7 @@
-"""Result files in `benchmarks/results`: found, named and read. Independent of Streamlit.
+"""Find, name and read the result files in `benchmarks/results`. Independent of Streamlit.
 
-The files come with the checkout, but anybody may put another one there. Each is checked when it is read, and
-a damaged one is named and harms nothing else.
+The files come with the checkout, but users may add others. Each is checked when it is read, and
+a damaged one is reported by name without affecting the rest.
 """
 
 import os

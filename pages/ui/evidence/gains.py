@@ -1,4 +1,4 @@
-"""What the trigger study says: the gain of each kind of event at an equal budget, and whether it can be foreseen."""
+"""Results of the trigger study: each kind of event's gain at an equal budget, and its predictability."""
 
 import math
 from collections.abc import Sequence
@@ -111,7 +111,7 @@ def gain_at(study: TriggerStudy, budget: Budget, kind: str) -> GainRow | None:
 
 
 def gain_sentence(gain: GainRow) -> str:
-    """Describe a comparison, and say whether chance can be excluded."""
+    """Describe a comparison, and whether chance can be excluded."""
     if gain.certain is None:
         outcome = f"ratio {gain.ratio:.2f}, too few seeds to exclude chance"
     else:
@@ -126,7 +126,7 @@ def gain_sentence(gain: GainRow) -> str:
 
 
 def verdict(study: TriggerStudy, budget: Budget) -> list[str]:
-    """Say in sentences what the study found for one data set at an equal budget."""
+    """Describe the study's results for one data set at an equal budget."""
     best = best_at(study, budget)
     if best is None:
         return [f"No family was measured at {budget}."]
@@ -193,7 +193,7 @@ def measure_title(measure: str) -> str:
 
 
 def foresight_sentence(studies: Sequence[TriggerStudy], budget: Budget, kind: str) -> str:
-    """Say which measure orders the data sets as the gain of a kind of event does."""
+    """Describe which measure ranks the data sets by the gain of a kind of event."""
     candidates = [foresight(studies, budget, m, kind) for m in measures(studies)]
     ranked = [(f.rank, f) for f in candidates if f.rank is not None]
     if not ranked:

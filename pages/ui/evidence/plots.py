@@ -41,7 +41,7 @@ def _plain(plot: go.Figure, height: int) -> go.Figure:
 
 
 def _level(plot: go.Figure, name: str, band: Interval, ends: tuple[float, float], **place: int) -> None:
-    """Draw a horizontal line with its range, named at the left; as traces, so that the axes make room for it."""
+    """Draw a horizontal line with its range and a label, as traces, so that the axes make room for it."""
     if band.high > band.low:
         outline = go.Scatter(
             x=[*ends, *ends[::-1]],
@@ -123,7 +123,7 @@ def families_chart(
         every = [x for f in panel.families for x in f.x]
         for name, band in panel.levels:
             _level(plot, name, band, (min(every), max(every)), row=row, col=column)
-        # Faint lines first, so that the highlighted ones lie on top.
+        # Draw faint lines first, so that the highlighted ones are on top.
         for family in sorted(panel.families, key=lambda f: f.name in shown):
             index = shown.get(family.name)
             trace = _family(family, index, colors, percent)

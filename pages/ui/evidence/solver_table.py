@@ -156,7 +156,7 @@ def _rated(row: StoredRated, converged: dict[str, tuple[float, ...]]) -> RatedSo
 
 
 def _equal_error_sentence(errors: tuple[EqualError, ...]) -> list[str]:
-    """Say what solvers without a cache need for the error of each cached row; [] when nothing was measured."""
+    """Describe what solvers without a cache need for each cached row's error; [] when nothing was measured."""
     factors = [f"{e.faster:.2f} ({e.row})" for e in errors if e.faster is not None]
     if not factors:
         return []

@@ -1,4 +1,4 @@
-"""The trigger study: every trigger and predictor on the same noise, as `benchmarks.trigger_study` measured it."""
+"""The trigger study: all triggers and predictors on the same noise, from `benchmarks.trigger_study`."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The view of the trigger study: all families on the same axes, the verdict at a budget, and its foresight."""
+"""The view of the trigger study: all families on the same axes, results at a budget, and predictability."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -171,7 +171,7 @@ def source(path: Path, study: TriggerStudy, error: str) -> None:
 
 
 def verdicts(shown: list[TriggerStudy], budget: Budget) -> None:
-    """Draw what the study found for each data set."""
+    """Draw the study's results for each data set."""
     st.subheader(f"Results at {budget}", anchor=False)
     st.markdown(VERDICT)
     for place in range(0, len(shown), 2):

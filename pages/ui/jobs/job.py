@@ -1,4 +1,4 @@
-"""The one job type of the pages: what a worker process reports in `progress.json`, and how a page reads it."""
+"""The pages' job type: what a worker process reports in `progress.json`, and how a page reads it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class JobState(BaseModel):
     """Progress of a job.
 
-    `share` is the finished part of the present phase, which began `seconds` ago and ends in about
+    `share` is the finished part of the current phase, which began `seconds` ago and ends in about
     `seconds_left` (None while nothing is known). A training counts `step` of `steps` and keeps its `history`
     of losses; a search has `spent` seconds of its budget of `minutes`.
     """

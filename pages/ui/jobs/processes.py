@@ -1,6 +1,6 @@
-"""Worker processes of this server and the files through which they and the pages talk. Independent of Streamlit.
+"""Worker processes of this server, and the files through which they communicate. Independent of Streamlit.
 
-A job is a folder: `job.json` states the order, `progress.json` the progress (see `job.JobState`), a file
+A job is a folder: `job.json` holds the task, `progress.json` the progress (see `job.JobState`), a file
 `stop` asks the worker to end, and `log.txt` receives what it prints. A reload, another visitor and a
 restarted server therefore see the same state; only whether a process is alive is known here.
 """
@@ -38,7 +38,7 @@ class Processes:
         return process is not None and process.poll() is None
 
     def state(self, job: Path) -> JobState:
-        """Return the progress of a job; one that nobody works on any more counts as interrupted."""
+        """Return the progress of a job; a job without a live process counts as interrupted."""
         # Liveness is read first: a worker that ends in between has already written its last state.
         alive = self.alive(job)
         state = read_file(job / "progress.json", JobState) or JobState()

@@ -1,4 +1,4 @@
-"""Work of a page on a thread of its own, with progress and a way to stop it. Independent of Streamlit."""
+"""A page's work on a separate thread, with progress and a way to stop it. Independent of Streamlit."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class ThreadJob(Generic[Result]):
-    """One call of `work(progress, cancelled)`, which begins at once.
+    """One call of `work(progress, cancelled)`, which starts immediately.
 
     `status` is running, then done (with `result`), stopped, or failed (with `error`). With `stale_s` the job
     ends by itself when `touch` was not called for that many seconds.
@@ -31,7 +31,7 @@ class ThreadJob(Generic[Result]):
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate from the mean pace so far; None at the very beginning."""
+        """Estimate the remaining time from the mean pace so far; None at the very beginning."""
         if self.share < 0.02:
             return None
         return (time.monotonic() - self._begin) * (1 - self.share) / self.share

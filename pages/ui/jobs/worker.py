@@ -16,7 +16,7 @@ FIRST_ESTIMATE = 0.05
 
 
 class Worker:
-    """Works on one job folder (see `processes`). It is a process because a thread would block the pages."""
+    """A worker on one job folder (see `processes`): a process, because a thread would block the pages."""
 
     def __init__(self, job: Path, parent: int) -> None:
         self.job, self.parent = job, parent
@@ -26,7 +26,7 @@ class Worker:
         self.phase = (time.monotonic(), 0.0)
 
     def say(self, **changes: Any) -> None:
-        """Change fields of the progress file; the remaining time follows from the pace of the present phase."""
+        """Change fields of the progress file; the pace of the current phase gives the remaining time."""
         now = time.monotonic()
         if changes.get("status", self.progress.status) != self.progress.status:
             changes = {"share": 0.0, **changes}
@@ -55,18 +55,18 @@ class Worker:
         return self.left_alone or (self.job / "stop").exists()
 
     def cancelled(self) -> bool:
-        """Tell the core at every step whether to end; keeps the heart beating."""
+        """Return whether to end; the core asks at every step, which keeps the progress file fresh."""
         self.say_now_and_then()
         return self.unwanted
 
     def report(self, done: int, total: int) -> None:
-        """Report progress of the present phase. Raises Cancelled when nobody needs the job any more."""
+        """Report progress of the current phase. Raises Cancelled when the job is no longer needed."""
         if self.unwanted:
             raise Cancelled
         self.say_now_and_then(share=done / max(1, total))
 
     def run(self) -> None:
-        """Do what the job file orders."""
+        """Do the task in the job file."""
         raise NotImplementedError
 
     def work(self) -> None:

@@ -20,7 +20,7 @@ from pages.ui.lessons.measured import checkpoint_choice
 
 
 def linked_controls() -> dict[str, str]:
-    """Return what the address says of a lesson's controls."""
+    """Return the values of a lesson's controls in the address."""
     return {key: value[:12] for key, value in st.query_params.items() if len(key) < 10}
 
 

@@ -58,7 +58,7 @@ def series_packet(lesson: str, reference: Reference, view: Mapping[str, str]) ->
 
 
 def change_recording(model: ScoreModel, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return header and arrays of an uncached run of one sample.
+    """Return the header and arrays of an uncached run of one sample.
 
     The arrays hold, at every step, what D takes from the score (s²/a times the score), D itself, F, and the
     coefficients c_in, c_skip and c_out (steps, n) of every token.
@@ -91,7 +91,7 @@ def change_recording(model: ScoreModel, name: str) -> tuple[dict[str, Any], dict
 
 
 def events_recording(archive: Archive) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return header and arrays of a record for the lesson on events. Raises LabError for other tokens than E1's."""
+    """Return header and arrays of a record for the lesson on events. Raises LabError without E1's tokens."""
     recorder = archive.recorder
     if recorder.n != token_count(recorder.N):
         raise LabError(

@@ -1,11 +1,11 @@
-"""The words of the lessons: one idea each, what to try, the formula in the letters of the code, a question."""
+"""The texts of the lessons: one idea each, what to try, the formula in the code's symbols, a question."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Text:
-    """The words of a lesson. `formula` is LaTeX; `letters` explains each letter and names its place in the code."""
+    """The texts of a lesson. `formula` is LaTeX; `letters` explains its symbols and where the code has them."""
 
     key: str
     title: str

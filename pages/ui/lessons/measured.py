@@ -50,7 +50,7 @@ def checkpoint_choice() -> str | None:
 
 
 def symbols(rows: Sequence[tuple[str, str, str]]) -> None:
-    """Draw the letters of the formula with their values in this run."""
+    """Draw the symbols of the formula with their values in this run."""
     st.markdown("  ·  ".join(f"**{letter}** = {value} ({what})" for letter, value, what in rows))
 
 

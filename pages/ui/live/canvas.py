@@ -1,4 +1,4 @@
-"""The live canvas as a Streamlit component, and the polling feed that replaces a socket where none is served."""
+"""The live canvas as a Streamlit component, and the polling feed that replaces a missing socket."""
 
 from collections.abc import Callable
 
@@ -51,6 +51,6 @@ def polled_feed(handle: RunHandle, reference: Reference) -> None:
 
 
 def whole_feed(handle: RunHandle, reference: Reference) -> None:
-    """Send all of a run that has ended, once: nothing will follow."""
+    """Send a finished run completely, once."""
     frame, _ = picture(handle, reference, 0, limit=handle.spec.config.steps)
     send_news("poll", frame)

@@ -1,4 +1,4 @@
-"""Pictures of a run as packets, and messages to it: the part that the socket and the polling fragment share."""
+"""Updates of a run as packets, and messages to it, shared by the socket and the polling fragment."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Widgets of a cache policy, made from the metadata of its fields. The policy is the truth; the widgets mirror it."""
+"""Widgets of a cache policy, made from its fields' metadata; the widgets mirror the policy."""
 
 import math
 from dataclasses import Field, asdict, fields
@@ -24,12 +24,12 @@ PRESET_HELP = (
 
 
 def current_policy() -> CachePolicy:
-    """Return the policy of this session: that of its running sampler, or of its next one."""
+    """Return the policy of this session's running sampler or, without one, of its next sampler."""
     return st.session_state.setdefault("policy", PRESETS["balanced"])
 
 
 def use_policy(policy: CachePolicy, handle: RunHandle | None) -> None:
-    """Make `policy` the session's policy, also in a run that is still going on."""
+    """Make `policy` the session's policy, and that of its run if one is still active."""
     st.session_state["policy"] = policy
     if handle is not None and phase_of(handle) == "live" and handle.policy != policy:
         handle.set_policy(policy)
@@ -93,7 +93,7 @@ def _changed(field: str, handle: RunHandle | None) -> None:
         if field == "bands":
             changes = {field: read_bands(value)}
         if field == "trigger":
-            # What the rule cannot do without must not stand at "off".
+            # A field that the rule requires must not be "off".
             rule = TRIGGERS[value]
             changes |= {name: rule.base[name] for name in rule.needs if not getattr(policy, name)}
         use_policy(policy.replace(**changes), handle)

@@ -32,7 +32,7 @@ def times(speedup: float) -> str:
 
 
 def notes(result: RunResult) -> list[str]:
-    """Return the notes that keep anybody from reading too much into the measured values."""
+    """Return notes that warn against reading too much into the measured values."""
     twin, count = result.comparison, len(result.samples)
     if twin is None:
         return ["Not compared with an uncached run: wall clock and quality were not measured."]

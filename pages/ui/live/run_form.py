@@ -1,4 +1,4 @@
-"""What a live run is given at its start: its widgets, and their values in the address."""
+"""The settings of a live run: their widgets, and their values in the address."""
 
 import json
 
@@ -74,7 +74,7 @@ def note_settings(checkpoints: list[str]) -> None:
 
 
 def choose_checkpoint(checkpoints: list[str]) -> None:
-    """Turn to the checkpoint that a link names, without the old run; drop one that was removed."""
+    """Switch to the checkpoint that a link names, without the old run; drop a removed checkpoint."""
     linked = st.query_params.get("checkpoint")
     if linked is not None:
         st.query_params.pop("checkpoint")

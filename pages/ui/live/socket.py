@@ -1,4 +1,4 @@
-"""The WebSocket next to the pages: about 30 pictures per second out, small control messages in.
+"""The WebSocket next to the pages: it sends about 30 updates per second and receives small control messages.
 
 Streamlit's own origin check does not cover a custom route, so the checks are here: a Host that is an address
 of this server, the same Origin, a run id that cannot be guessed, limits on the size and rate of messages and
@@ -56,7 +56,7 @@ class Allowance:
         self._at = time.monotonic()
 
     def take(self) -> bool:
-        """Use up the allowance of one message; returns False when none is left."""
+        """Use the allowance of one message; return False when none is left."""
         now = time.monotonic()
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now

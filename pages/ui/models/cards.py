@@ -1,4 +1,4 @@
-"""The card of a checkpoint: what it draws next to real series, how good it is, and how it was trained."""
+"""The card of a checkpoint: its samples next to real series, its quality, and its training."""
 
 import json
 from functools import partial
@@ -85,7 +85,7 @@ def card_view() -> None:
 
 
 def headline(card: dict[str, Any]) -> None:
-    """Draw the values that people ask for first."""
+    """Draw the most important values."""
     sliced = (card.get("measured") or {}).get("figures", {}).get("sliced_wasserstein_time")
     parameters = card.get("parameters") or card.get("training", {}).get("parameters")
     with st.container(horizontal=True):
@@ -207,7 +207,7 @@ def quality_panel(name: str, card: dict[str, Any]) -> None:
 
 
 def measure_button(name: str) -> None:
-    """Offer to measure one of the user's own models, as the command does."""
+    """Offer to measure one of the user's models, as the command does."""
     if not st.button("Measure it now", icon=":material/straighten:", key="measure"):
         return
     bar = st.progress(0.0, text=MEASURING)
@@ -224,7 +224,7 @@ def measure_button(name: str) -> None:
 
 
 def profile_panel(name: str, card: dict[str, Any]) -> None:
-    """Draw where in the noise the model's estimate changes: the basis of the clock 'profile'."""
+    """Draw at which noise levels the model's estimate changes: the basis of the clock 'profile'."""
     profile = card.get("profile") or {}
     if not profile.get("levels"):
         return
@@ -256,7 +256,7 @@ def facts_panel(name: str, card: dict[str, Any]) -> None:
 
 
 def own_actions(name: str) -> None:
-    """Draw what can be done with a checkpoint."""
+    """Draw the actions for a checkpoint."""
     st.page_link(
         "live.py", label="Run it live", icon=":material/play_circle:", query_params={"checkpoint": name}
     )

@@ -17,7 +17,7 @@ LABELS = {"name": "Name", "data": "Data set it was trained on", "stats": "Mean a
 
 
 def import_view() -> None:
-    """Draw the import of a FourierDiffusion checkpoint, which runs nothing that the file contains."""
+    """Draw the import of a FourierDiffusion checkpoint; no code in the file is run."""
     st.markdown(
         "Bring a Lightning checkpoint of the FourierDiffusion library (a transformer score model), and an "
         "NPZ file with the `mean` and `std` of shape (steps, channels) that its data were standardized with. "
@@ -79,7 +79,7 @@ def import_view() -> None:
 
 
 def golden_panel(name: str, golden: Any) -> None:
-    """Draw the distance of the imported model from what the library computed."""
+    """Draw the imported model's differences from the library's results."""
     try:
         with st.spinner("Computing what the library computed"):
             errors = check_golden(user_folder("checkpoints", name), keep(golden))
@@ -99,5 +99,5 @@ def golden_panel(name: str, golden: Any) -> None:
 
 
 def show_model(name: str) -> None:
-    """Turn to the card of a checkpoint."""
+    """Open the card of a checkpoint."""
     st.session_state.update({"part": "models", "model": name})

@@ -82,7 +82,7 @@ def form() -> None:
 
 
 def attempt(action: Callable[[], None]) -> None:
-    """Do what a button asks; an error is shown on the next drawing of the page."""
+    """Do a button's action; show an error when the page is next drawn."""
     try:
         action()
     except LabError as fault:
@@ -90,7 +90,7 @@ def attempt(action: Callable[[], None]) -> None:
 
 
 def begin(name: str, data: str, preset: str, minutes: float, early: bool) -> None:
-    """Start a training and turn to it."""
+    """Start a training and open it."""
 
     def start() -> None:
         options = TRAIN_PRESETS[preset]

@@ -1,4 +1,4 @@
-"""Trainings of this server: started, found again, stopped and resumed by name. Independent of Streamlit.
+"""Start, find, stop and resume this server's trainings by name. Independent of Streamlit.
 
 The state of a training lives in files in its checkpoint's folder (see `jobs.processes`).
 """
@@ -40,7 +40,7 @@ def threads() -> int:
 
 
 def read_previews(job: Path) -> dict[int, np.ndarray]:
-    """Read the series (S, N, M) in data units that a training drew, by step; {} when there are none."""
+    """Read the series (S, N, M) in data units that a training generated, by step; {} without any."""
     try:
         with np.load(job / PREVIEWS) as stored:
             return dict(zip(stored["steps"].tolist(), stored["series"], strict=True))
@@ -100,7 +100,7 @@ class TrainingJobs:
         self.processes.stop(job_folder(name))
 
     def state(self, name: str) -> JobState | None:
-        """Return the progress of a training, or None when there is none of that name."""
+        """Return the progress of a training, or None if no training has that name."""
         return None if order_of(name) is None else self.processes.state(job_folder(name))
 
     def running(self) -> str | None:

@@ -1,4 +1,4 @@
-"""A training in a process of its own: `python -m pages.ui.training.training_worker JOB --parent PID`.
+"""A training in a separate process: `python -m pages.ui.training.training_worker JOB --parent PID`.
 
 JOB is the folder `training` of a checkpoint. A training that is stopped or left alone keeps its best weights.
 """
@@ -55,7 +55,7 @@ class TrainingWorker(Worker):
         self.say(status="done" if finished else "stopped")
 
     def prepare(self, order: TrainingOrder) -> Trainer:
-        """Return the trainer, new or as it was left; the number of steps is fixed at the first start."""
+        """Return a new or resumed trainer; the number of steps is fixed at the first start."""
         spec = order.spec
         trainer = Trainer(spec, load_dataset(spec.data), self.folder)
         if not spec.steps:
@@ -94,7 +94,7 @@ class TrainingWorker(Worker):
             try:
                 measure_card(self.folder.name, progress=self.report)
             except LabError as fault:
-                # Too few held-out windows to measure with: the checkpoint is good all the same.
+                # There are too few held-out windows to measure quality, but the checkpoint is valid.
                 self.say(note=f"Its quality was not measured: {fault}")
 
     def keep(self, previews: dict[int, np.ndarray]) -> None:

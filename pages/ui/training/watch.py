@@ -1,4 +1,4 @@
-"""One training: its progress, its losses, the samples it draws while it learns, and what can be done with it."""
+"""One training: its progress, its losses, its samples while it learns, and its actions."""
 
 from functools import partial
 
@@ -166,6 +166,6 @@ def samples(name: str, data_name: str) -> None:
 
 
 def forget(name: str) -> None:
-    """Delete a training with its checkpoint and turn to a new one."""
+    """Delete a training with its checkpoint, and show the form for a new one."""
     library.remove("checkpoints", name)
     st.session_state["job"] = NEW

@@ -1,4 +1,4 @@
-"""What a visitor chose on a study: the trial, the axes and the budgets. The address holds all of it."""
+"""A visitor's choices for a study: the trial, the axes and the budgets. The address holds all of them."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Options:
 
 
 def selected_trial(name: str, record: Record) -> int | None:
-    """Return the trial that this session, or else the address, chose; None without a valid choice."""
+    """Return the trial chosen in this session or in the address; None without a valid choice."""
     kept = st.session_state.get("tune.trial")
     if kept is not None and kept[0] == name:
         return kept[1] if record.point(kept[1]) is not None else None
@@ -44,7 +44,7 @@ def clicked(name: str, key: str) -> None:
 
 
 def budget_input(label: str, key: str, help: str, low: float) -> float | None:
-    """Draw an optional budget; it stands in the address."""
+    """Draw an optional budget; the address holds it."""
     return st.number_input(
         label,
         low,

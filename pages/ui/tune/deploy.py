@@ -1,4 +1,4 @@
-"""The way of a trial into production: what to know before, and the policy card with the lines that run it."""
+"""Deploying a trial: its warnings, and the policy card with the lines that run it."""
 
 import shlex
 from pathlib import Path
@@ -18,7 +18,7 @@ from pages.ui.tune.study_values import spanned
 
 TICK_S = 0.5
 FRESH_SEED = 1000
-"""Far from the seeds that people tune with: the best of many trials looks better on its own noise than it is."""
+"""Far from common tuning seeds: the best of many trials looks better on its own noise than it is."""
 BUSY = "A study is being measured. Only one job measures at a time, so that times are right."
 
 

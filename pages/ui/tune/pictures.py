@@ -1,4 +1,4 @@
-"""Charts and tables of a study, drawn again and again while a process works on it."""
+"""Charts and tables of a study, redrawn while a process works on it."""
 
 from functools import partial
 from typing import Any
@@ -46,7 +46,7 @@ def picture(name: str, drawn_running: bool, shown: int | None, options: Options 
         return
     choice = None if options is None else choose(record, options)
     if options is None or choice is None:
-        # There is something to choose from now: the page draws its controls.
+        # Now there are points to choose from, so the page draws its controls.
         st.rerun(scope="app")
     selected = selected_trial(name, record)
     effective = choice.point.number if selected is None else selected

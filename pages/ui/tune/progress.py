@@ -1,4 +1,4 @@
-"""How far a study is: its progress while a process works on it, its state afterwards, and how to resume it."""
+"""The progress of a study while a process works on it, its state afterwards, and how to resume it."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ ENDED = {
 
 
 def attempt(action: Callable[[], None]) -> None:
-    """Do what a button asks; an error is shown on the next drawing of the page."""
+    """Do a button's action; show an error when the page is next drawn."""
     try:
         action()
     except LabError as fault:
@@ -65,7 +65,7 @@ def ended_words(state: JobState | None, record: Record | None) -> str:
 
 
 def resume_button(name: str, state: JobState | None, record: Record | None) -> None:
-    """Offer to search on, with the rest of the budget or with more minutes."""
+    """Offer to continue the search, with the rest of the budget or with more minutes."""
     spent = 0.0 if record is None else record.spent / 60
     left = (0.0 if state is None else state.minutes) - spent
     with st.popover("Resume", icon=":material/play_arrow:"):

@@ -1,4 +1,4 @@
-"""What is stored of a study: its record, the advice on its trials, its policy cards. Independent of Streamlit."""
+"""The files of a study: its record, the advice on its trials, its policy cards. Independent of Streamlit."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -72,7 +72,7 @@ def _importance(reader: StudyReader, _: int) -> dict[str, dict[str, float]]:
 
 
 def forget_readers() -> None:
-    """Close what is open of all studies, so that a folder can be deleted."""
+    """Close all open studies, so that a folder can be deleted."""
     _reader.cache_clear()
     _importance.cache_clear()
 
@@ -83,7 +83,7 @@ def _reader_of(name: str) -> StudyReader | None:
 
 
 def record_of(name: str) -> Record | None:
-    """Return what is known of a study, None before anything is. Raises LabError for a damaged one."""
+    """Return the record of a study, or None before there is one. Raises LabError if it is damaged."""
     reader = _reader_of(name)
     return None if reader is None else reader.read()
 

@@ -1,7 +1,7 @@
-"""Studies of this server: started, found again, stopped and resumed by name. Independent of Streamlit.
+"""Start, find, stop and resume this server's studies by name. Independent of Streamlit.
 
-A study is a folder `studies/NAME` of the user's own, as `tune --out` writes it; the pages add `jobs/` (see
-`jobs.processes`) and `cards/`. Studies of the command line are therefore found like those of the pages.
+A study is the folder `studies/NAME` of the user folder, as `tune --out` writes it; the pages add `jobs/` (see
+`jobs.processes`) and `cards/`. The pages therefore also find studies made on the command line.
 """
 
 import shutil
@@ -117,7 +117,7 @@ class StudyJobs:
         self._begin(name, SEARCH, order)
 
     def resume(self, name: str, minutes: float) -> None:
-        """Search on until `minutes` over all sessions are spent. Raises LabError when that is impossible."""
+        """Continue until `minutes` over all sessions are spent. Raises LabError when that is impossible."""
         self._begin(name, SEARCH, self._order(name).model_copy(update={"minutes": minutes}))
 
     def advise(self, name: str, trial: int) -> None:
@@ -164,7 +164,7 @@ class StudyJobs:
         self.processes.close()
 
     def _order(self, name: str) -> StudyOrder:
-        """Return the order a study was begun with: from its storage, or else from the pages' own file."""
+        """Return the order that started a study, from its storage or from the pages' own file."""
         order, record = order_of(name), record_of(name)
         if record is None:
             if order is None:

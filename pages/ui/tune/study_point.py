@@ -54,7 +54,7 @@ def point_view(name: str, record: Record, point: Point, *, quiet: bool) -> None:
 
 
 def measurements(record: Record, point: Point) -> None:
-    """Draw the setting of a trial and what was measured of it."""
+    """Draw the setting of a trial and its measurements."""
     last, reference = point.last, record.reference
     assert reference is not None
     origin = "" if point.origin in ("search", "reference") else f" · {plain_text(point.origin)}"
@@ -98,7 +98,7 @@ def measurements(record: Record, point: Point) -> None:
 
 
 def actions(name: str, record: Record, point: Point, checkpoint: str | None, quiet: bool) -> None:
-    """Draw the ways to look at a trial and to take its policy along."""
+    """Draw the links that open a trial elsewhere and the ways to use its policy."""
     policy = point.setting.policy
     with st.container(horizontal=True, vertical_alignment="center", key="tune_actions"):
         if checkpoint is not None:

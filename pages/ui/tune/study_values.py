@@ -1,4 +1,4 @@
-"""Values of a study and their words: cost, quality and change of a point. Plain values in and out."""
+"""Values of a study and their descriptions: cost, quality and change of a point. Plain values in and out."""
 
 from typing import Any
 

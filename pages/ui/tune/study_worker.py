@@ -1,4 +1,4 @@
-"""A search, the advice on a trial, or a policy card, in a process of its own.
+"""A search, the advice on a trial, or a policy card, in a separate process.
 
 `python -m pages.ui.tune.study_worker JOB --parent PID`, where JOB is a folder `jobs/NAME` of a study. Each
 kind of job leaves its result in the study's folder, where the command line finds it as well.
@@ -42,10 +42,10 @@ class StudyWorker(Worker):
         {"search": self.search, "advice": self.advice, "card": self.card}[order.task](order)
 
     def open(self, order: StudyOrder, minutes: float) -> Study:
-        """Return the study, new or as it was left."""
+        """Return the study, new or resumed."""
         model = load_checkpoint(order.checkpoint)
         known = StudyReader(self.folder).read() if begun(self.folder) else None
-        # An existing study keeps the ranges it was begun with.
+        # An existing study keeps the ranges it was started with.
         ranges = measure_ranges(model) if known is None else known.space.ranges
         space = SearchSpace(model.n, ranges=ranges, **order.space.model_dump())
         return Study(

@@ -1,4 +1,4 @@
-"""One study: where it is, what it found, and what can be done with it."""
+"""One study: its state, its results, and its actions."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ from pages.ui.tune.study_point import point_view
 
 
 def forget(name: str) -> None:
-    """Delete a study and turn to another."""
+    """Delete a study and open another."""
 
     def remove() -> None:
         study_job.JOBS.remove(name)
