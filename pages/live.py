@@ -32,7 +32,7 @@ GUIDE = """
   (faint).
 - **Spectrum**: the strength of each frequency. Frequencies up to the cutoff **K**, the shaded part, are computed at
   every step.
-- **Decisions**: a column for each step, a row for each frequency. Gray cells are reused; a color tells why a cell was
+- **Decisions**: a column for each step, a row for each frequency. Gray cells are reused; a color shows why a cell was
   computed. Move the pointer over the map, or focus it and use the arrow keys, to read single decisions.
 - **Event score eₖ**: the trigger's score of each frequency at this step. A frequency above the threshold **τ** is
   computed.

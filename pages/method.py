@@ -17,8 +17,8 @@ from pages.ui.common.messages import plain_text, say
 INTRO = (
     "A diffusion model turns noise into a series in hundreds of small steps, and each step calls a large "
     "network. From one step to the next, most of the network's output hardly changes. **E²-CRF** keeps the "
-    "network's features for every frequency and computes only those anew that an *event* selects. *Error "
-    "feedback* learns from each recompute how wrong the reused features had become. The letters below are "
+    "network's features for every frequency and recomputes only those that an *event* selects. *Error "
+    "feedback* measures at each recompute how wrong the reused features had become. The symbols below are "
     "the same on the axes of the pages, in the code and in its docstrings."
 )
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "method.md"

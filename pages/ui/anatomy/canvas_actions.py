@@ -121,5 +121,5 @@ def truth_table(prediction: Any, run: RunHandle) -> pd.DataFrame:
         ),
         ("Equal decisions, this sample", f"{agree:.1%}", "", "100%", ""),
     ]
-    columns = ["", "Predicted", "Range allowed for", "Real run", "Prediction off by"]
+    columns = ["", "Predicted", "Predicted range", "Real run", "Prediction off by"]
     return pd.DataFrame(rows, columns=columns)

@@ -129,7 +129,7 @@ def _gaps(path: Path, seen: FileSurvey) -> dict[str, Any]:
         LABELS["ignore_calendar"],
         key=f"ignore_calendar.{path}",
         disabled=not seen.time,
-        help="Take rows as steps, even across outages and holidays.",
+        help="Treat rows as consecutive steps, even across outages and holidays.",
     )
     return {
         "gaps": gaps,

@@ -34,7 +34,7 @@ def look_at(path: str, _stamp: library.Stamp, reading: dict[str, Any]) -> tuple[
 def import_view() -> None:
     """Draw the import."""
     st.markdown(
-        "Bring a table with a row for each moment and a column for each channel, or an array (windows, "
+        "Choose a table with a row for each time and a column for each channel, or an array (windows, "
         f"steps, channels). The data set is stored in your own folder, `{user_dir()}`, and nowhere else."
     )
     path = chosen_file()

@@ -202,7 +202,7 @@ def foresight_sentence(studies: Sequence[TriggerStudy], budget: Budget, kind: st
     count, title = len(best.names), measure_title(best.measure)
     if abs(rank) < STRONG_RANK:
         return (
-            f"Refreshing **{kind}**: no measure orders the {count} data sets as the gain does. The closest, "
+            f"Refreshing **{kind}**: no measure ranks the {count} data sets by their gain. The closest, "
             f"{title}, has a rank correlation of {rank:+.2f}."
         )
     return (

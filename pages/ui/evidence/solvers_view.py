@@ -16,7 +16,7 @@ from pages.ui.evidence.solver_table import COMMAND, RatedSolver, SolverTable, re
 WORK = {"seconds": "Wall clock", "calls": "Network-call equivalents"}
 FEW_METRICS = 3
 INTRO = (
-    "A cache for a thousand steps is worth nothing if twenty steps of a better solver do the same. Here both "
+    "A cache for a thousand steps is worthless if twenty steps of a better solver do as well. Here both "
     "are measured, against real series that the network never saw or against the converged solution on the "
     "same noise. **Lower and further left is better.**"
 )

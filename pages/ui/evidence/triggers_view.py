@@ -52,7 +52,7 @@ ERRORS = {"l2": "Relative L2 to the uncached twin", "sw": "Sliced Wasserstein to
 SHARE_NAMES = {f"{100 * share:g}%": share for share in SHARES}
 MOST_HIGHLIGHTED = 8
 INTRO = (
-    "Every rule that decides what is recomputed, combined with every way to continue the rest, on the same "
+    "Every rule that decides what is recomputed, combined with every way to predict the rest, on the same "
     "noise. **Lower and further left is better.** Rules in parentheses are experiments that are not part of "
     "the core."
 )
@@ -181,8 +181,8 @@ def verdicts(shown: list[TriggerStudy], budget: Budget) -> None:
                 st.markdown(f"##### {plain_text(study.dataset)}")
                 st.markdown("\n".join(f"- {line}" for line in verdict(study, budget)))
     st.caption(
-        "Each family is the best of its kind on these very runs, which flatters small gains: trust what "
-        "other seeds repeat."
+        "Each family was chosen as the best of its kind on these same runs, which exaggerates small gains: "
+        "trust gains that other seeds confirm."
     )
 
 

@@ -68,8 +68,8 @@ TEXTS = (
     Text(
         "change",
         "What a network call changes",
-        "A cache pays only if what it keeps stays true. Keep the **score**, and its noise is stale at once. "
-        "Keep the denoised estimate **D**, and it misses everything that the new state says. Most of D is "
+        "A cache pays only if what it keeps stays valid. Keep the **score**, and its noise is stale at once. "
+        "Keep the denoised estimate **D**, and it misses everything new in the state. Most of D is "
         "known in closed form: recompute that part for free, and keep only the network's part **F**.",
         "Choose for how many steps **h** something is kept. All curves use one unit: the error of D. Compare "
         "them early, in the middle and at the end, and for another network.",

@@ -19,8 +19,8 @@ LABELS = {"name": "Name", "data": "Data set it was trained on", "stats": "Mean a
 def import_view() -> None:
     """Draw the import of a FourierDiffusion checkpoint; no code in the file is run."""
     st.markdown(
-        "Bring a Lightning checkpoint of the FourierDiffusion library (a transformer score model), and an "
-        "NPZ file with the `mean` and `std` of shape (steps, channels) that its data were standardized with. "
+        "Upload a Lightning checkpoint of the FourierDiffusion library (a transformer score model), and an "
+        "NPZ file with the `mean` and `std`, of shape (steps, channels), used to standardize its data. "
         "The checkpoint is read without running pickled code: anything but tensors and the library's noise "
         "scheduler is rejected by name."
     )

@@ -19,7 +19,7 @@ from pages.ui.tune.study_values import spanned
 TICK_S = 0.5
 FRESH_SEED = 1000
 """Far from common tuning seeds: the best of many trials looks better on its own noise than it is."""
-BUSY = "A study is being measured. Only one job measures at a time, so that times are right."
+BUSY = "A study is being measured. Only one job measures at a time, so that times are accurate."
 
 
 def solver_code(checkpoint: str, setting: SamplerConfig) -> str:

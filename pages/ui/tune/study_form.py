@@ -94,8 +94,8 @@ def study_form(begin: Begin, primary: bool = True) -> None:
     )
     st.caption(
         "The study runs in a process of its own and continues when you leave this page. Closing the lab "
-        "interrupts it; nothing that was measured is lost. Times are right only while the machine has "
-        "nothing else to do."
+        "interrupts it; nothing that was measured is lost. Times are accurate only while the machine "
+        "is otherwise idle."
     )
 
 

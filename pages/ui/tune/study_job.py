@@ -180,8 +180,8 @@ class StudyJobs:
             busy = self.running()
             if busy is not None:
                 raise LabError(
-                    f"the study {busy[0]!r} is running, and only one measures at a time so that times are "
-                    "right",
+                    f"the study {busy[0]!r} is running, and only one measures at a time to keep times "
+                    "accurate",
                     remedy="stop it, or wait until it is done",
                 )
             folder = job_folder(name, job)
