@@ -37,7 +37,7 @@ GUIDE = """
 - **Drag over the map**, or focus it and use the arrow keys: every panel follows. All steps are already in your
   browser, so nothing waits for the server.
 - **Why** explains the decision for the chosen frequency at the chosen step, and what would have changed the
-  decision. The responsible lines of the running code are marked beside it.
+  decision. The responsible lines of the running code are marked next to it.
 - **Look inside this run** runs the record again and shows, layer by layer, how far the cached values are from those
   of a fresh forward of all frequencies at that step: each layer's input h, keys K and values V, and C, F, D and the
   score.

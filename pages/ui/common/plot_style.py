@@ -1,4 +1,4 @@
-"""The look that all plots of the pages share."""
+"""The style that all plots of the pages share."""
 
 from typing import Any
 

@@ -55,7 +55,7 @@ class RunRegistry:
     """At most `live_limit` unfinished runs and the `keep` newest finished ones.
 
     A run ends by itself when nobody watches it, so the limit bounds what several visitors can start at once;
-    it is not a queue. `ended` is called with each run that has ended, on a thread of its own. Safe to call
+    it is not a queue. `ended` is called with each run that has ended, on a separate thread. Safe to call
     from any thread.
     """
 

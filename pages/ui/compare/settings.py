@@ -18,7 +18,7 @@ STEPS = (2, 2000)
 TRIGGER = "trigger "
 POLICIES = (*PRESETS, *(TRIGGER + name for name in deciding()))
 SOLVER_CHOICES = (*SOLVERS, *(f"{ETA}{eta:g}" for eta in (0.25, 0.5, 0.75)))
-"""Solvers offered in the table; an address may name any eta."""
+"""Solvers offered in the table; the address accepts any eta."""
 COLUMNS = ("policy", "tau", "R", "solver", "grid", "steps")
 BASE: dict[str, Any] = {
     "policy": "balanced",

@@ -18,7 +18,7 @@ from pages.ui.evidence.files import Stored, read_each
 
 COMMAND = "python -m benchmarks.solver_study"
 CONVERGED = "to_converged"
-"""Relative L2 to the converged solution of the same noise: a measure of rows that add no noise of their own."""
+"""Relative L2 to the converged solution on the same noise, for rows that add no noise at their steps."""
 
 
 class StoredValue(Stored):

@@ -13,7 +13,7 @@ from pages.ui.live.live_packets import picture
 KEY = "lab"
 POLL_S = 0.2
 OVERLAP = 40
-"""Steps that two polled pictures share: Streamlit may drop one of two quick updates of a component's data."""
+"""Steps that two polled updates share, because Streamlit may drop one of two quick updates."""
 
 _canvas = st.components.v2.component(
     "e2crf_lab",

@@ -65,7 +65,7 @@ class Allowance:
 
 
 class _View:
-    """A connection: its step in the run, and the number of pictures on their way to it."""
+    """A connection: its step in the run, and the number of updates on their way to it."""
 
     def __init__(self, start: int) -> None:
         self.cursor = start

@@ -76,7 +76,7 @@ def form() -> None:
         args=(name, data, preset, minutes, early),
     )
     st.caption(
-        "The training runs in a process of its own and continues when you leave this page. Closing the lab "
+        "The training runs in a separate process and continues when you leave this page. Closing the lab "
         "stops it and keeps its best weights; resuming it leads to the same result."
     )
 

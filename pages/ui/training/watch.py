@@ -40,7 +40,7 @@ def progress_words(state: JobState) -> str:
 
 
 def watch(name: str) -> None:
-    """Draw a training; while it runs, again every second."""
+    """Draw a training; redraw it every second while it runs."""
     jobs = training_job.JOBS
     state = jobs.state(name)
     if state is None:
@@ -72,7 +72,7 @@ def watch(name: str) -> None:
 
 @st.fragment(run_every=TICK_S)
 def ticking(name: str, status: str) -> None:
-    """Draw the part that changes; the page follows when the training enters another phase."""
+    """Draw the part that changes; redraw the page when the training enters another phase."""
     state = training_job.JOBS.state(name)
     if state is None or state.status != status:
         st.rerun(scope="app")

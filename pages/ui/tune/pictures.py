@@ -82,7 +82,7 @@ def pareto(name: str, record: Record, options: Options, choice: Choice, selected
 
 @st.fragment(run_every=TICK_S)
 def live_picture(name: str, drawn_running: bool, shown: int | None, options: Options | None) -> None:
-    """Draw the picture of a running study every second."""
+    """Redraw a running study every second."""
     picture(name, drawn_running, shown, options)
 
 

@@ -1,4 +1,4 @@
-"""The form that starts a study: what to search, for how long, and how it is judged."""
+"""The form that starts a study: what to search, for how long, and how to evaluate it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Judging:
 
 
 def try_button(begin: Begin) -> None:
-    """Offer two minutes with defaults to visitors without a study."""
+    """Offer a two-minute study with defaults to visitors without a study."""
     checkpoint = list_checkpoints()[0]
     name = free_name(f"{checkpoint}-try", study_job.JOBS.names())
 
@@ -93,7 +93,7 @@ def study_form(begin: Begin, primary: bool = True) -> None:
         disabled=spec is None,
     )
     st.caption(
-        "The study runs in a process of its own and continues when you leave this page. Closing the lab "
+        "The study runs in a separate process and continues when you leave this page. Closing the lab "
         "interrupts it; nothing that was measured is lost. Times are accurate only while the machine "
         "is otherwise idle."
     )

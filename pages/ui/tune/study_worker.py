@@ -27,7 +27,7 @@ from pages.ui.tune.study_job import ORDER, StudyOrder
 
 
 class StudyWorker(Worker):
-    """Searches, advises or measures a card, as `job.json` orders."""
+    """A worker that searches, advises or measures a card, as `job.json` specifies."""
 
     @property
     def folder(self) -> Path:
