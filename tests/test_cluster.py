@@ -28,7 +28,7 @@ from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 from pages.ui.common.registry import RunRegistry
 from tests.conftest import make_model
-from tests.test_tuning import SPEC, study, toy
+from tests.studies import SPEC, study, toy
 from tests.tiny import tiny_assets
 
 MODEL = make_model()

@@ -15,7 +15,7 @@ from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.cli import main
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import Cancelled, LabError
-from e2crf_core.evaluation.config import ConfigError, parse_configs
+from e2crf_core.evaluation.config import parse_configs
 from e2crf_core.evaluation.evaluate import evaluate
 from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.evaluation.reading import reading
@@ -69,59 +69,13 @@ def finished(task: Task, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return out, evaluate(task, out)
 
 
-class TestConfigurations:
-    def test_every_fault_is_listed(self) -> None:
-        table = [
-            {**TABLE[0], "solver": "rk4", "stepz": 3},
-            {**TABLE[0], "policy": {"trigger": "log_snr", "tau": -1, "color": "red"}},
-            {**TABLE[0], "name": "a", "steps": 12.5},
-            {**TABLE[0], "name": "b", "policy": "quick"},
-            {"name": "c", "solver": "heun", "grid": "linear", "steps": 10, "policy": None},
-            {"name": "", "solver": ["x"], "grid": "linear", "steps": 10},
-            7,
-            TABLE[3],
-            TABLE[3],
-        ]
-        with pytest.raises(ConfigError) as caught:
-            parse_configs(json.dumps(table), "table.json")
-        text = "\n".join(caught.value.faults)
-        for expected in (
-            "entry 1: stepz: extra inputs are not permitted (known: name",
-            "entry 1: solver: unknown solver 'rk4'",
-            "entry 2: policy: ",
-            "tau",
-            "unknown field 'color'",
-            "entry 3: steps: input should be a valid integer",
-            "entry 4: policy: 'quick' is not a preset",
-            "entry 5: steps 10: heun",
-            "entry 6: policy: field required",
-            "entry 6: name: string should have at least 1 character",
-            "entry 7: input should be a valid dictionary",
-            "entry 9: the name 'DPM++' is used twice",
-        ):
-            assert expected in text
-        assert "table.json" in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-    @pytest.mark.parametrize("text", ["", "{}", "[]", "[" * 100000, '{"name": 1}'])
-    def test_what_is_no_table_is_refused(self, text: str) -> None:
-        with pytest.raises(ConfigError):
-            parse_configs(text)
-
-    def test_presets_objects_and_null_are_policies(self) -> None:
-        plain, exact, fixed, _ = configs().values()
-        assert plain.policy is None
-        assert exact.policy == CachePolicy.preset("exact")
-        assert fixed.policy == CachePolicy(trigger="fixed", refresh_every=4)
-
+class TestRuns:
     @pytest.mark.parametrize("change", [{"num": 1}, {"num": 0}, {"repeats": 0}, {"batch": 0}, {"seed": -1}])
     def test_tasks_that_cannot_be_are_refused_at_once(self, task: Task, change: dict[str, int]) -> None:
         numbers = {"num": 8, "repeats": 1, "seed": 0, "batch": 8, **change}
         with pytest.raises(LabError):
             Task(task.model, task.dataset, task.configs, **numbers)
 
-
-class TestRuns:
     def test_rows_share_their_noise(self, finished: tuple[Path, Evaluation]) -> None:
         """A cache that recomputes everything gives the same samples as its uncached twin, in every repeat."""
         exact, held = finished[1].row("EM exact"), finished[1].row("EM <b>every 4")

@@ -12,7 +12,7 @@ import pytest
 
 from e2crf_core import LabError
 from e2crf_core.tuning.storage import open_storage, shown
-from tests.test_tuning import study
+from tests.studies import study
 
 POSTGRES = os.environ.get("E2CRF_TEST_POSTGRES")
 """URL of a database, for the test that needs a server."""

@@ -193,26 +193,7 @@ def warn(
         for knob in inert
     ]
     cautions += _cliffs(last, quality, near)
-    if policy is not None and last.token_share > 0.999:
-        cautions.append(
-            Caution(
-                "no_reuse",
-                f"This policy reuses nothing at {point.setting.steps} steps: each token moves farther than the"
-                " threshold allows. Take more steps, a larger threshold, or no cache.",
-            )
-        )
-    calls = last.token_share * point.setting.steps
-    if calls < FEWEST_CALLS:
-        cautions.append(
-            Caution(
-                "few_calls",
-                f"The network runs only {calls:.3g} times: with fewer than {FEWEST_CALLS} calls a cache never engages,"
-                " and samples are close to those of a Gaussian.",
-            )
-        )
-    reason = unfit(point.setting)
-    if reason is not None:
-        cautions.append(Caution("idle_refresh", f"The policy cannot do what it says: {reason}."))
+    cautions += _idle(point)
     if policy is not None and uncached is not None and last.seconds >= uncached:
         cautions.append(
             Caution(
@@ -233,6 +214,32 @@ def warn(
                     f" at {milliseconds(plain[0])}.",
                 )
             )
+    return cautions
+
+
+def _idle(point: Point) -> list[Caution]:
+    """A cache that reuses nothing, hardly computes anything, or cannot do what its policy says."""
+    last, policy, cautions = point.last, point.setting.policy, []
+    if policy is not None and last.token_share > 0.999:
+        cautions.append(
+            Caution(
+                "no_reuse",
+                f"This policy reuses nothing at {point.setting.steps} steps: each token moves farther than the"
+                " threshold allows. Take more steps, a larger threshold, or no cache.",
+            )
+        )
+    calls = last.token_share * point.setting.steps
+    if calls < FEWEST_CALLS:
+        cautions.append(
+            Caution(
+                "few_calls",
+                f"The network runs only {calls:.3g} times: with fewer than {FEWEST_CALLS} calls a cache never engages,"
+                " and samples are close to those of a Gaussian.",
+            )
+        )
+    reason = unfit(point.setting)
+    if reason is not None:
+        cautions.append(Caution("idle_refresh", f"The policy cannot do what it says: {reason}."))
     return cautions
 
 
