@@ -34,7 +34,7 @@ def card_view() -> None:
     """Draw one data set: its series, where their energy is, and where they come from."""
     names = list_datasets()
     if not names:
-        st.info("There is no data set yet. Import one of your own files.")
+        st.info("There is no data set yet. Import a file to add one.")
         return
     unknown = recall("set", names)
     if unknown:
