@@ -1,6 +1,6 @@
-"""The E²-CRF algorithm (arXiv:2604.22901), one step of it: `step`, and under it `decide`, `recompute`, `advance`.
+"""Run the E²-CRF algorithm (arXiv:2604.22901): `step`, and below it `decide`, `recompute`, `advance`.
 
-State z (B, n, 2M) of n tokens at call i; D is the denoised estimate, F = head(C) the network's part of it (E3):
+State z (B, n, 2M) has n tokens at call i; D is the denoised estimate, F = head(C) its network part (E3):
 
     E4   C = h_L                             cumulative residual feature, the last value of the residual stream
          r = sum |C - C_last|² / sum |C_last|²    event intensity; "last" = at a token's last recompute
@@ -14,7 +14,7 @@ State z (B, n, 2M) of n tokens at call i; D is the denoised estimate, F = head(C
     E3   D = mu + c_skip (z - a mu) + c_out F(C)      renewed at every step, C or its continuation reused
     E8   z' = own z + base b + now D + before D_1 + earlier D_2 + sigma xi      the solver's row, diffusion/solvers.py
 
-All functions are pure in the state, but for the keys and values, which a state hands on to its successor.
+All functions are pure in the state, except that a state passes its keys and values on to its successor.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from e2crf_core.network.forward import band_edges_of, plain_forward, prefixes_fo
 
 
 def step(problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[SamplerState, StepInfo]:
-    """One step of the cached sampler: decide (E5), recompute (E6, E7) if anything must be, advance (E3, E8)."""
+    """Take one step of the cached sampler: decide (E5), recompute if needed (E6, E7), advance (E3, E8)."""
     reasons, score, tau = decide(policy, problem, state)
     cache, rows, samples = state.cache, 0, 0
     if bool(reasons.any()):
@@ -43,14 +43,14 @@ def step(problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[Sa
         rows, samples = chosen.rows, chosen.samples
     if cache is not None and policy.tau_safe:
         cache = replace(cache, rested=(reasons == 0).all(1).expand(len(state.z)))
-    # Before the first recompute F is 0: the exact denoiser of Gaussian data.
+    # Before the first recompute, F is 0: the exact denoiser of Gaussian data.
     output = torch.zeros_like(state.z) if cache is None else reused_output(policy, problem, cache, state.step)
     after, denoised = advance(problem, state, output, cache)
     return after, StepInfo(reasons, score, tau, rows, samples, denoised)
 
 
 def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[Tensor, Tensor, Tensor]:
-    """E5. Reason codes and scores (b, n) and thresholds (b, 1) for this step, from what is known before it."""
+    """Return reason codes and scores (b, n) and thresholds (b, 1), known before this step (E5)."""
     rule, n, cache, i = policy.rule, problem.model.n, state.cache, state.step
     if cache is None and not rule.late:
         every = torch.full((1, n), int(Reason.REFRESH), dtype=torch.uint8)
@@ -77,7 +77,7 @@ def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[
 
 
 def with_lower_bands(reasons: Tensor, edges: tuple[int, ...]) -> Tensor:
-    """E6. Reasons (b, n) of a causal network: whatever is recomputed, all tokens of its own and lower bands are."""
+    """Extend reasons (b, n) to all tokens of the same and lower bands, for a causal network (E6)."""
     if not edges or not bool(reasons.any()):
         return reasons
     ends = torch.tensor((0, *edges))
@@ -90,7 +90,7 @@ def with_lower_bands(reasons: Tensor, edges: tuple[int, ...]) -> Tensor:
 def recompute(
     policy: CachePolicy, problem: Problem, state: SamplerState, reasons: Tensor
 ) -> tuple[Cache, Selection]:
-    """E6, then E7: run the chosen tokens, keep what they give, learn from how far the kept ones were off."""
+    """Run the chosen tokens, keep the results (E6), and learn from the error of the kept values (E7)."""
     network, cache = problem.model.network, state.cache or first_cache(problem, state)
     chosen = Selection.of(reasons > 0, len(state.z), state.z.device, prefixes=cache.kv is None)
     u, level = problem.network_input(state), problem.level(state.step)
@@ -114,7 +114,7 @@ def recompute(
 def advance(
     problem: Problem, state: SamplerState, output: Tensor, cache: Cache | None
 ) -> tuple[SamplerState, Tensor]:
-    """E3 and E8. Denoised tokens D from F, then the solver's row: the next state, and D."""
+    """Return the next state by the solver's row (E8), and the denoised tokens D from F (E3)."""
     i, z, row = state.step, state.z, problem.plan.rows[state.step]
     denoised = problem.denoised(i, z, output)
     past = (denoised, *state.past)
@@ -131,7 +131,7 @@ def advance(
 
 
 def combine(mix: Mix, z: Tensor, base: Tensor | None, past: tuple[Tensor, ...]) -> Tensor:
-    """E8: the linear combination `mix` of z, the carried state and the last denoised values, newest first."""
+    """Return the combination `mix` of z, the carried state, and past denoised values, newest first (E8)."""
     own, held, *denoised = mix
     total = own * z
     for weight, value in zip(denoised, past, strict=False):

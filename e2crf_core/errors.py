@@ -1,15 +1,15 @@
-"""Errors that a user of the lab is meant to read, and the one that says that work was called off."""
+"""Define the errors that users of the lab read, and the one that reports cancelled work."""
 
 from __future__ import annotations
 
 
 class LabError(ValueError):
-    """Bad input.
+    """An error in the input.
 
-    `problem` says what was wrong and where, `remedy` what to do about it, both in words that fit a program, a
-    command line and a page. Each front names the control that `field` belongs to in its own terms: `--window`,
-    the label of a widget, a JSON pointer. `row` (counted from 1, as a text editor does) and `column` locate a
-    fault in a file. `str(error)` is one line: problem, then remedy.
+    `problem` states what was wrong and where, and `remedy` what to do about it, both in words that fit a
+    program, a command line, and a page. Each front end names the control for `field` in its own terms:
+    `--window`, a widget's label, a JSON pointer. `row` (counted from 1, as in a text editor) and `column`
+    locate a fault in a file. `str(error)` is one line: problem, then remedy.
     """
 
     def __init__(
@@ -27,4 +27,4 @@ class LabError(ValueError):
 
 
 class Cancelled(Exception):
-    """The caller asked for an end, or a budget ran out, before the work was finished."""
+    """The caller cancelled the work, or its budget ran out, before it was finished."""

@@ -1,20 +1,20 @@
-"""How long work reports its progress and learns that it is no longer wanted."""
+"""Let work report its progress and learn that it was cancelled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Called with (done, total) units of work; total stays the same during one piece of work."""
+"""Callback with (done, total) units of work; total is constant during one piece of work."""
 
 Cancel = Callable[[], bool]
-"""Returns True once the work should end; the worker then raises `errors.Cancelled`."""
+"""Callback that returns True once the work should end; the worker then raises `errors.Cancelled`."""
 
 
 def silent(done: int, total: int) -> None:
-    """Report progress to nobody."""
+    """Ignore progress reports."""
 
 
 def never() -> bool:
-    """Never ask for an end."""
+    """Return False: never cancel."""
     return False

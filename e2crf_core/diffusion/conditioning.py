@@ -1,7 +1,8 @@
-"""Conditioning of an unconditional model on observed values, exact where the data are Gaussian.
+"""Condition an unconditional model on observed values, exactly if the data are Gaussian.
 
-An observation y of some time steps is a linear map of the tokens of one channel, y = A z_0 + noise. At noise level
-(a, s) the closed-form part of the denoiser (E3) knows not only the mean of z_0 given z but also its covariance,
+An observation y of some time steps is a linear map of one channel's tokens, y = A z_0 + noise. At noise level
+(a, s), the closed-form part of the denoiser (E3) gives not only the mean of z_0 given z but also its
+covariance,
 
     V = v s² / (a² v + s²),    diagonal over coordinates,
 
@@ -9,10 +10,10 @@ so the mean given z *and* y is one Kalman update away from the denoised value D:
 
     D' = D + G (y - A D),    G = V A^T (A V A^T + noise² I)^{-1}.
 
-With F = 0 this is the exact posterior mean of N(mu, diag v), hence a sampler that uses D' in place of D draws from
-the exact posterior. With a network, D carries what the network knows and V stays that of E3 (compare the guidance
-of Song et al., ICLR 2023, and Boys et al., arXiv:2310.06721, whose covariances need gradients of the network).
-G depends on the step alone, so it is computed once for each step, and a cache of F never notices.
+With F = 0, this is the exact posterior mean of N(mu, diag v), so a sampler that uses D' instead of D draws
+from the exact posterior. With a network, D carries what the network knows and V stays that of E3 (compare the
+guidance of Song et al., ICLR 2023, and Boys et al., arXiv:2310.06721, whose covariances need gradients of the
+network). G depends only on the step, so it is computed once per step, and a cache of F is unaffected.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ from e2crf_core.errors import LabError
 
 MAX_BYTES = 1 << 30
 NOISE = 0.01
-"""Standard deviation of the observations' noise in units of the data's; it also keeps G well conditioned."""
+"""Standard deviation of the observation noise in units of the data's; it also keeps G well conditioned."""
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Kalman updates of the denoised tokens for every call of one plan.
+    """The Kalman updates of the denoised tokens for every call of one plan.
 
-    `values` holds, for each channel, the observed standardized values (B, o) or (1, o); `maps` the matrices A^T
-    (2n, o) and `gains` the matrices G^T (steps, o, 2n). o may differ from channel to channel; channels are
-    independent under E3.
+    `values` holds each channel's observed standardized values (B, o) or (1, o), `maps` the matrices A^T
+    (2n, o), and `gains` the matrices G^T (steps, o, 2n). o may differ between channels, which are independent
+    under E3.
     """
 
     values: tuple[Tensor, ...]
@@ -48,10 +49,10 @@ class Conditioning:
 
     @staticmethod
     def make(model: ScoreModel, plan: Plan, observed: np.ndarray, noise: float = NOISE) -> Conditioning:
-        """Condition runs of `plan` on `observed` (B or 1, N, M), standardized, NaN where nothing is known.
+        """Condition runs of `plan` on `observed` (B or 1, N, M), standardized, NaN for unknown values.
 
-        All B series must miss the same positions. Raises LabError where they do not, where an exponential
-        integrator (which never forms D) is asked for, or where the gains would not fit in memory.
+        All B series must miss the same positions. Raises LabError if they do not, for an exponential
+        integrator (which never forms D), or if the gains would not fit in memory.
         """
         known = _pattern(model, observed)
         if plan.order:
@@ -78,13 +79,13 @@ class Conditioning:
         return Conditioning(*(tuple(x.to(model.mu) for x in group) for group in (values, maps, gains)))
 
     def of(self, first: int, num: int) -> Conditioning:
-        """The part for `num` samples numbered from `first`; sample i is given series i modulo B."""
+        """Return the part for `num` samples numbered from `first`; sample i uses series i modulo B."""
         index = torch.arange(first, first + num)
         values = tuple(v if len(v) == 1 else v[index.to(v.device) % len(v)] for v in self.values)
         return replace(self, values=values)
 
     def apply(self, step: int, denoised: Tensor) -> Tensor:
-        """D' (B, n, 2M) from D (B, n, 2M) at one call of the plan."""
+        """Return D' (B, n, 2M) from D (B, n, 2M) at one call of the plan."""
         batch, n, width = denoised.shape
         channels = denoised.view(batch, n, 2, width // 2)
         updated = []
@@ -95,7 +96,7 @@ class Conditioning:
 
 
 def series_basis(length: int) -> np.ndarray:
-    """E1 as a matrix (2n, N): row (k, part) is the series of the unit token coordinate; structural zeros are 0."""
+    """Return E1 as a matrix (2n, N): row (k, part) is a unit token's series; structural zeros are 0."""
     mask = coordinate_mask(length, 1)
     n = len(mask)
     units = np.eye(2 * n).reshape(2 * n, n, 2) * mask
@@ -103,7 +104,7 @@ def series_basis(length: int) -> np.ndarray:
 
 
 def _pattern(model: ScoreModel, observed: np.ndarray) -> np.ndarray:
-    """Which positions (N, M) are observed, the same for all series."""
+    """Return which positions (N, M) are observed, the same for all series."""
     shape = (model.length, len(model.channels))
     if observed.ndim != 3 or observed.shape[1:] != shape:
         raise LabError(f"observed values have shape {observed.shape[1:]}, series of this model {shape}")
@@ -118,7 +119,7 @@ def _pattern(model: ScoreModel, observed: np.ndarray) -> np.ndarray:
 
 
 def _variances(model: ScoreModel, plan: Plan, channel: int) -> list[np.ndarray]:
-    """V (2n,) of one channel at every call; 0 at structural zeros."""
+    """Return V (2n,) of one channel at every call, 0 at structural zeros."""
     v, mask = (
         x.double().cpu().view(model.n, 2, -1)[..., channel].numpy().ravel() for x in (model.v, model.mask)
     )
@@ -127,9 +128,9 @@ def _variances(model: ScoreModel, plan: Plan, channel: int) -> list[np.ndarray]:
 
 
 def _gain(variance: np.ndarray, design: np.ndarray, noise: float) -> Tensor:
-    """G^T (o, 2n) for coordinate variances V (2n,) and the map A^T (2n, o)."""
+    """Return G^T (o, 2n) for coordinate variances V (2n,) and the map A^T (2n, o)."""
     weighted = variance[:, None] * design
     total = design.T @ weighted
-    # Late in a run V is tiny: noise is kept small beside it, so that observed values are met.
+    # Late in a run V is tiny; the noise is kept small beside it, so that samples match the observed values.
     floor = min(noise * noise, 1e-2 * float(np.diag(total).mean())) if len(total) else 0.0
     return torch.as_tensor(np.linalg.solve(total + floor * np.eye(len(total)), weighted.T))

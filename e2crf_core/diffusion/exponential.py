@@ -1,4 +1,4 @@
-"""E3 and E8: exponential integrators of the probability-flow ODE, exact where the data are Gaussian.
+"""Integrate the probability-flow ODE exponentially, exactly if the data are Gaussian (E3, E8).
 
 In the coordinate u = c_in (z - a mu) of E3 the probability-flow ODE is exactly
 
@@ -22,15 +22,15 @@ from e2crf_core.diffusion.schedules import Schedule
 from e2crf_core.diffusion.solvers import Clock
 
 NODES = 64
-"""Midpoints of the quadrature over one step: the basis is smooth, dtheta is exact between them."""
+"""The number of midpoints in one step's quadrature: the basis is smooth, dtheta is exact between them."""
 
 
 @dataclass(frozen=True)
 class ExponentialTable:
-    """Coefficients of every step but the last: z' = own z + offset + sum_j weights[j] F_{i-j}.
+    """The coefficients of every step but the last: z' = own z + offset + sum_j weights[j] F_{i-j}.
 
-    `own` and `offset` have shape (steps, n, 2M), `weights` (steps, order, n, 2M), all float64. Where fewer than
-    `order` outputs exist yet, the weights of the missing ones are 0.
+    `own` and `offset` have shape (steps, n, 2M), `weights` (steps, order, n, 2M), all float64. While fewer
+    than `order` outputs exist, the weights of the missing ones are 0.
     """
 
     own: np.ndarray
@@ -39,7 +39,7 @@ class ExponentialTable:
 
 
 def lagrange_basis(nodes: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Values (k, len(x)) of the k Lagrange basis polynomials of `nodes` (k,) at `x`."""
+    """Return values (k, len(x)) of the k Lagrange basis polynomials of `nodes` (k,) at `x`."""
     basis = np.ones((len(nodes), len(x)))
     for j, node in enumerate(nodes):
         for other in np.delete(nodes, j):
@@ -50,7 +50,7 @@ def lagrange_basis(nodes: np.ndarray, x: np.ndarray) -> np.ndarray:
 def exponential_table(
     schedule: Schedule, times: list[float], order: int, clock: Clock, mu: np.ndarray, v: np.ndarray
 ) -> ExponentialTable:
-    """Coefficients of ETD-AB`order` on `times` (decreasing), for token means and variances mu, v (n, 2M)."""
+    """Return the coefficients of ETD-AB`order` on decreasing `times`, for token moments mu, v (n, 2M)."""
     levels = np.array([schedule.log_snr(t) for t in times])
     ticks = clock(levels.tolist())
     a = np.array([schedule.a(t) for t in times])[:, None, None]

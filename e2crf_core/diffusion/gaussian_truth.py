@@ -1,7 +1,7 @@
-"""Closed forms to test samplers against: data whose denoiser, flow and sampled law are known exactly.
+"""Give closed forms for testing samplers: data whose denoiser, flow, and sampled law are known exactly.
 
 Arrays are NumPy, float64; a coordinate array has any shape, such as tokens (n, 2M). a and s are the scales of
-E2: z = a z_0 + s e. No Monte Carlo is needed for Gaussian data: a sampler is then linear, and its law exact.
+E2: z = a z_0 + s e. Gaussian data need no Monte Carlo, because a sampler is then linear and its law exact.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from e2crf_core.errors import LabError
 
 @dataclass(frozen=True)
 class Mixture:
-    """Gaussians of independent coordinates, mixed: weights (J,), means and variances (J, *shape)."""
+    """A mixture of Gaussians with independent coordinates: weights (J,), means and variances (J, *shape)."""
 
     weights: np.ndarray
     means: np.ndarray
@@ -36,20 +36,20 @@ class Mixture:
             )
 
     def noised(self, a: float, s: float) -> Mixture:
-        """The law of a z_0 + s e."""
+        """Return the law of a z_0 + s e."""
         return Mixture(self.weights, a * self.means, a * a * self.variances + s * s)
 
     def _log_parts(self, z: np.ndarray) -> np.ndarray:
-        """(B, J) log of weight times density of each part at z (B, *shape)."""
+        """Return (B, J) log of weight times density of each part at z (B, *shape)."""
         part = (z[:, None] - self.means) ** 2 / self.variances + np.log(2 * np.pi * self.variances)
         return np.log(self.weights) - 0.5 * part.reshape(*part.shape[:2], -1).sum(-1)
 
     def log_density(self, z: np.ndarray) -> np.ndarray:
-        """(B,) log density at z (B, *shape); variances must be positive."""
+        """Return (B,) log density at z (B, *shape); variances must be positive."""
         return logsumexp(self._log_parts(z), axis=1)
 
     def denoise(self, z: np.ndarray, a: float, s: float) -> np.ndarray:
-        """D(z) = E[z_0 | a z_0 + s e = z], (B, *shape): what a perfect network would make of E3."""
+        """Return D(z) = E[z_0 | a z_0 + s e = z], (B, *shape), the output of a perfect network in E3."""
         noised = self.noised(a, s)
         share = softmax(noised._log_parts(z), axis=1)
         gain = a * self.variances / noised.variances
@@ -57,18 +57,18 @@ class Mixture:
         return np.einsum("bj,bj...->b...", share, each)
 
     def score(self, z: np.ndarray, a: float, s: float) -> np.ndarray:
-        """Gradient of the noised log density: (a D - z) / s², (B, *shape)."""
+        """Return the gradient of the noised log density: (a D - z) / s², (B, *shape)."""
         return (a * self.denoise(z, a, s) - z) / (s * s)
 
     def sample(self, count: int, seed: int) -> np.ndarray:
-        """(count, *shape) independent draws."""
+        """Return (count, *shape) independent draws."""
         rng = np.random.default_rng(seed)
         part = rng.choice(len(self.weights), size=count, p=self.weights)
         return self.means[part] + np.sqrt(self.variances[part]) * rng.standard_normal(self.means[part].shape)
 
 
 def gaussian(mean: np.ndarray, variance: np.ndarray) -> Mixture:
-    """One Gaussian of independent coordinates: mean and variance of equal shape."""
+    """Return one Gaussian with independent coordinates, from mean and variance of equal shape."""
     return Mixture(np.ones(1), np.asarray(mean, float)[None], np.asarray(variance, float)[None])
 
 
@@ -79,7 +79,7 @@ def gaussian_flow(
     start: tuple[float, float],
     end: tuple[float, float],
 ) -> np.ndarray:
-    """Probability-flow ODE solved exactly for Gaussian data: z (B, *shape) moved from (a, s) to (a, s).
+    """Solve the probability-flow ODE exactly for Gaussian data, moving z (B, *shape) from (a, s) to (a, s).
 
     Each coordinate keeps its distance from the mean in standard deviations.
     """
@@ -91,9 +91,9 @@ def gaussian_flow(
 def line_flow(
     z: np.ndarray, law: Mixture, start: tuple[float, float], end: tuple[float, float]
 ) -> np.ndarray:
-    """The same for a mixture over one number (means (J,)): z (B,) keeps its quantile.
+    """Solve the flow for a mixture over one number (means (J,)): z (B,) keeps its quantile.
 
-    By bisection; the error is about 1e-12 within 5 standard deviations, and grows beyond.
+    Uses bisection; the error is about 1e-12 within 5 standard deviations and grows beyond.
     """
     before, after = law.noised(*start), law.noised(*end)
 
@@ -113,16 +113,16 @@ def line_flow(
 def plan_law(
     plan: Plan, schedule: Schedule, mean: np.ndarray, variance: np.ndarray, start: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance, per coordinate, of what a solver makes of Gaussian data with the exact denoiser.
+    """Return coordinate means and variances of a solver's result on Gaussian data with the exact denoiser.
 
     `mean`, `variance` (*shape) are those of the data; `start` (*shape) is the variance of the first state
-    about a * mean, that of the noised data if left out. The difference to the data's own law is the solver's
+    about a * mean, by default that of the noised data. The difference from the data's own law is the solver's
     discretization error, free of sampling noise. Noise is independent from row to row.
     """
     if plan.order:
         raise LabError(f"solver {plan.solver!r} has no table of denoised values", field="solver")
     a, s = schedule.a(plan.rows[0].t), schedule.s(plan.rows[0].t)
-    # Carried along, in this order: the state, the kept state, the last two denoised values.
+    # Carried along, in this order: the state, the carried second state, the last two denoised values.
     moments = np.zeros((4, 4, *np.shape(variance)))
     moments[0, 0] = a * a * variance + s * s if start is None else start
     center = np.zeros((4, *np.shape(mean)))
@@ -132,7 +132,7 @@ def plan_law(
         a, s = schedule.a(row.t), schedule.s(row.t)
         gain = a * variance / (a * a * variance + s * s)
         offset = mean - gain * a * mean
-        # z_i, b_i, D_i, D_{i-1}, D_{i-2} in terms of what is carried; D_i has an offset besides.
+        # z_i, b_i, D_i, D_{i-1}, D_{i-2} in terms of the carried values; D_i also has an offset.
         unit = [[one, zero, zero, zero], [zero, one, zero, zero]]
         unit += [[gain, zero, zero, zero], [zero, zero, one, zero], [zero, zero, zero, one]]
         terms = np.array(unit)

@@ -1,7 +1,7 @@
-"""Noise as an argument: a draw is a function of (seed, sample, step) alone.
+"""Treat noise as an argument: a draw is a function of (seed, sample, step) alone.
 
-Counter-based generators make it so: cached and uncached runs share their noise, a sample does not depend on
-the batch it is in, and a run on another device sees the same draws.
+Counter-based generators make this possible: cached and uncached runs share their noise, a sample does not
+depend on its batch, and a run on another device sees the same draws.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _NORMAL, _UNIFORM = 0, 1
 
 
 class NoiseStream:
-    """Draws for samples first..first+batch-1 of a run with `seed`, as tokens (B, n, 2M), masked as E1 asks."""
+    """The draws for samples first..first+batch-1 of a run with `seed`: tokens (B, n, 2M), masked (E1)."""
 
     def __init__(self, seed: int, batch: int, mask: Tensor, *, dtype: torch.dtype, first: int = 0) -> None:
         self.seed, self.batch, self.first = seed, batch, first
@@ -30,11 +30,11 @@ class NoiseStream:
         return np.random.Generator(np.random.Philox(counter=counter, key=key))
 
     def initial(self) -> Tensor:
-        """The state at t = 1, up to its scale: standard normal (B, n, 2M)."""
+        """Return the state at t = 1, up to its scale: standard normal (B, n, 2M)."""
         return self._draw(0)[0]
 
     def at(self, step: int) -> Tensor:
-        """Standard normal (B, n, 2M) for the transition of `step`."""
+        """Return standard normal (B, n, 2M) for the transition of `step`."""
         block, row = divmod(step, BLOCK)
         if block + 1 != self._index:
             self._block, self._index = self._draw(block + 1), block + 1
@@ -52,6 +52,6 @@ class NoiseStream:
         return drawn.to(self.dtype)
 
     def uniform(self, step: int) -> Tensor:
-        """Uniform (B, n) on the host for the probes of `step`."""
+        """Return uniform (B, n) on the host for the probes of `step`."""
         rows = [self._generator(b, _UNIFORM, step).random(self.shape[0]) for b in range(self.batch)]
         return torch.from_numpy(np.stack(rows))

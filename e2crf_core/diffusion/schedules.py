@@ -1,7 +1,7 @@
-"""E2: forward noising z_t = a(t) z_0 + s(t) e of tokens, as frozen schedules of plain floats.
+"""Define forward noising z_t = a(t) z_0 + s(t) e of tokens (E2), as frozen schedules of plain floats.
 
 Time runs from 0 (data) to 1 (noise). Every schedule gives a, s, the drift rate f and squared diffusion g² of
-dz = f z dt + g dw, and log_snr = log(a/s), the clock on which events and predictors are measured.
+dz = f z dt + g dw, and log_snr = log(a/s), the clock for events and predictors.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from typing import ClassVar, Protocol
 
 
 class Schedule(Protocol):
-    """What a sampler asks of a noise schedule. t in (0, 1]."""
+    """The interface of a noise schedule, with t in (0, 1]."""
 
     kind: ClassVar[str]
 
     @property
     def t_min(self) -> float:
-        """The end of sampling, just above t = 0."""
+        """Return the end of sampling, just above t = 0."""
 
     def a(self, t: float) -> float:
-        """Scale of the data at time t."""
+        """Return the scale of the data at time t."""
 
     def s(self, t: float) -> float:
-        """Standard deviation of the noise at time t."""
+        """Return the standard deviation of the noise at time t."""
 
     def f(self, t: float) -> float:
-        """Linear drift rate: d log a / dt."""
+        """Return the linear drift rate d log a / dt."""
 
     def g2(self, t: float) -> float:
-        """Squared diffusion coefficient."""
+        """Return the squared diffusion coefficient."""
 
     def log_snr(self, t: float) -> float:
-        """log(a/s), decreasing in t."""
+        """Return log(a/s), decreasing in t."""
 
     def t_at(self, log_snr: float) -> float:
-        """Inverse of `log_snr`."""
+        """Invert `log_snr`."""
 
 
 @dataclass(frozen=True)
 class VP:
-    """Variance preserving SDE with beta(t) = beta_min + (beta_max - beta_min) t (Song et al. 2021; E2)."""
+    """The variance-preserving SDE: beta(t) = beta_min + (beta_max - beta_min) t (Song et al. 2021; E2)."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -49,34 +49,34 @@ class VP:
     kind: ClassVar[str] = "vp"
 
     def beta(self, t: float) -> float:
-        """Noise rate at time t."""
+        """Return the noise rate at time t."""
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
     def _log_a(self, t: float) -> float:
         return -0.25 * t * t * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
 
     def a(self, t: float) -> float:
-        """exp of minus half the integrated beta."""
+        """Return exp of minus half the integrated beta."""
         return math.exp(self._log_a(t))
 
     def s(self, t: float) -> float:
-        """sqrt(1 - a²), computed without cancellation near t = 0."""
+        """Return sqrt(1 - a²), computed without cancellation near t = 0."""
         return math.sqrt(-math.expm1(2.0 * self._log_a(t)))
 
     def f(self, t: float) -> float:
-        """-beta/2."""
+        """Return -beta/2."""
         return -0.5 * self.beta(t)
 
     def g2(self, t: float) -> float:
-        """beta."""
+        """Return beta."""
         return self.beta(t)
 
     def log_snr(self, t: float) -> float:
-        """log a - log s."""
+        """Return log a - log s."""
         return self._log_a(t) - math.log(self.s(t))
 
     def t_at(self, log_snr: float) -> float:
-        """Solves the quadratic integrated beta = log(1 + exp(-2 log_snr))."""
+        """Solve the quadratic: integrated beta = log(1 + exp(-2 log_snr))."""
         total = math.log1p(math.exp(-2.0 * log_snr)) if log_snr > -300 else -2.0 * log_snr
         slope = self.beta_max - self.beta_min
         return 2.0 * total / (math.sqrt(self.beta_min**2 + 2.0 * slope * total) + self.beta_min)
@@ -84,7 +84,7 @@ class VP:
 
 @dataclass(frozen=True)
 class VE:
-    """Variance exploding SDE: a = 1, s grows geometrically from sigma_min to sigma_max."""
+    """The variance-exploding SDE: a = 1, and s grows geometrically from sigma_min to sigma_max."""
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
@@ -92,27 +92,27 @@ class VE:
     kind: ClassVar[str] = "ve"
 
     def a(self, t: float) -> float:
-        """Always 1."""
+        """Return 1 at all times."""
         return 1.0
 
     def s(self, t: float) -> float:
-        """sigma_min (sigma_max / sigma_min)^t."""
+        """Return sigma_min (sigma_max / sigma_min)^t."""
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
     def f(self, t: float) -> float:
-        """No drift."""
+        """Return zero drift."""
         return 0.0
 
     def g2(self, t: float) -> float:
-        """d s² / dt."""
+        """Return d s² / dt."""
         return 2.0 * self.s(t) ** 2 * math.log(self.sigma_max / self.sigma_min)
 
     def log_snr(self, t: float) -> float:
-        """-log s."""
+        """Return -log s."""
         return -math.log(self.s(t))
 
     def t_at(self, log_snr: float) -> float:
-        """Linear in log s."""
+        """Invert log s, which is linear in t."""
         return (-log_snr - math.log(self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)
 
 

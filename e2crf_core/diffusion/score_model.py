@@ -1,6 +1,6 @@
-"""E3: the score model: a network wrapped in the closed-form (Wiener) denoiser of Gaussian data.
+"""Define the score model: a network wrapped in the closed-form (Wiener) denoiser of Gaussian data (E3).
 
-Per token coordinate with mean mu and variance v over the training set, and c = z - a mu:
+For each token coordinate with mean mu and variance v over the training set, and c = z - a mu:
 D(z, t) = mu + c_skip c + c_out F(c_in c, t), so F = 0 is the exact denoiser of N(mu, diag v).
 """
 
@@ -24,7 +24,7 @@ VARIANCE_FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """Coefficients of E3: tensors (..., n, 2M)."""
+    """The coefficients of E3: tensors (..., n, 2M)."""
 
     c_in: Tensor
     c_skip: Tensor
@@ -33,16 +33,16 @@ class Preconditioner:
 
 @dataclass(frozen=True)
 class Profile:
-    """How fast a model's denoised output changes at each log(a/s): weights of mean 1, measured by calibration.
+    """The speed at which a model's denoised output changes at each log(a/s): calibrated weights of mean 1.
 
-    Without points all levels weigh the same.
+    Without points, all levels have equal weight.
     """
 
     levels: tuple[float, ...] = ()
     weights: tuple[float, ...] = ()
 
     def clock(self, levels: Sequence[float]) -> np.ndarray:
-        """(steps,) float64 the integral of the weight over log(a/s) up to each of `levels`."""
+        """Return (steps,) float64: the integral of the weight over log(a/s) up to each of `levels`."""
         if not self.levels:
             return np.asarray(levels, dtype=np.float64)
         grid = np.linspace(min(*levels, self.levels[0]), max(*levels, self.levels[-1]), 2001)
@@ -53,10 +53,11 @@ class Profile:
 
 @dataclass(frozen=True)
 class ScoreModel:
-    """A trained network with all that is needed to sample series in data units from it.
+    """A trained network with everything needed to sample series in data units.
 
-    `mu`, `v`, `mask` have shape (n, 2M); `mean`, `std` (M,) take standardized series back to data units.
-    Frozen, and used in inference only; `network` is any torch module that satisfies network.protocol.TokenNetwork.
+    `mu`, `v`, `mask` have shape (n, 2M); `mean`, `std` (M,) convert standardized series to data units.
+    Frozen, and used for inference only; `network` is any torch module that satisfies
+    network.protocol.TokenNetwork.
     """
 
     name: str
@@ -75,31 +76,31 @@ class ScoreModel:
 
     @property
     def n(self) -> int:
-        """Number of half-spectrum tokens."""
+        """Return the number of half-spectrum tokens."""
         return self.mu.shape[0]
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """Return the model's device."""
         return self.mu.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating type of the model."""
+        """Return the model's floating-point type."""
         return self.mu.dtype
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> ScoreModel:
-        """A copy on another device or in another precision."""
+        """Return a copy on another device or in another precision."""
         network = copy.deepcopy(self.network).to(device=device, dtype=dtype).eval().requires_grad_(False)
         moved = {name: getattr(self, name).to(device=device, dtype=dtype) for name in ("mu", "v", "mask")}
         return replace(self, network=network, **moved)
 
     def precondition(self, t: float) -> Preconditioner:
-        """E3 coefficients at time t."""
+        """Return the E3 coefficients at time t."""
         return precondition(self.v, self.schedule.a(t), self.schedule.s(t))
 
     def digest(self) -> str:
-        """SHA-256 over weights, statistics, profile and bands: names what a policy was tuned for."""
+        """Return a SHA-256 over weights, statistics, profile, and bands: what a policy was tuned for."""
         digest = hashlib.sha256(repr((self.profile.levels, self.profile.weights)).encode())
         if edges := getattr(self.network, "edges", ()):
             digest.update(repr(edges).encode())
@@ -109,23 +110,23 @@ class ScoreModel:
         return digest.hexdigest()
 
     def magnitudes(self, tokens: np.ndarray) -> np.ndarray:
-        """|X_k| (..., n, M) of tokens (..., n, 2M), in standardized units."""
+        """Return |X_k| (..., n, M) of tokens (..., n, 2M), in standardized units."""
         return magnitudes(tokens, self.length)
 
     def series(self, tokens: np.ndarray) -> np.ndarray:
-        """Tokens (..., n, 2M) -> series (..., N, M) in data units, float32."""
+        """Convert tokens (..., n, 2M) to series (..., N, M) in data units, float32."""
         return (detokenize(tokens, self.length) * self.std + self.mean).astype(np.float32)
 
 
 def precondition(v: Tensor, a: Tensor | float, s: Tensor | float) -> Preconditioner:
-    """E3 coefficients for token variances v (n, 2M) at noise scales a, s: floats, or tensors that broadcast."""
+    """Return E3 coefficients for variances v (n, 2M) at noise scales a, s: floats or broadcasting tensors."""
     total = a * a * v + s * s
     root = total.rsqrt()
     return Preconditioner(c_in=root, c_skip=a * v / total, c_out=s * v.sqrt() * root)
 
 
 def token_statistics(series: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """mu, v, mask (n, 2M) of standardized training series (S, N, M); v is floored relative to its largest entry."""
+    """Return mu, v, mask (n, 2M) of standardized training series (S, N, M); v has a relative floor."""
     tokens = tokenize(series.astype(np.float64))
     mask = coordinate_mask(series.shape[1], series.shape[2])
     v = tokens.var(axis=0)

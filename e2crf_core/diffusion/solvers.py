@@ -1,13 +1,14 @@
-"""E8: solvers as tables of coefficients, one row for each network call.
+"""Define solvers as tables of coefficients, one row per network call (E8).
 
-After call i at time t_i gave the denoised estimate D_i from the state z_i, the next state is
+After call i at time t_i has given the denoised estimate D_i from the state z_i, the next state is
 
     z_{i+1} = own z_i + base b_i + now D_i + before D_{i-1} + earlier D_{i-2} + sigma xi_i
 
-with b_i a second state that the solver carries: b_{i+1} is the combination `kept` of the same five terms. Every
-solver here, multistep, two-stage and predictor-corrector ones too, is such a table, so one sampling step and one
-cache serve them all. Exponential integrators have a table for each coordinate instead (see `exponential`). The
-last row returns D itself. `steps` always counts network calls, so equal steps cost the same whatever the solver.
+where b_i is a second state that the solver carries: b_{i+1} is the combination `kept` of the same five terms.
+Every solver here, including multistep, two-stage, and predictor-corrector ones, is such a table, so one
+sampling step and one cache serve them all. Exponential integrators have a table for each coordinate instead
+(see `exponential`). The last row returns D itself. `steps` always counts network calls, so equal steps cost
+the same with every solver.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from e2crf_core.diffusion.schedules import Schedule
 from e2crf_core.errors import LabError
 
 Clock = Callable[[Sequence[float]], np.ndarray]
-"""Increasing readings for increasing values of log(a/s); see score_model.Profile."""
+"""Function from increasing values of log(a/s) to increasing readings; see score_model.Profile."""
 
 Mix = tuple[float, float, float, float, float]
-"""Coefficients of z_i, b_i, D_i, D_{i-1} and D_{i-2}."""
+"""Coefficients of z_i, b_i, D_i, D_{i-1}, and D_{i-2}."""
 
 HOLD: Mix = (0.0, 1.0, 0.0, 0.0, 0.0)
 STORE: Mix = (1.0, 0.0, 0.0, 0.0, 0.0)
@@ -34,7 +35,7 @@ STORE: Mix = (1.0, 0.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Row:
-    """Coefficients of one call at time t; see the module's formula."""
+    """The coefficients of one call at time t, as in the module's formula."""
 
     t: float
     own: float
@@ -47,15 +48,15 @@ class Row:
 
     @property
     def mix(self) -> Mix:
-        """The coefficients of the next state, without noise."""
+        """Return the coefficients of the next state, without noise."""
         return self.own, self.base, self.now, self.before, self.earlier
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A solver on a time grid: one row for each network call.
+    """A solver on a time grid: one row per network call.
 
-    `order` is 0 where the rows hold the coefficients; otherwise it is the order of the exponential integrator
+    `order` is 0 if the rows hold the coefficients; otherwise it is the order of the exponential integrator
     whose coefficients `exponential.exponential_table` computes, with its polynomials in `clock`.
     """
 
@@ -67,7 +68,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Number of network calls."""
+        """Return the number of network calls."""
         return len(self.rows)
 
 
@@ -81,7 +82,7 @@ def _log_snr(schedule: Schedule, steps: int, clock: Clock) -> list[float]:
 
 
 def _profile(schedule: Schedule, steps: int, clock: Clock) -> list[float]:
-    """Even on a model's own clock: steps are short where its output was measured to change fast."""
+    """Return an even grid on a model's own clock: steps are short where its output changes fast."""
     levels = np.linspace(schedule.log_snr(1.0), schedule.log_snr(schedule.t_min), 4001)
     ticks = clock(levels.tolist())
     even = np.interp(np.linspace(ticks[0], ticks[-1], steps), ticks, levels)
@@ -102,7 +103,7 @@ GRIDS: dict[str, Callable[[Schedule, int, Clock], list[float]]] = {
 
 
 def euler_maruyama(schedule: Schedule, times: list[float]) -> list[Row]:
-    """The reverse SDE by Euler-Maruyama, the paper's sampler."""
+    """Tabulate the reverse SDE by Euler-Maruyama, the paper's sampler."""
     rows = []
     for t, after in pairwise(times):
         h, g2, s2 = t - after, schedule.g2(t), schedule.s(t) ** 2
@@ -112,7 +113,7 @@ def euler_maruyama(schedule: Schedule, times: list[float]) -> list[Row]:
 
 
 def ddim(schedule: Schedule, times: list[float], eta: float = 0.0) -> list[Row]:
-    """DDIM (Song et al. 2021); eta = 0 is deterministic, eta = 1 the ancestral sampler."""
+    """Tabulate DDIM (Song et al. 2021); eta = 0 is deterministic, eta = 1 the ancestral sampler."""
     rows = []
     for t, after in pairwise(times):
         a, s, a1, s1 = schedule.a(t), schedule.s(t), schedule.a(after), schedule.s(after)
@@ -143,24 +144,24 @@ def _multistep(
 
 
 def dpm_solver_pp_2m(schedule: Schedule, times: list[float]) -> list[Row]:
-    """DPM-Solver++(2M), the deterministic second-order multistep solver (Lu et al. 2022)."""
+    """Tabulate DPM-Solver++(2M), the deterministic second-order multistep solver (Lu et al. 2022)."""
     return _multistep(schedule, times, stochastic=False)
 
 
 def dpm_solver_pp_2m_lower_finish(schedule: Schedule, times: list[float]) -> list[Row]:
-    """DPM-Solver++(2M) whose last step is of first order, as its authors advise for few steps."""
+    """Tabulate DPM-Solver++(2M) with a first-order last step, as its authors advise for few steps."""
     return _multistep(schedule, times, stochastic=False, lower_finish=True)
 
 
 def sde_dpm_solver_pp_2m(schedule: Schedule, times: list[float]) -> list[Row]:
-    """SDE-DPM-Solver++(2M), midpoint form."""
+    """Tabulate SDE-DPM-Solver++(2M), midpoint form."""
     return _multistep(schedule, times, stochastic=True)
 
 
 def unipc_2(schedule: Schedule, times: list[float]) -> list[Row]:
-    """UniPC-2 with B(h) = e^h - 1 (Zhao et al. 2023, "bh2"): a predictor of order 2 with a corrector of order 3.
+    """Tabulate UniPC-2, B(h) = e^h - 1 (Zhao et al. 2023, "bh2"): predictor of order 2, corrector of order 3.
 
-    The corrector needs no call of its own: D at the predicted state corrects that state, and the next prediction
+    The corrector needs no extra call: D at the predicted state corrects that state, and the next prediction
     starts from there. b carries the corrected states.
     """
     rows: list[Row] = []
@@ -171,7 +172,7 @@ def unipc_2(schedule: Schedule, times: list[float]) -> list[Row]:
         if i == 0:
             corrected = state
         else:
-            # Correct the step that led here: of first order after the first step, of second order later.
+            # Correct the step that led here: first order after the first step, second order later.
             h, s0, s, a = steps[i - 1], schedule.s(times[i - 1]), schedule.s(t), schedule.a(t)
             whole = -math.expm1(-h)
             arrived = now - before
@@ -194,7 +195,7 @@ def unipc_2(schedule: Schedule, times: list[float]) -> list[Row]:
 
 
 def heun(schedule: Schedule, times: list[float]) -> list[Row]:
-    """Heun's method on the probability-flow ODE in x = z/a against s/a (Karras et al. 2022): two calls a step."""
+    """Tabulate Heun on the probability-flow ODE of z/a over s/a (Karras et al. 2022): two calls per step."""
     rows = []
     for t, after in pairwise(times):
         a, a1 = schedule.a(t), schedule.a(after)
@@ -214,7 +215,7 @@ def heun(schedule: Schedule, times: list[float]) -> list[Row]:
 
 
 def _untabled(schedule: Schedule, times: list[float]) -> list[Row]:
-    """Times only: the coefficients of an exponential integrator depend on the coordinate."""
+    """Return rows with times only: an exponential integrator's coefficients depend on the coordinate."""
     return [Row(t, 0.0, 0.0, 0.0, 0.0, 0.0) for t in times[:-1]]
 
 
@@ -231,7 +232,7 @@ SOLVERS: dict[str, Callable[[Schedule, list[float]], list[Row]]] = {
     "etd_ab3": _untabled,
 }
 ORDERS = {"etd_ab2": 2, "etd_ab3": 3}
-"""Orders of the exponential integrators among SOLVERS."""
+"""The orders of the exponential integrators among SOLVERS."""
 
 MAX_STEPS = 2000
 ETA = "ddim:"
@@ -239,12 +240,12 @@ LEVELS = "levels:"
 
 
 def fewest_steps(solver: str) -> int:
-    """The least number of network calls that a solver takes."""
+    """Return the smallest number of network calls that a solver accepts."""
     return 10 if solver == "euler_maruyama" else 2
 
 
 def find_solver(name: str) -> Callable[[Schedule, list[float]], list[Row]]:
-    """`SOLVERS[name]`, or for `ddim:ETA` DDIM with that share, 0 to 1, of ancestral noise. Raises LabError."""
+    """Return `SOLVERS[name]`, or DDIM with ancestral share 0 to 1 for `ddim:ETA`. Raises LabError."""
     if name in SOLVERS:
         return SOLVERS[name]
     if name.startswith(ETA):
@@ -261,9 +262,9 @@ def find_solver(name: str) -> Callable[[Schedule, list[float]], list[Row]]:
 
 
 def find_grid(name: str) -> Callable[[Schedule, int, Clock], list[float]]:
-    """Look up a time grid: `GRIDS[name]`, or for `levels:X,Y,...` times of one's own, as values of log(a/s).
+    """Return the time grid `GRIDS[name]`, or for `levels:X,Y,...` custom times as values of log(a/s).
 
-    Raises LabError for an unknown name, and for levels that do not increase.
+    Raises LabError for an unknown name or levels that do not increase.
     """
     if name in GRIDS:
         return GRIDS[name]
@@ -310,16 +311,16 @@ def make_plan(
     grid: str = "linear",
     clock: Clock = np.asarray,
 ) -> Plan:
-    """The table of a solver with `steps` network calls on a time grid. Raises LabError for what cannot be.
+    """Return the table of a solver with `steps` network calls on a time grid. Raises LabError if impossible.
 
-    Grid `profile` is even on `clock`; without one it is the grid `log_snr`.
+    Grid `profile` is even on `clock`; by default it is the grid `log_snr`.
     """
     table = find_solver(solver)
     grid_times = find_grid(grid)
     least = fewest_steps(solver)
     if not least <= steps <= MAX_STEPS:
         raise LabError(f"steps {steps}: {solver} takes {least} to {MAX_STEPS}")
-    # Heun spends two calls on each interval and one on the end.
+    # Heun spends two calls on each interval and one at the end.
     points = (steps - 1) // 2 + 1 if solver == "heun" else steps
     if solver == "heun" and steps % 2 == 0:
         raise LabError(

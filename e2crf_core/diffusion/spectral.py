@@ -1,8 +1,8 @@
-"""E1: half-spectrum tokens of real series, and measures of where their energy sits.
+"""Convert real series to half-spectrum tokens (E1), and measure where their energy is.
 
 A real series of N steps has the mirror symmetry X[N-k] = conj X[k], so its n = floor(N/2)+1 lowest
-frequencies say everything. Token k holds [Re X_k, Im X_k] of all M channels, scaled such that the map from
-series to tokens is orthonormal: energies add up plainly and white noise stays white.
+frequencies determine it. Token k holds [Re X_k, Im X_k] of all M channels, scaled so that the map from series
+to tokens is orthonormal: energies add up and white noise stays white.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor
 
 
 def token_count(length: int) -> int:
-    """Number n of half-spectrum tokens of a series of `length` steps."""
+    """Return the number n of half-spectrum tokens for a series of `length` steps."""
     return length // 2 + 1
 
 
 def mirror_weights(length: int) -> np.ndarray:
-    """(n,) how many of the N full-spectrum coefficients each token stands for: 1 or 2."""
+    """Return (n,) how many of the N full-spectrum coefficients each token represents: 1 or 2."""
     weights = np.full(token_count(length), 2.0)
     weights[0] = 1.0
     if length % 2 == 0:
@@ -27,7 +27,7 @@ def mirror_weights(length: int) -> np.ndarray:
 
 
 def coordinate_mask(length: int, channels: int) -> np.ndarray:
-    """(n, 2M) bool: False where a coordinate is structurally zero (imaginary part at 0 and, N even, N/2)."""
+    """Return (n, 2M) bool, False at structural zeros (imaginary part at 0 and, for even N, N/2)."""
     mask = np.ones((token_count(length), 2 * channels), dtype=bool)
     mask[0, channels:] = False
     if length % 2 == 0:
@@ -36,7 +36,7 @@ def coordinate_mask(length: int, channels: int) -> np.ndarray:
 
 
 def tokenize(series: np.ndarray) -> np.ndarray:
-    """E1. Real series (..., N, M) -> orthonormal tokens (..., n, 2M), in the dtype of `series`."""
+    """Convert real series (..., N, M) to orthonormal tokens (..., n, 2M), in the dtype of `series` (E1)."""
     length = series.shape[-2]
     scale = np.sqrt(mirror_weights(length))[:, None]
     spectrum = np.fft.rfft(series, axis=-2, norm="ortho") * scale
@@ -44,7 +44,7 @@ def tokenize(series: np.ndarray) -> np.ndarray:
 
 
 def detokenize(tokens: np.ndarray, length: int) -> np.ndarray:
-    """E1, inverse. Tokens (..., n, 2M) -> the real series (..., N, M). Structurally zero parts are ignored."""
+    """Convert tokens (..., n, 2M) to real series (..., N, M), ignoring structural zeros (inverse of E1)."""
     channels = tokens.shape[-1] // 2
     scale = np.sqrt(mirror_weights(length))[:, None]
     spectrum = (tokens[..., :channels] + 1j * tokens[..., channels:]) / scale
@@ -52,7 +52,7 @@ def detokenize(tokens: np.ndarray, length: int) -> np.ndarray:
 
 
 def tokenize_torch(series: Tensor) -> Tensor:
-    """E1 on the device of `series`: (..., N, M) -> (..., n, 2M)."""
+    """Convert (..., N, M) to (..., n, 2M) on the device of `series` (E1)."""
     length = series.shape[-2]
     scale = torch.as_tensor(
         np.sqrt(mirror_weights(length))[:, None], dtype=series.dtype, device=series.device
@@ -62,7 +62,7 @@ def tokenize_torch(series: Tensor) -> Tensor:
 
 
 def detokenize_torch(tokens: Tensor, length: int) -> Tensor:
-    """E1, inverse, on the device of `tokens`: (..., n, 2M) -> (..., N, M)."""
+    """Convert (..., n, 2M) to (..., N, M) on the device of `tokens` (inverse of E1)."""
     channels = tokens.shape[-1] // 2
     scale = torch.as_tensor(
         np.sqrt(mirror_weights(length))[:, None], dtype=tokens.dtype, device=tokens.device
@@ -72,7 +72,7 @@ def detokenize_torch(tokens: Tensor, length: int) -> Tensor:
 
 
 def full_spectrum(tokens: np.ndarray, length: int) -> np.ndarray:
-    """All N complex coefficients (..., N, M) of the series that tokens (..., n, 2M) describe."""
+    """Return all N complex coefficients (..., N, M) of the series that tokens (..., n, 2M) describe."""
     channels = tokens.shape[-1] // 2
     scale = np.sqrt(mirror_weights(length))[:, None]
     half = (tokens[..., :channels] + 1j * tokens[..., channels:]) / scale
@@ -81,35 +81,35 @@ def full_spectrum(tokens: np.ndarray, length: int) -> np.ndarray:
 
 
 def mirror_residue(spectrum: np.ndarray) -> float:
-    """Largest imaginary part of the inverse transform of a full spectrum (N, M): 0 exactly when the mirror holds."""
+    """Return the largest imaginary part of the inverse transform of a spectrum (N, M): 0 iff mirrored."""
     return float(np.abs(np.fft.ifft(spectrum, axis=-2, norm="ortho").imag).max())
 
 
 def magnitudes(tokens: np.ndarray, length: int) -> np.ndarray:
-    """|X_k| (..., n, M) of tokens (..., n, 2M), in the orthonormal DFT's own scale."""
+    """Return |X_k| (..., n, M) of tokens (..., n, 2M), in the scale of the orthonormal DFT."""
     channels = tokens.shape[-1] // 2
     scale = np.sqrt(mirror_weights(length))[:, None]
     return np.hypot(tokens[..., :channels], tokens[..., channels:]) / scale
 
 
 def token_energy(tokens: np.ndarray) -> np.ndarray:
-    """(..., n) energy of each token, summed over channels; sums to the energy of the series (Parseval)."""
+    """Return (..., n) energy per token, summed over channels; sums to the series' energy (Parseval)."""
     return np.square(tokens).sum(-1)
 
 
 def band_edges(count: int, bands: int = 8) -> np.ndarray:
-    """(b+1,) increasing edges that cut tokens 0..count-1 into at most `bands` bands, narrow ones at low frequency."""
+    """Return (b+1,) increasing edges that cut `count` tokens into at most `bands` bands, narrowest first."""
     edges = np.unique(np.round(np.geomspace(1, count, bands)).astype(int))
     return np.concatenate([[0], edges])
 
 
 def band_energy(tokens: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """(..., b) energy in each band of tokens (..., n, 2M)."""
+    """Return (..., b) energy in each band of tokens (..., n, 2M)."""
     return np.add.reduceat(token_energy(tokens), edges[:-1], axis=-1)
 
 
 def cumulative_energy(series: np.ndarray) -> np.ndarray:
-    """(n, M) share of each channel's energy in tokens 0..k: the measure of spectral localization.
+    """Return (n, M) the share of each channel's energy in tokens 0..k, the measure of spectral localization.
 
     `series` (S, N, M) is centered per channel first, so that a constant offset does not count as structure.
     """

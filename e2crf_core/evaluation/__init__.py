@@ -1,1 +1,1 @@
-"""Configurations measured against one another on common noise."""
+"""Compare configurations on common noise."""

@@ -1,7 +1,7 @@
-"""One configuration evaluated on many samples, in shards drawn in any order, anywhere, and kept on disk.
+"""Evaluate one configuration on many samples, in shards drawn in any order, anywhere, and kept on disk.
 
-A shard is a pure function of a model, a configuration and the numbers of its samples, so results are those of one
-machine with the same seeds. What is finished is never drawn again.
+A shard is a pure function of a model, a configuration, and sample numbers, so results equal those of one
+machine with the same seeds. Finished shards are never drawn again.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ MAX_SAMPLES = 10**10
 
 
 def on_device(model: ScoreModel, device: str) -> ScoreModel:
-    """The model on this machine's device: `auto`, `cpu` or `cuda`."""
+    """Move the model to this machine's device: `auto`, `cpu`, or `cuda`."""
     target = choose_device(device)
     return model if model.device == target else model.to(target)
 
 
 @dataclass(frozen=True)
 class BulkTask:
-    """`num` samples drawn as `config` says, in shards of `shard`, `config.batch` of them together."""
+    """A task of `num` samples drawn by `config`, in shards of `shard` and batches of `config.batch`."""
 
     config: SamplerConfig
     num: int
@@ -50,7 +50,7 @@ class BulkTask:
     shard: int = 250
 
     def __post_init__(self) -> None:
-        """Reject what could not be drawn."""
+        """Reject what cannot be drawn."""
         check_request(1, self.seed)
         if not 1 <= self.num <= MAX_SAMPLES:
             raise LabError(f"num {self.num}: must lie between 1 and {MAX_SAMPLES}", field="num")
@@ -59,15 +59,15 @@ class BulkTask:
 
     @property
     def firsts(self) -> range:
-        """The number of the first sample of every shard."""
+        """Return the number of the first sample in every shard."""
         return range(0, self.num, self.shard)
 
     def count(self, first: int) -> int:
-        """Samples in the shard that begins at `first`: the last one takes what is left."""
+        """Return the number of samples in the shard that begins at `first`; the last one takes the rest."""
         return min(self.shard, self.num - first)
 
     def fingerprint(self, model: ScoreModel) -> dict[str, Any]:
-        """What shards in one folder must agree in; more samples may be added to old ones."""
+        """Return the settings that shards in one folder must share; more samples may be added to old ones."""
         stored = {
             "config": self.config.to_json(),
             "seed": self.seed,
@@ -79,9 +79,9 @@ class BulkTask:
 
 @dataclass(frozen=True)
 class BulkShard:
-    """Series (count, N, M) in data units of samples first.., what they took, and the process that drew them.
+    """The series (count, N, M) in data units of samples from `first`, their cost, and the drawing process.
 
-    `seconds` passed on the clock; `cpu_seconds` were computed, which on a busy machine is less.
+    `seconds` is wall-clock time; `cpu_seconds` is compute time, which is less on a busy machine.
     """
 
     first: int
@@ -94,7 +94,7 @@ class BulkShard:
 
 
 def draw_shard(model: ScoreModel, task: BulkTask, first: int, device: str = "auto") -> BulkShard:
-    """Draw one shard: a pure function of its arguments, wherever it runs."""
+    """Draw one shard, a pure function of its arguments wherever it runs."""
     sampler = Sampler.of(on_device(model, device), task.config)
     last = first + task.count(first)
     warm_up(sampler, min(task.config.batch, last - first), task.seed)
@@ -117,13 +117,13 @@ def draw_shard(model: ScoreModel, task: BulkTask, first: int, device: str = "aut
 def draw_here(
     model: ScoreModel, task: BulkTask, missing: Sequence[int], cancelled: Cancel, device: str = "auto"
 ) -> Iterator[BulkShard]:
-    """Draw shards in this process, one after the other; `run_shards` ends it between two."""
+    """Draw shards in this process, one after the other; `run_shards` can end it between two."""
     for first in missing:
         yield draw_shard(model, task, first, device)
 
 
 Draw = Callable[[ScoreModel, BulkTask, Sequence[int], Cancel], Iterator[BulkShard]]
-"""Where shards are drawn: yields each once it is finished, in any order; may end early when cancelled."""
+"""Function that draws shards and yields each once finished, in any order; may end early when cancelled."""
 
 
 def run_shards(
@@ -134,9 +134,9 @@ def run_shards(
     draw: Draw = draw_here,
     cancelled: Cancel = never,
 ) -> Iterator[BulkShard]:
-    """Draw what is missing in `out`, yielding each shard once it is on disk.
+    """Draw what is missing in `out`, and yield each shard once it is on disk.
 
-    Raises LabError when `out` holds another evaluation, or when a shard failed for good.
+    Raises LabError if `out` holds another evaluation, or if a shard fails permanently.
     """
     _claim(out, task.fingerprint(model))
     missing = [first for first in task.firsts if _find(out, task, first) is None]
@@ -152,7 +152,7 @@ def _path(out: Path, first: int, count: int) -> Path:
 
 
 def _find(out: Path, task: BulkTask, first: int) -> Path | None:
-    """The file that holds a shard: the whole one, or one cut by an equal num. Its name tells, unopened."""
+    """Find the file of a shard, whole or cut by an equal `num`, by its name alone."""
     paths = (_path(out, first, count) for count in (task.shard, task.count(first)))
     return next((path for path in paths if path.is_file()), None)
 
@@ -200,14 +200,14 @@ def _read(out: Path, task: BulkTask, first: int) -> BulkShard:
 
 
 def collect(out: Path, task: BulkTask) -> tuple[np.ndarray, list[BulkShard]]:
-    """All series (num, N, M) in order of their numbers, and the shards they came in."""
+    """Return all series (num, N, M) in order of their numbers, and their shards."""
     shards = [_read(out, task, first) for first in task.firsts]
     series = np.concatenate([shard.series for shard in shards])[: task.num]
     return series, shards
 
 
 def assess(model: ScoreModel, dataset: Dataset, task: BulkTask, out: Path) -> dict[str, Any]:
-    """Distances of all samples to held-out data with intervals and floors, and what they cost."""
+    """Return distances of all samples to held-out data with intervals and floors, and their cost."""
     series, shards = collect(out, task)
     held, train = (dataset.standardize(dataset.x[i]) for i in (dataset.heldout, dataset.train))
     samples, blocks = dataset.standardize(series), heldout_blocks(dataset)

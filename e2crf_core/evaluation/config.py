@@ -1,4 +1,4 @@
-"""The configurations that an evaluation compares, read from a JSON file; every fault is listed at once."""
+"""Read the configurations that an evaluation compares from a JSON file; every fault is listed at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Configs = Mapping[str, SamplerConfig]
 
 
 class ConfigError(LabError):
-    """A configuration file that cannot run; `faults` lists everything that is wrong with it."""
+    """A configuration file that cannot run; `faults` lists every problem with it."""
 
     def __init__(self, where: str, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
@@ -38,7 +38,7 @@ class ConfigError(LabError):
 
 
 def read_policy(value: object) -> CachePolicy | None:
-    """A policy from a preset's name, its fields as JSON values, or None for no cache."""
+    """Read a policy from a preset's name, its fields as JSON values, or None for no cache."""
     if value is None or isinstance(value, CachePolicy):
         return value
     if isinstance(value, str):
@@ -79,7 +79,7 @@ class _Entry(BaseModel):
 
     @property
     def config(self) -> SamplerConfig:
-        """How the row draws samples."""
+        """Return the row's sampler configuration."""
         return SamplerConfig(policy=self.policy, steps=self.steps, solver=self.solver, grid=self.grid)
 
 
@@ -111,7 +111,7 @@ def parse_configs(text: str, where: str = "file") -> dict[str, SamplerConfig]:
 
 
 def _worded(fault: Any) -> str:
-    """A fault that pydantic names, in one line: which entry, which field, what is wrong."""
+    """Word a pydantic fault in one line: which entry, which field, what is wrong."""
     index, *path = fault["loc"]
     known = f" (known: {', '.join(_Entry.model_fields)})" if fault["type"] == "extra_forbidden" else ""
     message = fault["msg"].removeprefix("Value error, ")
@@ -119,7 +119,7 @@ def _worded(fault: Any) -> str:
 
 
 def load_configs(path: Path) -> dict[str, SamplerConfig]:
-    """`parse_configs` of a file. Raises LabError when it cannot be read."""
+    """Read a file with `parse_configs`. Raises LabError if it cannot be read."""
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise LabError(f"configurations {path}: larger than 1 MB", field="configs")

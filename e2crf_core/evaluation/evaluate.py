@@ -1,4 +1,4 @@
-"""Evaluation: a table of sampler configurations compared with one another on common noise, resumable."""
+"""Compare a table of sampler configurations on common noise; an interrupted evaluation resumes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def evaluate(
     learned: bool = False,
     progress: Callable[[str], Progress] = lambda label: silent,
 ) -> Evaluation:
-    """Run what is missing in `out`, measure everything, write the results.
+    """Run what is missing in `out`, measure everything, and write the results.
 
-    `progress(label)` makes the progress of each part. With `learned` also the learned scores; raises LabError when
-    there will be too few samples for them.
+    `progress(label)` returns the progress callback of each part. `learned` adds the learned scores; raises
+    LabError if there will be too few samples for them.
     """
     if learned and task.num < FEWEST:
         raise LabError(f"num {task.num}: learned scores need at least {FEWEST} samples", field="num")

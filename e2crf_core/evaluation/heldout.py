@@ -1,4 +1,4 @@
-"""The held-out series that quality is measured against."""
+"""Prepare the held-out series against which quality is measured."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from e2crf_core.quality.intervals import overlap_blocks
 
 
 def heldout_blocks(data: Dataset) -> np.ndarray:
-    """(m,) labels of held-out windows that overlap, for a bootstrap that resamples them together."""
+    """Return (m,) labels of overlapping held-out windows, for a bootstrap that resamples them together."""
     span = float(data.card.get("split", {}).get("span", data.length))
     return overlap_blocks(data.group[data.heldout], data.start[data.heldout], span)

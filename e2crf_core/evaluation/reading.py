@@ -1,4 +1,4 @@
-"""What an evaluation says, in sentences. Nothing is claimed where intervals overlap."""
+"""Summarize an evaluation in sentences. Nothing is claimed if intervals overlap."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from e2crf_core.quality.protocol import FEWEST_SEEDS, MARGIN, PRIMARY
 
 
 def reading(evaluation: Evaluation) -> list[str]:
-    """The evaluation in sentences, the most important ones first."""
+    """Return the evaluation in sentences, the most important ones first."""
     parts = (_reference, _anchor, _equivalent, _fastest, _slower, _certainty)
     return [line for part in parts for line in part(evaluation)]
 
 
 def _primary(evaluation: Evaluation) -> str:
-    """The primary distance, as it is called within a sentence."""
+    """Return the name of the primary distance, for use within a sentence."""
     title = evaluation.titles[PRIMARY].removesuffix(" (time)")
     return title[:1].lower() + title[1:].replace("wasserstein", "Wasserstein")
 

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing beside it."""
+"""Render an evaluation as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HEAD = (
 
 
 def evaluation_report(evaluation: Evaluation) -> str:
-    """One HTML page: the reading, Pareto charts in wall clock and operations, intervals, order, all measurements."""
+    """Render one page: summary, Pareto charts in time and operations, intervals, order, measurements."""
     e = evaluation
     about = ", ".join(f"{key} {value}" for key, value in e.machine.items() if value is not None)
     return render(
@@ -51,7 +51,7 @@ def evaluation_report(evaluation: Evaluation) -> str:
 
 
 def _charts(e: Evaluation) -> list[tuple[str, str, Markup | None]]:
-    """(heading, note, chart) of every plot; None in place of an order that has no pair."""
+    """Return (heading, note, chart) of every plot; None replaces an order without pairs."""
     wall, work = e.front(lambda row: row.seconds.value), e.front(lambda row: row.flops)
     floor, title = e.floors[PRIMARY], f"{e.titles[PRIMARY]}, {e.units[PRIMARY]}"
     band = (floor.low, floor.value, floor.high)

@@ -1,4 +1,4 @@
-"""An evaluation as files: results.json, results.csv, and report.html where plotly is installed."""
+"""Write an evaluation to files: results.json, results.csv, and report.html if plotly is installed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG = logging.getLogger(__name__)
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything as plain JSON values; the middle of a timing is called `median`, of a distance `value`."""
+    """Return everything as plain JSON values; a timing's center is `median`, a distance's is `value`."""
     wall = evaluation.front(lambda row: row.seconds.value)
     work = evaluation.front(lambda row: row.flops)
     parts = ("rows", "floors", "stable", "provenance")
@@ -50,12 +50,12 @@ def _stored_row(row: TableRow, wall: set[str], work: set[str]) -> dict[str, Any]
 
 
 def stored_timing(timing: Interval | None) -> dict[str, float] | None:
-    """A timing over repeats as plain JSON values: median and the range seen."""
+    """Return a timing over repeats as plain JSON values: median and observed range."""
     return None if timing is None else {"median": timing.value, "low": timing.low, "high": timing.high}
 
 
 def to_csv(evaluation: Evaluation) -> str:
-    """One line for each row; columns NAME, NAME_low, NAME_high for values with an interval."""
+    """Return one line per row; values with an interval have columns NAME, NAME_low, NAME_high."""
     text = io.StringIO()
     lines = [_line(row) for row in evaluation.rows]
     writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
@@ -85,7 +85,7 @@ def _line(row: TableRow) -> dict[str, Any]:
 
 
 def write_results(evaluation: Evaluation, out: Path) -> None:
-    """Write results.json, results.csv and, where plotly is installed, report.html into `out`."""
+    """Write results.json, results.csv and, if plotly is installed, report.html to `out`."""
     stored = json.dumps(to_json(evaluation), indent=1) + "\n"
     replace_file(out / "results.json", lambda p: p.write_text(stored, encoding="utf-8"))
     replace_file(out / "results.csv", lambda p: p.write_text(to_csv(evaluation), encoding="utf-8"))

@@ -1,7 +1,8 @@
-"""The runs of an evaluation: every finished (row, repeat) is one shard on disk, written whole.
+"""Run an evaluation: every finished (row, repeat) is one shard on disk, written whole.
 
-Repeats differ in their seed only; within one, all rows start from the same noise and run one after the other in one
-process, in an order that reverses from repeat to repeat, so that a machine that slows down does not favor any row.
+Repeats differ only in their seed. Within a repeat, all rows start from the same noise and run one after the
+other in one process, in an order that reverses from repeat to repeat, so that a slowing machine favors no
+row.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ FEWEST_HELDOUT = 8
 
 @dataclass(frozen=True)
 class Task:
-    """What an evaluation measures: repeat k draws `num` samples of each row with seed `seed + k`.
+    """The measurements of an evaluation: repeat k draws `num` samples of each row with seed `seed + k`.
 
     `batch` samples run together; `directions` are the projections of sliced Wasserstein.
     """
@@ -64,15 +65,15 @@ class Task:
 
     @property
     def names(self) -> list[str]:
-        """The names of the rows, in the order of the table."""
+        """Return the names of the rows, in the order of the table."""
         return list(self.configs)
 
     def sampler(self, name: str) -> Sampler:
-        """The sampler of a row."""
+        """Return the sampler of a row."""
         return Sampler.of(self.model, replace(self.configs[name], batch=self.batch))
 
     def fingerprint(self) -> dict[str, Any]:
-        """What shards of this evaluation must agree in; more repeats may be added to old ones."""
+        """Return the settings that all shards must share; more repeats may be added to old ones."""
         rows = json.dumps([stored_config(*row) for row in self.configs.items()], sort_keys=True)
         return {
             "schema": SCHEMA,
@@ -93,13 +94,13 @@ def data_digest(data: Dataset) -> str:
 
 
 def stored_config(name: str, config: SamplerConfig) -> dict[str, Any]:
-    """What identifies a row, as plain JSON values. The batch belongs to the task, not to the row."""
+    """Return what identifies a row, as plain JSON values. The batch belongs to the task, not to the row."""
     return {"name": name, **{key: value for key, value in config.to_json().items() if key != "batch"}}
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One finished run: series (num, N, M) in data units and its cost. `session` names the process that ran it."""
+    """A finished run: series (num, N, M) in data units, its cost, and the `session` of its process."""
 
     series: np.ndarray
     seconds: float
@@ -111,7 +112,7 @@ class Shard:
 
 
 def claim(out: Path, task: Task) -> None:
-    """Make `out` this task's folder. Raises LabError when it holds shards of another evaluation."""
+    """Make `out` this task's folder. Raises LabError if it holds shards of another evaluation."""
     path, ours = out / "evaluation.json", task.fingerprint()
     remedy = "name another folder"
     if path.is_file():
@@ -130,12 +131,12 @@ def claim(out: Path, task: Task) -> None:
 
 
 def shard_path(out: Path, index: int, repeat: int) -> Path:
-    """Where the shard of row `index` and a repeat is kept."""
+    """Return the path of the shard for row `index` and a repeat."""
     return out / "shards" / f"{index:03d}-r{repeat:03d}.npz"
 
 
 def read_shards(out: Path, task: Task, name: str) -> list[Shard]:
-    """All repeats of a row. Raises LabError when one is missing or damaged."""
+    """Read all repeats of a row. Raises LabError if one is missing or damaged."""
     index = task.names.index(name)
     return [read_shard(shard_path(out, index, repeat)) for repeat in range(task.repeats)]
 
@@ -194,7 +195,7 @@ def run_shards(task: Task, out: Path, progress: Progress = silent) -> None:
 
 
 def _order(task: Task) -> Iterator[tuple[str, int]]:
-    """All (row, repeat), the order of the rows reversed from repeat to repeat."""
+    """Yield all (row, repeat), reversing the order of the rows from repeat to repeat."""
     for repeat in range(task.repeats):
         for name in task.names if repeat % 2 == 0 else reversed(task.names):
             yield name, repeat
@@ -205,7 +206,7 @@ def _path(task: Task, out: Path, name: str, repeat: int) -> Path:
 
 
 def _warm(sampler: Sampler, num: int, seed: int) -> None:
-    """Run a few steps that are not counted, so that no row pays for first-call costs."""
+    """Run a few uncounted steps, so that no row pays for first-call costs."""
     for _ in islice(sampler.steps(num, seed), 8):
         pass
     synchronize(sampler.model.device)

@@ -1,4 +1,4 @@
-"""Distances of all shards of an evaluation, as estimates over repeats."""
+"""Summarize the distances of all shards of an evaluation as estimates over repeats."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ Sets = dict[str, list[np.ndarray]]
 def summarize(
     task: Task, out: Path, progress: Progress = silent, learned: Progress | None = None
 ) -> Evaluation:
-    """Measure all shards of `out`: distances for every repeat, then estimates over repeats.
+    """Measure all shards in `out`: distances for every repeat, then estimates over repeats.
 
-    With `learned`, a progress of its own, also the learned scores, which take seconds to minutes a row.
+    `learned`, a progress callback, also requests the learned scores, which take seconds to minutes per row.
     """
     data = task.dataset
     held, train = data.standardize(data.x[data.heldout]), data.standardize(data.x[data.train])
@@ -100,7 +100,7 @@ def _row(
     reference: str,
     estimates: dict[str, Estimate],
 ) -> TableRow:
-    """One row of the table, its cost compared with the reference and with its uncached twin."""
+    """Return one row of the table, its cost compared with the reference and with its uncached twin."""
     config, parts = task.configs[name], shards[name]
     seconds = [shard.seconds for shard in parts]
     twins = {c.plan: n for n, c in task.configs.items() if c.policy is None}
@@ -133,7 +133,7 @@ def _with_learned(
     blocks: np.ndarray,
     progress: Progress,
 ) -> Evaluation:
-    """The evaluation with the learned scores among its distances."""
+    """Return the evaluation with the learned scores added to its distances."""
     learned = learned_scores(list(sets.values()), held, train, blocks=blocks, progress=progress)
     rows = []
     for row, scores in zip(evaluation.rows, learned.scores, strict=True):
@@ -153,7 +153,7 @@ def _with_learned(
 
 
 def _stable(task: Task, pool: np.ndarray, held: np.ndarray) -> dict[str, StableSize]:
-    """How many samples of the reference make each distance stable."""
+    """Return how many samples of the reference make each distance stable."""
     cheap = protocol_metrics(len(task.dataset.channels), directions=min(task.directions, _STABLE_DIRECTIONS))
     return {
         m.name: stable_size(pool, held, m, within=STABLE_WITHIN, resamples=_STABLE_RESAMPLES) for m in cheap
@@ -161,7 +161,7 @@ def _stable(task: Task, pool: np.ndarray, held: np.ndarray) -> dict[str, StableS
 
 
 def _over_seeds(values: list[float], half: tuple[float, float] | None) -> Estimate:
-    """Student's interval of the mean where there are seeds enough, else the one given."""
+    """Return Student's interval of the mean if there are enough seeds, else the given interval."""
     if len(values) >= FEWEST_SEEDS:
         spread = seed_spread(values)
         return Estimate(spread.value, spread.low, spread.high, tuple(values))
@@ -171,7 +171,7 @@ def _over_seeds(values: list[float], half: tuple[float, float] | None) -> Estima
 
 
 def _estimate(metric: Metric, sets: list[np.ndarray], held: np.ndarray, blocks: np.ndarray) -> Estimate:
-    """Over seeds; with too few of them, the bootstrap interval of the first repeat stands in."""
+    """Estimate over seeds; with too few, the bootstrap interval of the first repeat is used."""
     values = [metric(x, held) for x in sets]
     if len(values) >= FEWEST_SEEDS:
         return _over_seeds(values, None)

@@ -1,4 +1,4 @@
-"""The result of an evaluation: rows with estimates, and what may be said of pairs of them."""
+"""Hold the result of an evaluation: rows with estimates, and what may be said about pairs of them."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from e2crf_core.quality.protocol import PRIMARY, Equivalence
 from e2crf_core.sampling.config import SamplerConfig
 
 STABLE_WITHIN = 0.05
-"""A distance is called stable where its 95% half-width is at most this share of it."""
+"""A distance is called stable if its 95% half-width is at most this share of it."""
 
 
 @dataclass(frozen=True)
 class Estimate(Interval):
-    """The mean over repeats with its 95% interval; `values` holds one value for each repeat."""
+    """The mean over repeats with its 95% interval; `values` holds one value per repeat."""
 
     values: tuple[float, ...]
 
 
 def spanned(values: Sequence[float]) -> Interval:
-    """The median over repeats with the whole range seen, as timings are told."""
+    """Return the median over repeats with the full observed range, as used for timings."""
     return Interval(float(np.median(values)), float(min(values)), float(max(values)))
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """What was measured of one configuration.
+    """The measurements of one configuration.
 
-    `seconds` is for `num` samples, `flops` for one; times and ratios are medians over repeats with their range.
-    `speedup` is against the table's reference, `speedup_twin` and `relative_l2` against the uncached run with the
-    same solver, grid and steps, where the table has one; ratios are within a repeat. `metrics` are distances to
-    held-out data by name. `against` compares the primary distance with the reference's on common noise.
+    `seconds` is for `num` samples and `flops` for one; times and ratios are medians over repeats with their
+    range. `speedup` compares with the table's reference; `speedup_twin` and `relative_l2` compare with the
+    uncached run with the same solver, grid, and steps, if the table has one. Ratios are within a repeat.
+    `metrics` maps names to distances to held-out data. `against` compares the primary distance with the reference's on common noise.
     """
 
     name: str
@@ -58,16 +58,16 @@ class TableRow:
 
     @property
     def quality(self) -> Estimate:
-        """The primary distance."""
+        """Return the primary distance."""
         return self.metrics[PRIMARY]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished table. `reference` names the row that speed and quality are compared with.
+    """A finished table. `reference` names the row with which speed and quality are compared.
 
-    `anchors` has the distances of samples of the model without its network (F = 0) by metric. `stable` says by
-    metric how many samples of the reference make a distance stable (see `STABLE_WITHIN`).
+    `anchors` maps metrics to the distances of samples of the model without its network (F = 0). `stable` maps
+    metrics to the number of reference samples that make a distance stable (see `STABLE_WITHIN`).
     """
 
     checkpoint: str
@@ -90,11 +90,11 @@ class Evaluation:
     stable: dict[str, StableSize] = field(default_factory=dict)
 
     def row(self, name: str) -> TableRow:
-        """The row of a configuration."""
+        """Return the row of a configuration."""
         return next(row for row in self.rows if row.name == name)
 
     def pairs(self, metric: str = PRIMARY) -> list[tuple[str, str]]:
-        """(better, worse) for every pair of rows whose intervals do not overlap."""
+        """Return (better, worse) for every pair of rows whose intervals do not overlap."""
         ordered = []
         for a, b in combinations(self.rows, 2):
             first, second = a.metrics[metric], b.metrics[metric]
@@ -104,15 +104,15 @@ class Evaluation:
         return ordered
 
     def front(self, cost: Callable[[TableRow], float]) -> set[str]:
-        """Names of the rows that no other row beats in both cost and mean quality."""
+        """Return the names of the rows that no other row beats in both cost and mean quality."""
         return pareto_front({row.name: (cost(row), row.quality.value) for row in self.rows})
 
     def not_worse(self, row: TableRow, than: TableRow, metrics: Sequence[str] = (PRIMARY,)) -> bool:
-        """Whether no interval of `row` lies wholly above that of `than`."""
+        """Return whether no interval of `row` lies entirely above that of `than`."""
         return all(row.metrics[m].low <= than.metrics[m].high for m in metrics)
 
     def fastest(self, than: TableRow, cached: bool, metrics: Sequence[str] = (PRIMARY,)) -> TableRow | None:
-        """The fastest cached or uncached row that is not worse than another."""
+        """Return the fastest cached or uncached row that is not worse than another."""
         able = [
             row
             for row in self.rows
@@ -122,6 +122,6 @@ class Evaluation:
 
 
 def reference_row(configs: Configs) -> str:
-    """The name of the uncached configuration with most network calls; without any, the first row."""
+    """Return the name of the uncached configuration with most network calls, or else of the first row."""
     plain = [name for name, config in configs.items() if config.policy is None]
     return max(plain, key=lambda name: configs[name].steps) if plain else next(iter(configs))

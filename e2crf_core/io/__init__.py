@@ -1,1 +1,1 @@
-"""Files: arrays, JSON, shipped resources and the user's own folder."""
+"""Read and write files: arrays, JSON, shipped resources, and the user's own folder."""

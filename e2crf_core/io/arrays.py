@@ -1,4 +1,4 @@
-"""Array files from strangers: NPY and NPZ read without unpickling and without trusting their stated sizes."""
+"""Read untrusted NPY and NPZ files without unpickling and without trusting their stated sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMIT_BYTES = 1 << 30
 
 
 def reason(fault: BaseException) -> str:
-    """A foreign error's message as part of one line."""
+    """Return another library's error message as part of one line."""
     return " ".join(str(fault).split())[:160] or type(fault).__name__
 
 
@@ -51,7 +51,7 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype, stored: int, limit: int
 
 
 def read_npy(path: str | Path, *, limit: int = LIMIT_BYTES) -> np.ndarray:
-    """The array in an NPY file, memory-mapped. Raises LabError for objects, forged headers and oversize."""
+    """Memory-map the array in an NPY file. Raises LabError for objects, forged headers, and oversize."""
     path = Path(path)
     with path.open("rb") as stream:
         shape, dtype = _header(stream, path.name)
@@ -60,7 +60,7 @@ def read_npy(path: str | Path, *, limit: int = LIMIT_BYTES) -> np.ndarray:
 
 
 def parse_npy(body: bytes, label: str) -> np.ndarray:
-    """The array in the bytes of an NPY file. Raises LabError for objects, forged headers and cut-off data."""
+    """Parse the bytes of an NPY file. Raises LabError for objects, forged headers, and truncated data."""
     stream = io.BytesIO(body)
     shape, dtype = _header(stream, label)
     _check_size(shape, dtype, len(body) - stream.tell(), LIMIT_BYTES, label)
@@ -69,10 +69,10 @@ def parse_npy(body: bytes, label: str) -> np.ndarray:
 
 
 def read_npz(path: str | Path, *, limit: int = LIMIT_BYTES) -> dict[str, np.ndarray]:
-    """All arrays of an NPZ file by name.
+    """Return all arrays in an NPZ file by name.
 
-    Sizes are summed before anything is inflated, so that a small file cannot fill the memory. Raises LabError
-    for archives that are broken, too large, or hold anything but plain arrays.
+    Sizes are summed before anything is decompressed, so that a small file cannot fill the memory. Raises
+    LabError for archives that are broken, too large, or hold anything but plain arrays.
     """
     path = Path(path)
     try:

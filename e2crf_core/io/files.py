@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 LEFT_BEHIND_S = 24 * 3600.0
-"""Age in seconds at which a temporary file counts as left behind, whoever wrote it."""
+"""Age in seconds after which a temporary file counts as abandoned, whoever wrote it."""
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[A-Za-z0-9-]*)-(?P<process>\d+)\.[^.]+\.tmp")
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: `write` fills a temporary file beside `path`, which then takes its name."""
+    """Write a file atomically: `write` fills a temporary file beside `path`, which then takes its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name[:100]}.{_HOST}-{os.getpid()}.", suffix=".tmp"
@@ -34,10 +34,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove temporary files in `folder` whose writer was killed; returns them.
+    """Remove temporary files in `folder` whose writer was killed, and return them.
 
-    A writer on this machine is dead when no process has its number; of other machines on a shared folder, and of
-    numbers in use again, a day tells.
+    A writer on this machine is dead if no process has its number. For other machines on a shared folder, and
+    for reused numbers, the file's age decides (one day).
     """
     removed = []
     for path in folder.glob(".*.tmp"):

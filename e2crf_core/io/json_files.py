@@ -1,7 +1,7 @@
-"""JSON from untrusted sources: bounded in size, depth and numbers, and checked against a pydantic model.
+"""Read untrusted JSON: limit size, depth, and numbers, and check it against a pydantic model.
 
-Python's own reader accepts NaN, infinite numbers, integers of any length, repeated keys, lone surrogates and nesting
-that exhausts the stack. Each of them fails later, somewhere else. Here they are one clear LabError.
+Python's own reader accepts NaN, infinite numbers, integers of any length, repeated keys, lone surrogates, and
+nesting that exhausts the stack. Each would fail later, elsewhere. Here each is one clear LabError.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 class _Unfit(ValueError):
-    """JSON that is well formed but not wanted here."""
+    """JSON that is well formed but not accepted here."""
 
 
 def parse_json(text: str | bytes, label: str, *, limit: int = LIMIT_BYTES, depth: int = LIMIT_DEPTH) -> Any:
-    """The value of a JSON text; `label` names the source in messages.
+    """Parse a JSON text; `label` names the source in messages.
 
-    Raises LabError for text that is not JSON in UTF-8, is larger than `limit` bytes, nests deeper than `depth`,
-    repeats a key, or holds NaN, an infinite number, an integer of more than 20 digits or a lone surrogate.
+    Raises LabError for text that is not JSON in UTF-8, is larger than `limit` bytes, nests deeper than
+    `depth`, repeats a key, or holds NaN, an infinite number, an integer of more than 20 digits, or a lone
+    surrogate.
     """
     if len(text) > limit:
         raise LabError(f"{label} takes {len(text) / 1e6:.0f} MB: at most {limit / 1e6:.0f} MB are read")
@@ -62,11 +63,11 @@ def parse_json(text: str | bytes, label: str, *, limit: int = LIMIT_BYTES, depth
 
 
 def read_json(path: str | Path, *, limit: int = LIMIT_BYTES, depth: int = LIMIT_DEPTH) -> Any:
-    """The value of a JSON file, as `parse_json` reads it. Raises LabError, also for a file that cannot be opened."""
+    """Read a JSON file with `parse_json`. Raises LabError, also if the file cannot be opened."""
     path = Path(path)
     try:
         with path.open("rb") as stream:
-            # One byte more than allowed is enough to know that a file is too large.
+            # One byte more than allowed is enough to show that a file is too large.
             text = stream.read(limit + 1)
             size = path.stat().st_size
     except OSError as fault:
@@ -77,7 +78,7 @@ def read_json(path: str | Path, *, limit: int = LIMIT_BYTES, depth: int = LIMIT_
 
 
 def validated(model: type[M], value: Any, label: str) -> M:
-    """`value` as an instance of a pydantic model. Raises one LabError that lists every fault."""
+    """Return `value` as an instance of a pydantic model. Raises one LabError that lists every fault."""
     try:
         return model.model_validate(value)
     except ValidationError as fault:
@@ -85,12 +86,12 @@ def validated(model: type[M], value: Any, label: str) -> M:
 
 
 def read_model(model: type[M], path: str | Path, *, limit: int = LIMIT_BYTES) -> M:
-    """A JSON file as an instance of a pydantic model. Raises LabError."""
+    """Read a JSON file as an instance of a pydantic model. Raises LabError."""
     return validated(model, read_json(path, limit=limit), str(path))
 
 
 def faults_text(fault: ValidationError) -> str:
-    """Every fault that pydantic found, on one line: `network.layers: at most 256; title: missing`."""
+    """Format pydantic's faults on one line: `network.layers: at most 256; title: missing`."""
     texts = []
     for error in fault.errors(include_url=False):
         place = ".".join(str(part) for part in error["loc"])
@@ -102,7 +103,7 @@ def faults_text(fault: ValidationError) -> str:
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
-    """Write a JSON file in UTF-8, whole or not at all. Raises ValueError for NaN and infinite numbers."""
+    """Write a JSON file in UTF-8, atomically. Raises ValueError for NaN and infinite numbers."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
     replace_file(Path(path), lambda target: target.write_text(text, encoding="utf-8"))
 

@@ -1,6 +1,6 @@
-"""Where measurements come from: code, data, checkpoint, versions and the machine that timings depend on.
+"""Record where measurements come from: code, data, checkpoint, versions, and the machine.
 
-Every results file carries a `Provenance`; a reader refuses to mix or compare what does not fit.
+Every results file carries a `Provenance`; a reader refuses to mix or compare mismatched results.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MUST_FIT = ("data", "checkpoint")
 
 
 def machine() -> dict[str, Any]:
-    """Everything about this machine that timings depend on, as plain JSON values."""
+    """Return everything about this machine on which timings depend, as plain JSON values."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

@@ -1,7 +1,7 @@
-"""Files that ship with the package: data sets, checkpoints and the demo run.
+"""Find the files that ship with the package: data sets, checkpoints, and the demo run.
 
-They lie in `assets/` at the top of the repository. The wheel carries them as `e2crf_core/assets`; a checkout and an
-editable install, where the package is not copied, use the folder beside the package.
+They are in `assets/` at the top of the repository. The wheel carries them as `e2crf_core/assets`; a checkout
+and an editable install, which do not copy the package, use the folder beside the package.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The user's own folder: imported data sets, trained or imported checkpoints, studies, found by name like shipped ones.
+"""Manage the user's folder of imported data sets, checkpoints, and studies, found by name like shipped ones.
 
-It is `~/.e2crf-lab`, or what the variable E2CRF_HOME says, with one folder a name in `data/`, `checkpoints/` and
-`studies/`.
+It is `~/.e2crf-lab`, or the value of the variable E2CRF_HOME, with one folder per name in `data/`,
+`checkpoints/`, and `studies/`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}", re.ASCII)
 
 
 def user_dir() -> Path:
-    """The user's own folder; it need not exist."""
+    """Return the user's own folder, which need not exist."""
     return Path(os.environ.get("E2CRF_HOME") or Path.home() / ".e2crf-lab")
 
 
 def check_name(name: str) -> str:
-    """`name` itself, when it may name a folder of ours on any system. Raises LabError otherwise."""
+    """Return `name` if it may name one of our folders on any system. Raises LabError otherwise."""
     if not _SAFE.fullmatch(name):
         raise LabError(
             f"the name {name[:60]!r} cannot be used: 1 to 48 letters, digits, '-' and '_', beginning with a letter"
@@ -34,18 +34,18 @@ def check_name(name: str) -> str:
 
 
 def user_folder(kind: Kind, name: str) -> Path:
-    """The folder that holds, or will hold, the user's own `name`. Raises LabError for a name that could escape."""
+    """Return the folder for the user's `name`, existing or not. Raises LabError for an unsafe name."""
     return user_dir() / kind / check_name(name)
 
 
 def user_names(kind: Kind, marker: str) -> list[str]:
-    """Names of the user's own folders that hold a file `marker`, sorted. Folders with other names are not ours."""
+    """Return sorted names of the user's folders with a file `marker`; skip names that are not ours."""
     found = (user_dir() / kind).glob(f"*/{marker}")
     return sorted(path.parent.name for path in found if _SAFE.fullmatch(path.parent.name))
 
 
 def free_name(wanted: str, taken: Iterable[str]) -> str:
-    """A safe name like `wanted`, such as a file's, that is not among `taken`."""
+    """Return a safe name like `wanted`, such as a file's, that is not among `taken`."""
     plain = re.sub(r"[^a-z0-9_]+", "-", wanted.lower()).strip("-_")[:40].rstrip("-_") or "own"
     used = set(taken)
     numbered = (plain if i == 1 else f"{plain}-{i}" for i in range(1, len(used) + 2))

@@ -1,1 +1,1 @@
-"""Checkpoints: loading, training, import, and their measured cards."""
+"""Load, train, and import checkpoints, with their measured cards."""

@@ -1,7 +1,7 @@
-"""Model cards: what `card.json` of a checkpoint must say, within sizes that a machine can build.
+"""Define model cards: what `card.json` of a checkpoint must state, within sizes that a machine can build.
 
-A card is read before anything is built from it, so a damaged or hostile one costs nothing: sizes are bounded here,
-and `check_weights` compares them with the bytes that are really there.
+A card is read before anything is built from it, so a damaged or hostile one costs nothing: sizes are limited
+here, and `check_weights` compares them with the bytes that are actually there.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MAX_CHANNELS = 1 << 10
 MAX_LAYERS = 1 << 8
 MAX_WIDTH = 1 << 14
 LEAST_BYTES = 1
-"""Bytes of a stored number at the least: weights may be stored in eight bits."""
+"""The least number of bytes per stored number: weights may be stored in eight bits."""
 
 
 class NetworkSizes(BaseModel):
-    """Sizes of a network as a card states them; every kind of network has some of these and may have others."""
+    """The sizes of a network stated in a card; every kind has some of these and may have others."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -41,7 +41,7 @@ class NetworkSizes(BaseModel):
 
     @property
     def least_weights(self) -> int:
-        """Weights that a transformer of these sizes has at the least: attention and feed-forward matrices."""
+        """Return the fewest weights of a transformer of this size: attention and feed-forward matrices."""
         width, hidden, layers = self.width or 0, self.hidden or 0, self.layers or 0
         return layers * (4 * width * width + 2 * width * hidden)
 
@@ -66,7 +66,7 @@ class ProfileCard(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """The part of a model card that loading depends on; measured values and notes stand beside it."""
+    """The part of a model card that loading depends on; measured values and notes are stored beside it."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -90,7 +90,7 @@ class ModelCard(BaseModel):
 
 
 def load_card(path: Path) -> dict[str, Any]:
-    """The model card in a file, checked, as a plain dict. Raises LabError."""
+    """Load and check the model card in a file, as a plain dict. Raises LabError."""
     try:
         card = read_json(path)
     except LabError as fault:
@@ -103,7 +103,7 @@ def load_card(path: Path) -> dict[str, Any]:
 
 
 def check_weights(card: dict[str, Any], path: Path) -> None:
-    """Refuse a card that states more weights than its file can hold, before a network is built. Raises LabError."""
+    """Reject a card that states more weights than its file can hold, before building. Raises LabError."""
     sizes = NetworkSizes.model_validate(card["network"])
     least, stored = LEAST_BYTES * sizes.least_weights, path.stat().st_size
     if least > stored:
@@ -114,7 +114,7 @@ def check_weights(card: dict[str, Any], path: Path) -> None:
 
 
 def read_profile(card: dict[str, Any]) -> Profile:
-    """The profile in a model card; the even one where the card has none. Raises LabError for a bad one."""
+    """Return a model card's profile, or the even one by default. Raises LabError for an invalid one."""
     stored = card.get("profile")
     if not stored:
         return Profile()

@@ -1,6 +1,6 @@
-"""Checkpoints: a folder with model.safetensors (weights and statistics) and card.json (everything else).
+"""Save and load checkpoints: a folder with model.safetensors (weights, statistics) and card.json (all else).
 
-`load_checkpoint` opens every kind that a card may name. A kind is a loader in `LOADERS`.
+`load_checkpoint` opens every kind that a card may name. Each kind has a loader in `LOADERS`.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ __all__ = [
 KIND = "e2crf-transformer"
 
 Loader = Callable[[Path, dict[str, Any]], ScoreModel]
-"""Builds a model on the CPU from the folder of a checkpoint and its card. Raises LabError."""
+"""Function that builds a model on the CPU from a checkpoint's folder and card. Raises LabError."""
 
 
 def save_checkpoint(model: ScoreModel, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write a model into `folder`. Weights are stored in `dtype`; computation is in float32."""
+    """Write a model to `folder`. Weights are stored in `dtype`; computation is in float32."""
     tensors = {f"network.{k}": p.to(dtype).contiguous() for k, p in model.network.state_dict().items()}
     tensors |= {"mu": model.mu, "v": model.v}
     tensors |= {"mean": torch.as_tensor(model.mean), "std": torch.as_tensor(model.std)}
@@ -93,7 +93,7 @@ def load_checkpoint(name_or_path: str | Path, device: str = "auto") -> ScoreMode
 
 
 def load_transformer(folder: Path, card: dict[str, Any]) -> ScoreModel:
-    """Load what `save_checkpoint` wrote. Raises LabError when it is damaged or does not fit its card."""
+    """Load what `save_checkpoint` wrote. Raises LabError if it is damaged or does not fit its card."""
     try:
         with safe_open(str(folder / WEIGHTS), framework="pt") as stored:
             tensors = {key: stored.get_tensor(key).float() for key in stored.keys()}  # noqa: SIM118
@@ -136,4 +136,4 @@ LOADERS: dict[str, Loader] = {
     KIND: load_transformer,
     fourierdiffusion.KIND: fourierdiffusion.load_model,
 }
-"""Loaders by the `kind` in a card. Another kind of network is one more entry."""
+"""Loaders by the `kind` in a card. Another kind of network needs one more entry."""

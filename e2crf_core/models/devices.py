@@ -1,4 +1,4 @@
-"""Where models run."""
+"""Choose the device for a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from e2crf_core.errors import LabError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device `name`; `auto` is CUDA where there is one, else the CPU. Raises LabError for one that is not there."""
+    """Return the device `name`; `auto` is CUDA if available, else the CPU. Raises LabError if unavailable."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     remedy = "use auto, cpu or cuda"

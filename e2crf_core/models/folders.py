@@ -1,4 +1,4 @@
-"""Where checkpoints live: a folder each, with model.safetensors and card.json, shipped or the user's own."""
+"""Find checkpoints: one folder each, with model.safetensors and card.json, shipped or the user's own."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ CARD = "card.json"
 
 
 def shipped_checkpoints() -> list[str]:
-    """Names of the checkpoints that ship with the lab."""
+    """Return the names of the shipped checkpoints."""
     return sorted(p.parent.name for p in (assets_dir() / "checkpoints").glob(f"*/{WEIGHTS}"))
 
 
 def list_checkpoints() -> list[str]:
-    """Names of all checkpoints: the shipped ones, then those of the user's own folder. A shipped name wins."""
+    """Return all checkpoint names: shipped ones, then those in the user's folder. A shipped name wins."""
     shipped = shipped_checkpoints()
     return shipped + [name for name in user_names("checkpoints", WEIGHTS) if name not in shipped]
 
 
 def checkpoint_folder(name_or_path: str | Path) -> Path:
-    """The folder of a checkpoint by name, or the path itself. Raises LabError when there is no checkpoint."""
+    """Return the folder of a checkpoint by name, or the path itself. Raises LabError if there is none."""
     name = str(name_or_path)
     if name in shipped_checkpoints():
         return assets_dir() / "checkpoints" / name
@@ -42,7 +42,7 @@ def checkpoint_folder(name_or_path: str | Path) -> Path:
 
 
 def check_new_checkpoint(out: str | Path) -> None:
-    """Refuse a folder for a new checkpoint whose name belongs to a shipped one. Raises LabError.
+    """Reject a folder for a new checkpoint whose name belongs to a shipped one. Raises LabError.
 
     Such a checkpoint could not be loaded by its name, and measuring it would write into the shipped card.
     """
@@ -55,5 +55,5 @@ def check_new_checkpoint(out: str | Path) -> None:
 
 
 def read_card(name_or_path: str | Path) -> dict[str, Any]:
-    """The model card of a checkpoint, without loading its weights. Raises LabError."""
+    """Read the model card of a checkpoint, without loading its weights. Raises LabError."""
     return load_card(checkpoint_folder(name_or_path) / CARD)

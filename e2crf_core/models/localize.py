@@ -1,4 +1,4 @@
-"""Turn a checkpoint with full attention into a spectrally causal one (E6) by a short fine-tuning."""
+"""Turn a checkpoint with full attention into a spectrally causal one (E6) by brief fine-tuning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from e2crf_core.progress import Cancel, Progress, never, silent
 
 LEARNING_RATE = 1e-3
 EMA = 0.99
-"""A short training averages over its last hundred steps, where a long one averages over a thousand."""
+"""Decay for a short training, which averages over its last hundred steps; a long one uses a thousand."""
 
 
 def localize(
@@ -38,10 +38,10 @@ def localize(
 ) -> tuple[ScoreModel, dict[str, Any]]:
     """Fine-tune `model` with causal attention and measure what that cost -> (causal model, quality change).
 
-    `steps` fixes the length of the training; with 0 it is derived from `minutes`. `bands` are inner edges (None:
-    octaves), `half` bounds the series on each side of a distance, and `progress` counts thousandths. The checkpoint
-    in `out` states the change of quality in its card; a killed call resumes from what `out` holds. Raises LabError
-    for a model that is causal already or of another kind, Cancelled when `cancelled` says so.
+    `steps` fixes the length of the training; with 0 it is derived from `minutes`. `bands` are inner edges
+    (None: octaves), `half` limits the series on each side of a distance, and `progress` counts thousandths.
+    The checkpoint in `out` states the change of quality in its card; a killed call resumes from `out`. Raises
+    LabError for a model that is already causal or of another kind, Cancelled when `cancelled` returns True.
     """
     trainer = Trainer(
         spec_for(model, dataset, minutes, steps, bands, seed), dataset, out, device, start=model
@@ -80,7 +80,7 @@ def spec_for(
     bands: tuple[int, ...] | None,
     seed: int,
 ) -> TrainSpec:
-    """The training that turns `model` into a causal one. Raises LabError where that is impossible."""
+    """Return the training that turns `model` into a causal one. Raises LabError if that is impossible."""
     network = model.network
     if not isinstance(network, ScoreTransformer):
         raise LabError(

@@ -1,4 +1,4 @@
-"""What training minimizes: the weighted squared error of F (E3) over noise levels."""
+"""Compute the training loss: the weighted squared error of F (E3) over noise levels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from e2crf_core.network.transformer import ScoreTransformer
 
 
 def train_levels(generator: torch.Generator, count: int) -> Tensor:
-    """(count,) log-SNR values: mostly where structure forms, some over the whole range of the schedule."""
+    """Return (count,) log-SNR values: mostly where structure forms, some over the schedule's whole range."""
     low, high = DEFAULT_SCHEDULE.log_snr(1.0), DEFAULT_SCHEDULE.log_snr(DEFAULT_SCHEDULE.t_min)
     strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     strata = strata[torch.randperm(count, generator=generator)]
@@ -28,7 +28,7 @@ def batch_loss(
     noise: Tensor,
     keep: int = 0,
 ) -> Tensor:
-    """Mean weighted squared error of F (E3): what training minimizes."""
+    """Return the mean weighted squared error of F (E3), which training minimizes."""
     errors, weights = weighted_errors(network, z0, v, mask, levels, noise, keep)
     return errors.sum() / weights.sum()
 
@@ -42,10 +42,11 @@ def weighted_errors(
     noise: Tensor,
     keep: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """(B,) sums of weighted squared errors of F (E3) on centered clean tokens z0 (B, n, 2M), (B,) sums of weights.
+    """Return (B,) sums of weighted squared errors of F (E3), and (B,) sums of weights, for z0 (B, n, 2M).
 
-    A token's weight is its share of the error in D at that noise level, (c_out / max c_out)², lifted by a
-    tenth so that quiet frequencies are learned too. `keep` > 0 trains on the lowest `keep` tokens only.
+    z0 are centered clean tokens. A token's weight is its share of the error in D at that noise level, (c_out
+    / max c_out)², lifted by a tenth so that quiet frequencies are learned too. `keep` > 0 trains only on the
+    lowest `keep` tokens.
     """
     ratio = torch.exp(levels)[:, None, None]
     s = torch.rsqrt(1 + ratio * ratio)

@@ -1,4 +1,4 @@
-"""The held-out protocol: one way to measure every checkpoint, whose values its model card states."""
+"""Run the held-out protocol: one way to measure every checkpoint, with results stated in its model card."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEAST_HALF = 4
 
 
 def require_heldout(dataset: Dataset) -> int:
-    """Held-out windows in each half of the protocol. Raises LabError when there are too few to measure by."""
+    """Return the held-out windows in each half of the protocol. Raises LabError if there are too few."""
     half = min(len(dataset.heldout) // 2, 512)
     if half < LEAST_HALF:
         raise LabError(
@@ -45,7 +45,7 @@ def require_heldout(dataset: Dataset) -> int:
 def measure_card(checkpoint: str | Path, seed: int = 0, progress: Progress = silent) -> dict[str, Any]:
     """Calibrate a checkpoint's profile, run the held-out protocol, and write both into its card.
 
-    Returns the main values. `progress` gets (done, total) of the protocol. Raises LabError.
+    Returns the main values. `progress` receives (done, total) of the protocol. Raises LabError.
     """
     model = load_checkpoint(checkpoint)
     dataset = load_dataset(model.dataset)
@@ -71,12 +71,12 @@ def heldout_protocol(
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Distances between generated and held-out series, at equal sizes, beside the same between real halves.
+    """Compare generated with held-out series at equal sizes, beside the same comparison of real halves.
 
-    Half of the held-out windows (h of them, 512 at most) are drawn DRAWS times; each draw is compared with the
-    other half (the floor) and with h of 2h generated series (the figure). Values are means over draws, low and
-    high their 95% range; `ratio` is figure over floor. Samples are uncached, by SOLVER, so that the cards speak
-    of the model and not of a cache. Series are standardized.
+    Half of the held-out windows (h of them, at most 512) are drawn DRAWS times; each draw is compared with
+    the other half (the floor) and with h of 2h generated series (the value). Values are means over draws, and
+    low and high their 95% range; `ratio` is value over floor. Samples are uncached, drawn by SOLVER, so that
+    the cards describe the model and not a cache. Series are standardized.
     """
     held = dataset.standardize(dataset.x[dataset.heldout])
     half = require_heldout(dataset)
@@ -107,9 +107,10 @@ def heldout_protocol(
 
 
 def heldout_loss(model: ScoreModel, held: np.ndarray, *, seed: int = 0) -> dict[str, float]:
-    """Training loss on standardized held-out series (S, N, M), with the 95% interval of its mean over windows.
+    """Return the training loss on standardized held-out series (S, N, M), with its 95% interval.
 
-    F = 0, the exact denoiser of Gaussian data, has a loss of about 1: that is what the network has to beat.
+    The interval is that of the mean over windows. F = 0, the exact denoiser of Gaussian data, has a loss of
+    about 1, which the network has to beat.
     """
     network, device = model.network, model.device
     clean = (torch.as_tensor(tokenize(held)) - model.mu.cpu()).to(device)
@@ -122,7 +123,7 @@ def heldout_loss(model: ScoreModel, held: np.ndarray, *, seed: int = 0) -> dict[
             errors, weights = weighted_errors(network, clean, model.v, model.mask, levels, noise)
             error += errors.cpu().numpy()
             weight += weights.cpu().numpy()
-    # A ratio of sums over windows, as in training; its spread by the ratio estimator's residuals.
+    # A ratio of sums over windows, as in training; its spread follows from the ratio estimator's residuals.
     mean = float(error.sum() / weight.sum())
     spread = 1.96 * float((error - mean * weight).std(ddof=1) / weight.mean() / len(error) ** 0.5)
     return {"value": mean, "low": mean - spread, "high": mean + spread}

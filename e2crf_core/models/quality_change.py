@@ -1,4 +1,4 @@
-"""What a change of the network costs in quality: two models of one data set on common noise, paired."""
+"""Measure what a network change costs in quality: two models of one data set, paired on common noise."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ RESAMPLES = 10
 class Change:
     """A distance to held-out series before and after, and its change in percent with a 95% interval.
 
-    `floor` is the same distance between two halves of the real series. The interval is paired: both models made
-    their series from the same noise, and the noise numbers are resampled for both alike.
+    `floor` is the same distance between two halves of the real series. The interval is paired: both models
+    use the same noise, and the noise numbers are resampled for both alike.
     """
 
     before: float
@@ -46,8 +46,8 @@ def quality_change(
 ) -> dict[str, Any]:
     """Compare two models by the held-out protocol: {size, loss, distances: {metric: Change as a dict}}.
 
-    `half` series at most stand on each side of a distance. Samples are uncached, so that the result speaks of the
-    networks alone. Raises Cancelled when `cancelled` says so.
+    At most `half` series are on each side of a distance. Samples are uncached, so that the result describes
+    only the networks. Raises Cancelled when `cancelled` returns True.
     """
     held = dataset.standardize(dataset.x[dataset.heldout])
     half = min(half, len(held) // 2)

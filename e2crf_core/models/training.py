@@ -1,7 +1,7 @@
-"""Training of score models: AdamW, cosine schedule with warm-up, EMA, and a state that survives a kill.
+"""Train score models: AdamW, cosine schedule with warm-up, EMA, and a state that survives being killed.
 
-Every batch, noise level and noise draw is a function of (seed, step) alone, so a resumed training repeats what
-an uninterrupted one would have done, bit for bit on the same machine with the same number of threads.
+Every batch, noise level, and noise draw is a function of (seed, step) alone, so a resumed training repeats
+what an uninterrupted one would do, bit for bit on the same machine with the same number of threads.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """What to train and how long. `steps` fixes the schedule; with 0 it is derived from `minutes` and kept.
+    """What to train and how long. `steps` fixes the schedule; 0 derives it from `minutes` and keeps it.
 
     `bands` are the inner edges of the bands of a spectrally causal network (E6), () for full attention.
-    `truncation` is the share of batches that train on a random number of the lowest tokens only.
-    `start` is the digest of the checkpoint whose weights a fine-tuning starts from, "" where there is none.
+    `truncation` is the share of batches that train only on a random number of the lowest tokens. `start` is
+    the digest of the checkpoint whose weights a fine-tuning starts from, "" if there is none.
     """
 
     data: str
@@ -87,7 +87,7 @@ TRAIN_PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class TrainEvent:
-    """One report of a running training. `loss` is the mean since the last report, `heldout` the EMA weights'."""
+    """A report from training: `loss` is the mean since the last report, `heldout` that of the EMA weights."""
 
     step: int
     steps: int
@@ -100,7 +100,7 @@ class TrainEvent:
 
 
 class Trainer:
-    """A training that can be advanced, watched, killed and resumed. State lives in `out`/training/."""
+    """A training that can be advanced, watched, killed, and resumed. Its state is in `out`/training/."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Trainer:
 
     @property
     def state_path(self) -> Path:
-        """The file that a resumed training continues from."""
+        """Return the file from which a resumed training continues."""
         return self.out / "training" / "state.pt"
 
     def _noise(self, shape: tuple[int, ...], *key: int) -> tuple[torch.Generator, Tensor]:
@@ -179,7 +179,7 @@ class Trainer:
             keep = int(torch.randint(2, self.mu.shape[0] + 1, (), generator=generator))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.bf16):
             clean = self.clean[index.to(self.device)]
-            # Drawn on the host, so that a training does not depend on where it runs.
+            # Drawn on the host, so that a training does not depend on its device.
             levels, noise = levels.to(self.device), noise.to(self.device)
             return batch_loss(self.network, clean, self.v, self.mask, levels, noise, keep)
 
@@ -206,7 +206,7 @@ class Trainer:
         return float(loss.detach())
 
     def _steps_for(self, minutes: float) -> int:
-        """Steps that fit in `minutes`, from a few timed ones whose effect is undone by a fresh start."""
+        """Return the steps that fit in `minutes`, by timing a few whose effect a fresh start undoes."""
         saved = {k: p.clone() for k, p in self.network.state_dict().items()}
         self._loss(0).backward()
         begin = time.perf_counter()
@@ -219,7 +219,7 @@ class Trainer:
 
     @torch.no_grad()
     def heldout_loss(self, weights: dict[str, Tensor] | None = None) -> float:
-        """Loss of the EMA weights on held-out windows, always on the same noise and levels."""
+        """Return the loss of the EMA weights on held-out windows, always with the same noise and levels."""
         present = {k: p.clone() for k, p in self.network.state_dict().items()}
         self.network.load_state_dict(weights or self.average)
         total = 0.0
@@ -275,7 +275,7 @@ class Trainer:
                 return
 
     def save_state(self) -> None:
-        """Write the resumable state by way of a temporary file."""
+        """Write the resumable state through a temporary file."""
         self.state_path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "spec": json.dumps(asdict(self.spec)),
@@ -305,7 +305,7 @@ class Trainer:
                 raise self._occupied("with other settings")
             self.spec = kept
             self.network.load_state_dict(state["network"])
-            # Training states written before version 0.2 spell the key in British English.
+            # Training states from before version 0.2 spell the key in British English.
             self.optimizer.load_state_dict(state.get("optimizer", state.get("optimiser")))
             self.average, self.best_weights = state["average"], state["best_weights"]
             self.step, self.best = state["step"], state["best"]
@@ -324,7 +324,7 @@ class Trainer:
         )
 
     def model(self) -> ScoreModel:
-        """The best model so far, in evaluation mode."""
+        """Return the best model so far, in evaluation mode."""
         network = ScoreTransformer(self.network.config)
         network.load_state_dict({k: p.cpu() for k, p in self.best_weights.items()})
         return ScoreModel(
@@ -359,7 +359,7 @@ class Trainer:
         )
 
     def command(self) -> str:
-        """The command line that repeats this training."""
+        """Return the command line that repeats this training."""
         sizes = {name: getattr(self.spec, name) for name in TRAIN_PRESETS["paper"]}
         preset = "paper" if sizes == TRAIN_PRESETS["paper"] else "compact"
         extras = "".join(
@@ -376,7 +376,7 @@ class Trainer:
         )
 
     def save(self) -> ScoreModel:
-        """Write the best model so far as a checkpoint into `out`."""
+        """Write the best model so far to `out` as a checkpoint."""
         model = self.model()
         save_checkpoint(model, self.out)
         return model

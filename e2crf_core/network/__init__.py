@@ -1,1 +1,1 @@
-"""The transformer, and its plain, prefix and selective forward (E6)."""
+"""Define the transformer and its plain, prefix, and selective forward (E6)."""

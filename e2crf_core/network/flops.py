@@ -1,4 +1,4 @@
-"""Counting operations, not only seconds: what a step costs with T recomputed tokens."""
+"""Count operations: what a step with T recomputed tokens costs, independent of the machine."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from e2crf_core.network.protocol import TokenNetwork
 
 
 def network_flops(network: TokenNetwork, tokens: int, context: int, samples: int) -> int:
-    """Floating-point operations of forwards that run `tokens` rows, each attending to `context` keys.
+    """Count the floating-point operations of forwards of `tokens` rows, each attending to `context` keys.
 
-    Matrix products only, two operations per multiply-add: linear maps (from the parameter shapes) and
-    attention; `samples` counts how often a sample's inputs were prepared. Conditioning is per step, not per
-    token, and is left out on both sides of any ratio.
+    Counts matrix products only, two operations per multiply-add: linear maps (from the parameter shapes) and
+    attention. `samples` counts how often a sample's inputs were prepared. Conditioning is per step, not per
+    token, and is omitted on both sides of any ratio.
     """
     each = token_weights(network) * 2 + 4 * network.layers * context * network.width
     return tokens * each + samples * network.prepare_flops
 
 
 def token_weights(network: TokenNetwork) -> int:
-    """Number of weights that every recomputed token is multiplied with."""
+    """Return the number of weights by which every recomputed token is multiplied."""
     total = 0
     for name, parameter in network.named_parameters():  # type: ignore[attr-defined]
         per_step = name.split(".")[0] in getattr(network, "per_step_modules", ())
@@ -28,7 +28,7 @@ def token_weights(network: TokenNetwork) -> int:
 
 
 def prefix_flops(network: TokenNetwork, m: int, n: int) -> int:
-    """Operations of a forward of the lowest m of n tokens of one sample, its inputs prepared.
+    """Count the operations of a forward of the lowest m of n tokens of one sample, including preparation.
 
     m is the upper edge of a band, or n. Attention counts the keys that a band may see.
     """
@@ -41,5 +41,5 @@ def prefix_flops(network: TokenNetwork, m: int, n: int) -> int:
 
 
 def update_flops(batch: int, tokens: int, width: int) -> int:
-    """Operations of the closed-form denoiser and the solver step (E3, E8), paid with and without a cache."""
+    """Count the operations of the closed-form denoiser and the solver step (E3, E8), cached or not."""
     return 10 * batch * tokens * width

@@ -1,11 +1,12 @@
-"""E6: plain, prefix and selective forward, over any network that satisfies `TokenNetwork`, with one attention.
+"""Run plain, prefix, and selective forwards (E6) of any `TokenNetwork`, all with one attention.
 
-*Spectrally causal* networks cut their tokens into bands, low frequencies first. In every layer a token attends to
-tokens of its own and of lower bands only, so the lowest m tokens (m: the upper edge of a band) depend on no other
-token: a prefix forward computes them exactly, as a contiguous slice, from nothing that was kept.
+*Spectrally causal* networks divide their tokens into bands, low frequencies first. In every layer, a token
+attends only to tokens of its own and lower bands, so the lowest m tokens (m: the upper edge of a band) depend
+on no other token: a prefix forward computes them exactly, as a contiguous slice, without any kept values.
 
-With full attention every token needs all others. A selective forward runs only chosen tokens through every layer;
-each layer keeps keys and values of all tokens, and those that are not run contribute their kept ones as context.
+With full attention, every token needs all others. A selective forward runs only chosen tokens through every
+layer; each layer keeps keys and values of all tokens, and the kept ones of the tokens that do not run serve
+as context.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ def attend(
     heads: int,
     visible: Bool[Tensor, "m n"] | None = None,
 ) -> Float[Tensor, "B m d"]:
-    """Multi-head attention of queries (B, m, d) over the `visible` (m, n) keys and values (B, n, d) -> (B, m, d)."""
+    """Attend from queries (B, m, d) to the `visible` (m, n) keys and values (B, n, d) -> (B, m, d)."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return nnf.scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2).flatten(2)
 
 
 def band_edges_of(network: TokenNetwork) -> tuple[int, ...]:
-    """Upper edges of the bands of a spectrally causal network, the last one n; () with full attention."""
+    """Return the upper edges of a causal network's bands, the last one n; () with full attention."""
     return tuple(getattr(network, "edges", ()))
 
 
 def visible_keys(network: TokenNetwork, m: int) -> Bool[Tensor, "m m"] | None:
-    """(m, m) which of the lowest m keys each of the lowest m queries may see; None: all of them."""
+    """Return (m, m) which of the lowest m keys each of the lowest m queries may see; None means all."""
     edges = band_edges_of(network)
     return network.visible[:m, :m] if edges and m > edges[0] else None  # type: ignore[attr-defined]
 
@@ -45,9 +46,9 @@ def visible_keys(network: TokenNetwork, m: int) -> Bool[Tensor, "m m"] | None:
 def prefix_forward(
     network: TokenNetwork, prepared: Float[Tensor, "B n *inputs"], condition: Tensor, m: int
 ) -> Float[Tensor, "B m d"]:
-    """Run the lowest m tokens alone: prepared (B, n, ...) -> C (B, m, d), equal to a plain forward's first m rows.
+    """Run only the lowest m tokens: prepared (B, n, ...) -> C (B, m, d), the first m rows of a plain forward.
 
-    m must be an upper edge of one of the network's bands. No key or value outlives the call.
+    m must be an upper edge of one of the network's bands. No keys or values are kept after the call.
     """
     edges = band_edges_of(network) or (prepared.shape[-2],)
     if m not in edges:
@@ -61,7 +62,7 @@ def prefixes_forward(
     condition: Tensor,
     lengths: Int[Tensor, " B"],
 ) -> Float[Tensor, "T d"]:
-    """Run the lowest `lengths` (B,) tokens, on the host, of each sample: prepared (B, n, ...) -> C (T, d).
+    """Run each sample's lowest `lengths` (B,) tokens, on the host: prepared (B, n, ...) -> C (T, d).
 
     Rows are sorted by sample. Samples of equal length run together.
     """
@@ -86,7 +87,7 @@ def plain_forward(
 ) -> Float[Tensor, "B m d"]:
     """Run all given tokens, the lowest m: prepared inputs (B, m, ...) -> C (B, m, d).
 
-    With a cache, keys and values are kept in it, of samples `rows` or of all.
+    With a cache, keys and values are kept in it, for samples `rows` or for all.
     """
     visible = visible_keys(network, prepared.shape[-2])
     h = network.embed(prepared, None)
@@ -107,10 +108,10 @@ def selective_forward(
     token: Int[Tensor, " T"],
     counts: Int[Tensor, " B"],
 ) -> Float[Tensor, "T d"]:
-    """Chosen tokens only: prepared rows (T, ...) at (sample, token) -> C (T, d), rows sorted by sample.
+    """Run only chosen tokens: prepared rows (T, ...) at (sample, token) -> C (T, d), sorted by sample.
 
-    `counts` (B,), on the host, says how many rows each sample has. Keys and values of the chosen tokens are
-    replaced in `cache`; reading one that was never written raises (see KVCache).
+    `counts` (B,), on the host, gives the number of rows of each sample. Keys and values of the chosen tokens
+    are replaced in `cache`; reading one that was never written raises StaleRead (see KVCache).
     """
     present = counts.nonzero()[:, 0].to(prepared.device)
     length = int(counts.max())

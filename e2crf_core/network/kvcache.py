@@ -1,4 +1,4 @@
-"""E6: keys and values of every token at every layer, with valid flags. Made fresh for every run."""
+"""Keep keys and values of every token at every layer, with valid flags, fresh for every run (E6)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from e2crf_core.network.shapes import Float, Int
 
 
 class StaleRead(RuntimeError):
-    """A key or value was read that no forward of this run has written."""
+    """A forward read a key or value that this run has never written."""
 
 
 class KVCache:
-    """Keys and values (B, n, d) for L layers.
+    """The keys and values (B, n, d) of L layers.
 
-    The buffers are overwritten in place: a sampler state owns its cache and hands it on to the next state.
+    The buffers are overwritten in place: a sampler state owns its cache and passes it on to the next state.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class KVCache:
     def read(
         self, layer: int, rows: Int[Tensor, " b"] | None
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
-        """Keys and values (b, n, d) of samples `rows` (None: all). Raises StaleRead if one was never written."""
+        """Return keys and values (b, n, d) of `rows` (None: all). Raises StaleRead for unwritten ones."""
         if not self._known_valid[layer]:
-            # Asked only until everything has been written once: the answer needs a device synchronization.
+            # Checked only until everything has been written once, because it needs a device synchronization.
             valid = self.valid[layer] if rows is None else self.valid[layer][rows]
             if not bool(valid.all()):
                 missing = int((~valid).sum())
@@ -75,7 +75,7 @@ class KVCache:
 
     @contextmanager
     def keeping(self, rows: Int[Tensor, "2 P"]) -> Iterator[None]:
-        """Writes inside the block do not outlive it at `rows` (2, P): samples and their tokens."""
+        """Undo, at the end of the block, all writes at `rows` (2, P): samples and their tokens."""
         sample, token = rows.to(self.keys.device)
         kept = (self.keys[:, sample, token], self.values[:, sample, token]) if len(sample) else None
         yield
@@ -83,7 +83,7 @@ class KVCache:
             self.keys[:, sample, token], self.values[:, sample, token] = kept
 
     def clone(self) -> KVCache:
-        """An independent copy, for branching a run."""
+        """Return an independent copy, for branching a run."""
         twin = object.__new__(KVCache)
         twin.keys, twin.values, twin.valid = self.keys.clone(), self.values.clone(), self.valid.clone()
         twin._known_valid = list(self._known_valid)

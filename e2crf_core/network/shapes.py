@@ -1,7 +1,8 @@
-"""Tensor types that state a shape, such as Float[Tensor, "B n d"]: checked in tests, mere documentation elsewhere.
+"""Define tensor types that state a shape, such as Float[Tensor, "B n d"], which tests check.
 
-B samples, n tokens, d features, c = 2M coordinates, T chosen rows; b is B, or 1 where all samples agree. The tests
-install jaxtyping's import hook, which checks every call; without jaxtyping the types mean any tensor.
+B samples, n tokens, d features, c = 2M coordinates, T chosen rows; b is B, or 1 if all samples agree. The
+tests install jaxtyping's import hook, which checks every call; without jaxtyping, the types accept any
+tensor.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ else:
     except ImportError:
 
         class Shaped:
-            """Stands for any tensor where jaxtyping is not installed."""
+            """A stand-in for any tensor type if jaxtyping is not installed."""
 
             def __class_getitem__(cls, item: Any) -> Any:
-                """The array type alone."""
+                """Return the array type alone."""
                 return item[0]
 
         Bool = Float = Int = UInt8 = Shaped

@@ -1,8 +1,8 @@
-"""E4: the score network, a pre-norm transformer over half-spectrum tokens.
+"""Define the score network, a pre-norm transformer over half-spectrum tokens (E4).
 
-It is written as the pieces that a cached sampler needs one by one (prepare, embed, qkv, finish, head) and every
-forward, plain or selective, is made of these same pieces and of one attention (see `forward.py`). The residual
-stream is the cumulative residual feature: C = h_L is its last value.
+It consists of the pieces that a cached sampler needs one by one (prepare, embed, qkv, finish, head); every
+forward, plain or selective, uses these pieces and one attention (see `forward.py`). The residual stream is
+the cumulative residual feature: C = h_L is its last value.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ OCTAVES = (4, 8, 16, 32, 64, 128, 256, 512)
 
 
 def default_bands(tokens: int) -> tuple[int, ...]:
-    """Inner edges that cut `tokens` tokens into octaves; the highest band is at least a sixteenth of them."""
+    """Return inner edges that cut `tokens` tokens into octaves, the highest at least a sixteenth of them."""
     return tuple(edge for edge in OCTAVES if edge <= tokens - tokens // 16 - 1)
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of the network. `tokens` n, `length` N and `channels` M fix what it models.
+    """The sizes of the network. `tokens` n, `length` N, and `channels` M determine what it models.
 
-    `bands` holds the inner edges of the bands of a spectrally causal network (E6), increasing: (4, 8) cuts the
-    tokens into 0..3, 4..7 and 8..n-1. Empty: full attention.
+    `bands` holds the increasing inner edges of the bands of a spectrally causal network (E6): (4, 8) cuts the
+    tokens into 0..3, 4..7, and 8..n-1. Empty means full attention.
     """
 
     tokens: int
@@ -61,7 +61,7 @@ class NetworkConfig:
 
 
 class Block(nn.Module):
-    """One pre-norm layer: h + gate * attention(norm h), then h + gate * mlp(norm h), modulated by the noise level."""
+    """A pre-norm layer: h + gate * attention(norm h), then h + gate * mlp(norm h), modulated by noise."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -74,12 +74,12 @@ class Block(nn.Module):
 
 
 class TimeStem(nn.Module):
-    """Features for every token from a short convolution of the series itself.
+    """A short convolution of the series itself that yields features for every token.
 
-    A sharp event at time p is a phase ramp exp(-2 pi i k p / N) over all frequencies, which products of tokens
-    would have to express; in time it is one local shape. The stem looks at the noisy series and at its Wiener
-    estimate (E3 with F = 0) with two convolutions, and hands their half spectrum to the tokens. It costs about
-    2% of a forward and needs the state alone, so it is renewed at every recompute.
+    A sharp event at time p is a phase ramp exp(-2 pi i k p / N) over all frequencies, which would need
+    products of tokens; in time it is one local shape. The stem applies two convolutions to the noisy series
+    and to its Wiener estimate (E3 with F = 0), and passes their half spectrum to the tokens. It costs about
+    2% of a forward and needs only the state, so it is renewed at every recompute.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -93,7 +93,7 @@ class TimeStem(nn.Module):
         nn.init.zeros_(self.level.bias)
 
     def forward(self, u: Tensor, gain: Tensor, mu: Tensor, level: Tensor) -> Tensor:
-        """u (B, n, 2M), Wiener gain (..., n, 2M), mean tokens mu (n, 2M), level (..., d) -> (B, n, stem)."""
+        """Map u (B, n, 2M), Wiener gain (..., n, 2M), mu (n, 2M), level (..., d) to (B, n, stem)."""
         noisy = detokenize_torch(u, self.length)
         wiener = detokenize_torch(mu + gain * u, self.length)
         x = self.first(torch.cat([noisy, wiener], dim=-1).transpose(1, 2))
@@ -104,10 +104,10 @@ class TimeStem(nn.Module):
 
 
 class ScoreTransformer(nn.Module):
-    """Predicts F(c_in z, log_snr) of E3 for tokens of width 2M.
+    """A transformer that predicts F(c_in z, log_snr) of E3 for tokens of width 2M.
 
-    Noise level enters each layer as shift, scale and gate: one shared projection plus a learned offset per
-    layer, so that conditioning costs few parameters.
+    The noise level enters each layer as shift, scale, and gate: one shared projection plus a learned offset
+    per layer, so that conditioning costs few parameters.
     """
 
     per_step_modules = ("level", "modulation", "stem")
@@ -149,28 +149,28 @@ class ScoreTransformer(nn.Module):
 
     @property
     def edges(self) -> tuple[int, ...]:
-        """Upper edges of the bands, the last one n; () with full attention."""
+        """Return the upper edges of the bands, the last one n; () with full attention."""
         return (*self.config.bands, self.config.tokens) if self.config.bands else ()
 
     @property
     def prepare_flops(self) -> int:
-        """Operations of `prepare` for one sample: the stem's convolutions, two for each multiply-add."""
+        """Return the operations of `prepare` per sample: the stem's convolutions, two per multiply-add."""
         weights = sum(p.numel() for name, p in self.stem.named_parameters() if p.dim() == 3)
         return 2 * self.config.length * weights
 
     @property
     def layers(self) -> int:
-        """Number L of layers."""
+        """Return the number L of layers."""
         return self.config.layers
 
     @property
     def heads(self) -> int:
-        """Number of attention heads."""
+        """Return the number of attention heads."""
         return self.config.heads
 
     @property
     def width(self) -> int:
-        """Width d of the residual stream."""
+        """Return the width d of the residual stream."""
         return self.config.width
 
     def _level(self, log_snr: Tensor) -> Tensor:
@@ -179,26 +179,27 @@ class ScoreTransformer(nn.Module):
         return self.level(torch.cat([angle.sin(), angle.cos()], dim=-1))
 
     def prepare(self, u: Tensor, log_snr: Tensor) -> Tensor:
-        """Inputs u (B, n, 2M) at noise levels () or (B,) -> what `embed` reads of each token: (B, n, inputs)."""
-        # c_skip / c_in of E3, written in a/s alone: u and F are the same for every schedule at equal log(a/s).
+        """Map inputs u (B, n, 2M) at noise levels () or (B,) to the inputs of `embed`, (B, n, inputs)."""
+        # c_skip / c_in of E3, in terms of a/s alone: u and F are the same for every schedule at equal
+        # log(a/s).
         ratio = torch.exp(log_snr.to(u.dtype))[..., None, None]
         gain = ratio * self.v / torch.sqrt(ratio * ratio * self.v + 1)  # type: ignore[operator]
         return torch.cat([u, self.stem(u, gain, self.mu, self._level(log_snr))], dim=-1)
 
     def condition(self, log_snr: Tensor) -> Tensor:
-        """Noise levels of shape S -> modulations (*S, L, 6, d), computed once a step."""
+        """Map noise levels of shape S to modulations (*S, L, 6, d), computed once per step."""
         level = self._level(log_snr)
         shared = self.modulation(level).unflatten(-1, (6, self.width))
         offsets = torch.stack([block.offset for block in self.blocks])  # type: ignore[misc]
         return shared[..., None, :, :] + offsets
 
     def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
-        """Prepared rows (..., inputs) of tokens `index` (None: the lowest ones, in order) -> h_0 (..., d)."""
+        """Map prepared rows (..., inputs) of tokens `index` (None: the lowest ones) to h_0 (..., d)."""
         position = self.position[: prepared.shape[-2]] if index is None else self.position[index]
         return self.lift(prepared) + position
 
     def qkv(self, layer: int, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Layer input h (..., d) -> its queries, keys and values (..., d)."""
+        """Map layer input h (..., d) to its queries, keys, and values (..., d)."""
         block, c = self.blocks[layer], condition[..., layer, :, :]
         x = nnf.layer_norm(h, (self.width,))
         x = torch.addcmul(c[..., 0, :], x, 1 + c[..., 1, :])
@@ -206,7 +207,7 @@ class ScoreTransformer(nn.Module):
         return q, k, v
 
     def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor:
-        """The rest of a layer after attention: (..., d) -> h of the next layer."""
+        """Finish a layer after attention: (..., d) -> h of the next layer."""
         block, c = self.blocks[layer], condition[..., layer, :, :]
         h = torch.addcmul(h, block.out(attended), c[..., 2, :])  # type: ignore[operator]
         x = nnf.layer_norm(h, (self.width,))
@@ -215,5 +216,5 @@ class ScoreTransformer(nn.Module):
         return torch.addcmul(h, x, c[..., 5, :])
 
     def head(self, feature: Tensor) -> Tensor:
-        """Cumulative residual feature C (..., d) -> F (..., 2M). Free of time, so a cached C gives a cached F."""
+        """Map feature C (..., d) to F (..., 2M), independent of time: a kept C gives a kept F."""
         return self.unlift(nnf.layer_norm(feature, (self.width,)))

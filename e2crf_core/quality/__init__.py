@@ -1,1 +1,1 @@
-"""Distances between samples and data, with their intervals and floors."""
+"""Measure distances between samples and data, with their intervals and floors."""

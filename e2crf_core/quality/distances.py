@@ -1,9 +1,9 @@
-"""Distances between sets of series: what the cache did to a sample, and how far samples are from real data.
+"""Measure distances between sets of series: the effect of a cache, and how far samples are from real data.
 
 All functions take arrays (S, N, M) of *standardized* series (zero mean, unit variance per channel, as from
-`Dataset.standardize`), so that figures of different data sets are comparable and channels count alike. The
-two sets may differ in S, never in N or M. Distances over a set are `Metric` objects: callable on two sets,
-and able to evaluate many resamples at once, which is what `e2crf_core.quality.intervals` needs.
+`Dataset.standardize`), so that values of different data sets are comparable and channels have equal weight.
+The two sets may differ in S, never in N or M. Distances over a set are `Metric` objects: they can be called
+on two sets, and can evaluate many resamples at once, as `e2crf_core.quality.intervals` requires.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from e2crf_core.errors import LabError
 Domain = Literal["time", "frequency"]
 Picks = Sequence[tuple[np.ndarray, np.ndarray]]
 
-# Elements of a block of projections: 2 MB stay in a cache, and 10,000 samples x 10,000 directions in memory.
+# Elements per block of projections: 2 MB fit in a cache, and 10,000 samples x 10,000 directions in memory.
 _BLOCK = 1 << 18
-# Powers below this share of the strongest one are arithmetic noise, not signal: -80 dB.
+# Powers below this share of the strongest one (-80 dB) are arithmetic noise, not signal.
 _POWER_FLOOR = 1e-8
 
 
 def check_pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets as float64 (S, N, M). Raises LabError when one is malformed or they do not fit together."""
+    """Return both sets as float64 (S, N, M). Raises LabError if one is malformed or they do not match."""
     out = []
     for name, x in (("first", a), ("second", b)):
         x = np.asarray(x, dtype=np.float64)
@@ -50,10 +50,10 @@ def check_pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def relative_l2_per_sample(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(S,) |a_s - b_s| / |b_s|: how far each series is from its twin on the same noise.
+    """Return (S,) |a_s - b_s| / |b_s|: how far each series is from its twin on the same noise.
 
-    Two unrelated series of equal energy are about sqrt(2) apart. A series b_s of no energy gives infinity, or
-    0 when a_s equals it.
+    Two unrelated series of equal energy are about sqrt(2) apart. A series b_s without energy gives infinity,
+    or 0 if a_s equals it.
     """
     error, energy = _squared_parts(a, b)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -61,7 +61,7 @@ def relative_l2_per_sample(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def relative_l2(a: np.ndarray, b: np.ndarray) -> float:
-    """|a - b| / |b| over all series at once: the pooled form of `relative_l2_per_sample`."""
+    """Return |a - b| / |b| over all series at once, the pooled form of `relative_l2_per_sample`."""
     error, energy = _squared_parts(a, b)
     if energy.sum() == 0:
         raise LabError("relative L2 is undefined: every series of the second set is zero")
@@ -85,20 +85,20 @@ class Metric:
     over: Callable[[np.ndarray, np.ndarray, Picks], np.ndarray]
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> float:
-        """The distance between all of a (S, N, M) and all of b (S', N, M)."""
+        """Return the distance between all of a (S, N, M) and all of b (S', N, M)."""
         return float(self.values(a, b, [(np.arange(len(a)), np.arange(len(b)))])[0])
 
     def values(self, a: np.ndarray, b: np.ndarray, picks: Picks) -> np.ndarray:
-        """(len(picks),) the distance between a[i] and b[j] for each (i, j) of `picks`; indices may repeat."""
+        """Return (len(picks),) the distance between a[i] and b[j] for each (i, j) of `picks`."""
         a, b = check_pair(a, b)
         return self.over(a, b, picks)
 
 
 def wasserstein_1d(u: np.ndarray, v: np.ndarray, p: float = 2) -> np.ndarray:
-    """(L,) W_p^p between the rows of u (L, n) and v (L, m), each row a set of equally weighted points.
+    """Return (L,) W_p^p between rows of u (L, n) and v (L, m), each a set of equally weighted points.
 
-    The quantile functions step at i/n and j/m; counted in units of 1/(n m) these are integers, so the
-    integral is exact also where n and m differ.
+    The quantile functions step at i/n and j/m; in units of 1/(n m) these are integers, so the integral is
+    exact even if n and m differ.
     """
     u, v = np.sort(u, axis=1), np.sort(v, axis=1)
     n, m = u.shape[1], v.shape[1]
@@ -113,8 +113,8 @@ def wasserstein_1d(u: np.ndarray, v: np.ndarray, p: float = 2) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def unit_directions(dimension: int, count: int, seed: int) -> np.ndarray:
-    """(count, dimension) read-only uniform directions; a smaller count gives the first of them."""
-    # Keyed apart: data a caller drew with the same small seed must not turn out to be the directions.
+    """Return (count, dimension) read-only uniform directions; a smaller count gives the first of them."""
+    # A separate key: data that a caller drew with the same small seed must not coincide with the directions.
     theta = np.random.default_rng([0x51CED, seed]).standard_normal((count, dimension))
     theta /= np.linalg.norm(theta, axis=1, keepdims=True)
     theta.setflags(write=False)
@@ -122,7 +122,7 @@ def unit_directions(dimension: int, count: int, seed: int) -> np.ndarray:
 
 
 def _points(x: np.ndarray, domain: Domain) -> np.ndarray:
-    """(S, N M) coordinates of series, or of their tokens (E1) without the structurally zero parts."""
+    """Return (S, N M) coordinates of series, or of their tokens (E1) without structural zeros."""
     if domain == "time":
         return x.reshape(len(x), -1)
     if domain == "frequency":
@@ -133,7 +133,7 @@ def _points(x: np.ndarray, domain: Domain) -> np.ndarray:
 def sliced_wasserstein_metric(
     *, p: float = 2, directions: int = 1000, seed: int = 0, domain: Domain = "time"
 ) -> Metric:
-    """The distance of `sliced_wasserstein` as a Metric."""
+    """Return the distance of `sliced_wasserstein` as a Metric."""
     if p < 1 or directions < 1:
         raise LabError(
             f"sliced Wasserstein needs p >= 1 and directions >= 1, not p={p}, directions={directions}"
@@ -163,17 +163,17 @@ def sliced_wasserstein(
     seed: int = 0,
     domain: Domain = "time",
 ) -> float:
-    """(mean over directions of W_p^p)^(1/p), W_p between the projections of a (S, N, M) and b (S', N, M).
+    """Return (mean over directions of W_p^p)^(1/p) between projections of a (S, N, M) and b (S', N, M).
 
-    A unit is one standard deviation of the data. Equal seeds mean equal directions, so two sample sets are
-    compared on the same projections. Tokens are a rotation of the series (E1), so at many directions both
-    domains give the same figure: their difference only shows the error of having drawn finitely many.
+    The unit is one standard deviation of the data. Equal seeds give equal directions, so two sample sets are
+    compared on the same projections. Tokens are a rotation of the series (E1), so with many directions both
+    domains give the same value; a difference only shows the error of a finite number of directions.
     """
     return sliced_wasserstein_metric(p=p, directions=directions, seed=seed, domain=domain)(a, b)
 
 
 def marginal_wasserstein_metric(*, domain: Domain = "time") -> Metric:
-    """The distance of `marginal_wasserstein` as a Metric."""
+    """Return the distance of `marginal_wasserstein` as a Metric."""
 
     def over(a: np.ndarray, b: np.ndarray, picks: Picks) -> np.ndarray:
         x, y = _points(a, domain).T, _points(b, domain).T
@@ -183,10 +183,10 @@ def marginal_wasserstein_metric(*, domain: Domain = "time") -> Metric:
 
 
 def marginal_wasserstein(a: np.ndarray, b: np.ndarray, *, domain: Domain = "time") -> float:
-    """Mean over coordinates of the 1-Wasserstein distance.
+    """Return the mean over coordinates of the 1-Wasserstein distance.
 
     Coordinates are time points and channels, or real and imaginary parts of tokens. Unlike the sliced
-    distance this one does depend on the domain, for it looks along the axes.
+    distance, this one depends on the domain, because it looks along the axes.
     """
     return marginal_wasserstein_metric(domain=domain)(a, b)
 
@@ -206,18 +206,19 @@ LOG_SPECTRAL_DISTANCE = Metric("log_spectral_distance", "Log-spectral distance",
 
 
 def log_spectral_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Root mean square over frequencies and channels of the ratio, in dB, of the two mean power spectra.
+    """Return the RMS over frequencies and channels of the ratio, in dB, of the two mean power spectra.
 
-    Weighs weak frequencies like strong ones, which Wasserstein distances do not. Powers under -80 dB of the
-    strongest are set to that level.
+    Weak frequencies have the same weight as strong ones, unlike in Wasserstein distances. Powers below -80 dB
+    of the strongest are set to that level.
     """
     return LOG_SPECTRAL_DISTANCE(a, b)
 
 
 def _autocorrelation_parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per series (S, lags, M), lags 0..N//2: sum of x_t x_{t+l}, sum of the factors; and sum of x (S, M).
+    """Return sums per series (S, lags, M) of x_t x_{t+l} and of the factors, and sum of x (S, M).
 
-    Correlations about any mean are linear in these, so a resample needs no second transform.
+    Lags are 0..N//2. Correlations about any mean are linear in these, so a resample needs no second
+    transform.
     """
     length = x.shape[1]
     lags = np.arange(length // 2 + 1)
@@ -232,7 +233,7 @@ def _autocorrelation_parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 def _autocorrelation(
     parts: tuple[np.ndarray, np.ndarray, np.ndarray], pick: np.ndarray, length: int
 ) -> np.ndarray:
-    """(lags, M) correlation of a channel with itself, about its mean over the picked series; 0 if flat."""
+    """Return (lags, M) each channel's correlation with itself, about its pooled mean; 0 if flat."""
     product, factors, total = (part[pick].mean(0) for part in parts)
     mean = total / length
     overlap = length - np.arange(len(product))[:, None]
@@ -259,10 +260,10 @@ AUTOCORRELATION_DIFFERENCE = Metric(
 
 
 def autocorrelation_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Root mean square, over lags 1..N//2 and channels, of the difference of the pooled autocorrelations.
+    """Return the RMS, over lags 1..N//2 and channels, of the difference of the pooled autocorrelations.
 
-    The autocorrelation at lag l is the biased one (divided by N, not N - l): long lags count less, as they
-    are worse known.
+    The autocorrelation at lag l is the biased one (divided by N, not N - l): long lags count less because
+    they are less well known.
     """
     if np.ndim(a) == 3 and np.shape(a)[1] < 2:
         raise LabError("autocorrelation needs series of at least 2 steps")
@@ -270,7 +271,7 @@ def autocorrelation_difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _cross_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(pairs,) correlations from mean products (M, M) and means (M,); 0 with a channel that is constant."""
+    """Return (pairs,) correlations from mean products (M, M) and means (M,); 0 for a constant channel."""
     covariance = second - np.outer(first, first)
     variance = np.diag(covariance)
     alive = variance > 1e-12 * np.maximum(np.diag(second), 1e-300)
@@ -299,9 +300,10 @@ CROSS_CORRELATION_DIFFERENCE = Metric(
 
 
 def cross_correlation_difference(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Mean over channel pairs of |difference of their correlations at lag 0|, pooled over series and time.
+    """Return the mean over channel pairs of |difference of correlations at lag 0|, pooled over the set.
 
-    None when there is one channel. The same in both domains: products of series survive a rotation.
+    Returns None for a single channel. Both domains give the same value, since a rotation keeps products of
+    series.
     """
     if np.ndim(a) == 3 and np.shape(a)[2] < 2:
         return None
@@ -309,7 +311,7 @@ def cross_correlation_difference(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def standard_metrics(channels: int, *, directions: int = 1000, seed: int = 0) -> tuple[Metric, ...]:
-    """The distances a quality report holds for series of `channels` channels."""
+    """Return the distances in a quality report for series of `channels` channels."""
     metrics = (
         sliced_wasserstein_metric(directions=directions, seed=seed, domain="time"),
         sliced_wasserstein_metric(directions=directions, seed=seed, domain="frequency"),

@@ -1,4 +1,4 @@
-"""The one interval type of the lab: a measured value and the range it is known to lie in."""
+"""Define the lab's one interval type: a measured value and the range in which it is known to lie."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Interval:
     """A measured `value` between `low` and `high`.
 
-    What the range means (95% bootstrap interval, range over repeats) is said where the interval is made.
+    The code that makes an interval states what its range means (95% bootstrap interval, range over repeats).
     """
 
     value: float
@@ -17,5 +17,5 @@ class Interval:
     high: float
 
     def overlaps(self, other: Interval) -> bool:
-        """Whether the two ranges share a point: then the values must not be ranked."""
+        """Return whether the two ranges share a point, so that the values must not be ranked."""
         return self.low <= other.high and other.low <= self.high

@@ -1,7 +1,7 @@
-"""How well a measurement is known: bootstrap intervals, floors of real data, spread over seeds, sufficient sizes.
+"""Quantify uncertainty: bootstrap intervals, floors of real data, spread over seeds, and sufficient sizes.
 
-A distance between finite sets is never 0, not even between two sets of the same law: it must be read beside
-its floor, and two measurements may be ranked only where their intervals do not overlap.
+A distance between finite sets is never 0, even between two sets of the same law. It must be read beside its
+floor, and two measurements may be ranked only if their intervals do not overlap.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from e2crf_core.quality.interval import Interval
 
 @dataclass(frozen=True)
 class Measurement(Interval):
-    """A measured value with what is needed to read it.
+    """A measured value with the information needed to read it.
 
     `low`..`high` is the 95% interval. `floor` is the same measurement between real sets of `floor_sizes`
-    series, mean over draws, and `floor_high` the value 95% of those draws stay under; None where a floor
-    makes no sense. `n` and `m` count the series of the first and the second set.
+    series, the mean over draws, and `floor_high` the value below which 95% of those draws stay; None if a
+    floor makes no sense. `n` and `m` count the series of the first and second set.
     """
 
     name: str
@@ -53,9 +53,9 @@ class Spread(Interval):
 
 @dataclass(frozen=True)
 class StableSize:
-    """`size` is the fewest series whose interval is narrow enough; None if no size that was tried is.
+    """The size of the smallest set with a narrow enough interval, `size`, or None if none was found.
 
-    `sizes`, `values`, `low`, `high` (same length) are the curve the answer was read from.
+    `sizes`, `values`, `low`, `high` (same length) are the curve from which the answer was read.
     """
 
     size: int | None
@@ -66,15 +66,15 @@ class StableSize:
 
     @property
     def label(self) -> str:
-        """The size in a table: a number, or more than the largest tried."""
+        """Return the size for a table: a number, or more than the largest one tried."""
         return f"over {self.sizes[-1]}" if self.size is None else str(self.size)
 
 
 def overlap_blocks(group: np.ndarray, start: np.ndarray, span: float) -> np.ndarray:
-    """(m,) labels of windows that depend on one another: equal where a chain of overlaps connects them.
+    """Return (m,) labels of dependent windows: equal if a chain of overlaps connects them.
 
-    `start` (m,) is the position in `group` (m,); or an ISO date, then `span`, the length of a window, counts
-    days and windows of all groups share one calendar.
+    `start` (m,) is the position in `group` (m,), or an ISO date; then `span`, the length of a window, counts
+    days, and windows of all groups share one calendar.
     """
     start = np.asarray(start)
     if start.dtype.kind in "USM":
@@ -90,10 +90,10 @@ def overlap_blocks(group: np.ndarray, start: np.ndarray, span: float) -> np.ndar
 def resample_picks(
     n: int, m: int, *, resamples: int, seed: int, blocks: np.ndarray | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Index pairs of a bootstrap over both sets: n of n and m of m, with replacement.
+    """Draw index pairs for a bootstrap over both sets: n of n and m of m, with replacement.
 
-    `blocks` (m,) labels series of the second set that depend on one another (windows that overlap): they are
-    drawn together, so the second set of a resample may have another size than m.
+    `blocks` (m,) labels dependent (overlapping) series of the second set: they are drawn together, so the
+    second set of a resample may have a size other than m.
     """
     rng = np.random.default_rng(seed)
     members: list[np.ndarray] = []
@@ -113,12 +113,13 @@ def resample_picks(
 
 
 def centered_interval(value: float, replicates: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of `replicates`, moved so that their mean is at `value`.
+    """Return the percentile interval of `replicates`, moved so that their mean is at `value`.
 
-    Resampled sets are noisier than the sets they come from, and a distance can only grow by noise, so plain
-    percentiles lie too high, even above the value itself. Moved, they cover the value that other sets of
-    the same sizes would give on average, which is also what a floor of the same sizes is to be compared with:
-    in 87 to 100% of trials for 64 against 250 Gaussian series, where plain percentiles did in 0 to 91%.
+    Resampled sets are noisier than their sources, and noise can only increase a distance, so plain
+    percentiles lie too high, even above the value itself. After moving, they cover the value that other sets
+    of the same sizes would give on average, which is also what a floor of the same sizes must be compared
+    with: in 87 to 100% of trials for 64 against 250 Gaussian series, compared with 0 to 91% for plain
+    percentiles.
     """
     low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2]) - replicates.mean()
     return float(value + low), float(value + high)
@@ -133,12 +134,12 @@ def real_floor(
     repeats: int = 20,
     seed: int = 0,
 ) -> Floor:
-    """What `metric` says of `size` real series against held-out ones `real` (m, N, M): a generator's best.
+    """Return `metric` between `size` real series and held-out ones `real` (m, N, M): a generator's best.
 
-    With `train` (the usual case) each draw compares `size` training series with all of `real`: the very sizes
-    of the comparison that the floor is for. If there are fewer than `size`, all are used and `sizes` says so.
-    Without, each draw cuts `real` into disjoint sets: `size` series and the rest; or two halves where the
-    rest would be smaller than `size`. Windows that overlap in time make this second floor too low.
+    With `train` (the usual case), each draw compares `size` training series with all of `real`: the same
+    sizes as in the comparison that the floor is for. If there are fewer than `size`, all are used and `sizes`
+    says so. Without it, each draw cuts `real` into disjoint sets: `size` series and the rest, or two halves
+    if the rest would be smaller than `size`. Windows that overlap in time make this second floor too low.
     """
     if size < 1 or repeats < 1:
         raise LabError(f"a floor needs size >= 1 and repeats >= 1, not size={size}, repeats={repeats}")
@@ -174,7 +175,7 @@ def measure(
     seed: int = 0,
     blocks: np.ndarray | None = None,
 ) -> Measurement:
-    """`metric` between a (n, N, M) and held-out b (m, N, M) with interval and floor (see `real_floor`)."""
+    """Measure `metric` between a (n, N, M) and held-out b (m, N, M) with interval and floor."""
     picks = resample_picks(len(a), len(b), resamples=resamples, seed=seed, blocks=blocks)
     value = metric(a, b)
     low, high = centered_interval(value, metric.values(a, b, picks))
@@ -194,10 +195,10 @@ def measure_change(
     seed: int = 0,
     blocks: np.ndarray | None = None,
 ) -> Measurement:
-    """How much farther a (n, N, M) is from b (m, N, M) than its twins `other` on the same noise are.
+    """Measure how much farther a (n, N, M) is from b (m, N, M) than its twins `other` on the same noise.
 
     Twins are resampled together, so what they share cancels: the interval of the change is far narrower than
-    those of the two distances. Where it excludes 0, the order of the two is known.
+    those of the two distances. If it excludes 0, the order of the two is known.
     """
     a, other = check_pair(a, other)
     if len(a) != len(other):
@@ -209,7 +210,7 @@ def measure_change(
 
 
 def seed_spread(values: Sequence[float]) -> Spread:
-    """Spread of one measurement over runs that differ in their seed only. Needs at least two runs."""
+    """Return the spread of a measurement over at least two runs that differ only in their seed."""
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or len(x) < 2 or not np.isfinite(x).all():
         raise LabError(f"a spread needs at least 2 finite values, got {list(values)}")
@@ -227,10 +228,10 @@ def stable_size(
     resamples: int = 100,
     seed: int = 0,
 ) -> StableSize:
-    """The fewest series of a (n, N, M) at which the 95% half-width is at most `within` of the value.
+    """Return the fewest series of a (n, N, M) with a 95% half-width of at most `within` of the value.
 
-    Sizes 8, 16, 32 ... n; at each, sets of that size are drawn from a with replacement and compared with all
-    of b (m, N, M). Says how many series to generate; the held-out set is taken as given.
+    Sizes are 8, 16, 32 ... n; at each, sets of that size are drawn from a with replacement and compared with
+    all of b (m, N, M). The result shows how many series to generate, for a given held-out set.
     """
     if not 0 < within < 1:
         raise LabError(f"within must lie between 0 and 1, not {within}")

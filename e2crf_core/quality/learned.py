@@ -1,7 +1,7 @@
-"""Quality as small networks see it: can they tell samples from data, learn from them, embed them alike?
+"""Measure quality with small networks: can they tell samples from data, learn from them, embed them alike?
 
-Answers depend on the network and its training, so these scores are comparable only with one another.
-All networks are small, seeded and trained on the CPU; none touches the global random state. Series are
+Results depend on the network and its training, so these scores are comparable only with one another. All
+networks are small, seeded, and trained on the CPU; none changes the global random state. Series are
 standardized arrays (S, N, M), as in `e2crf_core.quality.distances`.
 """
 
@@ -24,7 +24,7 @@ _FOLDS = 4
 
 
 class _CausalConvolution(nn.Module):
-    """Dilated convolutions over the past only: output t depends on inputs 0..t. (B, M, N) -> (B, M, N)."""
+    """Dilated convolutions over the past: output t depends on inputs 0..t. (B, M, N) -> (B, M, N)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _CausalConvolution(nn.Module):
         h = self.inlet(x)
         for k, layer in enumerate(self.layers):
             h = h + F.gelu(layer(F.pad(h, (1 << k, 0))))
-        # The forecast is a correction of "as now": a network that learned nothing is already persistence.
+        # The forecast corrects "as now": an untrained network already equals persistence.
         return x + self.outlet(h)
 
 
@@ -56,7 +56,7 @@ class _Encoder(nn.Module):
 
 
 def _seeded(build: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
-    """The module with weights drawn from `generator` alone: other threads keep their random numbers."""
+    """Return the module with weights drawn from `generator` alone, so that other threads are unaffected."""
     with torch.device("meta"):
         model = build()
     model.to_empty(device="cpu")
@@ -77,7 +77,7 @@ def _fit(
     first: int = 0,
     total: int | None = None,
 ) -> None:
-    """Minimize `loss()` by AdamW with a cosine-decayed rate; these are steps `first`... of `total`."""
+    """Minimize `loss()` by AdamW with a cosine-decayed rate, as steps `first`... of `total`."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     model.train()
@@ -109,7 +109,7 @@ def _apply(model: nn.Module, x: Tensor) -> Tensor:
 def _correct(
     fake: Tensor, real: Tensor, steps: int, seed: int, progress: Progress, cancelled: Cancel
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each series, (n,) and (m,), was recognized by a classifier trained without its fold."""
+    """Return whether a classifier trained without its fold recognized each series, (n,) and (m,)."""
     generator = torch.Generator().manual_seed(seed)
     folds = [torch.randperm(len(x), generator=generator) % _FOLDS for x in (fake, real)]
     hits = [np.zeros(len(x), dtype=bool) for x in (fake, real)]
@@ -118,7 +118,7 @@ def _correct(
         model = _seeded(lambda: _Encoder(fake.shape[1], 24, 1), generator)
 
         def loss(known: list[Tensor] = known, model: nn.Module = model) -> Tensor:
-            # Equal shares of both kinds, or the larger set could be recognized by its size.
+            # Use equal shares of both kinds; otherwise the larger set could be recognized by its size.
             logits = [model(_draw(x, generator)) for x in known]
             return F.softplus(-logits[0]).mean() + F.softplus(logits[1]).mean()
 
@@ -138,11 +138,11 @@ def discriminative_score(
     progress: Progress = silent,
     cancelled: Cancel = never,
 ) -> Measurement:
-    """Balanced accuracy less 1/2 of a classifier that tells samples (n, N, M) from real series (m, N, M).
+    """Return balanced accuracy minus 1/2 of a classifier of samples (n, N, M) and real series (m, N, M).
 
-    0: it cannot; 0.5: always right. By cross-validation in 4 folds, so each series is judged once, by a
-    network that did not see it. Signed: below 0 is chance (other tools print the absolute value). The
-    interval bootstraps the series, not the training.
+    0 means that it cannot tell them apart, 0.5 that it is always right. Uses cross-validation in 4 folds, so
+    that each series is judged once, by a network that did not see it. The score is signed: below 0 is chance
+    (other tools print the absolute value). The interval bootstraps the series, not the training.
     """
     samples, real = check_pair(samples, real)
     if min(len(samples), len(real)) < 2 * _FOLDS:
@@ -171,7 +171,7 @@ def _forecast_errors(
     progress: Progress,
     cancelled: Cancel,
 ) -> np.ndarray:
-    """(m,) mean absolute one-step error on each real series of a forecaster trained on `known`."""
+    """Return (m,) mean absolute one-step error on each real series, for a forecaster trained on `known`."""
     generator = torch.Generator().manual_seed(seed)
     model = _seeded(lambda: _CausalConvolution(known.shape[1], 24), generator)
 
@@ -192,9 +192,9 @@ def predictive_score(
     progress: Progress = silent,
     cancelled: Cancel = never,
 ) -> Measurement:
-    """Train on synthetic, test on real: mean absolute error, in standard deviations, of one-step forecasts.
+    """Train on synthetic, test on real: return the mean absolute error of one-step forecasts, in std.
 
-    A small causal network learns to forecast all channels from their past on samples (n, N, M) and is tested
+    A small causal network learns on samples (n, N, M) to forecast all channels from their past, and is tested
     on real series (m, N, M). The interval bootstraps the real series, not the training.
     """
     samples, real = check_pair(samples, real)
@@ -210,7 +210,7 @@ def predictive_score(
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared 2-Wasserstein distance between Gaussians with the moments of a (n, d) and b (m, d)."""
+    """Return the squared 2-Wasserstein distance of Gaussians with the moments of a (n, d) and b (m, d)."""
     mean_a, mean_b = a.mean(0), b.mean(0)
     cov_a, cov_b = (np.cov(x.T, bias=True).reshape(x.shape[1], -1) for x in (a, b))
     weights, axes = np.linalg.eigh(cov_a)
@@ -220,7 +220,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _damaged(x: Tensor, damage: Tensor, generator: torch.Generator) -> Tensor:
-    """Series x (B, M, N), each with its kind of damage: 0 none, 1 noise, 2 smoothing, 3 phases shuffled."""
+    """Damage each series of x (B, M, N) by kind: 0 none, 1 noise, 2 smoothing, 3 shuffled phases."""
     noisy = x + 0.2 * torch.randn(x.shape, generator=generator)
     smooth = F.avg_pool1d(F.pad(x, (2, 2), mode="replicate"), 5, stride=1)
     spectrum = torch.fft.rfft(x)
@@ -240,12 +240,13 @@ def context_fid_metric(
     progress: Progress = silent,
     cancelled: Cancel = never,
 ) -> Metric:
-    """Frechet distance in the space of an embedder trained here on `reference` (S, N, M), the training data.
+    """Return a Frechet distance in the space of an embedder trained on `reference` (S, N, M), the data.
 
-    The embedder learns to restore series from damaged ones and to name the damage (none, noise, smoothing,
-    phases shuffled): to see content, and the texture that generators get wrong. Embeddings are scaled to unit
+    The embedder learns to restore damaged series and to name the damage (none, noise, smoothing, shuffled
+    phases), so that it sees content and the texture that generators get wrong. Embeddings are scaled to unit
     variance over `reference`, so the distance is in squared standard deviations of features, summed over
-    `dimension` of them. Use it with `e2crf_core.quality.intervals.measure`: at few series its bias is large.
+    `dimension` of them. Use it with `e2crf_core.quality.intervals.measure`: with few series its bias is
+    large.
     """
     reference, _ = check_pair(reference, reference)
     generator = torch.Generator().manual_seed(seed)

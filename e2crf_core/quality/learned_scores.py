@@ -1,7 +1,7 @@
-"""Learned scores of an evaluation's rows: discriminative, predictive and context-FID, with intervals and floors.
+"""Compute learned scores of an evaluation's rows: discriminative, predictive, and context-FID, with floors.
 
-They cost seconds to minutes a row, so they are measured on demand only. All rows are judged by networks of the same
-seeds; a floor is the same score for real training series in place of samples.
+They cost seconds to minutes per row, so they are measured only on demand. Networks with the same seeds judge
+all rows; a floor is the same score for real training series in place of samples.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RESAMPLES = 100
 
 @dataclass(frozen=True)
 class Learned:
-    """`scores[row][set]` maps names to measurements for each set of a row; `floors` are those of training series."""
+    """The learned scores: `scores[row][set]` maps names to measurements; `floors` are of training series."""
 
     scores: tuple[tuple[dict[str, Measurement], ...], ...]
     floors: dict[str, Floor]
@@ -44,11 +44,12 @@ def learned_scores(
     progress: Progress = silent,
     cancelled: Cancel = never,
 ) -> Learned:
-    """Score every set (S, N, M) of every row against `heldout` (m, N, M); all standardized, S the same throughout.
+    """Score every set (S, N, M) of every row against `heldout` (m, N, M).
 
-    `train` (T, N, M) trains the embedder of context-FID and gives the floors. `blocks` labels held-out series that
-    overlap (see `intervals.resample_picks`). Progress counts per mille. Raises LabError for sets of
-    fewer than 8 series, Cancelled soon after `cancelled()` turns true.
+    All sets are standardized and of equal S. `train` (T, N, M) trains the embedder of context-FID and gives
+    the floors. `blocks` labels overlapping held-out series (see `intervals.resample_picks`). Progress counts
+    per mille. Raises LabError for sets of fewer than 8 series, Cancelled soon after `cancelled()` returns
+    True.
     """
     size = min((len(x) for sets in rows for x in sets), default=0)
     if min(size, len(heldout)) < FEWEST:
@@ -91,13 +92,13 @@ def learned_scores(
 
 
 class _Parts:
-    """Parts of one progress, handed out in turn; counts per mille."""
+    """The parts of one progress report, handed out in turn, in per mille."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self.total, self.progress, self.done = total, progress, 0
 
     def next(self, units: int) -> Progress:
-        """The progress of the next part, which takes `units` of the total."""
+        """Return the progress callback of the next part, which takes `units` of the total."""
         begin, self.done = self.done, self.done + units
 
         def report(steps: int, of: int) -> None:

@@ -1,4 +1,4 @@
-"""How good a set of draws is as a forecast: CRPS, coverage, and the same for Gaussian forecasts in closed form.
+"""Score draws as a forecast: CRPS, coverage, and closed forms for Gaussian forecasts.
 
 Source: Gneiting and Raftery, Strictly Proper Scoring Rules, JASA 102 (2007). Draws are the first axis; a smaller
 CRPS is better, and for a point forecast it is the absolute error.
@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 
 def crps(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """CRPS (*shape) of draws (S, *shape) for `truth` (*shape), unbiased in the number of draws S >= 2."""
+    """Return the CRPS (*shape) of draws (S, *shape) for `truth` (*shape), unbiased for S >= 2 draws."""
     ordered = np.sort(draws.astype(np.float64), axis=0)
     count = len(ordered)
     rank = np.arange(1, count + 1).reshape(-1, *[1] * truth.ndim)
@@ -20,16 +20,16 @@ def crps(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def gaussian_crps(mean: np.ndarray, std: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """CRPS (*shape) of N(mean, std²) for `truth`, in closed form."""
+    """Return the CRPS (*shape) of N(mean, std²) for `truth`, in closed form."""
     z = (truth - mean) / std
     return std * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
 
 
 def covered(draws: np.ndarray, truth: np.ndarray, level: float = 0.9) -> np.ndarray:
-    """Whether `truth` (*shape) lies in the central interval of `level` of draws (S, *shape).
+    """Return whether `truth` (*shape) lies in the central interval of `level` of draws (S, *shape).
 
-    The interval runs between order statistics, so that for exchangeable draws and truth its coverage is `level`
-    up to 1 / (S + 1), whatever S.
+    The interval runs between order statistics, so that for exchangeable draws and truth its coverage is
+    `level` up to 1 / (S + 1), for any S.
     """
     count = len(draws)
     below = (np.sort(draws, axis=0) < truth).sum(0) + 0.5

@@ -1,4 +1,4 @@
-"""The protocol: how the lab measures quality, in one place (docs/statistics.md explains and justifies it).
+"""Define the lab's quality protocol in one place (docs/statistics.md explains and justifies it).
 
 1. *Primary*: the change of the marginal Wasserstein distance to held-out data against a reference on common noise,
    as a share of the reference's distance, with a paired 95% interval. A setting is as good as the reference only
@@ -34,16 +34,16 @@ from e2crf_core.quality.tails import EXTREMES_DIFFERENCE, KURTOSIS_DIFFERENCE
 PRIMARY_METRIC = marginal_wasserstein_metric(domain="time")
 PRIMARY = PRIMARY_METRIC.name
 MARGIN = 0.05
-"""A setting counts as good as the reference if its distance is certain to be at most this share larger."""
+"""A setting is as good as the reference if its distance is certain to be at most this share larger."""
 FLIP = 0.5
-"""A sample whose relative L2 to its twin exceeds this ended elsewhere; unrelated series are about 1.4 apart."""
+"""A sample with a larger relative L2 to its twin ended elsewhere; unrelated series are about 1.4 apart."""
 FEWEST_SEEDS = 3
 RESAMPLES = 200
 Verdict = Literal["as good", "worse", "undecided"]
 
 
 def protocol_metrics(channels: int, *, directions: int = 1000, seed: int = 0) -> tuple[Metric, ...]:
-    """Every distance of the protocol for series of `channels` channels, the primary one among them."""
+    """Return every distance of the protocol for series of `channels` channels, including the primary one."""
     return (
         *standard_metrics(channels, directions=directions, seed=seed),
         KURTOSIS_DIFFERENCE,
@@ -53,11 +53,11 @@ def protocol_metrics(channels: int, *, directions: int = 1000, seed: int = 0) ->
 
 @dataclass(frozen=True)
 class Equivalence:
-    """How a setting's distance to real data compares with the reference's, on common noise.
+    """A comparison of a setting's distance to real data with the reference's, on common noise.
 
-    `change` is a share of the reference's distance (0.05: 5% farther from the data) with its paired 95% interval,
-    from `num` samples. `verdict`: "as good" where the upper end is within `margin`, "worse" where the lower end is
-    above it, "undecided" where more samples are needed.
+    `change` is a share of the reference's distance (0.05: 5% farther from the data) with its paired 95%
+    interval, from `num` samples. `verdict` is "as good" if the upper end is within `margin`, "worse" if the
+    lower end is above it, and "undecided" if more samples are needed.
     """
 
     change: Interval
@@ -66,26 +66,26 @@ class Equivalence:
 
     @property
     def verdict(self) -> Verdict:
-        """What the interval says."""
+        """Return the verdict of the interval."""
         if self.change.high <= self.margin:
             return "as good"
         return "worse" if self.change.low > self.margin else "undecided"
 
     @property
     def needed(self) -> int | None:
-        """Samples at which the change measured so far would be certain to be within the margin; None: at no number."""
+        """Return the samples at which this change would be certain to be within the margin, or None."""
         return samples_needed(self.change, self.num, self.margin)
 
     def describe(self) -> str:
-        """Both readings: `measured -2.0%, certain to be below +4.0%`."""
+        """Describe both readings: `measured -2.0%, certain to be below +4.0%`."""
         return f"measured {100 * self.change.value:+.1f}%, certain to be below {100 * self.change.high:+.1f}%"
 
 
 def samples_needed(change: Interval, num: int, margin: float = MARGIN) -> int | None:
-    """The number of samples at which the upper end of `change`, known from `num`, would reach `margin`.
+    """Return the sample count at which the upper end of `change`, known from `num`, would reach `margin`.
 
-    Intervals shrink with the square root of the number. None where the change itself exceeds the margin, so that
-    more samples would only make sure of it.
+    Intervals shrink with the square root of the number. Returns None if the change itself exceeds the margin,
+    so that more samples would only confirm it.
     """
     half, room = change.high - change.value, margin - change.value
     if half <= room:
@@ -104,10 +104,10 @@ def equivalence(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Equivalence:
-    """Compare samples (n, N, M) with reference samples on the same noise by their distance to held-out (m, N, M).
+    """Compare samples (n, N, M) with reference samples on the same noise by distance to held-out (m, N, M).
 
-    All standardized. Sample i of both sets starts from the same noise and is resampled together with its partner;
-    `blocks` labels held-out series that depend on one another. Raises LabError for sets that do not fit.
+    All are standardized. Sample i of both sets starts from the same noise and is resampled together with its
+    partner; `blocks` labels dependent held-out series. Raises LabError for sets that do not match.
     """
     samples, reference = check_pair(samples, reference)
     if len(samples) != len(reference):
@@ -130,7 +130,7 @@ def equivalence_of(
     num: int,
     margin: float = MARGIN,
 ) -> Equivalence:
-    """`equivalence` from two distances and their values on shared bootstrap resamples."""
+    """Return the `equivalence` for two distances and their values on shared bootstrap resamples."""
     if not reference > 0:
         raise LabError(
             "the reference is at distance 0 from the held-out data: no change can be told against it"
@@ -141,9 +141,9 @@ def equivalence_of(
 
 
 def equivalence_over_seeds(each: Sequence[Equivalence]) -> Equivalence:
-    """Equivalences of several seeds as one: Student's interval of the mean change, from three seeds on.
+    """Combine equivalences of several seeds: Student's interval of the mean change, from three seeds on.
 
-    With fewer, the mean with the mean half-widths, shrunk as independent seeds allow.
+    With fewer seeds, it takes the mean with mean half-widths, shrunk as independent seeds allow.
     """
     if not each:
         raise LabError("no seed was measured")
@@ -160,9 +160,9 @@ def equivalence_over_seeds(each: Sequence[Equivalence]) -> Equivalence:
 
 
 def log_interval(values: Sequence[float]) -> Interval:
-    """Geometric mean of positive values with Student's 95% interval of the mean logarithm.
+    """Return the geometric mean of positive values with Student's 95% interval of the mean logarithm.
 
-    For errors, which spread over orders of magnitude and are never negative. Needs two values or more.
+    For errors, which range over orders of magnitude and are never negative. Needs at least two values.
     """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or len(x) < 2 or not (x > 0).all() or not np.isfinite(x).all():
@@ -174,12 +174,13 @@ def log_interval(values: Sequence[float]) -> Interval:
 
 @dataclass(frozen=True)
 class TwinError:
-    """How far samples are from their uncached twins on the same noise.
+    """The distance of samples from their uncached twins on the same noise.
 
-    `pooled`, `median` and `q90` are relative L2 in data units: over all samples at once, of the median sample, of
-    the sample at the 90% quantile. `flips` is the share of samples that ended elsewhere (see `FLIP`). `bands` has
-    for tokens first..last-1 the root mean square error in standard deviations of each token over real data:
-    whitened, so that weak high frequencies count like strong ones. All with 95% bootstrap intervals over samples.
+    `pooled`, `median`, and `q90` are relative L2 in data units: over all samples at once, of the median
+    sample, and of the sample at the 90% quantile. `flips` is the share of samples that ended elsewhere (see
+    `FLIP`). For tokens first..last-1, `bands` holds the root mean square error in standard deviations of each
+    token over real data: whitened, so that weak high frequencies have the same weight as strong ones. All
+    have 95% bootstrap intervals over samples.
     """
 
     pooled: Interval
@@ -200,7 +201,7 @@ def twin_error(
 ) -> TwinError:
     """Compare samples (n, N, M) with their twins; `real` (m, N, M) gives the variance of each token.
 
-    `edges` are the first tokens of the bands after the first; by default those of `spectral.band_edges`.
+    `edges` are the first tokens of all bands but the first; by default those of `spectral.band_edges`.
     """
     samples, twin = check_pair(samples, twin)
     each = relative_l2_per_sample(samples, twin)
@@ -230,7 +231,7 @@ def twin_error(
 
 
 def whitened_errors(samples: np.ndarray, twin: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """(n, tokens) mean squared error of each token's coordinates over their variance in `real` (m, N, M)."""
+    """Return (n, tokens) mean squared errors of coordinates over their variance in `real` (m, N, M)."""
     mask = coordinate_mask(samples.shape[1], samples.shape[2])
     variance = np.where(mask, tokenize(np.asarray(real, dtype=np.float64)).var(0), 1.0)
     variance = np.maximum(variance, 1e-12 * variance[mask].max())

@@ -1,6 +1,6 @@
-"""Distances that look at tails: kurtosis, and the largest and smallest value of every series.
+"""Measure distances in the tails: kurtosis, and the largest and smallest value of every series.
 
-A Gaussian with the right spectrum passes every test of second moments; here it does not.
+A Gaussian with the right spectrum passes every test of second moments, but not these.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ _TINY = 1e-300
 
 
 def kurtosis(x: np.ndarray) -> np.ndarray:
-    """(M,) fourth moment over squared variance of each channel of series (S, N, M), 3 for a Gaussian."""
+    """Return (M,) fourth moment over squared variance of channels of series (S, N, M), 3 for a Gaussian."""
     return _kurtosis(_moments(np.asarray(x, dtype=np.float64)).mean(1))
 
 
 def _moments(x: np.ndarray) -> np.ndarray:
-    """(4, S, M) mean over time of x, x², x³ and x⁴: pooled kurtosis is a function of their means over series."""
+    """Return (4, S, M) mean over time of x, x², x³, and x⁴, which determine pooled kurtosis."""
     return np.stack([(x**power).mean(1) for power in range(1, 5)])
 
 
@@ -47,4 +47,4 @@ def _extremes_over(a: np.ndarray, b: np.ndarray, picks: Picks) -> np.ndarray:
 
 
 EXTREMES_DIFFERENCE = Metric("extremes_difference", "Extremes difference", "std", _extremes_over)
-"""Mean 1-Wasserstein distance between the largest, and the smallest, values of series of each channel."""
+"""Mean 1-Wasserstein distance between the largest, and between the smallest, values of a channel's series."""

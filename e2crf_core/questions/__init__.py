@@ -1,1 +1,1 @@
-"""Questions to an unconditional model: what is missing here, what comes next, is this normal?"""
+"""Ask an unconditional model questions: what is missing here, what comes next, is this normal?"""

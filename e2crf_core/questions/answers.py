@@ -1,7 +1,7 @@
-"""Imputation and forecast: draws from a model's law of a series, given the values that are known of it.
+"""Impute and forecast: draw from a model's law of a series, given its known values.
 
-The model stays as it was trained. The known values enter at every step through `diffusion.conditioning`, exactly
-where the data are Gaussian; whatever the sampler is (solver, steps, cache), the same update is applied.
+The model stays as it was trained. Known values enter at every step through `diffusion.conditioning`, exactly
+if the data are Gaussian; the same update applies with any sampler (solver, steps, cache).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, Samples
 
 ASKING = SamplerConfig(policy=PRESETS["exact"], steps=40, solver="sde_dpmpp_2m", grid="log_snr")
-"""A stochastic solver forgets the errors of early steps, which the update by known values provokes."""
+"""Configuration of questions: a stochastic solver forgets the early errors that conditioning causes."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """Draws of whole series, given what was known.
+    """The draws of whole series, given the known values.
 
-    `draws` (S, N, M) are in data units and hold the known values where there are any; `known` (N, M) marks those.
-    `seconds` is the time of sampling, `token_share` the share of tokens that were computed.
+    `draws` (S, N, M) are in data units and contain the known values; `known` (N, M) marks those. `seconds` is
+    the time of sampling, and `token_share` the share of tokens that were computed.
     """
 
     draws: np.ndarray
@@ -36,11 +36,11 @@ class Completion:
 
     @property
     def median(self) -> np.ndarray:
-        """(N, M) median of the draws."""
+        """Return the median (N, M) of the draws."""
         return np.median(self.draws, axis=0)
 
     def quantile(self, level: float) -> np.ndarray:
-        """(N, M) quantile of the draws at `level` between 0 and 1."""
+        """Return the quantile (N, M) of the draws at `level` between 0 and 1."""
         return np.quantile(self.draws, level, axis=0)
 
 
@@ -56,7 +56,7 @@ def impute(
 ) -> Completion:
     """Draw `num` completions of `series` (N, M) in data units, whose missing values are NaN.
 
-    Raises LabError when nothing is missing or known, or when the shape is not the model's.
+    Raises LabError if nothing is missing or known, or if the shape is not the model's.
     """
     series = np.asarray(series, dtype=np.float64)
     shape = (model.length, len(model.channels))
@@ -87,9 +87,10 @@ def complete(
     progress: Progress = silent,
     cancelled: Cancel = never,
 ) -> Samples:
-    """Draw `num` series, number i given window i modulo W of `windows` (W, N, M) in data units, NaN where missing.
+    """Draw `num` series; series i is given window i modulo W of `windows` (W, N, M), in data units.
 
-    All windows miss the same positions. The series of the result hold the known values.
+    Missing values are NaN, at the same positions in all windows. The resulting series contain the known
+    values.
     """
     observed = (np.asarray(windows, dtype=np.float64) - model.mean) / model.std
     sampler = Sampler.of(model, config).given(observed)

@@ -1,4 +1,4 @@
-"""Answers without a network, to compare with: last value, line, season, and the Gaussian of E3 in closed form."""
+"""Give baselines without a network: last value, line, season, and the Gaussian of E3 in closed form."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from e2crf_core.diffusion.score_model import ScoreModel
 
 @dataclass(frozen=True)
 class GaussianAnswer:
-    """Mean and standard deviation (N, M) of every value, standardized, given what was observed."""
+    """The mean and standard deviation (N, M) of every value, standardized, given what was observed."""
 
     mean: np.ndarray
     std: np.ndarray
 
 
 def last_value(window: np.ndarray) -> np.ndarray:
-    """(N, M) with each missing value replaced by the last known one before it (the first known one at the start)."""
+    """Fill (N, M) with the last known value before each missing one (at the start, the first known one)."""
     return np.stack([_held(column) for column in window.T], axis=1)
 
 
@@ -30,7 +30,7 @@ def _held(column: np.ndarray) -> np.ndarray:
 
 
 def line(window: np.ndarray) -> np.ndarray:
-    """(N, M) with missing values interpolated linearly, and held beyond the ends."""
+    """Fill (N, M) by linear interpolation, holding the ends."""
     steps = np.arange(len(window))
     columns = []
     for column in window.T:
@@ -40,9 +40,9 @@ def line(window: np.ndarray) -> np.ndarray:
 
 
 def season(window: np.ndarray, period: int) -> np.ndarray:
-    """(N, M) with each missing value replaced by a known one a whole number of periods away, the nearest in the past.
+    """Fill (N, M) with known values whole periods away, the nearest in the past.
 
-    Where there is none, by the last known value.
+    If there is none, the last known value is used.
     """
     filled, held = window.copy(), last_value(window)
     for channel in range(window.shape[1]):
@@ -54,7 +54,7 @@ def season(window: np.ndarray, period: int) -> np.ndarray:
 
 
 def gaussian(model: ScoreModel, window: np.ndarray, noise: float = NOISE) -> GaussianAnswer:
-    """E3 alone: the law of N(mu, diag v) given the known values of `window` (N, M), standardized, in closed form."""
+    """Return the law of N(mu, diag v) (E3) given the known values of `window` (N, M), standardized."""
     basis, n = series_basis(model.length), model.n
     mean, std = np.empty_like(window), np.empty_like(window)
     statistics = [x.double().cpu().view(n, 2, -1).numpy() for x in (model.mu, model.v * model.mask)]

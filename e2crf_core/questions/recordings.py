@@ -1,4 +1,4 @@
-"""Questions about recordings of any length: windows that see a gap from both sides, and CSV tables of the answers."""
+"""Answer questions about recordings of any length: windows that see a gap from both sides, and CSV tables."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from e2crf_core.sampling.config import SamplerConfig
 
 @dataclass(frozen=True)
 class Filled:
-    """A recording (T, M) in data units without gaps: medians, and the central interval `low`..`high` of the draws.
+    """A gapless recording (T, M) in data units: medians, and the central interval `low`..`high` of the draws.
 
-    Where a value was known (`known`, (T, M)), all three are that value. `windows` counts the runs it took.
+    Known values (`known`, (T, M)) equal all three. `windows` counts the runs.
     """
 
     median: np.ndarray
@@ -32,10 +32,10 @@ class Filled:
 
 
 def window_starts(missing: np.ndarray, length: int) -> np.ndarray:
-    """First steps of the windows of `length` that answer for the missing steps (T,) of a recording.
+    """Return first steps of the windows of `length` that answer for a recording's missing steps (T,).
 
-    Windows lie half a length apart, the last one at the end; a missing step is answered by the window whose
-    center is nearest, so that it sees known values on both sides where there are any.
+    Windows lie half a length apart, the last one at the end. A missing step is answered by the window with
+    the nearest center, so that it sees known values on both sides if there are any.
     """
     total = len(missing)
     starts = np.unique(
@@ -46,7 +46,7 @@ def window_starts(missing: np.ndarray, length: int) -> np.ndarray:
 
 
 def nearest_window(steps: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-    """Index into `starts` of the window that holds each step nearest to its center."""
+    """Return the index into `starts` of the window whose center is nearest to each step."""
     return np.abs(steps[:, None] - (starts + (length - 1) / 2)[None]).argmin(1)
 
 
@@ -63,8 +63,8 @@ def fill(
 ) -> Filled:
     """Impute every missing value (NaN) of a recording (T, M), in data units, of any number of steps T.
 
-    `level` is the share of draws between `low` and `high`. Raises LabError when nothing is missing, when a window
-    holds no known value, or when the channels are not the model's.
+    `level` is the share of draws between `low` and `high`. Raises LabError if nothing is missing, a window
+    holds no known value, or the channels are not the model's.
     """
     if recording.ndim != 2 or recording.shape[1] != len(model.channels):
         raise LabError(
@@ -98,10 +98,10 @@ def fill(
 
 
 def on_grid(values: np.ndarray, stamps: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """Values (T, M) and time stamps (T,), in microseconds, with a row of missing values for each row left out.
+    """Return values (T, M) and stamps (T,), in microseconds, with missing values in each omitted row.
 
-    `step` is the usual distance of rows in seconds. Rows that follow one another within half a step of it, such as
-    months, are left as they are. Raises LabError where a longer distance is no whole number of steps.
+    `step` is the usual distance between rows in seconds. Rows within half a step of it, such as months, are
+    left as they are. Raises LabError if a longer distance is not a whole number of steps.
     """
     apart = np.diff(stamps) / (step * 1e6)
     if not len(apart) or (apart < 1.5).all():
@@ -129,9 +129,9 @@ def write_table(
     row_name: str,
     columns: dict[str, np.ndarray],
 ) -> None:
-    """Write a CSV table: `row_name`, then for each channel one column for each entry of `columns` (T, M).
+    """Write a CSV table: `row_name`, then per channel one column for each entry of `columns` (T, M).
 
-    An entry with an empty name keeps the channel's own.
+    An entry with an empty name uses the channel's name.
     """
     heads = [f"{name}_{kind}" if kind else name for name in names for kind in columns]
 

@@ -1,1 +1,1 @@
-"""Charts for HTML reports."""
+"""Draw charts for HTML reports."""

@@ -1,6 +1,6 @@
-"""Plotly figures of measured results. The only module of the core that knows a plotting library.
+"""Draw Plotly figures of measured results; no other module of the core knows a plotting library.
 
-Every function takes plain values and returns a figure without a theme of its own, so that pages may style it.
+Every function takes plain values and returns a figure without a theme, so that pages may style it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLORS = (
     "#A6761D",
     "#1B2733",
 )
-"""Told apart also by people who do not see all colors (after Okabe and Ito)."""
+"""Colors that people with color blindness can also distinguish (after Okabe and Ito)."""
 SYMBOLS = (
     "circle",
     "square",
@@ -47,7 +47,7 @@ Band = tuple[float, float, float]
 class ChartPoint:
     """A measured setting: cost `x`, quality `y` with its interval, and the `group` it is drawn with.
 
-    Groups of one `family` share a color and a mark; the group that is called like its family is drawn open.
+    Groups of one `family` share a color and a mark; the group named like its family has open marks.
     """
 
     name: str
@@ -62,7 +62,7 @@ class ChartPoint:
 
 
 def _label(text: str) -> str:
-    """Chart labels are read as markup."""
+    """Escape a chart label, because labels are read as markup."""
     return html.escape(text)
 
 
@@ -80,7 +80,7 @@ def _layout(figure: go.Figure, height: int = 460) -> go.Figure:
 
 
 def log_axis(values: Sequence[float]) -> dict[str, Any]:
-    """A logarithmic axis over positive values whose ticks are plain numbers: 1, 2 and 5 of every decade."""
+    """Return a logarithmic axis over positive values with plain ticks: 1, 2, and 5 of every decade."""
     low, high = math.log10(min(values)), math.log10(max(values))
     digits = (1, 2, 5) if high - low < 3 else (1,)
     ticks = [d * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for d in digits]
@@ -88,7 +88,7 @@ def log_axis(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _floor(figure: go.Figure, floor: Band | None, vertical: bool) -> None:
-    """The distance between real sets: a band from low to high with a line at the mean."""
+    """Draw the distance between real sets: a band from low to high with a line at the mean."""
     if floor is None:
         return
     low, mean, high = floor
@@ -111,7 +111,7 @@ def pareto_chart(
     floor: Band | None = None,
     reference: str | None = None,
 ) -> go.Figure:
-    """Cost (log axis) against quality with intervals, the front as a stepped line, and the real-data floor."""
+    """Draw cost (log axis) against quality with intervals, a stepped front, and the real-data floor."""
     figure = go.Figure()
     _floor(figure, floor, vertical=False)
     front = sorted((p for p in points if p.front), key=lambda p: p.x)
@@ -126,9 +126,9 @@ def pareto_chart(
         )
     )
     families = list(dict.fromkeys(p.family or p.group for p in points))
-    # Names of all points would run into one another: the front's and the reference's are written.
+    # All names would overlap: only those of the front and the reference are written.
     named = {p.name for p in points if p.front or p.name == reference or not front}
-    # Neighbors are named above and below in turn.
+    # Neighbors are labeled above and below in turn.
     above = {p.name: i % 2 == 0 for i, p in enumerate(sorted(points, key=lambda p: p.x)) if p.name in named}
     for group in dict.fromkeys(p.group for p in points):
         mine = [p for p in points if p.group == group]
@@ -146,7 +146,7 @@ def _marks(
     named: set[str],
     above: dict[str, bool],
 ) -> go.Scatter:
-    """The points of one group with their intervals; `named` are labeled, above or below their mark."""
+    """Return the points of one group with their intervals; `named` ones have labels above or below."""
     color, alone = COLORS[index % len(COLORS)], mine[0].family == mine[0].group
     return go.Scatter(
         x=[p.x for p in mine],
@@ -183,7 +183,7 @@ def interval_chart(
     floor: Band | None = None,
     repeats: Sequence[Sequence[float]] | None = None,
 ) -> go.Figure:
-    """Quality of every row with its interval, best on top, and a dot for each repeat."""
+    """Draw the quality of every row with its interval, best on top, and a dot for each repeat."""
     order = sorted(range(len(points)), key=lambda i: -points[i].y)
     names = [_label(points[i].name) for i in order]
     figure = go.Figure()
@@ -219,12 +219,12 @@ def interval_chart(
 
 
 def order_chart(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> go.Figure:
-    """A matrix of (better, worse) pairs: filled where the row is surely better than the column."""
+    """Draw a matrix of (better, worse) pairs, filled if the row is surely better than the column."""
     place = {name: i for i, name in enumerate(names)}
     filled = [[0] * len(names) for _ in names]
     for better, worse in pairs:
         filled[place[better]][place[worse]] = 1
-    # Long names would leave no room for the matrix; a row's number stands for it on the other axis.
+    # Long names would leave no room for the matrix; the other axis shows row numbers.
     rows = [f"{i + 1}. {_label(name)}" for i, name in enumerate(names)]
     figure = go.Figure(
         go.Heatmap(
@@ -247,7 +247,7 @@ def order_chart(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> go.Fi
 
 @dataclass(frozen=True)
 class Curve:
-    """Settings of one family, from cheap to costly."""
+    """The settings of one family, from cheap to costly."""
 
     name: str
     x: tuple[float, ...]
@@ -256,7 +256,7 @@ class Curve:
 
 
 def curves_chart(curves: Sequence[Curve], *, x_title: str, y_title: str, log_y: bool = True) -> go.Figure:
-    """Cost against error of families of settings, both axes logarithmic unless told otherwise."""
+    """Draw cost against error for families of settings, with logarithmic axes by default."""
     figure = go.Figure()
     for index, curve in enumerate(curves):
         figure.add_trace(
@@ -282,10 +282,10 @@ def curves_chart(curves: Sequence[Curve], *, x_title: str, y_title: str, log_y: 
 
 
 def plotly_script() -> str:
-    """The library that drawn figures need, to be put once into a page that must work without a network."""
+    """Return the library that figures need, to be included once in a page that works offline."""
     return str(get_plotlyjs())
 
 
 def as_html(figure: go.Figure) -> str:
-    """A figure as an element for a page that already holds `plotly_script`."""
+    """Return a figure as an element for a page that already includes `plotly_script`."""
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}))

@@ -1,4 +1,4 @@
-"""HTML pages from the templates beside this file; every value is escaped unless it is marked as markup."""
+"""Render HTML pages from the templates beside this file; every value is escaped unless marked as markup."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def _environment() -> Environment:
 
 
 def _digits(value: float, count: int) -> str:
-    """A number to `count` significant digits."""
+    """Format a number to `count` significant digits."""
     return f"{value:.{count}g}"
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that a template of `report/templates` makes of some values."""
+    """Render a template of `report/templates` with some values."""
     return _environment().get_template(template).render(**values)

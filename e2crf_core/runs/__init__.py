@@ -1,1 +1,1 @@
-"""Recorded runs: live control, comparison with the uncached twin, archives, replay and what-if."""
+"""Record runs: live control, comparison with the uncached twin, archives, replay, and what-if."""

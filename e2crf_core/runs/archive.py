@@ -1,7 +1,7 @@
-"""A run as one zip: what was asked, every step that was recorded, what came out, and what made it.
+"""Archive a run as one zip: its request, every recorded step, its results, and its provenance.
 
-Members are one JSON text (see `manifest`) and NPY arrays, nothing else, so a stranger's archive can be opened: sizes,
-names and shapes are checked before anything is inflated, and nothing is ever unpickled.
+Members are one JSON text (see `manifest`) and NPY arrays, nothing else, so untrusted archives can be opened:
+sizes, names, and shapes are checked before decompression, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ LAST_REASON = 4
 
 @dataclass(frozen=True)
 class Archive:
-    """One recorded run.
+    """A recorded run.
 
-    `model` names the checkpoint's data set, digest, channels, mean and std; `kept` archives were saved by a person
-    and are never cleaned up. `created` is UTC in ISO form.
+    `model` names the checkpoint's data set, digest, channels, mean, and std; `kept` archives were saved by a
+    person and are never cleaned up. `created` is UTC in ISO form.
     """
 
     name: str
@@ -69,23 +69,23 @@ class Archive:
     kept: bool = False
 
     def policy_at(self, step: int) -> CachePolicy:
-        """The policy that decided `step`."""
+        """Return the policy that decided `step`."""
         return [policy for first, _, policy in self.recorder.policies if first <= step][-1]
 
 
 def archive_name(handle: RunHandle) -> str:
-    """The name under which a run is kept; it does not give the run's own id away, which lets one control it."""
+    """Return a run's archive name, which does not reveal the run's id, since the id allows control."""
     label = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(handle.spec.checkpoint).name).strip("-")[:40] or "run"
     return label + archive_mark(handle.id)
 
 
 def archive_mark(run_id: str) -> str:
-    """How the name of the archive of the run with that id ends."""
+    """Return how the name of the archive of the run with that id ends."""
     return "-" + hashlib.sha256(run_id.encode()).hexdigest()[:12]
 
 
 def of_handle(handle: RunHandle, note: str = "", kept: bool = False) -> Archive:
-    """The archive of a run that has ended. Raises LabError for one that goes on, or never took a step."""
+    """Return the archive of an ended run. Raises LabError for one that is running or never took a step."""
     if handle.status not in FINISHED:
         raise LabError("the run still goes on", remedy="stop it or wait for its end before it is saved")
     recorder, model = handle.recorder, handle.model
@@ -112,7 +112,7 @@ def of_handle(handle: RunHandle, note: str = "", kept: bool = False) -> Archive:
 
 
 def versions(model: ScoreModel) -> dict[str, str]:
-    """What a bit-for-bit rerun depends on besides spec and weights."""
+    """Return what a bit-for-bit rerun depends on besides spec and weights."""
     return {
         "e2crf_lab": __version__,
         "torch": str(torch.__version__),
@@ -128,7 +128,7 @@ def versions(model: ScoreModel) -> dict[str, str]:
 
 
 def save(archive: Archive, path: Path) -> None:
-    """Write an archive, whole or not at all. Raises LabError for a run whose numbers no archive may hold."""
+    """Write an archive atomically. Raises LabError for a run whose numbers no archive may hold."""
     bodies = {name: _npy(array) for name, array in _arrays(archive).items()}
     manifest = _manifest(archive, {name: hashlib.sha256(body).hexdigest() for name, body in bodies.items()})
     text = manifest.model_dump_json(indent=1, by_alias=True)
@@ -183,7 +183,7 @@ def _manifest(archive: Archive, digests: dict[str, str]) -> Manifest:
 
 
 def load(path: str | Path) -> Archive:
-    """Read an archive. Raises LabError with one line for anything that is damaged, forged, too large or too new."""
+    """Read an archive. Raises LabError in one line for anything damaged, forged, too large, or too new."""
     path = Path(path)
     with _opened(path) as zipped:
         members = _members(zipped, path.name)
@@ -192,7 +192,7 @@ def load(path: str | Path) -> Archive:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read what an archive says of itself without inflating its arrays. Raises LabError like `load`."""
+    """Read an archive's manifest without decompressing its arrays. Raises LabError like `load`."""
     with _opened(path) as zipped:
         return _read_manifest(zipped, _members(zipped, path.name), path.name)
 
@@ -211,7 +211,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _members(zipped: zipfile.ZipFile, label: str) -> dict[str, zipfile.ZipInfo]:
-    """Members by name, once names and stated sizes are such as `save` writes. Reading stops at a stated size."""
+    """Return members by name if names and stated sizes are as `save` writes; reading stops at that size."""
     members: dict[str, zipfile.ZipInfo] = {}
     for member in zipped.infolist():
         name = member.filename
@@ -256,7 +256,7 @@ class _Arrays:
     label: str
 
     def read(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-        """The array `name`. Raises LabError unless it has that type and shape, and the bytes that were written."""
+        """Return the array `name`. Raises LabError unless type, shape, and bytes match what was written."""
         if name not in self.members:
             raise LabError(f"{self.label} is damaged: {name} is missing")
         body = self.zipped.read(name)

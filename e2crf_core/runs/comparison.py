@@ -1,4 +1,4 @@
-"""A cached run beside its uncached twin on the same noise: speed, and quality against held-out data."""
+"""Compare a cached run with its uncached twin on the same noise: speed, and quality against held-out data."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
 from e2crf_core.quality.intervals import real_floor
 
 DIRECTIONS = 1000
-"""Random projections of the sliced Wasserstein distance."""
+"""The number of random projections in the sliced Wasserstein distance."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Speed and quality of a cached run and its uncached twin. Distances are in standard deviations of the data.
+    """The speed and quality of a cached run and its uncached twin. Distances are in std of the data.
 
-    `seconds_uncached` is a sum of step times, measured after a warm-up call; pauses, pacing and recording count on
-    neither side. The floor is the distance between real held-out sets of `floor_sizes` series. Distances are None
-    for a model without a data set.
+    `seconds_uncached` is a sum of step times, measured after a warm-up call; pauses, pacing, and recording
+    count on neither side. The floor is the distance between real held-out sets of `floor_sizes` series.
+    Distances are None for a model without a data set.
     """
 
     samples_uncached: np.ndarray
@@ -36,7 +36,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class HeldoutDistance:
-    """Sliced Wasserstein distance (p = 2, time domain, standardized) to the held-out set, and its real-data floor."""
+    """The standardized sliced Wasserstein distance (p = 2, time domain) to held-out data, with its floor."""
 
     value: float
     floor: float

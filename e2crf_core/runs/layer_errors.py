@@ -1,8 +1,8 @@
-"""What the cache held of every token, layer by layer, against a fresh forward of all tokens on the same state.
+"""Compare what the cache held of every token, layer by layer, with a fresh forward on the same state.
 
-A record keeps decisions and scores, not the inside of the network; runs repeat bit for bit, so the inside is had by
-running again. Differences are |held - fresh| / |fresh| over a token's vector: of h_l, K_l and V_l of each layer l
-(E4, E6), of the cumulative residual feature C = h_L, of F, and of D and the score that F makes (E3).
+A record keeps decisions and scores, not the network's internals; runs repeat bit for bit, so running again
+recovers them. Differences are |held - fresh| / |fresh| over a token's vector: of h_l, K_l, and V_l of each
+layer l (E4, E6), of the cumulative residual feature C = h_L, of F, and of D and the score that F gives (E3).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from e2crf_core.sampling.sampler import Sampler
 
 
 class Tapped:
-    """A network as it is, whose residual stream of the last forward can be read: `stream` is h_0 .. h_L as rows."""
+    """A wrapped network that exposes its last forward's residual stream: `stream` is h_0 .. h_L as rows."""
 
     def __init__(self, network: Any) -> None:
         self._network = network
@@ -40,22 +40,22 @@ class Tapped:
         return getattr(self._network, name)
 
     def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
-        """h_0, which begins a forward."""
+        """Return h_0, which begins a forward."""
         self.stream = [self._network.embed(prepared, index)]
         return self.stream[0]
 
     def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor:
-        """h of the next layer."""
+        """Return h of the next layer."""
         self.stream.append(self._network.finish(layer, h, attended, condition))
         return self.stream[-1]
 
 
 @dataclass(frozen=True)
 class Inside:
-    """The inside of the network for one sample at one step.
+    """The internals of the network for one sample at one step.
 
-    `stream` (L + 1, n, d) has C last, `keys` and `values` have shape (L, n, d); the output F, the denoised D and
-    the score have shape (n, 2M).
+    `stream` (L + 1, n, d) ends with C; `keys` and `values` have shape (L, n, d); the output F, the denoised
+    D, and the score have shape (n, 2M).
     """
 
     stream: Tensor
@@ -67,13 +67,13 @@ class Inside:
 
 
 def quantities(layers: int) -> tuple[str, ...]:
-    """Names of the rows of `differences`, from the input to the score."""
+    """Return the names of the rows of `differences`, from the input to the score."""
     inner = [f"{name}{layer}" for layer in range(layers) for name in ("h", "K", "V")]
     return (*inner, "C", "F", "D", "score")
 
 
 def differences(held: Inside, fresh: Inside) -> Tensor:
-    """(3 L + 4, n) relative differences, ordered as `quantities`; 0 where both are 0."""
+    """Return (3 L + 4, n) relative differences, ordered as in `quantities`; 0 if both are 0."""
     inner = torch.stack([_relative(a, b) for a, b in zip(_inner(held), _inner(fresh), strict=True)], dim=1)
     outer = [
         _relative(held.stream[-1], fresh.stream[-1]),
@@ -89,14 +89,14 @@ def _inner(inside: Inside) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _relative(held: Tensor, fresh: Tensor) -> Tensor:
-    """(..., n) of vectors (..., n, d)."""
+    """Return (..., n) for vectors (..., n, d)."""
     return torch.linalg.vector_norm(held - fresh, dim=-1) / torch.linalg.vector_norm(fresh, dim=-1).clamp(
         min=torch.finfo(fresh.dtype).tiny
     )
 
 
 def fresh_inside(problem: Problem, state: SamplerState, watch: int) -> Inside:
-    """A forward of all tokens of one sample of the state, as if nothing were kept."""
+    """Run all tokens of one sample of the state, as if nothing were kept."""
     i, model = state.step, problem.model
     z = state.z[watch : watch + 1]
     u = torch.addcmul(problem.u0[i], problem.c_in[i], z)
@@ -112,9 +112,9 @@ def fresh_inside(problem: Problem, state: SamplerState, watch: int) -> Inside:
 def held_inside(
     policy: CachePolicy, problem: Problem, state: SamplerState, cache: Cache, stream: Tensor, watch: int
 ) -> Inside:
-    """What `cache` holds of one sample for `state`; `stream` (L, n, d) are its kept h_0 .. h_{L-1}.
+    """Return what `cache` holds of one sample for `state`; `stream` (L, n, d) is the kept h_0 .. h_{L-1}.
 
-    A spectrally causal network keeps no keys and values: those that the kept stream gives now stand for them.
+    A spectrally causal network keeps no keys and values, so those computed from the kept stream replace them.
     """
     output = reused_output(policy, problem, cache, state.step)[watch]
     whole = torch.cat([stream, cache.feature[watch][None]])
@@ -130,7 +130,7 @@ def held_inside(
 
 
 def _outcome(problem: Problem, i: int, z: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-    """E3: D and the score (a D - z) / s² that F makes."""
+    """Return D and the score (a D - z) / s² that F gives (E3)."""
     schedule, t = problem.model.schedule, problem.plan.rows[i].t
     denoised = torch.addcmul(problem.d0[i], problem.c_skip[i], z).addcmul_(problem.c_out[i], output)
     return denoised, (schedule.a(t) * denoised - z) / schedule.s(t) ** 2
@@ -138,11 +138,11 @@ def _outcome(problem: Problem, i: int, z: Tensor, output: Tensor) -> tuple[Tenso
 
 @dataclass(frozen=True)
 class LayerTable:
-    """Differences to a fresh forward at every recorded step: (steps, 3 L + 4, n), named by `names`.
+    """The differences to a fresh forward at every recorded step: (steps, 3 L + 4, n), named by `names`.
 
-    `kept` is what the cache held before the step, so what reusing the token would have been off by; NaN at the first
-    step. `used` is what the step went on with. `changed` names the first step whose decisions the new run did not
-    repeat, None where it repeated all.
+    `kept` compares what the cache held before the step, so it shows the error of reusing the token; NaN at
+    the first step. `used` compares what the step continued with. `changed` names the first step whose
+    decisions the new run did not repeat, or None.
     """
 
     names: tuple[str, ...]
@@ -159,9 +159,9 @@ def layer_table(
     progress: Progress = silent,
     cancelled: Cancel = never,
 ) -> LayerTable:
-    """Run a recorded run again and look inside at every step, at its watched sample.
+    """Repeat a recorded run and inspect its watched sample at every step.
 
-    Raises LabError when the model is not the one that made the record, Cancelled when `cancelled` asks for an end.
+    Raises LabError if the model is not the one that made the record, Cancelled if `cancelled` asks to stop.
     """
     spec, old = archive.spec, archive.recorder
     check_same_weights(archive, model)
@@ -185,7 +185,8 @@ def layer_table(
         if changed is None and not np.array_equal(reasons[watch].numpy(), old.column("reasons")[i]):
             changed = i
         if i + 1 < old.count:
-            # Before the next step overwrites the keys and values: what reusing everything would be off by there.
+            # Before the next step overwrites the keys and values: the error of reusing everything at that
+            # step.
             fresh = fresh_inside(problem, after, watch)
             held = held_inside(archive.policy_at(i + 1), problem, after, after.cache, stream, watch)
             kept[i + 1] = differences(held, fresh).cpu().numpy()
@@ -194,13 +195,13 @@ def layer_table(
 
 
 def _renewed(stream: Tensor, rows: list[Tensor], chosen: Selection, current: Tensor, watch: int) -> Tensor:
-    """The kept stream (L, n, d) of the watched sample after a step that ran `chosen`, whose h_l were `rows`.
+    """Return the watched sample's kept stream (L, n, d) after a step that ran `chosen` with h_l `rows`.
 
-    Of the tokens that ran, those not in `current` (n,) keep their old keys and values, so their old h_l, too.
+    Tokens that ran but are not in `current` (n,) keep their old keys and values, and so their old h_l.
     """
     mine = (chosen.sample == watch) & current.to(stream.device)[chosen.token]
     if not bool(mine.any()):
         return stream
-    # A plain forward ran whole samples (b, n, d), a selective one rows (T, d): in the same order.
+    # A plain forward ran whole samples (b, n, d), a selective one rows (T, d), in the same order.
     fresh = torch.stack([h.reshape(-1, h.shape[-1])[mine] for h in rows[:-1]])
     return stream.index_copy(1, chosen.token[mine], fresh)

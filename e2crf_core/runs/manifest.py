@@ -1,7 +1,7 @@
-"""The schema of `run.json`, which tells what the arrays of an archived run mean.
+"""Define the schema of `run.json`, which describes the arrays of an archived run.
 
-Sizes and numbers are bounded and unknown fields are refused, so that a forged manifest cannot ask for more memory than
-an honest one. Archives of the first release have no `digests` and are read without them.
+Sizes and numbers are limited and unknown fields are rejected, so that a forged manifest cannot request more
+memory than an honest one. Archives of the first release have no `digests` and are read without them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class SpecPart(_Part):
         )
 
     def spec(self) -> RunSpec:
-        """Build the spec. Raises LabError for one that no worker could run."""
+        """Build the spec. Raises LabError if it is invalid."""
         return RunSpec(
             self.checkpoint,
             self.num,
@@ -81,7 +81,7 @@ class SpecPart(_Part):
 
 
 class ShapePart(_Part):
-    """Recorded steps, tokens n, length N and channels M of the series."""
+    """The recorded steps, tokens n, length N, and channels M of the series."""
 
     count: Size
     n: Size
@@ -89,7 +89,7 @@ class ShapePart(_Part):
     M: Size
 
     def recorded_bytes(self, steps: int) -> int:
-        """Memory that a recorder of this shape takes."""
+        """Return the memory that a recorder of this shape takes."""
         return steps * (self.n * (13 + 4 * self.M) + 8 * self.N * self.M)
 
 
@@ -104,7 +104,7 @@ class ModelPart(_Part):
 
 
 class ComparisonPart(_Part):
-    """Numbers of a Comparison; the uncached samples are a member of their own."""
+    """The numbers of a Comparison; the uncached samples are a separate member."""
 
     seconds_uncached: float
     speedup_wall: float
@@ -116,7 +116,7 @@ class ComparisonPart(_Part):
 
 
 class ResultPart(_Part):
-    """Numbers of a RunResult; the samples are a member of their own."""
+    """The numbers of a RunResult; the samples are a separate member."""
 
     seconds: float = Field(ge=0)
     token_share: float = Field(ge=0, le=1)
@@ -139,7 +139,7 @@ class ResultPart(_Part):
         )
 
     def result(self, samples: Any, samples_uncached: Any) -> RunResult:
-        """Put numbers and arrays together again."""
+        """Recombine numbers and arrays."""
         comparison = None
         if self.comparison is not None:
             comparison = Comparison(samples_uncached=samples_uncached, **self.comparison.model_dump())
@@ -191,5 +191,5 @@ class Manifest(_Part):
 
     @property
     def policy_changes(self) -> list[tuple[int, int, CachePolicy]]:
-        """Policies with the step at which each came into force."""
+        """Return policies with the step at which each came into force."""
         return [(step, version, policy) for step, version, policy in self.policies]

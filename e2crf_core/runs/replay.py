@@ -1,4 +1,4 @@
-"""Replay of a recorded run: its steps as events, and the same run once more, to the last bit."""
+"""Replay a recorded run: yield its steps as events, or run it again bit for bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEASURED_TIME = frozenset({"seconds"})
 
 
 def events(archive: Archive) -> Iterator[StepEvent]:
-    """Yield the recorded steps one by one, as the sampler had yielded them."""
+    """Yield the recorded steps one by one, as the sampler yielded them."""
     for row in range(archive.recorder.count):
         yield archive.recorder.event(row)
 
@@ -42,9 +42,9 @@ def rerun(
     load: Callable[[str, str], ScoreModel] = load_checkpoint,
     progress: Progress = silent,
 ) -> tuple[Recorder, np.ndarray]:
-    """Run it again, each policy from the step at which it came; returns the new record and samples (num, N, M).
+    """Run it again, each policy from its original step; return the new record and samples (num, N, M).
 
-    Raises LabError when the checkpoint is not here, or is not the one that made the run.
+    Raises LabError if the checkpoint is not available or is not the one that made the run.
     """
     spec, old = archive.spec, archive.recorder
     model = load(spec.checkpoint, spec.device)
@@ -64,7 +64,7 @@ def rerun(
 
 
 def differences(old: Recorder, new: Recorder) -> list[str]:
-    """Columns in which two records of a run differ in any bit; times are not compared."""
+    """Return the columns in which two records of a run differ in any bit; times are not compared."""
     return [
         name
         for name in old.names

@@ -1,4 +1,4 @@
-"""A run on a worker thread: start, pause, one step, resume, stop, and a policy that may change while it runs."""
+"""A run on a worker thread: start, pause, step, resume, stop, and change the policy while it runs."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ FINISHED = frozenset({"done", "stopped", "failed"})
 MAX_LIVE_NUM = 1024
 MAX_PACE = 1e4
 WAIT_S = 0.05
-"""How often a paused or sleeping worker looks whether it should end, in seconds."""
+"""Seconds between a paused or sleeping worker's checks whether it should end."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What to run: `num` samples of `seed` from a checkpoint as `config` says, in one batch.
+    """The request for a run: `num` samples of `seed` from a checkpoint by `config`, in one batch.
 
-    `watch` is the sample whose details are recorded, `pace` the most steps a second (0: no limit). With `compare`,
-    an uncached run on the same noise follows, so that speed and quality can be stated.
+    `watch` is the sample whose details are recorded, and `pace` the maximum steps per second (0: no limit).
+    With `compare`, an uncached run on the same noise follows, so that speed and quality can be stated.
     """
 
     checkpoint: str
@@ -49,7 +49,7 @@ class RunSpec:
     compare: bool = True
 
     def __post_init__(self) -> None:
-        """Reject what no worker could run; steps are checked with the model's schedule, before the first one."""
+        """Reject an invalid run; steps are checked with the model's schedule, before the first one."""
         check_request(self.num, self.seed)
         if self.num > MAX_LIVE_NUM:
             raise LabError(
@@ -66,7 +66,7 @@ class RunSpec:
 
     @property
     def policy(self) -> CachePolicy:
-        """The policy of the first step."""
+        """Return the policy of the first step."""
         assert self.config.policy is not None
         return self.config.policy
 
@@ -79,7 +79,7 @@ def check_watch(watch: int, num: int) -> None:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run made: `samples` (num, N, M) in data units, its cost, and the comparison if one was made."""
+    """The result of a run: `samples` (num, N, M) in data units, its cost, and any comparison."""
 
     samples: np.ndarray
     seconds: float
@@ -89,17 +89,17 @@ class RunResult:
 
     @property
     def hit_rate(self) -> float:
-        """Share of tokens that were reused."""
+        """Return the share of tokens that were reused."""
         return 1.0 - self.token_share
 
     @property
     def speedup_tokens(self) -> float:
-        """Tokens of a full run over tokens recomputed."""
+        """Return the tokens of a full run over tokens recomputed."""
         return 1.0 / self.token_share
 
     @property
     def speedup_flops(self) -> float:
-        """Operations of a full run over operations spent."""
+        """Return the operations of a full run over operations spent."""
         return 1.0 / self.flop_share
 
 
@@ -107,7 +107,7 @@ class RunHandle:
     """Controls one run. All methods may be called from any thread; none blocks except `wait`.
 
     `status` goes ready -> loading -> running <-> paused -> comparing -> done, or ends in stopped or failed
-    (with `error`). With `orphan_s`, the worker stops when `touch` was not called for so many seconds.
+    (with `error`). With `orphan_s`, the worker stops if `touch` is not called for that many seconds.
     """
 
     def __init__(
@@ -140,31 +140,31 @@ class RunHandle:
         self._step_seconds = 0.0
         self._thread: threading.Thread | None = None
 
-    # ---- what the run is at
+    # ---- state of the run
 
     @property
     def policy(self) -> CachePolicy:
-        """The policy in force from the next step on."""
+        """Return the policy in force from the next step on."""
         return self._policy[1]
 
     @property
     def policy_version(self) -> int:
-        """Number of policy changes so far."""
+        """Return the number of policy changes so far."""
         return self._policy[0]
 
     @property
     def pace(self) -> float:
-        """Most steps a second; 0 is no limit."""
+        """Return the maximum steps per second; 0 is no limit."""
         return self._pace
 
     @property
     def progress(self) -> float:
-        """Share of the present phase (cached run, or comparison) that is done."""
+        """Return the completed share of the current phase (cached run or comparison)."""
         return 1.0 if self.status == "done" else self._done / self.spec.config.steps
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left in the present phase, from the mean step so far; None where nothing can be said."""
+        """Estimate the seconds left in the current phase from the mean step so far; None if unknown."""
         if self.status not in ("running", "comparing") or not self._done:
             return None
         each = self._step_seconds / self._done
@@ -173,56 +173,56 @@ class RunHandle:
         return each * (self.spec.config.steps - self._done)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the run has ended; returns False on time-out."""
+        """Wait until the run has ended; return False on timeout."""
         return self._ended.wait(timeout)
 
-    # ---- what one can ask of it
+    # ---- controls
 
     def touch(self) -> None:
         """Report that somebody is watching."""
         self._touched = time.monotonic()
 
     def start(self) -> None:
-        """Begin, or go on when paused."""
+        """Begin, or continue when paused."""
         self._go.set()
         self._launch()
 
     def resume(self) -> None:
-        """Go on after `pause`."""
+        """Continue after `pause`."""
         self.start()
 
     def pause(self) -> None:
-        """Hold before the next step."""
+        """Pause before the next step."""
         self._go.clear()
 
     def step_once(self) -> None:
-        """Take exactly one step, then hold."""
+        """Take exactly one step, then pause."""
         self._go.clear()
         with self._lock:
             self._single += 1
         self._launch()
 
     def stop(self) -> None:
-        """End the run; what was recorded stays."""
+        """End the run; what was recorded remains."""
         self._stop = True
 
     def skip_compare(self) -> None:
-        """Leave out the uncached twin, or end it early."""
+        """Skip the uncached twin, or end it early."""
         self._skip = True
 
     def set_policy(self, policy: CachePolicy) -> int:
-        """Replace the policy from the next step on; returns its version."""
+        """Replace the policy from the next step on; return its version."""
         with self._lock:
             version = self._policy[0] + 1
             self._policy = (version, policy)
         return version
 
     def set_pace(self, pace: float) -> None:
-        """Change the limit on steps a second; 0 is no limit."""
+        """Change the limit on steps per second; 0 is no limit."""
         self._pace = min(max(0.0, pace), MAX_PACE)
 
     def set_watch(self, watch: int) -> None:
-        """Record the details of another sample from the next step on. Raises LabError for one that is not there."""
+        """Record another sample's details from the next step on. Raises LabError for an unknown sample."""
         check_watch(watch, self.spec.num)
         self._watch = watch
 
@@ -249,7 +249,7 @@ class RunHandle:
             self._ended.set()
 
     def _run(self) -> None:
-        """Load the model, take the steps, compare."""
+        """Load the model, take the steps, and compare."""
         self.model = self._load(self.spec.checkpoint, self.spec.device)
         try:
             result = self._cached(self.model)
@@ -262,14 +262,14 @@ class RunHandle:
         self.status = "done"
 
     def _cached(self, model: ScoreModel) -> RunResult:
-        """The recorded run. Raises Cancelled when it is stopped."""
+        """Run and record the cached sampler. Raises Cancelled when it is stopped."""
         spec = self.spec
         sampler = Sampler.of(model, spec.config)
         recorder = Recorder(spec.config.steps, model.n, model.length, len(model.channels), spec.num)
         recorder.policies.append((0, *self._policy))
         warm_up(sampler, spec.num, spec.seed)
         self.recorder = recorder
-        # Objects loaded by now stay: keep the collector from walking them while steps run.
+        # Objects loaded by now stay: keep the garbage collector from scanning them while steps run.
         gc.freeze()
         due, rows, prepared = time.perf_counter(), 0, 0
 
@@ -300,7 +300,7 @@ class RunHandle:
         )
 
     def _compare(self, model: ScoreModel, result: RunResult) -> None:
-        """Run the uncached twin and add the comparison to the result, unless it is called off."""
+        """Run the uncached twin and add the comparison to the result, unless it is cancelled."""
         spec = self.spec
         self._done, self._step_seconds, self.status = 0, 0.0, "comparing"
         sampler = Sampler.of(model, spec.config.twin)
@@ -324,7 +324,7 @@ class RunHandle:
         return True
 
     def _may_step(self) -> bool:
-        """Wait while paused; False when the run is to end."""
+        """Wait while paused; return False when the run must end."""
         while not self._stop and not self._orphaned():
             if self._go.is_set():
                 self.status = "running"
@@ -338,7 +338,7 @@ class RunHandle:
         return False
 
     def _keep_pace(self, due: float) -> float:
-        """Sleep as the pace asks; returns the time at which the next step is due."""
+        """Sleep to keep the pace; return the time at which the next step is due."""
         now = time.perf_counter()
         if not self._pace:
             return now

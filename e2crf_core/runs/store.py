@@ -1,4 +1,4 @@
-"""A folder of archived runs: listed, searched, annotated, imported, and kept from growing without bound."""
+"""Store archived runs in a folder: list, search, annotate, and import them, and limit their number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,95}")
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a list of runs, read without inflating the arrays."""
+    """A list entry for a run, read without decompressing the arrays."""
 
     name: str
     path: Path
@@ -38,14 +38,14 @@ class Entry:
     bytes: int
 
     def matches(self, search: str) -> bool:
-        """Whether name, checkpoint, trigger, solver, note or status hold every word of `search`."""
+        """Return whether the entry's text fields together contain every word of `search`."""
         parts = (self.name, self.checkpoint, self.trigger, self.solver, self.note, self.status)
         text = " ".join(parts).lower()
         return all(word in text for word in search.lower().split())
 
 
 def read_entry(path: Path) -> Entry:
-    """Read the line of one archive. Raises LabError for a file that is not an archive, or is damaged."""
+    """Read the entry of one archive. Raises LabError for a file that is damaged or not an archive."""
     manifest = read_manifest(path)
     spec, result = manifest.spec, manifest.result
     comparison = result.comparison if result else None
@@ -71,8 +71,8 @@ def read_entry(path: Path) -> Entry:
 class RunStore:
     """A folder of archives. Without `folder` it is `runs` in `user_dir()`, looked up at each use.
 
-    Beyond `autosaved` archives, the oldest ones that nobody chose to keep are deleted. What a killed process left half
-    written is removed when the first archive is added.
+    Beyond `autosaved` archives, the oldest ones that nobody chose to keep are deleted. Files left
+    half-written by a killed process are removed when the first archive is added.
     """
 
     def __init__(self, folder: Path | None = None, autosaved: int = AUTOSAVED) -> None:
@@ -82,17 +82,17 @@ class RunStore:
 
     @property
     def folder(self) -> Path:
-        """Where the archives are."""
+        """Return the folder of the archives."""
         return self._folder or user_dir() / "runs"
 
     def path(self, name: str) -> Path:
-        """The file of a run. Raises LabError for a name that could lead elsewhere."""
+        """Return the file of a run. Raises LabError for a name that could lead elsewhere."""
         if not NAME.fullmatch(name):
             raise LabError(f"run name {name[:40]!r}: letters, digits, '-', '_' and '.' only", field="name")
         return self.folder / f"{name}.zip"
 
     def add(self, archive: Archive) -> Path:
-        """Keep an archive, replacing one of that name, and let go of the oldest ones that nobody chose to keep."""
+        """Store an archive, replacing any of that name, and delete the oldest ones not marked as kept."""
         path = self.path(archive.name)
         if not self._swept:
             remove_leftovers(self.folder)
@@ -104,20 +104,20 @@ class RunStore:
         return path
 
     def get(self, name: str) -> Archive:
-        """Open a run. Raises LabError when it is not there or cannot be read."""
+        """Open a run. Raises LabError if it is missing or cannot be read."""
         path = self.path(name)
         if not path.is_file():
             raise LabError(f"there is no run {name!r} in {self.folder}", field="name")
         return load(path)
 
     def annotate(self, name: str, note: str) -> None:
-        """Write a note to a run, which from then on is kept."""
+        """Add a note to a run, which marks it as kept."""
         if len(note) > NOTE_LENGTH:
             raise LabError(f"a note may have at most {NOTE_LENGTH} characters, not {len(note)}", field="note")
         save(replace(self.get(name), note=note, kept=True), self.path(name))
 
     def bring(self, path: Path) -> Archive:
-        """Take an archive file into the folder, once it has been read whole. Its name is chosen here."""
+        """Import an archive file after reading it completely, under a name chosen here."""
         archive = load(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         label = re.sub(r"[^A-Za-z0-9_-]+", "-", archive.name).strip("-")[:60] or "run"
@@ -127,11 +127,11 @@ class RunStore:
         return archive
 
     def delete(self, name: str) -> None:
-        """Remove a run for good."""
+        """Remove a run permanently."""
         self.path(name).unlink(missing_ok=True)
 
     def list(self, search: str = "") -> list[Entry]:
-        """Runs that match every word of `search`, newest first. Files that are not archives are passed over."""
+        """List runs that match every word of `search`, newest first, skipping files that are not archives."""
         entries = []
         for path in self.folder.glob("*.zip"):
             try:

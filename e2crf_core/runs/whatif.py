@@ -1,9 +1,10 @@
-"""What another policy would have done in a recorded run: its decisions, share of tokens and time, predicted.
+"""Predict what another policy would have done in a recorded run: decisions, share of tokens, and time.
 
-The prediction runs `e2crf.decide` itself, step by step, on the record. Schedules (E5) depend on the clock alone, so
-theirs is exact. Drift is measured between recorded states, so its only error is that another policy's run would take
-a slightly different path; a token's gain and the event intensity r are taken as recorded. Trigger `rate` and
-adaptation feed on the network's own errors, which no record of another policy tells: they are refused.
+The prediction runs `e2crf.decide` itself on the record, step by step. Schedules (E5) depend only on the
+clock, so their predictions are exact. Drift is measured between recorded states; its only error is that
+another policy's run would follow a slightly different path. A token's gain and the event intensity r are
+taken as recorded. Trigger `rate` and adaptation use the network's own errors, which no record of another
+policy shows, so they are rejected.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ from e2crf_core.runs.replay import check_same_weights
 from e2crf_core.sampling.sampler import Sampler
 
 INTENSITY_MARGIN = 0.05
-"""Further logarithm where r decides, because it is taken as recorded."""
+"""Additional log margin if r decides, because r is taken as recorded."""
 INTENSITY_ELSEWHERE = 0.35
-"""The same where another trigger was recorded, whose r differs: `benchmarks.whatif_law` found up to 47% on stocks."""
+"""The same after recording another trigger, whose r differs: `benchmarks.whatif_law` measured up to 47%."""
 RESAMPLES = 200
 TIME_MARGIN = 0.15
-"""Relative error of seconds to allow for: so much the same work differs from run to run on a machine in use."""
+"""Relative error to allow for in seconds: equal work varies this much between runs on a machine in use."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Decisions, cost and time that a what-if predicts, with low and high ends.
+    """The decisions, cost, and time predicted by a what-if, with low and high ends.
 
-    `reasons` (steps, n) are the Reason codes of the watched sample, `share` is the share of tokens recomputed in
-    the batch, `seconds` the time of compute. `exact` says that the decisions are certain, not estimated.
+    `reasons` (steps, n) are the Reason codes of the watched sample, `share` is the share of tokens recomputed
+    in the batch, and `seconds` the compute time. `exact` means that the decisions are certain, not estimated.
     """
 
     reasons: np.ndarray
@@ -59,9 +60,9 @@ class Prediction:
 class Trace:
     """The part of a record that decisions depend on, step by step.
 
-    `z` and `u` (steps, 1, n, 2M) are the tokens and the network's inputs of the watched sample, `r` (steps,) is
-    the event intensity in force and `gain` (steps, n) the measured gain, None where it was not recorded.
-    `problem` has the noise of the whole batch, `alone` that of the watched sample.
+    `z` and `u` (steps, 1, n, 2M) are the tokens and network inputs of the watched sample, `r` (steps,) is the
+    event intensity in force, and `gain` (steps, n) the measured gain, None if not recorded. `problem` has the
+    noise of the whole batch, `alone` that of the watched sample.
     """
 
     problem: Problem
@@ -73,14 +74,14 @@ class Trace:
 
 
 def predictable(archive: Archive) -> tuple[str, ...]:
-    """Triggers whose decisions can be predicted from this record."""
+    """Return the triggers whose decisions can be predicted from this record."""
     recorded = {policy.trigger for _, _, policy in archive.recorder.policies}
     able = {"clock": True, "states": True, "network": False}
     return tuple(name for name, rule in TRIGGERS.items() if able.get(rule.depends, recorded == {name}))
 
 
 def trace(archive: Archive, model: ScoreModel) -> Trace:
-    """Read a record for predictions. Raises LabError when the model is not the one that made it."""
+    """Read a record for predictions. Raises LabError if the model is not the one that made it."""
     check_same_weights(archive, model)
     spec, recorder = archive.spec, archive.recorder
     if recorder.n != token_count(recorder.N):
@@ -103,7 +104,7 @@ def trace(archive: Archive, model: ScoreModel) -> Trace:
 
 
 def _held(values: np.ndarray) -> np.ndarray:
-    """Values (steps, ...) with gaps filled by the last one before, and the first one where there is none."""
+    """Fill gaps in values (steps, ...) with the last value before them, or else the first one."""
     order = np.where(np.isnan(values), -1, np.arange(len(values))[:, None])
     last = np.maximum.accumulate(order, axis=0)
     first = np.argmax(order >= 0, axis=0)
@@ -111,7 +112,7 @@ def _held(values: np.ndarray) -> np.ndarray:
 
 
 def decisions(policy: CachePolicy, seen: Trace) -> np.ndarray:
-    """Reason codes (steps, b, n) by `decide` on the record; b is 1 while all samples of the batch agree."""
+    """Return reason codes (steps, b, n) by `decide` on the record; b is 1 while all samples agree."""
     problem, host = seen.problem, torch.float64
     state = SamplerState(step=0, z=seen.z[0], past=(), base=None, cache=None)
     cache, clock = first_cache(problem, state), None
@@ -129,7 +130,7 @@ def decisions(policy: CachePolicy, seen: Trace) -> np.ndarray:
         made.append(reasons)
         current = renewed(policy, reasons)
         clock = tick(clock or cache.clock, current, i, policy.clock)
-        # States and inputs are one sample's; with probes each sample of the batch has decisions of its own.
+        # States and inputs are one sample's; with probes, each sample of the batch has separate decisions.
         now = (current[:1] > 0)[..., None].to(z.device)
         cache = replace(cache, z=torch.where(now, z, cache.z), u=torch.where(now, u, cache.u))
         if policy.tau_safe:
@@ -139,7 +140,7 @@ def decisions(policy: CachePolicy, seen: Trace) -> np.ndarray:
 
 
 def refusal(archive: Archive, policy: CachePolicy) -> str | None:
-    """Why nothing can be said about `policy` from this record; None where something can."""
+    """Return why this record cannot predict `policy`, or None if it can."""
     if policy.trigger not in predictable(archive):
         return f"trigger {policy.trigger!r} measures the network: record a run with it to predict from"
     if policy.adapt:
@@ -148,7 +149,7 @@ def refusal(archive: Archive, policy: CachePolicy) -> str | None:
 
 
 def margin(policy: CachePolicy, recorded: CachePolicy) -> float:
-    """Logarithm of the factor by which a predicted share may be off; 0 where decisions depend on the clock alone."""
+    """Return the log of the factor of error in a predicted share; 0 if decisions depend only on the clock."""
     by_intensity = 0.0
     if policy.tau_safe or policy.tau_warn:
         by_intensity = INTENSITY_MARGIN if policy.trigger == recorded.trigger else INTENSITY_ELSEWHERE
@@ -157,14 +158,14 @@ def margin(policy: CachePolicy, recorded: CachePolicy) -> float:
 
 
 def predict(archive: Archive, seen: Trace, policy: CachePolicy) -> Prediction:
-    """What the run would have been with `policy` throughout. Raises LabError for what the record does not tell."""
+    """Predict the run with `policy` throughout. Raises LabError for what the record does not show."""
     refused = refusal(archive, policy)
     if refused:
         raise LabError(refused)
     spec = archive.spec
     error = margin(policy, archive.recorder.policies[-1][2])
     by_sample = error > 0
-    # What depends on the data is one sample's, and needs that sample's noise; the clock speaks for the batch.
+    # Decisions based on data are one sample's and need its noise; those on the clock hold for the batch.
     reasons = decisions(policy, replace(seen, problem=seen.alone) if by_sample else seen)
     share_of_step = (reasons > 0).mean((1, 2))
     if by_sample:
@@ -184,7 +185,7 @@ def predict(archive: Archive, seen: Trace, policy: CachePolicy) -> Prediction:
 
 
 def batch_factor(archive: Archive, policy: CachePolicy) -> float:
-    """The batch's share of tokens over the watched sample's, as recorded with the same trigger; else 1."""
+    """Return the batch's share of tokens over the watched sample's, as recorded with this trigger; else 1."""
     recorder = archive.recorder
     if {old.trigger for _, _, old in recorder.policies} != {policy.trigger}:
         return 1.0
@@ -192,11 +193,11 @@ def batch_factor(archive: Archive, policy: CachePolicy) -> float:
 
 
 def seconds_of(archive: Archive, share_of_step: np.ndarray) -> tuple[float, float, float]:
-    """Seconds of steps with these shares (steps,), by a line through the recorded steps, with a 95% interval."""
+    """Return seconds for step shares (steps,) from a line fit to recorded steps, with a 95% interval."""
     recorder = archive.recorder
     x = recorder.column("share").astype(np.float64)
     y = recorder.column("seconds")
-    # A hiccup of the machine is no cost of the method.
+    # A hiccup of the machine is not a cost of the method.
     fair = y <= np.quantile(y, 0.98)
     x, y = x[fair], y[fair]
     rng = np.random.default_rng(0)
@@ -210,7 +211,7 @@ def seconds_of(archive: Archive, share_of_step: np.ndarray) -> tuple[float, floa
 
 
 def cost_line(share: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
-    """Seconds of a step = base + slope * share, neither negative; in proportion where all shares are alike."""
+    """Fit step seconds = base + slope * share, neither negative; proportional if all shares are equal."""
     spread = share - share.mean()
     if (spread**2).sum() < 1e-6 * len(share):
         return (0.0, float(seconds.mean() / share.mean())) if share.mean() else (float(seconds.mean()), 0.0)

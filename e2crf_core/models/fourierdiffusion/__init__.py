@@ -1,4 +1,4 @@
-"""Models of the public FourierDiffusion library (Crabbé et al. 2024, arXiv:2402.05933), without that library."""
+"""Import models of the public FourierDiffusion library (Crabbé et al. 2024, arXiv:2402.05933) without it."""
 
 from e2crf_core.models.fourierdiffusion.convert import (
     KIND,

@@ -1,4 +1,4 @@
-"""Weights of the FourierDiffusion library in our modules: import, and loading of what was imported."""
+"""Import weights of the FourierDiffusion library into our modules, and load imported models."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _config(name: str, checkpoint: dict[str, Any]) -> FourierDiffusionConfig:
 
 
 def _names(layers: int) -> dict[str, str]:
-    """Our parameter names -> the library's."""
+    """Map our parameter names to the library's."""
     names = {
         "position": "pos_encoder.embedding.weight",
         "frequencies": "time_encoder.W",
@@ -82,7 +82,7 @@ def _names(layers: int) -> dict[str, str]:
 
 
 def convert(name: str, checkpoint: dict[str, Any]) -> FourierDiffusionNetwork:
-    """The library's weights in our module. Raises LabError when they are not those of its transformer."""
+    """Convert the library's weights to our module. Raises LabError if they are not of its transformer."""
     config = _config(name, checkpoint)
     weights, names = checkpoint["state_dict"], _names(config.layers)
     missing, extra = sorted(set(names.values()) - set(weights)), sorted(set(weights) - set(names.values()))
@@ -92,7 +92,7 @@ def convert(name: str, checkpoint: dict[str, Any]) -> FourierDiffusionNetwork:
     ours = {key: weights[theirs].detach().float() for key, theirs in names.items()}
     if NetworkSizes(**asdict(config)).least_weights > sum(p.numel() for p in ours.values()):
         raise LabError(f"{name}: weights do not fit the sizes that the checkpoint states")
-    # The library shortens longer rows to sqrt(d) whenever it looks them up: here once and for all.
+    # The library shortens longer rows to sqrt(d) at each lookup; here this is done once.
     table = ours["position"]
     norm, longest = table.norm(dim=1, keepdim=True), config.width**0.5
     table = torch.where(norm > longest, table * (longest / (norm + 1e-7)), table)
@@ -113,10 +113,10 @@ def convert(name: str, checkpoint: dict[str, Any]) -> FourierDiffusionNetwork:
 def import_fourierdiffusion(
     file: str | Path, stats: str | Path, out: str | Path, *, dataset: str = ""
 ) -> FourierDiffusionModel:
-    """Convert a Lightning checkpoint and its standardization (`mean`, `std` (N, M)); OUT gets weights and card.
+    """Convert a Lightning checkpoint and its `mean` and `std` (N, M) to weights and card in OUT.
 
-    `dataset` names the data it was trained on, where that is known. Raises LabError, and writes nothing, for
-    anything but a transformer score model of the library.
+    `dataset` names the training data, if known. Raises LabError and writes nothing for anything but a
+    transformer score model of the library.
     """
     file, out = Path(file), Path(out)
     check_new_checkpoint(out)
@@ -152,7 +152,7 @@ def import_fourierdiffusion(
 
 
 def _statistics(path: Path, shape: tuple[int, int]) -> dict[str, np.ndarray]:
-    """`mean` and `std` of standardization from an NPZ file, each of `shape`. Raises LabError."""
+    """Read `mean` and `std` of standardization from an NPZ file, each of `shape`. Raises LabError."""
     if not path.is_file():
         raise LabError(
             f"there is no file {str(path)!r}",
@@ -171,7 +171,7 @@ def _statistics(path: Path, shape: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 def load_fourierdiffusion(folder: str | Path) -> FourierDiffusionModel:
-    """Load what `import_fourierdiffusion` wrote, onto the CPU. Raises LabError when it is damaged."""
+    """Load what `import_fourierdiffusion` wrote, onto the CPU. Raises LabError if it is damaged."""
     folder = Path(folder)
     card = load_card(folder / CARD)
     if card["kind"] != KIND:
@@ -181,7 +181,7 @@ def load_fourierdiffusion(folder: str | Path) -> FourierDiffusionModel:
 
 
 def load_model(folder: Path, card: dict[str, Any]) -> FourierDiffusionModel:
-    """Build the model that a checked card describes, on the CPU. Raises LabError when the weights do not fit it."""
+    """Build the model of a checked card on the CPU. Raises LabError if the weights do not fit."""
     try:
         with safe_open(str(folder / WEIGHTS), framework="pt") as stored:
             tensors = {key: stored.get_tensor(key).float() for key in stored.keys()}  # noqa: SIM118

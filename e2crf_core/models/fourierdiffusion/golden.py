@@ -1,4 +1,4 @@
-"""Whether an imported model computes what the library computed, down to its own sampler."""
+"""Check that an imported model computes what the library computed, including its own sampler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from e2crf_core.models.fourierdiffusion.network import FourierDiffusionNetwork
 
 
 def reverse_steps(network: FourierDiffusionNetwork, x: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-    """The library's own sampler: Euler-Maruyama in its layout, noise at the last step too.
+    """Run the library's own sampler: Euler-Maruyama in its layout, with noise at the last step too.
 
     x (B, N, M) starts at times[0]; noise (S, B, N, M) standard normal; times (S,) evenly falling.
     """
@@ -29,10 +29,10 @@ def reverse_steps(network: FourierDiffusionNetwork, x: Tensor, noise: Tensor, ti
 
 
 def check_golden(folder: str | Path, golden: str | Path) -> dict[str, float]:
-    """Relative L2 differences of an imported model from what the library computed: `score_rel`, `x_final_rel`.
+    """Return relative L2 differences from the library's results: `score_rel`, `x_final_rel`.
 
     `golden` is an NPZ with times (K,), x_in and score (K, B, N, M), prior (B, N, M), noise (S, B, N, M),
-    timesteps (S,) and x_final (B, N, M). Raises LabError when arrays are missing or do not fit the model.
+    timesteps (S,), and x_final (B, N, M). Raises LabError if arrays are missing or do not fit the model.
     """
     network = load_fourierdiffusion(folder).network
     assert isinstance(network, FourierDiffusionNetwork)

@@ -1,8 +1,8 @@
-"""The transformer of the FourierDiffusion library (Crabbé et al. 2024, arXiv:2402.05933) in our own pieces.
+"""Rebuild the transformer of the FourierDiffusion library (Crabbé et al. 2024, arXiv:2402.05933).
 
-Its network sees N positions (see `layout`), each with M channels and standardized, and its noise has the scale G. So
-z = x / G carries white noise, as E1 and E2 ask, and one position is one token here. Tokens are put in order of
-frequency, so that low tokens are low frequencies for every policy.
+Its network sees N standardized positions (see `layout`) with M channels each, and its noise has the scale G.
+So z = x / G carries white noise, as E1 and E2 require, and one position is one token here. Tokens are ordered
+by frequency, so that low tokens are low frequencies for every policy.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from e2crf_core.network.forward import plain_forward
 
 @dataclass(frozen=True)
 class FourierDiffusionConfig:
-    """Sizes of the library's transformer and its noise: `length` N positions of `channels` M."""
+    """The sizes of the library's transformer and its noise: `length` N positions of `channels` M."""
 
     length: int
     channels: int
@@ -57,7 +57,7 @@ class FourierDiffusionConfig:
 
 
 class FourierDiffusionBlock(nn.Module):
-    """One post-norm layer: norm(h + attention), then norm(h + ReLU MLP)."""
+    """A post-norm layer: norm(h + attention), then norm(h + ReLU MLP)."""
 
     def __init__(self, config: FourierDiffusionConfig) -> None:
         super().__init__()
@@ -70,12 +70,12 @@ class FourierDiffusionBlock(nn.Module):
 
 
 class FourierDiffusionNetwork(nn.Module):
-    """The library's transformer in the pieces of forward.TokenNetwork: u = c_in z in, F of E3 out.
+    """The library's transformer as a forward.TokenNetwork: u = c_in z in, F of E3 out.
 
     The library predicts a score S(x, t); F = (s G / a)(u + G S / c_in) is what the Wiener denoiser of
-    unit-variance positions cannot predict. Both ends of the network depend on the time, so `prepare` puts
-    [h_0, (s G / a) u, s G² / (a c_in)] side by side, and the stream carries the last two to where S is known.
-    F takes the place of the first M coordinates of C, so that a kept feature gives a kept output.
+    unit-variance positions cannot predict. Both ends of the network depend on time, so `prepare` concatenates
+    [h_0, (s G / a) u, s G² / (a c_in)], and the stream carries the last two to where S is known. F replaces
+    the first M coordinates of C, so that a kept feature gives a kept output.
     """
 
     per_step_modules = ("time", "lift")
@@ -99,35 +99,35 @@ class FourierDiffusionNetwork(nn.Module):
 
     @property
     def layers(self) -> int:
-        """Number of layers."""
+        """Return the number of layers."""
         return self.config.layers
 
     @property
     def heads(self) -> int:
-        """Number of attention heads."""
+        """Return the number of attention heads."""
         return self.config.heads
 
     @property
     def width(self) -> int:
-        """Width d of features, keys and values."""
+        """Return the width d of features, keys, and values."""
         return self.config.width
 
     @property
     def prepare_flops(self) -> int:
-        """Operations of preparing one sample's input: the map of every position to the width."""
+        """Return the operations of preparing one sample's input: the map of every position to the width."""
         return 2 * self.config.length * self.config.channels * self.config.width
 
     def condition(self, log_snr: Tensor) -> Tensor:
-        """Nothing in the layers depends on the noise level."""
+        """Return an empty condition: nothing in the layers depends on the noise level."""
         return log_snr
 
     def embed_time(self, t: Tensor) -> Tensor:
-        """Times S in [0, 1] -> (*S, d): random Fourier features, then a linear map."""
+        """Embed times S in [0, 1] as (*S, d): random Fourier features, then a linear map."""
         angle = t[..., None] * self.frequencies * 2 * np.pi
         return self.time(torch.cat([angle.sin(), angle.cos()], dim=-1))
 
     def prepare(self, u: Tensor, log_snr: Tensor) -> Tensor:
-        """Inputs u (B, N, M) at noise levels () or (B,) -> the stream before the first layer (B, N, d + M + 1)."""
+        """Prepare inputs u (B, N, M) at levels () or (B,) -> the first layer's stream (B, N, d + M + 1)."""
         schedule = self.schedule
         # E2 solved for t, as in sde.VP.t_at.
         total = torch.log1p(torch.exp(-2.0 * log_snr.double()))
@@ -136,12 +136,12 @@ class FourierDiffusionNetwork(nn.Module):
         return self._prepare(u, t.to(u.dtype), *self._levels(total, u))
 
     def _levels(self, total: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """a and s (..., 1, 1) of an integrated noise rate."""
+        """Return a and s (..., 1, 1) for an integrated noise rate."""
         a, s = torch.exp(-0.5 * total), (-torch.expm1(-total)).sqrt()
         return a.to(like)[..., None, None], s.to(like)[..., None, None]
 
     def _root(self, a: Tensor, s: Tensor) -> Tensor:
-        """G / c_in: the standard deviation of each position x at this noise level."""
+        """Return G / c_in: the standard deviation of each position x at this noise level."""
         return (a * a + (s * self.scale).square()).sqrt()
 
     def _prepare(self, u: Tensor, t: Tensor, a: Tensor, s: Tensor) -> Tensor:
@@ -150,16 +150,16 @@ class FourierDiffusionNetwork(nn.Module):
         return torch.cat([h, factor * u, (factor * root).expand(*u.shape[:-1], 1)], dim=-1)
 
     def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
-        """The prepared rows themselves: they hold their positions already."""
+        """Return the prepared rows, which already hold their positions."""
         return prepared
 
     def qkv(self, layer: int, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Stream before a layer -> its queries, keys and values (..., d)."""
+        """Return queries, keys, and values (..., d) from the stream before a layer."""
         q, k, v = self.blocks[layer].qkv(h[..., : self.width]).chunk(3, dim=-1)  # type: ignore[operator]
         return q, k, v
 
     def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor:
-        """The rest of a layer after attention -> the next stream; after the last layer C (..., d)."""
+        """Finish a layer after attention -> the next stream; after the last layer C (..., d)."""
         block, x, carried = self.blocks[layer], h[..., : self.width], h[..., self.width :]
         x = block.norm1(x + block.out(attended))  # type: ignore[operator]
         x = block.norm2(x + block.down(nnf.relu(block.up(x))))  # type: ignore[operator]
@@ -169,13 +169,13 @@ class FourierDiffusionNetwork(nn.Module):
         return torch.cat([output, x[..., output.shape[-1] :]], dim=-1)
 
     def head(self, feature: Tensor) -> Tensor:
-        """C (..., d) -> F (..., M)."""
+        """Map C (..., d) to F (..., M)."""
         return feature[..., : self.config.channels]
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
-        """The library's own output: score at x (B, N, M), its layout, for times t (B,)."""
+        """Return the library's own output: the score at x (B, N, M), in its layout, for times t (B,)."""
         order = torch.as_tensor(frequency_order(self.config.length), device=x.device)
-        # Times are taken as they are: the embedding magnifies the rounding of a detour over log(a/s).
+        # Times are used directly: the embedding magnifies rounding from a detour over log(a/s).
         beta_min, beta_max = self.schedule.beta_min, self.schedule.beta_max
         a, s = self._levels(t.double() * beta_min + 0.5 * t.double().square() * (beta_max - beta_min), x)
         root = self._root(a, s)
@@ -187,31 +187,31 @@ class FourierDiffusionNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class FourierDiffusionModel(ScoreModel):
-    """A ScoreModel whose tokens are the library's positions over G, in order of frequency: v = 1 / G².
+    """A ScoreModel whose tokens are the library's positions over G, ordered by frequency: v = 1 / G².
 
-    `position_mean`, `position_std` (N, M), in the library's layout, take positions back to data units.
+    `position_mean`, `position_std` (N, M), in the library's layout, convert positions to data units.
     """
 
     position_mean: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     position_std: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def positions(self, tokens: np.ndarray) -> np.ndarray:
-        """Tokens (..., N, M) -> standardized positions (..., N, M) in the library's layout."""
+        """Convert tokens (..., N, M) to standardized positions (..., N, M) in the library's layout."""
         positions = np.empty_like(tokens)
         positions[..., frequency_order(self.length), :] = tokens / np.sqrt(self.v.cpu().numpy())
         return positions
 
     def series(self, tokens: np.ndarray) -> np.ndarray:
-        """Tokens (..., N, M) -> series (..., N, M) in data units, float32."""
+        """Convert tokens (..., N, M) to series (..., N, M) in data units, float32."""
         positions = self.positions(tokens) * self.position_std + self.position_mean
         return from_positions(positions).astype(np.float32)
 
     def magnitudes(self, tokens: np.ndarray) -> np.ndarray:
-        """|x| (..., N, M) of each token: here a real or an imaginary part."""
+        """Return |x| (..., N, M) of each token, here a real or an imaginary part."""
         return np.abs(tokens) / np.sqrt(self.v.cpu().numpy())
 
     def series_magnitudes(self, series: np.ndarray) -> np.ndarray:
-        """|x| (..., N, M) of each token of series (..., N, M) in data units, as `magnitudes` has it."""
+        """Return |x| (..., N, M) of each token of series (..., N, M) in data units, as in `magnitudes`."""
         scale = np.where(self.position_std > 0, self.position_std, 1.0)
         positions = (to_positions(series) - self.position_mean) / scale
         return np.abs(positions[..., frequency_order(self.length), :])

@@ -1,6 +1,6 @@
-"""Lightning checkpoints read without running anything in them.
+"""Read Lightning checkpoints without running anything in them.
 
-The pickle program is read as text first: the first name that is not allowed is refused by that name. Then torch's own
+The pickle program is first read as text, and rejected at the first name that is not allowed. Then torch's own
 weights-only loader reads the file, with a stand-in for the one class that a checkpoint of the library needs.
 """
 
@@ -32,7 +32,7 @@ _INDIRECT = {"STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "OBJ"}
 
 
 class VPScheduler:
-    """Stands in for the library's scheduler when a checkpoint is read: it only takes attributes."""
+    """A stand-in for the library's scheduler while a checkpoint is read; it only takes attributes."""
 
 
 class _Broken(Exception):
@@ -46,7 +46,7 @@ def _refuse(name: str, what: str) -> LabError:
 
 
 def _scan(name: str, program: bytes) -> None:
-    """Refuse a pickle program by the first name in it that is not allowed, without running it."""
+    """Reject a pickle program at the first name that is not allowed, without running it."""
     strings: list[str] = []
     try:
         for code, argument in _opcodes(program):
@@ -75,7 +75,7 @@ def _opcodes(program: bytes) -> Iterator[tuple[str, Any]]:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A Lightning checkpoint as plain dicts and tensors. Raises LabError that names any class but the scheduler."""
+    """Read a Lightning checkpoint as dicts and tensors. Raises LabError that names a forbidden class."""
     path = Path(path)
     if not path.is_file():
         raise LabError(f"there is no file {str(path)!r}", field="file", remedy="check the path")
