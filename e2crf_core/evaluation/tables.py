@@ -40,7 +40,8 @@ class TableRow:
     `seconds` is for `num` samples and `flops` for one; times and ratios are medians over repeats with their
     range. `speedup` compares with the table's reference; `speedup_twin` and `relative_l2` compare with the
     uncached run with the same solver, grid, and steps, if the table has one. Ratios are within a repeat.
-    `metrics` maps names to distances to held-out data. `against` compares the primary distance with the reference's on common noise.
+    `metrics` maps names to distances to held-out data. `against` compares the primary distance with the
+    reference's on common noise.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""Whole runs of the step: the sampler, its configuration, and its record."""
+"""Run whole trajectories of steps: the sampler, its configuration, and its record."""

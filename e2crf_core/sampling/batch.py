@@ -1,4 +1,4 @@
-"""One batch drawn and timed, by its old name; use `Sampler.draw`."""
+"""Draw and time one batch, under its old name; use `Sampler.draw`."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ __all__ = ["Part", "draw"]
 
 
 def draw(sampler: Sampler, num: int, seed: int, first: int = 0, cancelled: Cancel = never) -> Part:
-    """One batch of `num` samples numbered from `first`."""
+    """Draw one batch of `num` samples numbered from `first`."""
     return sampler.draw(num, seed, first, cancelled=cancelled)

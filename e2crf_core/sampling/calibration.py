@@ -1,8 +1,8 @@
-"""Calibration: where along the noise scale a model's denoised output changes, measured on its own samples.
+"""Calibrate where along the noise scale a model's denoised output changes, measured on its own samples.
 
-Samples make up their minds in a narrow range of log(a/s). A reused output is harmless before it, when F hardly
-changes, and after it, when c_out is small. The profile says so for one checkpoint, and the clock `profile` of a
-policy spends its refreshes accordingly.
+Samples take shape in a narrow range of log(a/s). A reused output is harmless before it, when F hardly
+changes, and after it, when c_out is small. The profile records this for one checkpoint, and a policy with the
+clock `profile` distributes its refreshes accordingly.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ LEAST = 0.2
 def denoised_change(
     model: ScoreModel, *, num: int = 16, steps: int = 256, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Levels (K,) of log(a/s) and (K,) the RMS change of D, in units of the data, when F is held for REACH.
+    """Return levels (K,) of log(a/s) and (K,) the RMS change of D, in data units, when F is held for REACH.
 
-    From an uncached run on a grid even in log(a/s), so that every level is seen alike.
+    It runs an uncached pilot on a grid even in log(a/s), so that every level has equal weight.
     """
     sampler = Sampler(model, PRESETS["exact"], steps=steps, grid="log_snr", solver="ancestral")
     outputs = []
@@ -51,7 +51,7 @@ def denoised_change(
 
 
 def calibrate(model: ScoreModel, *, num: int = 16, steps: int = 256, seed: int = 0) -> Profile:
-    """The profile of a model: weights ~ change ** EXPONENT, floored at LEAST, of mean 1."""
+    """Return the profile of a model: weights ~ change ** EXPONENT, floored at LEAST, with mean 1."""
     levels, change = denoised_change(model, num=num, steps=steps, seed=seed)
     weight = np.maximum(change / change.max(), 1e-12) ** EXPONENT
     weight = np.maximum(weight / weight.mean(), LEAST)

@@ -1,7 +1,7 @@
-"""Error models by checkpoint and plan: shipped, kept in the user's folder, or measured now, once.
+"""Provide error models by checkpoint and plan: shipped, stored in the user's folder, or measured once.
 
-A file holds plain arrays. Its name is a digest of everything that the error model depends on, so that one for other
-weights or another plan can never be taken by mistake.
+A file holds plain arrays. Its name is a digest of everything on which the error model depends, so an error
+model of other weights or another plan can never be used by mistake.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.error_model import ErrorModel, measure_error_model
 
 VERSION = 1
-"""Raised whenever error models of older versions must be measured again."""
+"""Increased whenever error models of older versions must be measured again."""
 LIMIT_BYTES = 1 << 28
 
 _log = logging.getLogger(__name__)
@@ -40,26 +40,26 @@ _lock = threading.RLock()
 
 
 def calibration_key(model: ScoreModel, plan: Plan) -> str:
-    """Name of the error model of a checkpoint and a plan: a digest of weights, bands, data statistics and times."""
+    """Return the name of an error model: a digest of weights, bands, data statistics, and times."""
     times = [row.t for row in plan.rows]
     stated = repr((VERSION, model.digest(), plan.solver, times, model.schedule))
     return hashlib.sha256(stated.encode()).hexdigest()[:32]
 
 
 def calibration_files(key: str) -> tuple[Path, Path]:
-    """Where an error model may lie: shipped, and in the user's own folder."""
+    """Return where an error model may be: shipped, and in the user's own folder."""
     name = f"{key}.npz"
     return assets_dir() / "calibrations" / name, user_dir() / "calibrations" / name
 
 
 def is_calibrated(model: ScoreModel, plan: Plan) -> bool:
-    """Whether the error model of a checkpoint and a plan is at hand, so that `error_model_of` returns at once."""
+    """Return whether an error model is available, so that `error_model_of` returns at once."""
     key = calibration_key(model, plan)
     return key in _known or any(path.is_file() for path in calibration_files(key))
 
 
 def error_model_of(model: ScoreModel, plan: Plan, progress: Progress = silent) -> ErrorModel:
-    """The error model of a checkpoint and a plan; measured, in a minute or two, and kept where there is none yet."""
+    """Return the error model of a checkpoint and plan; if missing, measure it (1-2 minutes) and keep it."""
     with _lock:
         recent = _recent(model)
         short = (plan.solver, tuple(row.t for row in plan.rows), model.profile)
@@ -74,13 +74,13 @@ def error_model_of(model: ScoreModel, plan: Plan, progress: Progress = silent) -
 def calibrate_for(
     model: ScoreModel, policy: CachePolicy | None, plan: Plan, progress: Progress = silent
 ) -> None:
-    """Calibrate a checkpoint for a plan if the policy needs that, so that no step of a run has to wait for it."""
+    """Calibrate a checkpoint for a plan if the policy needs it, so that no step has to wait for it."""
     if policy is not None and policy.rule.calibrated:
         error_model_of(model, plan, progress)
 
 
 def _recent(model: ScoreModel) -> dict[object, ErrorModel]:
-    """Error models already given for a network, so that a short run need not digest its weights each time."""
+    """Return error models already loaded for a network, so that short runs need not digest its weights."""
     try:
         return _by_network.setdefault(model.network, {})
     except TypeError:  # a network that cannot be hashed or referred to
@@ -90,7 +90,7 @@ def _recent(model: ScoreModel) -> dict[object, ErrorModel]:
 def _measure(key: str, model: ScoreModel, plan: Plan, progress: Progress) -> ErrorModel:
     _log.info("calibrating %s for %d calls of %s", model.name, plan.steps, plan.solver)
     config = SamplerConfig(None, steps=plan.steps, solver=plan.solver, grid=plan.grid)
-    # A run may ask in the middle of a step, where gradients are off.
+    # A run may call this in the middle of a step, where gradients are off.
     with torch.inference_mode(False), torch.enable_grad():
         dtype = model.dtype if model.dtype in (torch.float32, torch.float64) else torch.float32
         measured = measure_error_model(model.to("cpu", dtype), config, progress=progress)

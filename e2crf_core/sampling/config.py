@@ -1,4 +1,4 @@
-"""SamplerConfig: how samples are drawn, as one value that studies, runs, servers and pages share."""
+"""Define SamplerConfig: how samples are drawn, as one value that studies, runs, servers, and pages share."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from e2crf_core.errors import LabError
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """`steps` steps of `solver` on the time grid `grid`, cached by `policy` (None: the network runs at every step).
+    """A sampler's settings: `steps` of `solver` on `grid`, cached by `policy` (None: uncached).
 
-    `batch` bounds how many samples run together; it changes no sample.
+    `batch` limits how many samples run together; it changes no sample.
     """
 
     policy: CachePolicy | None = PRESETS["balanced"]
@@ -31,21 +31,21 @@ class SamplerConfig:
 
     @property
     def plan(self) -> tuple[str, str, int]:
-        """Solver, grid and steps: what a run shares with its uncached twin."""
+        """Return solver, grid, and steps, which a run shares with its uncached twin."""
         return self.solver, self.grid, self.steps
 
     @property
     def twin(self) -> SamplerConfig:
-        """The same run without a cache."""
+        """Return the same configuration without a cache."""
         return replace(self, policy=None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` restores an equal configuration."""
+        """Return plain JSON values; `from_json` restores an equal configuration."""
         return asdict(self)
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> SamplerConfig:
-        """Inverse of `to_json`; a missing batch takes the default. Raises LabError for anything else."""
+        """Invert `to_json`; a missing batch takes the default. Raises LabError for anything else."""
         try:
             policy = stored["policy"]
             return SamplerConfig(
@@ -61,7 +61,7 @@ class SamplerConfig:
             raise LabError(f"not a sampler configuration: {fault}") from None
 
     def describe(self) -> str:
-        """The configuration in a few words."""
+        """Describe the configuration in a few words."""
         plan = f"{self.solver} on the {self.grid} grid with {self.steps} steps"
         if self.policy is None:
             return f"{plan}, no cache"

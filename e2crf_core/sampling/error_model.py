@@ -1,10 +1,11 @@
-"""Calibration of E5: what reusing each band from one call to another costs, measured once for a checkpoint and a plan.
+"""Measure, once per checkpoint and plan, what reusing each band from one call to another costs (E5).
 
-One uncached pilot run, on seeds that no user draws from, gives the outputs F of every call. With the influence W of
-`influence.py`, scaled by the measured amplification, they foretell the error of any schedule of refreshes: `tables`
-are what `schedules.py` plans with. All errors are relative: 1 is the error of a sample that has nothing in common with
-its uncached twin but the mean. `detail` 0 weighs all errors alike, in units of the data's standard deviation; 1
-divides each coordinate's error by its own variance first, so that weak high bands count like strong low ones.
+One uncached pilot run, on seeds reserved for it, gives the outputs F of every call. With the influence W of
+`influence.py`, scaled by the measured amplification, they predict the error of any schedule of refreshes;
+`schedules.py` plans with `tables`. All errors are relative: 1 is the error of a sample that shares only the
+mean with its uncached twin. `detail` 0 gives all errors equal weight, in units of the data's standard
+deviation; 1 first divides each coordinate's error by its own variance, so that weak high bands have the same
+weight as strong low ones.
 """
 
 from __future__ import annotations
@@ -30,23 +31,24 @@ PILOT_SEED = 0x5EED_0000_0000_0001
 PILOT_SAMPLES = 16
 AMPLIFICATION_SAMPLES = 8
 CANDIDATES = 50
-"""Refresh times are chosen among this many calls at most, evenly spread on the model's clock."""
+"""The maximum number of calls considered as refresh times, evenly spaced on the model's clock."""
 SHORT = 60
 """Plans of more calls than this take their amplification from a plan of 40 calls, at equal log(a/s)."""
 OVERHEAD = 0.05
-"""Share of a whole forward that running any prefix costs: preparing inputs and calling many small operations."""
+"""Share of a whole forward that any prefix costs: preparing inputs and calling many small operations."""
 
 
 @dataclass(frozen=True, eq=False)
 class ErrorModel:
-    """What a pilot run says about one checkpoint and plan.
+    """The results of a pilot run for one checkpoint and plan.
 
-    `steps` calls make up the plan; `candidates` (K,) are those that may refresh, `ticks` (2, K) their times on the
-    clocks of CLOCKS. `edges` are upper edges of the bands, `cost` (bands,) whole forwards that running the tokens
-    below an edge costs. `outputs` (K, B, n, 2M) is F at the candidates; `weight` (K + 1, n, 2M), `moment`
-    (2, K + 1, n, 2M) and `change` (K + 1, B, n, 2M) are sums of W, of W times the clock, and of W F over calls before
-    each candidate, and over all. `variance` (n, 2M) is that of the data's tokens, 0 where a coordinate is masked.
-    `amplification` (points, bands) belongs to `points` (points,) on log(a/s).
+    The plan has `steps` calls; `candidates` (K,) are those that may refresh, and `ticks` (2, K) their times
+    on the clocks of CLOCKS. `edges` are upper edges of the bands, and `cost` (bands,) the cost of running the
+    tokens below an edge, in whole forwards. `outputs` (K, B, n, 2M) is F at the candidates; `weight` (K + 1,
+    n, 2M), `moment` (2, K + 1, n, 2M), and `change` (K + 1, B, n, 2M) are sums of W, of W times the clock,
+    and of W F over calls before each candidate, and over all. `variance` (n, 2M) is that of the data's
+    tokens, 0 for a masked coordinate. `amplification` (points, bands) belongs to `points` (points,) on
+    log(a/s).
     """
 
     steps: int
@@ -64,12 +66,12 @@ class ErrorModel:
 
     @property
     def bands(self) -> list[tuple[int, int]]:
-        """First and last-plus-one token of each band."""
+        """Return first and last-plus-one token of each band."""
         return list(zip((0, *self.edges[:-1]), self.edges, strict=True))
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (an error model lives as long as the process)
     def tables(self, detail: float = 0.0, linear: bool = True, clock: str = "profile") -> ErrorTables:
-        """Squared relative errors of every stretch; `linear`: outputs are continued on a clock, not held."""
+        """Return squared relative errors of every stretch; `linear`: outputs are extrapolated, not held."""
         weights = error_weights(self.variance, detail)
         end, count = len(self.candidates), len(self.edges)
         start = np.zeros((count, end + 1))
@@ -82,7 +84,7 @@ class ErrorModel:
     def _band_tables(
         self, band: slice, root: np.ndarray, linear: bool, clock: int, start: np.ndarray, error: np.ndarray
     ) -> None:
-        """Fill the tables of one band; see schedules.T. Square roots of weights are folded into W."""
+        """Fill the tables of one band (see schedules.T). Square roots of weights are folded into W."""
         samples, end = self.outputs.shape[1], len(self.candidates)
         f = self.outputs[:, :, band].astype(np.float64).reshape(end, samples, -1)
         a0 = (self.weight[:, band] * root).reshape(end + 1, 1, -1)
@@ -113,11 +115,11 @@ class ErrorModel:
         *,
         signed: bool = False,
     ) -> float:
-        """Relative error of computing the tokens in `computed` (steps, n), True or False, at each call.
+        """Predict the relative error of computing the tokens in `computed` (steps, n) bool at each call.
 
-        A recompute between two candidates counts as one at the earlier of them. Errors of different stretches are
-        added up as squares, as in `tables`, which is closest to what networks do; `signed` adds the errors
-        themselves, which is exact where the network does not answer to them.
+        A recompute between two candidates counts as one at the earlier of them. Errors of different stretches
+        add up as squares, as in `tables`, which is closest to how networks behave; `signed` adds the errors
+        themselves, which is exact if the network does not respond to them.
         """
         weights = error_weights(self.variance, detail)
         starts = [*self.candidates, self.steps]
@@ -134,7 +136,7 @@ class ErrorModel:
     def _stretches(
         self, tokens: np.ndarray, path: list[int], linear: bool, clock: int
     ) -> Iterator[np.ndarray]:
-        """Errors (B, t, 2M) of finished tokens from each stretch between refreshes at the candidates in `path`."""
+        """Yield errors (B, t, 2M) of finished tokens for each stretch between refreshes in `path`."""
         end, ticks, moment = len(self.candidates), self.ticks[clock], self.moment[clock][:, tokens]
         weight, change, outputs = (
             self.weight[:, tokens],
@@ -154,31 +156,31 @@ class ErrorModel:
     def frontier(
         self, detail: float = 0.0, linear: bool = True, clock: str = "profile"
     ) -> tuple[RefreshSchedule, ...]:
-        """Best schedules of nested bands, cheapest first, each with less error than all before it."""
+        """Return the best schedules of nested bands, cheapest first, each with less error than all before."""
         return self.tables(detail, linear, clock).frontier()
 
     def schedule(
         self, tau: float, detail: float = 0.0, linear: bool = True, clock: str = "profile"
     ) -> RefreshSchedule:
-        """The cheapest schedule of the frontier whose predicted relative error is at most tau, else the best one."""
+        """Return the frontier's cheapest schedule with predicted error at most tau, else the best one."""
         frontier = self.frontier(detail, linear, clock)
         return next((s for s in frontier if s.error <= tau), frontier[-1])
 
 
 def _gap(way: np.ndarray) -> np.ndarray:
-    """Distances on the clock; infinite between two calls at one time, whose outputs give no slope."""
+    """Return distances on the clock; infinite between two calls at one time, which give no slope."""
     return np.where(way > 0, way, np.inf)
 
 
 def error_weights(variance: np.ndarray, detail: float) -> np.ndarray:
-    """(n, 2M) weights of squared errors: their sum over a data-sized error is 1, whatever `detail`."""
+    """Return (n, 2M) weights of squared errors; they sum to 1 over a data-sized error for any `detail`."""
     known = variance > 0
     weights = np.where(known, np.where(known, variance, 1.0) ** -detail, 0.0)
     return weights / (weights * variance).sum()
 
 
 def candidate_calls(ticks: np.ndarray, most: int = CANDIDATES) -> tuple[int, ...]:
-    """Calls that may refresh: all of a short plan, else `most` evenly spread on the clock."""
+    """Return the calls that may refresh: all in a short plan, else `most` evenly spaced on the clock."""
     if len(ticks) <= most:
         return tuple(range(len(ticks)))
     even = np.interp(np.linspace(ticks[0], ticks[-1], most), ticks, np.arange(len(ticks)))
@@ -186,7 +188,7 @@ def candidate_calls(ticks: np.ndarray, most: int = CANDIDATES) -> tuple[int, ...
 
 
 def prefix_costs(model: ScoreModel, edges: tuple[int, ...]) -> np.ndarray:
-    """(bands,) cost of running the tokens below each edge, in whole forwards."""
+    """Return (bands,) the cost of running the tokens below each edge, in whole forwards."""
     flops = np.array([prefix_flops(model.network, edge, model.n) for edge in edges])
     return OVERHEAD + (1 - OVERHEAD) * flops / flops[-1]
 
@@ -239,7 +241,7 @@ def measure_error_model(
 
 
 def _sums_of_products(weights: np.ndarray, outputs: np.ndarray, ends: list[int]) -> np.ndarray:
-    """(len(ends), B, n, 2M) sums of W F over the calls before each end, without a copy of the run."""
+    """Return (len(ends), B, n, 2M) sums of W F over the calls before each end, without copying the run."""
     total = np.zeros((len(ends), *outputs.shape[1:]))
     for row, (first, last) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
         total[row] = total[row - 1] if row else 0.0
@@ -250,7 +252,7 @@ def _sums_of_products(weights: np.ndarray, outputs: np.ndarray, ends: list[int])
 def _measure_amplification(
     model: ScoreModel, config: SamplerConfig, bands: list[tuple[int, int]], seed: int, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points (P,) on log(a/s), increasing, and factors (P, bands)."""
+    """Return increasing points (P,) on log(a/s) and factors (P, bands)."""
     sampler = Sampler.of(model, companion(config, model))
     weights = influence(*sampler.begin(1, seed))
     problem, state = sampler.begin(AMPLIFICATION_SAMPLES, seed)
@@ -260,7 +262,7 @@ def _measure_amplification(
 
 
 def companion(config: SamplerConfig, model: ScoreModel) -> SamplerConfig:
-    """The plan that amplification is measured on: the same if it is short, else 40 calls of its kind."""
+    """Return the plan for measuring amplification: the same if short, else 40 calls of its kind."""
     if config.steps <= SHORT:
         return config.twin
     stochastic = any(row.sigma for row in Sampler.of(model, config.twin).plan.rows)
@@ -271,6 +273,6 @@ def companion(config: SamplerConfig, model: ScoreModel) -> SamplerConfig:
 def sample_errors(
     tokens: np.ndarray, twin: np.ndarray, variance: np.ndarray, detail: float = 0.0
 ) -> np.ndarray:
-    """(B,) relative errors of finished tokens (B, n, 2M) against their uncached twins, in the units of the tables."""
+    """Return (B,) relative errors of finished tokens (B, n, 2M) against uncached twins, as in the tables."""
     missed = np.asarray(tokens, dtype=np.float64) - twin
     return np.sqrt((np.square(missed) * error_weights(variance, detail)).sum((1, 2)))

@@ -1,4 +1,4 @@
-"""Non-finite values stop a run at the step at which they appear, with their tokens and the likely cause."""
+"""Stop a run when non-finite values appear, naming their step, tokens, and likely cause."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOWN_TOKENS = 6
 
 
 class NotFinite(LabError):
-    """Samples became NaN or infinite at `step`, at frequencies `tokens`."""
+    """The samples became NaN or infinite at `step`, at frequencies `tokens`."""
 
     def __init__(self, step: int, tokens: list[int], cause: str, remedy: str) -> None:
         self.step, self.tokens = step, tokens
@@ -25,7 +25,7 @@ class NotFinite(LabError):
 
 def check_finite(z: Tensor, step: int, model: ScoreModel, policy: CachePolicy | None) -> None:
     """Raise NotFinite unless all tokens z (B, n, 2M) after `step` are finite numbers."""
-    # A sum is several times cheaper than a look at every number, and not finite where any of them is not.
+    # A sum is several times cheaper than a test of every number, and non-finite if any number is.
     if bool(torch.isfinite(z.sum())):
         return
     broken = ~torch.isfinite(z).all(-1).all(0)
@@ -34,7 +34,7 @@ def check_finite(z: Tensor, step: int, model: ScoreModel, policy: CachePolicy | 
 
 
 def _cause(model: ScoreModel, policy: CachePolicy | None) -> tuple[str, str]:
-    """The likely cause, and what to do about it."""
+    """Return the likely cause and a remedy."""
     parameters = getattr(model.network, "parameters", None)
     weights = parameters() if callable(parameters) else ()
     if not all(bool(torch.isfinite(p).all()) for p in weights):

@@ -1,4 +1,4 @@
-"""What a policy will cost and how far it will stray, foretold from a calibrated checkpoint without a run."""
+"""Predict the cost and error of a policy from a calibrated checkpoint, without a run."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Forecast:
-    """Predicted error and cost of a policy.
+    """The predicted error and cost of a policy.
 
-    `error` is the relative error of finished samples against their uncached twins, in units of the data's standard
-    deviation (with the policy's `detail`), between `low` and `high`. `cost` is in whole forwards, `calls` counts the
-    calls that run anything, `share` is that of the tokens of an uncached run. `prefixes` (steps,) are the tokens run
-    at each call. `seconds` is the time of one batch on this machine, None where no batch size was given.
+    `error` is the relative error of finished samples against their uncached twins, in units of the data's
+    standard deviation (with the policy's `detail`), between `low` and `high`. `cost` is in whole forwards,
+    `calls` counts the calls that run anything, and `share` is the share of an uncached run's tokens.
+    `prefixes` (steps,) are the tokens run at each call. `seconds` is the time of one batch on this machine,
+    None without a batch size.
     """
 
     error: float
@@ -62,11 +63,12 @@ def predict(
     batch: int | None = None,
     progress: Progress = silent,
 ) -> Forecast:
-    """Predict error and cost of a policy whose decisions follow from the clock alone, without a run.
+    """Predict error and cost, without a run, of a policy whose decisions depend only on the clock.
 
-    With `batch`, a few forwards are timed for the seconds of one batch. A checkpoint that is not calibrated for the
-    plan is calibrated first, with `progress`. Raises LabError for a policy that decides by what a run shows, and for
-    one that runs single tokens of a network with full attention, whose kept keys and values go stale.
+    With `batch`, a few forwards are timed to estimate the seconds per batch. A checkpoint without calibration
+    for the plan is calibrated first, with `progress`. Raises LabError for a policy that needs a run to
+    decide, and for one that runs single tokens of a network with full attention, whose kept keys and values
+    become stale.
     """
     config = SamplerConfig(policy, steps=steps, solver=solver, grid=grid)
     if policy.rule.depends != "clock" or policy.probe_share or policy.tau_safe or policy.tau_warn:
@@ -102,7 +104,7 @@ def predict(
 
 
 def decisions(policy: CachePolicy, problem: Problem, state: SamplerState) -> np.ndarray:
-    """(steps, n) which tokens a policy computes at each call, where that follows from the clock alone."""
+    """Return (steps, n) which tokens a policy computes at each call, if that depends only on the clock."""
     rows = []
     with torch.inference_mode():
         for i in range(problem.plan.steps):
@@ -118,7 +120,7 @@ def decisions(policy: CachePolicy, problem: Problem, state: SamplerState) -> np.
 
 
 def _seconds(config: SamplerConfig, model: ScoreModel, lengths: np.ndarray, batch: int) -> float:
-    """Time of one batch: each call's forward, by its number of tokens, and the update that every call pays."""
+    """Return the time of one batch: each call's forward by its number of tokens, plus the update per call."""
     problem, state = Sampler.of(model, replace(config, batch=batch)).begin(batch, 0)
     network, u, level = model.network, problem.network_input(state), problem.level(0)
     output = torch.zeros_like(state.z)
@@ -134,7 +136,7 @@ def _seconds(config: SamplerConfig, model: ScoreModel, lengths: np.ndarray, batc
 
 
 def _best(work: Callable[[], object]) -> float:
-    """Shortest time of a few calls, after one that does not count."""
+    """Return the shortest time of a few calls, after an uncounted one."""
     times = []
     for _ in range(ROUNDS + 1):
         begin = time.perf_counter()

@@ -1,11 +1,13 @@
-"""E5: how finished samples answer to an error of the network's output F at one call.
+"""Measure how finished samples respond to an error of the network's output F at one call (E5).
 
-A solver's row (E8) and the preconditioner (E3) are affine in the state, coordinate by coordinate. So an error e_i of F
-at call i, to which the network does not answer, moves the finished tokens by W_i e_i, with W_i = dz_N / dF_i through
-that linear part alone. One backward sweep (the adjoint) gives all of them, for any solver that `advance` can run.
+A solver's row (E8) and the preconditioner (E3) are affine in the state, coordinate by coordinate. An error
+e_i of F at call i therefore moves the finished tokens by W_i e_i if the network does not respond, with W_i =
+dz_N / dF_i through that linear part alone. One backward sweep (the adjoint) gives all W_i, for any solver
+that `advance` can run.
 
-The network answers to the error, too: later outputs change with the state. That is the *amplification*, measured by
-holding one band for a few calls and comparing what happens to finished samples with what W says.
+The network also responds to the error, because later outputs change with the state. This is the
+*amplification*, measured by holding one band for a few calls and comparing the effect on finished samples
+with that of W.
 """
 
 from __future__ import annotations
@@ -22,17 +24,17 @@ from e2crf_core.network.forward import plain_forward
 from e2crf_core.progress import Progress, silent
 
 SPAN = 6
-"""Calls for which a band is held to measure its amplification."""
+"""The number of calls for which a band is held to measure its amplification."""
 GROUPS = 8
-"""Points of a run at which amplification is measured."""
+"""The number of points in a run at which amplification is measured."""
 LARGEST = 12.0
-"""Amplification is believed up to this factor; the largest one measured on a trained network was 8."""
+"""The upper limit for amplification; the largest one measured on a trained network was 8."""
 LEAST_SHARE = 1e-7
-"""Held bands whose linear effect is below this share of the samples' energy say nothing about amplification."""
+"""Held bands whose linear effect is below this share of the samples' energy do not measure amplification."""
 
 
 def influence(problem: Problem, state: SamplerState) -> Tensor:
-    """W (steps, n, 2M) float64 of a problem's solver, from the start of a run of one sample."""
+    """Return W (steps, n, 2M) float64 of a problem's solver, from the start of a one-sample run."""
     shape = (problem.plan.steps, *state.z[:1].shape)
     outputs = torch.zeros(shape, dtype=state.z.dtype, device=state.z.device, requires_grad=True)
     state = replace(state, z=state.z[:1])
@@ -43,7 +45,7 @@ def influence(problem: Problem, state: SamplerState) -> Tensor:
 
 
 def network_output(problem: Problem, state: SamplerState) -> Tensor:
-    """F (B, n, 2M) of all tokens, computed afresh."""
+    """Compute F (B, n, 2M) of all tokens afresh."""
     network, i = problem.model.network, state.step
     level = torch.tensor(problem.levels[i], dtype=torch.float64, device=state.z.device)
     u = torch.addcmul(problem.u0[i], problem.c_in[i], state.z)
@@ -52,7 +54,7 @@ def network_output(problem: Problem, state: SamplerState) -> Tensor:
 
 @dataclass(frozen=True)
 class Pilot:
-    """An uncached run: outputs F (steps, B, n, 2M), states before some calls, and finished tokens (B, n, 2M)."""
+    """An uncached run: outputs F (steps, B, n, 2M), some states, and finished tokens (B, n, 2M)."""
 
     problem: Problem
     outputs: Tensor
@@ -61,7 +63,7 @@ class Pilot:
 
 
 def run_pilot(problem: Problem, state: SamplerState, keep: set[int], progress: Progress = silent) -> Pilot:
-    """Run the uncached sampler from `state`, keeping outputs and the states before the calls in `keep`."""
+    """Run the uncached sampler from `state`, keeping outputs, and states before the calls in `keep`."""
     outputs, states, steps = [], {}, problem.plan.steps
     with torch.inference_mode():
         for i in range(steps):
@@ -74,17 +76,17 @@ def run_pilot(problem: Problem, state: SamplerState, keep: set[int], progress: P
 
 
 def measure_points(steps: int) -> list[int]:
-    """Calls at which holding a band is tried: evenly spread, the last early enough to hold it for two calls."""
+    """Return evenly spaced calls at which to hold a band; the last leaves room to hold it for two calls."""
     return sorted({round(i) for i in np.linspace(0, max(0, steps - 3), GROUPS)})
 
 
 def amplification(
     pilot: Pilot, weights: Tensor, bands: list[tuple[int, int]], progress: Progress = silent
 ) -> np.ndarray:
-    """(points, bands) true over linear effect on finished samples of holding a band for SPAN calls.
+    """Return (points, bands) true over linear effect on finished samples of holding a band for SPAN calls.
 
-    Points are the states that the pilot kept, in order; `weights` is the plan's influence. Each point costs the
-    rest of a run for each band.
+    Points are the states that the pilot kept, in order; `weights` is the plan's influence. Each point costs
+    the rest of a run for each band.
     """
     steps, points = pilot.problem.plan.steps, sorted(pilot.states)
     energy = float(pilot.finished.double().square().sum())
@@ -104,7 +106,7 @@ def amplification(
 
 
 def _held(pilot: Pilot, first: int, last: int, band: slice) -> Tensor:
-    """Finished tokens of the pilot run, continued from `first` with a band of F held until `last`."""
+    """Return the pilot's finished tokens with a band of F held from call `first` until `last`."""
     problem, state = pilot.problem, pilot.states[first]
     with torch.inference_mode():
         for i in range(first, problem.plan.steps):
@@ -116,7 +118,7 @@ def _held(pilot: Pilot, first: int, last: int, band: slice) -> Tensor:
 
 
 def _filled(factors: np.ndarray) -> np.ndarray:
-    """Gaps filled from neighboring points of the same band (1 where there is none), and bounded."""
+    """Fill gaps from neighboring points of the same band (1 if there is none), and limit the values."""
     for column in factors.T:
         known = np.isfinite(column)
         places = np.arange(len(column))

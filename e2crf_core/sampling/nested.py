@@ -1,4 +1,4 @@
-"""E5: nested bands. Refresh times of each band, planned before the run for a tolerated error of finished samples.
+"""Plan refresh times of nested bands before the run, for a tolerated error of finished samples (E5).
 
 tau is the error that reuse may cost a finished sample, in units of the data's standard deviation (of each
 frequency's own, with `detail` 1): the same meaning for every data set, solver and number of steps. The times come
@@ -25,16 +25,16 @@ from e2crf_core.sampling.schedules import RefreshSchedule
 
 
 def schedule_of(errors: ErrorModel, policy: CachePolicy) -> RefreshSchedule:
-    """What a policy of the trigger `nested` computes at each call."""
+    """Return what a policy with the trigger `nested` computes at each call."""
     return errors.schedule(policy.tau, policy.detail, policy.predictor != "hold", policy.clock)
 
 
 @register
 class Nested(Trigger):
-    """A band is an event where its schedule refreshes it; shown are predicted errors of reusing it until the next call.
+    """A rule that refreshes each band on schedule; it shows predicted errors of reuse until the next call.
 
-    The score of band b at call i is the relative error that finished samples have if the band is reused, instead of
-    refreshed, until the next call that may refresh. What is scheduled is scored above tau, what is not below.
+    The score of band b at call i is the relative error of finished samples if the band is reused, instead of
+    refreshed, until the next call that may refresh. Scheduled refreshes score above tau, all others below.
     """
 
     name = "nested"
@@ -45,29 +45,29 @@ class Nested(Trigger):
     calibrated = True
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """(1, n) relative errors; a live change of tau or detail acts at once."""
+        """Return (1, n) relative errors; a live change of tau or detail takes effect at once."""
         key = ("nested", policy.tau, policy.detail, policy.predictor != "hold", policy.clock)
         scores = problem.once(key, lambda: self._scores(policy, problem))
         return scores[state.step][None]
 
     def _scores(self, policy: CachePolicy, problem: Problem) -> Tensor:
-        """(steps, n) scores of the whole run, made once for each policy."""
+        """Return (steps, n) scores of the whole run, made once per policy."""
         errors = problem.once("error model", lambda: error_model_of(problem.model, problem.plan))
         return _planned_scores(errors, policy)
 
     def describe(self, policy: CachePolicy) -> str:
-        """The tolerated error."""
+        """Describe the tolerated error."""
         detail = f", detail {policy.detail:.2g}" if policy.detail else ""
         return f"tolerated error {policy.tau:.3g}{detail}"
 
     def search_range(self, way: float) -> tuple[str, float, float]:
-        """From errors that nobody sees to a quarter of the data's standard deviation."""
+        """Return errors from an invisible one to a quarter of the data's standard deviation."""
         return "tau", 0.005, 0.25
 
 
 @lru_cache(maxsize=64)
 def _planned_scores(errors: ErrorModel, policy: CachePolicy) -> Tensor:
-    """(steps, n) scores: predicted errors of reuse, moved above or below tau where the schedule says so."""
+    """Return (steps, n) predicted errors of reuse, moved above or below tau to match the schedule."""
     prefixes = torch.tensor(schedule_of(errors, policy).prefixes)
     reuse = reuse_errors(errors, prefixes.tolist(), policy)
     event = torch.arange(errors.edges[-1]) < prefixes[:, None]
@@ -75,7 +75,7 @@ def _planned_scores(errors: ErrorModel, policy: CachePolicy) -> Tensor:
 
 
 def reuse_errors(errors: ErrorModel, prefixes: list[int], policy: CachePolicy) -> Tensor:
-    """(steps, n) relative error of predicting each token's band from its last refreshes until the next candidate."""
+    """Return (steps, n) relative errors of predicting each token's band until the next candidate."""
     tables = errors.tables(policy.detail, policy.predictor != "hold", policy.clock)
     end = len(errors.candidates)
     made = torch.zeros(errors.steps, errors.edges[-1], dtype=torch.float64)

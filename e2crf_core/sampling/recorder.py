@@ -1,4 +1,4 @@
-"""Append-only record of a run: one writer, any number of readers, each with a cursor of its own."""
+"""Record a run append-only: one writer, and any number of readers, each with a cursor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH_BYTES = 64 * 2**20
 
 
 class Recorder:
-    """Preallocated columns, one row a step. `count` is raised last, so rows below it are complete and final.
+    """A record in preallocated columns, one row per step. Rows below `count` are complete and final.
 
     `batch_reasons` is kept only while the whole run's decisions fit in BATCH_BYTES; `keeps_batch` says so.
     """
@@ -73,18 +73,18 @@ class Recorder:
         self.count = last
 
     def event(self, row: int) -> StepEvent:
-        """The step in `row` as an event; decisions of other samples are those of the watched one if not kept."""
+        """Return the step in `row` as an event; unrecorded decisions equal the watched sample's."""
         values: dict[str, Any] = {name: self._columns[name][row] for name in self._columns}
         if not self.keeps_batch:
             values["batch_reasons"] = np.broadcast_to(values["reasons"], (self.batch, self.n))
         return StepEvent(**values)
 
     def column(self, name: str) -> np.ndarray:
-        """All rows so far of one column, as a read-only view."""
+        """Return all current rows of one column, as a read-only view."""
         return self._slice(name, 0, self.count)
 
     def since(self, cursor: int) -> tuple[dict[str, np.ndarray], int]:
-        """Views of all columns from row `cursor` on, and the cursor to ask with next."""
+        """Return views of all columns from row `cursor` on, and the next cursor."""
         count = self.count
         return {name: self._slice(name, cursor, count) for name in self._columns}, count
 

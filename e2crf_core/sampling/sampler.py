@@ -1,4 +1,4 @@
-"""Sampler: the stepping loop over `e2crf.step`, with and without a cache; all sampling in the lab goes through it."""
+"""Define Sampler, the stepping loop over `e2crf.step`, cached or not; all sampling in the lab uses it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from e2crf_core.sampling.finite import check_finite
 
 MAX_NUM = 100_000
 LOOK_EVERY = 16
-"""Steps between checks for non-finite numbers where each check would cost a wait."""
+"""Steps between checks for non-finite numbers on devices where each check would cause a wait."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a sampler made: series (num, N, M) in data units, and what it took. Shares are of a full run's work."""
+    """The output of a sampler: series (num, N, M) in data units, and its cost as shares of a full run."""
 
     series: np.ndarray
     tokens: np.ndarray
@@ -45,15 +45,15 @@ class Samples:
 
     @property
     def hit_rate(self) -> float:
-        """Share of tokens that were reused."""
+        """Return the share of tokens that were reused."""
         return 1.0 - self.token_share
 
 
 @dataclass(frozen=True)
 class Part:
-    """One batch: its tokens (b, n, 2M), series (b, N, M) in data units, and compute time.
+    """A batch: its tokens (b, n, 2M), series (b, N, M) in data units, and compute time.
 
-    `rows` counts the tokens that were recomputed, `prepared` how often a sample's inputs were prepared.
+    `rows` counts the recomputed tokens, `prepared` how often a sample's inputs were prepared.
     """
 
     tokens: np.ndarray
@@ -65,10 +65,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a run: the states before and after it, the policy in force, and what was decided.
+    """A step of a run: the states before and after it, the policy in force, and the decisions.
 
-    The keys and values of `before` have been overwritten by the step. `seconds` is the compute time, exact on
-    asynchronous devices only where the loop was asked to time its steps.
+    The step has overwritten the keys and values of `before`. `seconds` is the compute time; on asynchronous
+    devices it is exact only if the loop was asked to time its steps.
     """
 
     problem: Problem
@@ -80,10 +80,10 @@ class Step:
 
 
 class Sampler:
-    """Draws series from a model with a policy and a solver.
+    """A sampler that draws series from a model with a policy and a solver.
 
-    With `policy` None (or `cached` False) the network is called at every step and nothing is kept: the reference
-    that every measurement is stated against. `batch` bounds how many samples run together; it changes no sample.
+    With `policy` None (or `cached` False), the network is called at every step and nothing is kept: the
+    reference for every measurement. `batch` limits how many samples run together; it changes no sample.
     Raises LabError for a plan that the model cannot run.
     """
 
@@ -105,7 +105,7 @@ class Sampler:
 
     @staticmethod
     def of(model: ScoreModel, config: SamplerConfig) -> Sampler:
-        """The sampler that a configuration describes, for one model."""
+        """Return the sampler that a configuration describes, for one model."""
         return Sampler(
             model,
             config.policy,
@@ -116,9 +116,9 @@ class Sampler:
         )
 
     def given(self, observed: np.ndarray, noise: float = NOISE) -> Sampler:
-        """The same sampler, conditioned on `observed` (B or 1, N, M), standardized, NaN where nothing is known.
+        """Condition on `observed` (B or 1, N, M), standardized, NaN for unknown values; return a new sampler.
 
-        With B series, sample i is drawn given series i modulo B. Raises LabError as `Conditioning.make` does.
+        With B series, sample i is conditioned on series i modulo B. Raises LabError like `Conditioning.make`.
         """
         sampler = copy.copy(self)
         sampler.conditioning = Conditioning.make(self.model, self.plan, observed, noise)
@@ -126,11 +126,11 @@ class Sampler:
 
     @property
     def policy(self) -> CachePolicy | None:
-        """The cache's policy; None for the uncached sampler."""
+        """Return the cache's policy, or None for the uncached sampler."""
         return self.config.policy
 
     def begin(self, num: int, seed: int, first: int = 0) -> tuple[Problem, SamplerState]:
-        """The start of a run of `num` samples numbered from `first`."""
+        """Return the start of a run of `num` samples numbered from `first`."""
         model = self.model
         noise = NoiseStream(seed, num, model.mask, dtype=model.dtype, first=first)
         edges = torch.as_tensor(band_edges(model.n))
@@ -139,7 +139,7 @@ class Sampler:
         if self.conditioning is not None:
             problem = replace(problem, conditioning=self.conditioning.of(first, num))
         a, s = model.schedule.a(self.plan.rows[0].t), model.schedule.s(self.plan.rows[0].t)
-        # At t = 1 the marginal of the data is taken as Gaussian, which for VP it is to within a = 0.0066.
+        # At t = 1 the marginal of the data is taken as Gaussian, which holds for VP to within a = 0.0066.
         spread = (a * a * model.v + s * s).sqrt()
         z = (a * model.mu + spread * noise.initial()) * model.mask
         return problem, SamplerState(step=0, z=z, past=(), base=None, cache=None)
@@ -147,7 +147,7 @@ class Sampler:
     def step(
         self, problem: Problem, state: SamplerState, policy: CachePolicy | None
     ) -> tuple[SamplerState, StepInfo]:
-        """One step under a policy; plain without one, and for an uncached sampler."""
+        """Take one step under a policy, or a plain one without a policy or for an uncached sampler."""
         if policy is None or self.policy is None:
             return plain_step(problem, state)
         return cached_step(problem, state, policy)
@@ -162,13 +162,13 @@ class Sampler:
         cancelled: Cancel = never,
         timed: bool = False,
     ) -> Iterator[Step]:
-        """The stepping loop: run one batch of `num` samples numbered from `first`, yielding after every step.
+        """Run one batch of `num` samples numbered from `first`, yielding after every step.
 
-        `policy(i)` gives the policy of step i, asked just before it; by default it is the sampler's own. With
-        `timed` the device is waited for, so that `seconds` are each step's own. Raises Cancelled before the next
-        step once `cancelled()` is true, NotFinite once samples are not finite.
+        `policy(i)` returns the policy of step i and is called just before it; by default it is the sampler's
+        own. `timed` waits for the device, so that `seconds` are each step's own. Raises Cancelled before the
+        next step once `cancelled()` is true, NotFinite once samples are not finite.
         """
-        # Looking at the numbers of another device makes the host wait for it.
+        # Reading numbers from another device makes the host wait for it.
         every = 1 if timed or self.model.device.type == "cpu" else LOOK_EVERY
         with torch.inference_mode():
             problem, state = self.begin(num, seed, first)
@@ -190,7 +190,7 @@ class Sampler:
     def draw(
         self, num: int, seed: int, first: int = 0, *, progress: Progress = silent, cancelled: Cancel = never
     ) -> Part:
-        """One batch of `num` samples numbered from `first`. Raises Cancelled once `cancelled()` is true."""
+        """Draw one batch of `num` samples from number `first`. Raises Cancelled once `cancelled()`."""
         rows = prepared = 0
         begin = time.perf_counter()
         for step in self.steps(num, seed, first, cancelled=cancelled):
@@ -240,16 +240,16 @@ class Sampler:
             yield event
 
     def flops(self, rows: int, prepared: int, num: int, steps: int | None = None) -> int:
-        """Operations of a run (or of `steps` steps) of `num` samples.
+        """Count the operations of a run (or of `steps` steps) of `num` samples.
 
-        It recomputed `rows` tokens in all, and prepared a sample's inputs `prepared` times.
+        The run recomputed `rows` tokens in total, and prepared a sample's inputs `prepared` times.
         """
         model = self.model
         update = update_flops(num, model.n, 2 * len(model.channels)) * (steps or self.plan.steps)
         return network_flops(model.network, rows, model.n, prepared) + update
 
     def full_flops(self, num: int, steps: int | None = None) -> int:
-        """Operations of the same run without a cache."""
+        """Count the operations of the same run without a cache."""
         calls = num * (steps or self.plan.steps)
         return self.flops(calls * self.model.n, calls, num, steps)
 
@@ -263,18 +263,18 @@ def check_request(num: int, seed: int) -> None:
 
 
 def warm_up(sampler: Sampler, num: int, seed: int) -> None:
-    """Run one step and drop it, so that first-call costs do not count as the method's."""
+    """Run one step and discard it, so that first-call costs do not count as the method's."""
     next(sampler.steps(num, seed, timed=True))
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device, so that a clock read next means something."""
+    """Wait for the device, so that the next clock reading is meaningful."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def plain_step(problem: Problem, state: SamplerState) -> tuple[SamplerState, StepInfo]:
-    """A step of the uncached sampler: the whole network, nothing kept."""
+    """Take a step of the uncached sampler: run the whole network and keep nothing."""
     i, model = state.step, problem.model
     network, level = model.network, problem.level(i)
     prepared = network.prepare(problem.network_input(state), level)
@@ -296,7 +296,7 @@ def observe(
     version: int,
     after: SamplerState | None = None,
 ) -> StepEvent:
-    """Describe a step for people: brings the watched sample's arrays to the host."""
+    """Describe a step for people, moving the watched sample's arrays to the host."""
     model, i = sampler.model, before.step
     batch, n = len(before.z), model.n
     cache = before.cache

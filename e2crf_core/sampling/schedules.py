@@ -1,18 +1,19 @@
-"""E5: refresh times of bands by dynamic programming over tables of squared error.
+"""Find refresh times of bands by dynamic programming over tables of squared error (E5).
 
-A band whose output was computed at calls a (and p before it) and is predicted until call j leaves finished samples
+A band that was computed at call a (and p before it) and is predicted until call j leaves finished samples
 with the squared error
 
     T(p, a, j) = mean over samples of  sum_k w_k | sum_{a <= i < j} W_i (P_i - F_i) |²
     P_i = F_a + (F_a - F_p) (t_i - t_a) / (t_a - t_p)
 
-with t the policy's clock, W the (amplified) influence, w the weights of coordinates and F taken from one pilot run;
-holding drops the second term of P. Before its first refresh a band has F = 0, the exact denoiser of Gaussian data, so a
-late start is a choice like any other. Errors of different stretches and bands are taken to add up in squares.
+where t is the policy's clock, W the (amplified) influence, w the weights of coordinates, and F from one pilot
+run; holding drops the second term of P. Before its first refresh a band has F = 0, the exact denoiser of
+Gaussian data, so a late start is a choice like any other. Errors of different stretches and bands are assumed
+to add up in squares.
 
-For a price per whole forward, the best refresh times of a group of bands follow by dynamic programming over (p, a).
-Bands are treated from low to high; a higher group chooses among the times of the group below it, because a refresh of
-a band runs all tokens below it, too. All ways to group neighboring bands are tried.
+For a price per whole forward, the best refresh times of a group of bands follow by dynamic programming over
+(p, a). Bands are handled from low to high; a higher group chooses among the times of the group below it,
+because a refresh of a band also runs all tokens below it. All ways to group neighboring bands are tried.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from dataclasses import dataclass
 import numpy as np
 
 PRICES = np.geomspace(3.0, 1e-7, 44)
-"""Prices of a whole forward, in units of squared relative error, that make a frontier."""
+"""Prices of a whole forward, in units of squared relative error, that make up a frontier."""
 
 
 @dataclass(frozen=True)
 class RefreshSchedule:
-    """Prefix lengths to run at each call of a plan, 0 for none, with predicted relative error and cost.
+    """The prefix lengths to run at each call of a plan (0: none), with predicted relative error and cost.
 
     `error` is in units of the data (E5: of the weights); `cost` is in whole forwards.
     """
@@ -39,18 +40,18 @@ class RefreshSchedule:
 
     @property
     def calls(self) -> int:
-        """How often anything is run."""
+        """Return the number of calls at which anything runs."""
         return sum(m > 0 for m in self.prefixes)
 
 
 @dataclass(frozen=True)
 class ErrorTables:
-    """Squared errors of predicting each band between refreshes at candidate calls.
+    """The squared errors of predicting each band between refreshes at candidate calls.
 
-    `candidates` (K,) are calls at which a refresh may happen, out of `steps`; `edges` the bands' upper edges; `cost`
-    (bands,) what running the tokens below an edge costs, in whole forwards. `start` (bands, K + 1) is the error of
-    not running a band before candidate j (K: never), `error` (bands, K + 1, K, K + 1) that of predicting it from a
-    (and p before it; K: none) until j (K: the end), inf where p < a < j does not hold.
+    `candidates` (K,) are calls, out of `steps`, at which a refresh may happen; `edges` are the bands' upper
+    edges; `cost` (bands,) is the cost of running the tokens below an edge, in whole forwards. `start` (bands,
+    K + 1) is the error of not running a band before candidate j (K: never), and `error` (bands, K + 1, K, K +
+    1) that of predicting it from a (and p before it; K: none) until j (K: the end), inf unless p < a < j.
     """
 
     steps: int
@@ -61,7 +62,7 @@ class ErrorTables:
     error: np.ndarray
 
     def predicted(self, prefixes: Sequence[int]) -> float:
-        """Relative error of any schedule that refreshes at candidates only, by the tables."""
+        """Predict, from the tables, the relative error of a schedule that refreshes only at candidates."""
         end = len(self.candidates)
         total = 0.0
         for band, edge in enumerate(self.edges):
@@ -75,16 +76,16 @@ class ErrorTables:
         return max(total, 0.0) ** 0.5
 
     def price(self, prefixes: Sequence[int]) -> float:
-        """Cost of a schedule in whole forwards."""
+        """Return the cost of a schedule in whole forwards."""
         each = {0: 0.0, **dict(zip(self.edges, self.cost.tolist(), strict=True))}
         return sum(each[m] for m in prefixes)
 
     def best(
         self, bands: slice, price: float, allowed: tuple[int, ...] | None = None
     ) -> tuple[float, tuple[int, ...]]:
-        """Refresh times of a group of bands, candidates among `allowed`, that minimize error + price * refreshes.
+        """Return a band group's refresh times, within `allowed`, that minimize error + price * refreshes.
 
-        -> (squared error, indices of candidates).
+        Returns (squared error, indices of candidates).
         """
         start, error = self.start[bands].sum(0), self.error[bands].sum(0)
         end = len(self.candidates)
@@ -111,18 +112,18 @@ class ErrorTables:
         return total - price * len(path), tuple(reversed(path))
 
     def whole(self, price: float) -> RefreshSchedule:
-        """The best schedule that runs all tokens or none, at a price of a whole forward."""
+        """Return the best schedule that runs all tokens or none, at a price of a whole forward."""
         return self._schedule([(len(self.edges), self.best(slice(None), price * self.cost[-1])[1])])
 
     def nested(self, price: float) -> RefreshSchedule:
-        """The best schedule of nested bands at a price of a whole forward, over all groupings of bands."""
+        """Return the best schedule of nested bands at a price of a whole forward, over all groupings."""
         options = self._groupings(0, price, None)
         return self._schedule(min(options, key=lambda option: option[0])[1])
 
     def _groupings(
         self, first: int, price: float, allowed: tuple[int, ...] | None
     ) -> Iterator[tuple[float, list[tuple[int, tuple[int, ...]]]]]:
-        """(error + price, [(bands below the group's end, refreshes)]) of every grouping from band `first` up."""
+        """Yield (error + price, [(bands below group end, refreshes)]) of groupings from band `first` up."""
         count = len(self.edges)
         if first == count:
             yield 0.0, []
@@ -145,7 +146,7 @@ class ErrorTables:
         return RefreshSchedule(tuple(prefixes), self.predicted(prefixes), self.price(prefixes))
 
     def frontier(self) -> tuple[RefreshSchedule, ...]:
-        """Schedules of nested bands in order of cost, each with less error than all before it.
+        """Return schedules of nested bands in order of cost, each with less error than all before it.
 
         The last one computes everything at every candidate.
         """

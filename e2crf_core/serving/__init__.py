@@ -1,1 +1,1 @@
-"""The HTTP server and its queue."""
+"""Serve samples over HTTP, with a queue."""

@@ -1,4 +1,4 @@
-"""Answers of the server: samples as JSON or npz, steps as server-sent events, faults with JSON pointers."""
+"""Format the server's answers: samples as JSON or npz, steps as events, faults with JSON pointers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Fault(BaseModel):
 
 
 def pointer(place: Sequence[str | int]) -> str:
-    """The JSON pointer (RFC 6901) of a place in the body."""
+    """Return the JSON pointer (RFC 6901) of a place in the body."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
 
 
 def fault_of(fault: LabError) -> Fault:
-    """An error of the core as an answer."""
+    """Convert an error of the core to an answer."""
     field = [] if fault.field is None else [FieldFault(pointer=pointer([fault.field]), problem=fault.problem)]
     return Fault(detail=str(fault), faults=field)
 

@@ -1,4 +1,4 @@
-"""Several requests in one batch: joined noise, and a state from which samples can leave.
+"""Run several requests in one batch: joined noise, and a state from which samples can leave.
 
 No sample depends on its batch, so requests with equal settings run together.
 """
@@ -22,7 +22,7 @@ from e2crf_core.sampling.sampler import Sampler, observe
 
 @dataclass(frozen=True)
 class Answer:
-    """Series (num, N, M) in data units; seconds waited and computed; share of tokens recomputed in its batches."""
+    """The series (num, N, M) in data units; seconds waited and computed; its batches' share of tokens."""
 
     series: np.ndarray
     queue_seconds: float
@@ -31,7 +31,7 @@ class Answer:
 
 
 class SampleJob:
-    """One request. `done` is called once, from the worker or from `cancel`; then `answer` or `error` is set.
+    """A request. `done` is called once, by the worker or `cancel`; then `answer` or `error` is set.
 
     With `on_event`, the job's first sample is watched and every step is reported, from the worker.
     """
@@ -59,17 +59,17 @@ class SampleJob:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What jobs must agree in to run in one batch."""
+        """Return the settings that jobs must share to run in one batch."""
         return self.config.policy, self.config.plan
 
     def cancel(self) -> None:
-        """Nobody waits for it any more."""
+        """Cancel the job because nobody waits for it any more."""
         self.cancelled = True
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Samples first..first+count-1 of a job, in one batch."""
+    """The samples first..first+count-1 of a job, in one batch."""
 
     job: SampleJob
     first: int
@@ -94,7 +94,7 @@ class JoinedNoise(NoiseStream):
 
 
 def keep_samples(state: SamplerState, index: Tensor) -> SamplerState:
-    """The state of samples `index` (b,) alone. Their future is what it would have been."""
+    """Return the state of samples `index` (b,) alone; what follows for them is unchanged."""
     batch = len(state.z)
 
     def take(x: Tensor | None) -> Tensor | None:
@@ -139,7 +139,7 @@ def keep_samples(state: SamplerState, index: Tensor) -> SamplerState:
 
 
 def begin(sampler: Sampler, pieces: Sequence[Piece]) -> tuple[Problem, SamplerState]:
-    """The start of a batch made of pieces, each with its job's seed and its own sample numbers."""
+    """Start a batch made of pieces, each with its job's seed and sample numbers."""
     begun = [sampler.begin(piece.count, piece.job.seed, piece.first) for piece in pieces]
     problem = replace(begun[0][0], noise=JoinedNoise([problem.noise for problem, _ in begun]))
     z = torch.cat([state.z for _, state in begun])
@@ -155,7 +155,7 @@ def report(
     seconds: float,
     after: SamplerState,
 ) -> None:
-    """Send the step to jobs that asked for events and whose first sample is in this batch."""
+    """Send the step to jobs that requested events and whose first sample is in this batch."""
     offset = 0
     for piece in pieces:
         if piece.job.on_event is not None and piece.first == 0:

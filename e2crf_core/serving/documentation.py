@@ -1,4 +1,4 @@
-"""The API as one HTML page without scripts, so that it can be read where there is no internet."""
+"""Render the API as one HTML page without scripts, readable without internet access."""
 
 from __future__ import annotations
 

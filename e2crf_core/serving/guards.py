@@ -1,4 +1,4 @@
-"""What stands before an application, as plain ASGI: host names, body size and form, security headers.
+"""Guard an application with plain ASGI: host names, body size and form, and security headers.
 
 None of it needs a web framework, so the lab's own app can use the same guards.
 """
@@ -23,9 +23,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY = 65_536
 BODY_S = 15.0
-"""How long a client may take to send a body, in seconds."""
+"""Seconds that a client may take to send a body."""
 
-# The lists are what a page of this server needs: none, except the style of the offline documentation.
+# These lists cover what a page of this server needs: nothing but the style of the offline documentation.
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -44,7 +44,7 @@ def host_name(host: str) -> str:
 
 
 def is_address(name: str) -> bool:
-    """Whether a name is an IP address."""
+    """Return whether a name is an IP address."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -53,28 +53,28 @@ def is_address(name: str) -> bool:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a host is reached from this machine only."""
+    """Return whether a host is reachable from this machine only."""
     return name == "localhost" or (is_address(name) and ipaddress.ip_address(name).is_loopback)
 
 
 def host_allowed(host: str | None, names: Collection[str] = ()) -> bool:
-    """Whether a Host header names this machine by address, as localhost, or by one of `names`.
+    """Return whether a Host header names this machine by address, as localhost, or by one of `names`.
 
-    With DNS rebinding a foreign site resolves its own name to this machine, and its page then seems to have one
-    origin with the server. An address or `localhost` cannot be rebound.
+    With DNS rebinding, a foreign site resolves its own name to this machine, and its page then seems to share
+    the server's origin. An address or `localhost` cannot be rebound.
     """
     name = host_name(host or "")
     return name == "localhost" or name.endswith(".localhost") or name in names or is_address(name)
 
 
 class HostGuard:
-    """Answers 403 to requests and sockets whose Host is foreign; `names` are allowed besides addresses."""
+    """A guard that answers 403 to requests and sockets with a foreign Host; `names` are allowed too."""
 
     def __init__(self, app: App, names: Callable[[], Collection[str]] | Collection[str] = ()) -> None:
         self.app, self.names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI entry."""
+        """Handle an ASGI call."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -82,14 +82,14 @@ class HostGuard:
         if host_allowed(host, self.names() if callable(self.names) else self.names):
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
-            # A socket that is closed before it is accepted is answered with 403.
+            # A socket that is closed before it is accepted gets the answer 403.
             await send({"type": "websocket.close", "code": 1008})
         else:
             await answer(send, 403, "this host name is not served here")
 
 
 class SecurityHeaders:
-    """Adds headers to every answer that does not state them itself."""
+    """A wrapper that adds headers to every answer that does not set them itself."""
 
     def __init__(
         self, app: App, headers: Iterable[tuple[str, str]] = tuple(SECURITY_HEADERS.items())
@@ -98,7 +98,7 @@ class SecurityHeaders:
         self.headers = [(name.encode(), value.encode()) for name, value in headers]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI entry."""
+        """Handle an ASGI call."""
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -111,16 +111,16 @@ class SecurityHeaders:
 
 
 class JsonBodies:
-    """Reads each body whole, bounded in size and time, and passes on only JSON that everybody reads alike.
+    """A wrapper that reads each body whole, limited in size and time, and only passes on unambiguous JSON.
 
-    Answers 408 to a body that does not come, 413 to one that is too large, 422 to one that is not JSON.
+    Answers 408 to a body that does not arrive, 413 to one that is too large, 422 to one that is not JSON.
     """
 
     def __init__(self, app: App, limit: int = MAX_BODY, seconds: float = BODY_S) -> None:
         self.app, self.limit, self.seconds = app, limit, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI entry."""
+        """Handle an ASGI call."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
@@ -150,7 +150,7 @@ class JsonBodies:
         return f"a body of at most {self.limit} bytes is expected"
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """The body; None when it is too large."""
+        """Return the body, or None if it is too large."""
         parts, size = [], 0
         while True:
             message = await receive()
@@ -170,7 +170,7 @@ class JsonBodies:
 
 
 async def answer(send: Send, status: int, detail: str) -> None:
-    """Send a small JSON answer that says why a request goes no further."""
+    """Send a small JSON answer that states why a request was rejected."""
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     body = json.dumps({"detail": detail, "faults": []}).encode()
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,15 +1,15 @@
-"""Prometheus metrics of one queue."""
+"""Define the Prometheus metrics of one queue."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.01, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
-"""Upper ends of the buckets of every duration."""
+"""The upper limits of the buckets for every duration."""
 
 
 class Metrics:
-    """Counters, gauge and histograms in a registry of their own."""
+    """The counters, gauge, and histograms of a queue, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

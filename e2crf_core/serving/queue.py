@@ -1,6 +1,6 @@
-"""Requests for samples, batched: a bounded queue and one worker thread that owns the model.
+"""Batch requests for samples: a bounded queue and one worker thread that owns the model.
 
-A job that is cancelled leaves the batch it runs in at the next step, and its part of the work ends there.
+A canceled job leaves its batch at the next step, which ends its part of the work.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 
 class Stopping(LabError):
-    """No more requests are taken, for good."""
+    """The server accepts no more requests, permanently."""
 
     def __init__(self) -> None:
         super().__init__(STOPPING)
 
 
 class QueueFull(LabError):
-    """No more requests are taken now; `retry_after` seconds is when it may be worth another try."""
+    """The server accepts no requests at present; try again after `retry_after` seconds."""
 
     def __init__(self, retry_after: int) -> None:
         self.retry_after = retry_after
@@ -44,7 +44,7 @@ class QueueFull(LabError):
 class SampleQueue:
     """A bounded queue and its worker. `limit` counts requests that wait, run, or are being answered.
 
-    `batch` bounds the samples that run together. Use as a context manager, or `close`.
+    `batch` limits the samples that run together. Use as a context manager, or call `close`.
     """
 
     def __init__(self, model: ScoreModel, *, limit: int = 64, batch: int = 64) -> None:
@@ -56,7 +56,7 @@ class SampleQueue:
         self._held = 0
         self._lock = threading.Condition()
         self._open = True
-        # Seconds that one sample takes for one step, as measured last; a guess before anything was.
+        # Seconds per sample and step, as last measured; a guess before the first measurement.
         self._pace = 1e-3
         self._thread = threading.Thread(target=self._work, name="samples", daemon=True)
         self._thread.start()
@@ -69,16 +69,16 @@ class SampleQueue:
 
     @property
     def depth(self) -> int:
-        """Requests that hold a place."""
+        """Return the number of requests that hold a place."""
         return self._held
 
     @property
     def alive(self) -> bool:
-        """Whether the worker runs."""
+        """Return whether the worker is running."""
         return self._thread.is_alive()
 
     def submit(self, job: SampleJob) -> None:
-        """Take a request, which holds its place until `release`. Raises QueueFull, and LabError for a bad one."""
+        """Accept a request; it holds a place until `release`. Raises QueueFull, or LabError if invalid."""
         check_request(job.num, job.seed)
         Sampler.of(self.model, job.config)
         with self._lock:
@@ -93,7 +93,7 @@ class SampleQueue:
             self._lock.notify()
 
     def release(self, job: SampleJob) -> None:
-        """Give back the place of a job that has been answered, or that nobody waits for."""
+        """Free the place of a job that has been answered or that nobody waits for."""
         job.cancel()
         with self._lock:
             if job in self._pending:
@@ -104,7 +104,7 @@ class SampleQueue:
         self.metrics.requests.labels(outcome).inc()
 
     def close(self) -> None:
-        """Refuse new requests, end running ones, and stop the worker."""
+        """Reject new requests, end running ones, and stop the worker."""
         with self._lock:
             self._open = False
             self._lock.notify()
@@ -138,7 +138,7 @@ class SampleQueue:
                             self._pending.remove(job)
 
     def _take(self) -> list[Piece]:
-        """The oldest request and all that can run with it, up to the batch; a large one is cut."""
+        """Return the oldest request and all that can run with it, up to the batch; a large one is split."""
         self._pending = [job for job in self._pending if not job.cancelled]
         pieces: list[Piece] = []
         room = self.batch
@@ -190,7 +190,7 @@ class SampleQueue:
     def _drop(
         self, pieces: list[Piece], problem: Problem, state: SamplerState
     ) -> tuple[list[Piece], Problem, SamplerState]:
-        """What is left of a batch without its cancelled jobs; nothing when the server stops."""
+        """Remove canceled jobs from a batch, or all when the server stops; return what is left."""
         if not self._open:
             for job in {piece.job for piece in pieces}:
                 self._finish(job, STOPPING)

@@ -1,6 +1,6 @@
-"""Request models: the fields of a policy and of a request for samples, with the limits of one server."""
+"""Define request models: the fields of a policy and of a request for samples, with one server's limits."""
 
-# No postponed annotations here: the request models are made for each application, with its limits in them.
+# No postponed annotations here: the request models are made for each application and contain its limits.
 
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
@@ -12,13 +12,13 @@ from e2crf_core.diffusion.solvers import ETA, GRIDS, MAX_STEPS, SOLVERS
 from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
 
-# The largest whole number that every reader of JSON keeps exact.
+# The largest integer that every JSON reader represents exactly.
 MAX_SEED = 2**53 - 1
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server allows: samples and steps of a request, requests at a time, samples of a batch."""
+    """The limits of a server: samples and steps per request, concurrent requests, samples per batch."""
 
     num: int = 256
     steps: int = 1000
@@ -26,7 +26,7 @@ class Limits:
     batch: int = 64
 
     def __post_init__(self) -> None:
-        """Refuse limits that let nothing through."""
+        """Reject limits that allow nothing."""
         if min(self.num, self.queue, self.batch) < 1 or not 10 <= self.steps <= MAX_STEPS:
             raise LabError(
                 f"limits: num, queue and batch must be at least 1, steps between 10 and {MAX_STEPS}"
@@ -34,7 +34,7 @@ class Limits:
 
 
 def _whole(value: Any) -> Any:
-    """JSON knows one kind of number: 3.0 is the whole number 3."""
+    """Convert 3.0 to the integer 3, since JSON has only one kind of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -47,7 +47,7 @@ def _int(low: int, high: int, help: str = "") -> Any:
 
 
 def policy_model() -> type[BaseModel]:
-    """The fields of a policy as a request model, with ranges and help from the policy's own metadata."""
+    """Return the fields of a policy as a request model, with the policy's own ranges and help."""
     members: dict[str, Any] = {}
     for f in fields(CachePolicy):
         meta = f.metadata
@@ -87,7 +87,7 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def request_model(limits: Limits, default: SamplerConfig) -> type[BaseModel]:
-    """The body of a request, with the server's limits in its schema."""
+    """Return the model of a request body, with the server's limits in its schema."""
     named = next((name for name, policy in PRESETS.items() if policy == default.policy), None)
     policy = policy_model()
     if default.policy is None:
@@ -113,9 +113,9 @@ def _policy_values(policy: CachePolicy) -> dict[str, Any]:
 
 
 def config_of(body: Any) -> SamplerConfig:
-    """The sampler configuration of a request.
+    """Return the sampler configuration of a request.
 
-    Raises LabError for fields that are valid one by one but not together.
+    Raises LabError for fields that are valid separately but not together.
     """
     policy = body.policy
     if isinstance(policy, str):

@@ -1,6 +1,6 @@
-"""Samples over HTTP: OpenAPI, request batching, events as they happen, limits, metrics. For programs, not pages."""
+"""Serve samples over HTTP to programs: OpenAPI, request batching, live events, limits, and metrics."""
 
-# No postponed annotations here: the request models are made for each application, with its limits in them.
+# No postponed annotations here: the request models are made for each application and contain its limits.
 
 import asyncio
 import hmac
@@ -69,9 +69,9 @@ def make_app(
     default: SamplerConfig | None = None,
     hosts: Collection[str] = (),
 ) -> FastAPI:
-    """The application. `default` is what a request means that names no settings.
+    """Return the application. `default` gives the settings of a request that names none.
 
-    `hosts` are names under which it may be reached besides addresses and localhost; `app.state.queue` is its queue.
+    `hosts` are additional names under which it may be reached; `app.state.queue` is its queue.
     """
     limits = limits or Limits()
     default = default or SamplerConfig(PRESETS["balanced"], min(300, limits.steps))
@@ -98,7 +98,7 @@ def make_app(
     _add_health(app, model, queue)
     _add_metrics(app, queue, guard)
     _add_samples(app, model, queue, request_model(limits, default), guard)
-    # The last one added is the first one reached.
+    # The middleware added last is reached first.
     app.add_middleware(JsonBodies)
     app.add_middleware(HostGuard, names=frozenset(hosts))
     app.add_middleware(SecurityHeaders)
@@ -109,7 +109,7 @@ def make_app(
 
 
 async def _invalid(request: Request, fault: Any) -> JSONResponse:
-    """Every field at fault with its JSON pointer; what was sent is not repeated."""
+    """Report every invalid field with its JSON pointer; the values sent are not repeated."""
     faults = [
         FieldFault(pointer=pointer(error["loc"][1:]), problem=str(error["msg"])) for error in fault.errors()
     ]
@@ -129,7 +129,7 @@ async def _unfit(request: Request, fault: Any) -> JSONResponse:
 
 
 def _guard(token: str) -> Callable[..., None]:
-    """A dependency that lets only requests with the token through."""
+    """Return a dependency that only admits requests with the token."""
     bearer = HTTPBearer(auto_error=False, description="The token the server was started with")
 
     def allowed(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
@@ -213,7 +213,8 @@ def _add_samples(
         try:
             while not await _within(ready, POLL):
                 if await request.is_disconnected():
-                    # Nobody reads this answer; the status is the customary one for a client that went away.
+                    # Nobody reads this answer; the status is the customary one for a client that
+                    # disconnected.
                     return Response(status_code=499)
             if job.answer is None:
                 raise HTTPException(503 if job.error == STOPPING else 500, job.error or "failed")
@@ -241,7 +242,7 @@ def _add_samples(
 
 
 class _Latest:
-    """Steps on their way to a client; a slow one misses the oldest."""
+    """A buffer of steps for a client; a slow client misses the oldest ones."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[StepEvent | None] = asyncio.Queue(EVENT_BUFFER)
@@ -254,7 +255,7 @@ class _Latest:
 
 
 async def _told(job: SampleJob, steps: _Latest, queue: SampleQueue, model: ScoreModel) -> AsyncIterator[str]:
-    """The events of a job as text, then its samples or why there are none."""
+    """Yield the events of a job as text, then its samples or the reason why there are none."""
     try:
         while (event := await steps.queue.get()) is not None:
             yield sse("step", event_values(event))
@@ -268,10 +269,10 @@ async def _told(job: SampleJob, steps: _Latest, queue: SampleQueue, model: Score
 
 
 class _Stream(StreamingResponse):
-    """A stream whose source is closed also when the client has gone before the first piece was sent."""
+    """A stream whose source is closed even if the client disconnected before the first chunk."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI entry."""
+        """Handle an ASGI call."""
         try:
             await super().__call__(scope, receive, send)
         finally:

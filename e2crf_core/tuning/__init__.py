@@ -1,1 +1,1 @@
-"""Searches for the best setting: space, measurement, studies, choice and warnings."""
+"""Search for the best setting: space, measurement, studies, choice, and warnings."""

@@ -164,12 +164,12 @@ def _excess(point: Point, reference: Point, quality: str) -> float:
 
 
 def digits(value: float) -> str:
-    """A positive number to three digits, thousands in full."""
+    """Format a positive number to three digits, with thousands in full."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def milliseconds(point: Point) -> str:
-    """The time of a sample, within a sentence."""
+    """Return the time per sample, for use within a sentence."""
     return f"{digits(1e3 * point.last.seconds)} ms a sample"
 
 
@@ -188,7 +188,7 @@ def _measured(point: Point, reference: Point, quality: str) -> str:
 
 
 def dominating(points: Sequence[Point], other: Point, cost: str) -> list[Point]:
-    """Complete points that are cheaper than `other` with no worse quality, best quality first."""
+    """Return complete points that are cheaper than `other` with no worse quality, best quality first."""
     better = [
         p
         for p in points
@@ -198,10 +198,10 @@ def dominating(points: Sequence[Point], other: Point, cost: str) -> list[Point]:
 
 
 def importance(study: optuna.Study) -> dict[str, dict[str, float]]:
-    """How much each searched knob decides cost and quality (shares that sum to 1), most important first.
+    """Return how much each searched knob decides cost and quality (shares that sum to 1), in order.
 
-    PED-ANOVA of the finished trials. Knobs that fewer than FEWEST_TRIALS of them have, such as those of a
-    trigger that was hardly tried, are left out: too little is known of them.
+    Uses PED-ANOVA of the finished trials. Knobs that fewer than FEWEST_TRIALS of them have, such as those of
+    a rarely tried trigger, are omitted because too little is known about them.
     """
     trials = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
     counts = Counter(name for t in trials for name, d in t.distributions.items() if not d.single())

@@ -1,4 +1,4 @@
-"""Where the trials of a study are measured: here, or wherever an Executor sends them."""
+"""Measure a study's trials: here, or wherever an Executor sends them."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ Outcome = tuple[int, tuple[Rung, ...], int | None] | tuple[int, str]
 
 
 class Executor(Protocol):
-    """Where trials are measured: yields each outcome once it is known; may end early when cancelled."""
+    """A place to measure trials: yields each outcome once known; may end early when cancelled."""
 
     def run(self, bench: Bench, jobs: Sequence[TrialJob], cancelled: Cancel) -> Iterator[Outcome]: ...
 
 
 class Local:
-    """Measures trials in this process, one after the other."""
+    """An executor that measures trials in this process, one after the other."""
 
     def run(self, bench: Bench, jobs: Sequence[TrialJob], cancelled: Cancel) -> Iterator[Outcome]:
-        """See Executor."""
+        """Measure trials as defined by Executor."""
         for job in jobs:
             try:
                 yield measure_job(bench, job, cancelled)
@@ -46,7 +46,7 @@ class Local:
 
 
 def measure_job(bench: Bench, job: TrialJob, cancelled: Cancel = never) -> Outcome:
-    """`measure` for a job; a setting that cannot run is an outcome, not the end of the study."""
+    """Run `measure` for a job; a setting that cannot run is an outcome, not the end of the study."""
     try:
         rungs, beaten, _ = measure(bench, job.setting, job.front, cancelled)
     except LabError as fault:

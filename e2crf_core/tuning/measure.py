@@ -1,4 +1,4 @@
-"""Measuring a setting: few samples before many, on noise and held-out series that all trials share."""
+"""Measure a setting on few samples before many, with noise and held-out series that all trials share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COSTS = ("seconds", "flops")
 BESIDE = (LOG_SPECTRAL_DISTANCE, KURTOSIS_DIFFERENCE)
 """Distances that are watched beside the one that decides."""
 GROWTH = 4
-# A finished trial must be this much cheaper before its quality may end another: timings are not exact.
+# A finished trial must be this much cheaper before it may end another, because timings are not exact.
 CHEAPER = 0.95
 
 
@@ -86,7 +86,7 @@ class StudySpec:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Samples after which a trial is looked at: a batch, then four times as many, up to `num`."""
+        """Return sample counts for assessing a trial: a batch, then four times as many, up to `num`."""
         sizes, size = [], self.batch
         while size < self.num:
             sizes.append(size)
@@ -118,7 +118,7 @@ class Rung:
     beside: dict[str, float] = field(default_factory=dict)
 
     def cost(self, name: str) -> float:
-        """Seconds or flops of a sample."""
+        """Return seconds or flops per sample."""
         return self.seconds if name == "seconds" else self.flops
 
     def change(self, other: Rung) -> Interval:
@@ -147,27 +147,27 @@ class Point:
 
     @property
     def last(self) -> Rung:
-        """The measurements on most samples."""
+        """Return the measurements on most samples."""
         return self.rungs[-1]
 
     def at(self, num: int) -> Rung | None:
-        """The measurements on exactly `num` samples."""
+        """Return the measurements on exactly `num` samples."""
         return next((rung for rung in self.rungs if rung.num == num), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` restores an equal point."""
+        """Return plain JSON values; `from_json` restores an equal point."""
         return {**asdict(self), "setting": self.setting.to_json()}
 
     @staticmethod
     def from_json(stored: dict[str, Any]) -> Point:
-        """Inverse of `to_json`."""
+        """Invert `to_json`."""
         rungs = tuple(Rung(**{**rung, "replicates": tuple(rung["replicates"])}) for rung in stored["rungs"])
         return Point(**{**stored, "setting": SamplerConfig.from_json(stored["setting"]), "rungs": rungs})
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything that measuring a setting needs, and nothing that changes: safe to send to another machine.
+    """Everything needed to measure a setting, all immutable: safe to send to another machine.
 
     `held` (m, N, M) are standardized held-out series, `blocks` (m,) their overlaps, `twin` (num, N, M) the
     uncached series in data units that relative L2 is measured against.
@@ -182,11 +182,11 @@ class Bench:
     twin: np.ndarray | None = None
 
     def sampler(self, setting: SamplerConfig) -> Sampler:
-        """The sampler of a setting, in batches of the study's size."""
+        """Return the sampler of a setting, in batches of the study's size."""
         return Sampler.of(self.model, replace(setting, batch=self.spec.batch))
 
     def rung(self, setting: SamplerConfig, parts: Sequence[Part]) -> Rung:
-        """Measurements of the batches drawn so far."""
+        """Return the measurements of the batches drawn so far."""
         model = self.model
         series = np.concatenate([part.series for part in parts])
         num = len(series)
@@ -264,11 +264,11 @@ def measure(
 
 
 def dominates(one: Rung, other: Rung, cost: str) -> bool:
-    """Whether `one` is clearly cheaper than `other`, and better with an interval that excludes chance."""
+    """Return whether `one` is clearly cheaper than `other`, and better beyond chance by its interval."""
     return one.cost(cost) <= CHEAPER * other.cost(cost) and other.change(one).low > 0
 
 
 def front_points(points: Sequence[Point], cost: str) -> list[Point]:
-    """The complete points that no other one beats in both cost and quality, cheapest first, ties once."""
+    """Return complete points that no other beats in both cost and quality, cheapest first, ties once."""
     at = {(p.last.cost(cost), p.last.quality): p for p in reversed(points) if p.complete}
     return [at[place] for place in sorted(pareto_front({place: place for place in at}))]

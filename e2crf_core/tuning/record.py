@@ -1,4 +1,4 @@
-"""A study as it is stored, read without taking part in it: for pages and reports, while it runs or long after."""
+"""Read a stored study without taking part in it: for pages and reports, during the study or long after."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAGIC = b"SQLite format 3\0"
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a study now.
+    """The current state of a study.
 
     `points` are in the order of their trials, `failed` holds (trial, why) of settings that could not run. `floor`
     and `no_network`, the distances of real series and of a model without its network, are None where they were not
@@ -49,18 +49,18 @@ class Record:
 
     @property
     def known(self) -> list[Point]:
-        """All measured points, the reference first."""
+        """Return all measured points, the reference first."""
         return [self.reference, *self.points] if self.reference is not None else list(self.points)
 
     def point(self, number: int | None) -> Point | None:
-        """A measured point by its trial; -1 is the reference."""
+        """Return a measured point by its trial; -1 is the reference."""
         return next((p for p in self.known if p.number == number), None)
 
 
 def begun(folder: Path) -> bool:
-    """Whether `folder` holds a study whose storage is set up.
+    """Return whether `folder` holds a study whose storage is set up.
 
-    Asked without optuna, which would set it up itself, and so be in the way of the process that does. Raises
+    Does not use optuna, which would set the storage up itself and so disturb the process that does. Raises
     LabError for a damaged file.
     """
     path = (folder / STORE).resolve()
@@ -79,10 +79,10 @@ def begun(folder: Path) -> bool:
 
 
 class StudyReader:
-    """Reads a study's folder again and again; trials that have ended are parsed once. Safe to call from any thread."""
+    """A reader of a study's folder that parses each ended trial once. Safe to call from any thread."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises LabError when `folder` holds no study that can be read."""
+        """Open the study in `folder`. Raises LabError if there is none that can be read."""
         self.folder = folder
         self._lock = threading.Lock()
         self._points: dict[int, Point] = {}
@@ -100,7 +100,7 @@ class StudyReader:
         self.study = self._guarded(lambda: stored_study(folder))
 
     def read(self) -> Record | None:
-        """The study as it stands; None until its settings are written. Raises LabError for a damaged one."""
+        """Return the current study, or None until its settings are written. Raises LabError if damaged."""
         with self._lock:
             return self._guarded(self._read)
 

@@ -1,4 +1,4 @@
-"""A study as files: everything that was measured as study.json, the chosen policy as policy.json."""
+"""Write a study to files: all measurements as study.json, the chosen policy as policy.json."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from e2crf_core.tuning.warnings import Caution, Inert
 
 
 def summary(study: Study, choice: Choice, inert: Sequence[Inert], told: Sequence[Caution]) -> dict[str, Any]:
-    """A study as plain JSON values: all points, front, choice, importance, warnings."""
+    """Return a study as plain JSON values: all points, front, choice, importance, warnings."""
     assert study.reference is not None
     spec = study.spec
     return {

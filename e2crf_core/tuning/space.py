@@ -1,7 +1,7 @@
-"""What a study searches: solver, grid, steps, and the policy's fields, read from the policy's own metadata.
+"""Define what a study searches: solver, grid, steps, and policy fields, read from the policy's metadata.
 
-Metadata ranges say what is valid; a search needs the much smaller part in which a value can matter on this
-model. `measure_ranges` finds it: thresholds between the scores that a short run really shows.
+Metadata ranges define valid values; a search needs the much smaller part in which a value can matter for this
+model. `measure_ranges` finds it: thresholds between the scores that a short run actually shows.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 
 NONE = "none"
-"""The search's name for no cache at all: the plain solver."""
+"""The search's name for no cache: the plain solver."""
 
 FIELDS = {f.name: f for f in fields(CachePolicy)}
 SEARCHABLE = tuple(name for name in FIELDS if name != "trigger")
 MAIN_FIELDS = ("tau", "bands", "clock", "refresh_every", "k_low", "predictor", "adapt", "error_budget")
 LAST_BAND = 100_000
 
-# What a field's value stands for when it switches the feature off, and the range searched when it is on.
+# A field's value when its feature is off, and the range searched when it is on.
 OFF: dict[str, float] = {
     "refresh_every": 0,
     "probe_share": 0.0,
@@ -37,7 +37,7 @@ OFF: dict[str, float] = {
     "predictor_split": 0,
 }
 _ON_RANGES = {"probe_share": (0.002, 0.2), "tau_safe": (1e-3, 1.0), "tau_warn": (1e-2, 10.0)}
-# Fields that act only while another one is set.
+# Fields that matter only if another one is set.
 NEEDS = {
     "alpha": "correct",
     "error_budget": "adapt",
@@ -48,7 +48,7 @@ _NARROW = {"error_budget": (1e-2, 1.0), "energy_eps": (1e-8, 1e-2)}
 
 
 class Suggest(Protocol):
-    """What a search asks values from: an optuna trial satisfies it."""
+    """The source of a search's values; an optuna trial satisfies it."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
@@ -57,7 +57,7 @@ class Suggest(Protocol):
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Triggers, policy fields, solvers, grids and the range of steps that a study may choose from.
+    """The triggers, policy fields, solvers, grids, and step range from which a study may choose.
 
     `ranges` maps (trigger, field) to the part of a field's valid range in which it can matter, `tokens` is n.
     Fields that are not searched keep the value of the trigger's preset, or their default. A single solver,
@@ -95,23 +95,23 @@ class SearchSpace:
 
     @property
     def one_plan(self) -> bool:
-        """Whether solver, grid and steps are given, so that every trial has the same uncached twin."""
+        """Return whether solver, grid, and steps are fixed, so that all trials share an uncached twin."""
         return len(self.solvers) == len(self.grids) == 1 and self.steps[0] == self.steps[1]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         ranges = {f"{trigger}.{name}": list(r) for (trigger, name), r in self.ranges.items()}
         return {**asdict(self), "ranges": ranges}
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> SearchSpace:
-        """Inverse of `to_json`."""
+        """Invert `to_json`."""
         ranges = {tuple(key.split(".")): (r[0], r[1]) for key, r in stored["ranges"].items()}
         lists = {name: tuple(stored[name]) for name in ("triggers", "fields", "solvers", "grids", "steps")}
         return SearchSpace(tokens=int(stored["tokens"]), ranges=ranges, **lists)
 
     def suggest(self, trial: Suggest) -> SamplerConfig:
-        """A setting from a trial's values. Names are `field`, or `trigger.field` where the range depends on it."""
+        """Return a setting from a trial's values, named `field`, or `trigger.field` for dependent ranges."""
         solver = trial.suggest_categorical("solver", list(self.solvers))
         grid = trial.suggest_categorical("grid", list(self.grids))
         steps = trial.suggest_int("steps", *self.steps, log=True)
@@ -121,7 +121,7 @@ class SearchSpace:
         return SamplerConfig(policy, steps, solver, grid)
 
     def params(self, setting: SamplerConfig) -> dict[str, Any] | None:
-        """The values from which `suggest` makes this very setting; None where it is outside the space."""
+        """Return the values from which `suggest` makes this setting, or None if it is outside the space."""
         recorder = _Reader(self, setting)
         try:
             made = self.suggest(recorder)
@@ -167,7 +167,7 @@ class SearchSpace:
         return trial.suggest_float(full, low, high, log=log)
 
     def range(self, trigger: str, name: str) -> tuple[float, float]:
-        """The values of a numeric field that are searched for a trigger."""
+        """Return the searched range of a numeric field for a trigger."""
         if (trigger, name) in self.ranges:
             return self.ranges[trigger, name]
         meta = FIELDS[name].metadata
@@ -181,11 +181,11 @@ class SearchSpace:
 
 
 class _Outside(Exception):
-    """A setting has a value that the space does not hold."""
+    """A setting has a value outside the space."""
 
 
 class _Reader:
-    """A trial that answers with the values of a setting, and remembers what was asked."""
+    """A trial that answers with the values of a setting, and remembers what was requested."""
 
     def __init__(self, space: SearchSpace, setting: SamplerConfig) -> None:
         self.space, self.setting = space, setting
@@ -227,7 +227,7 @@ class _Reader:
 
 
 def base_policy(trigger: str) -> CachePolicy:
-    """The values of fields that are not searched: the trigger's preset where one differs in more than tau."""
+    """Return the values of fields that are not searched: the trigger's preset if it differs beyond tau."""
     return CachePolicy.of(trigger)
 
 
@@ -245,7 +245,7 @@ def fit_policy(policy: CachePolicy, steps: int) -> CachePolicy:
 
 
 def fit_steps(solver: str, steps: int) -> int:
-    """The nearest number of network calls that the solver can make: Heun needs an odd one."""
+    """Return the nearest number of network calls that the solver can make: Heun needs an odd one."""
     steps = max(fewest_steps(solver), steps)
     return steps - 1 + steps % 2 if solver == "heun" else steps
 
@@ -253,10 +253,10 @@ def fit_steps(solver: str, steps: int) -> int:
 def measure_ranges(
     model: ScoreModel, *, steps: int = 60, num: int = 2, seed: int = 0
 ) -> dict[tuple[str, str], tuple[float, float]]:
-    """Ranges of tau and bands in which a threshold decides something on this model.
+    """Measure the ranges of tau and bands in which a threshold matters for this model.
 
-    Below the smallest score everything is an event at once, above the largest nothing ever is. Scores are seen
-    in a short run that refreshes now and then by itself. Triggers on the clock need no run: their scores are
+    Below the smallest score everything is an event at once; above the largest nothing ever is. Scores come
+    from a short run that refreshes periodically. Triggers on the clock need no run: their scores are
     stretches of log(a/s), from a small part of the whole way up to a quarter of it. Presets are kept inside.
     """
     schedule = model.schedule
@@ -269,7 +269,7 @@ def measure_ranges(
             ranges[trigger, known[0]] = known[1:]
         if known is not None or "tau" not in TRIGGERS[trigger].reads:
             continue
-        # So high that the interval alone decides, while the trigger scores every token.
+        # So high that only the interval decides, while the trigger scores every token.
         probe = CachePolicy(trigger=trigger, tau=limits["high"], refresh_every=max(2, steps // 6))
         scores = _scores(Sampler(model, probe, steps=steps), num, seed)
         low, high = np.quantile(scores, [0.1, 0.999]) if len(scores) else (1e-3, 1.0)
@@ -284,13 +284,13 @@ def measure_ranges(
 
 
 def _scores(sampler: Sampler, num: int, seed: int) -> np.ndarray:
-    """All positive finite event scores of a run."""
+    """Return all positive finite event scores of a run."""
     scores = np.concatenate([step.info.score.numpy().ravel() for step in sampler.steps(num, seed)])
     return scores[np.isfinite(scores) & (scores > 0)]
 
 
 def starting_points(space: SearchSpace, reference: SamplerConfig) -> list[tuple[str, SamplerConfig]]:
-    """(where it comes from, setting) of what is tried first, as far as the space holds it.
+    """Return (origin, setting) of what is tried first, as far as the space contains it.
 
     Every preset with the reference's solver and steps, the multistep one with its own too; then the solvers
     alone, the rivals of any cache.

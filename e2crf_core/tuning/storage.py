@@ -1,4 +1,4 @@
-"""The storage of a study: opened by address, told without its password, and whether a process still uses it."""
+"""Open a study's storage by address, show it without its password, and check whether a process uses it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PACKAGES = {
     "pymysql": "pymysql",
     "mysqldb": "mysqlclient",
 }
-"""The package that brings a driver, where it has another name or more than one."""
+"""Packages of drivers that have another name or more than one package."""
 
 
 def shown(url: str) -> str:
-    """The address without its password, fit for a message. One that cannot be read loses all after its scheme."""
+    """Return the address without its password, for messages. An unreadable one loses all after its scheme."""
     if url.startswith("journal:"):
         return url
     try:
@@ -33,7 +33,7 @@ def shown(url: str) -> str:
 
 
 def missing_driver(url: str) -> str:
-    """Which driver a database URL asks for, and how to install it."""
+    """Return which driver a database URL needs, and how to install it."""
     try:
         driver = make_url(url).get_driver_name()
     except Exception:  # a dialect that SQLAlchemy does not know
@@ -42,9 +42,9 @@ def missing_driver(url: str) -> str:
 
 
 def open_storage(out: Path, url: str | None) -> optuna.storages.BaseStorage:
-    """SQLite in `out` by default; a `journal:FILE`, or any URL that SQLAlchemy knows (PostgreSQL, SQLite).
+    """Open SQLite in `out` by default, a `journal:FILE`, or any SQLAlchemy URL (PostgreSQL, SQLite).
 
-    Raises LabError, without the URL's password, when it cannot be opened or its driver is not installed.
+    Raises LabError, without the URL's password, if it cannot be opened or its driver is not installed.
     """
     if url is None:
         out.mkdir(parents=True, exist_ok=True)
@@ -63,17 +63,17 @@ def open_storage(out: Path, url: str | None) -> optuna.storages.BaseStorage:
 
 
 def study_name(folder: Path) -> str:
-    """The name of a folder's study in its storage."""
+    """Return the name of a folder's study in its storage."""
     return f"e2crf-{folder.resolve().name}"
 
 
 def stored_study(folder: Path) -> optuna.Study:
-    """The study that SQLite holds in `folder`, as optuna knows it. Raises what optuna raises for a damaged one."""
+    """Return the optuna study that SQLite holds in `folder`. Raises optuna's errors for a damaged one."""
     return optuna.load_study(study_name=study_name(folder), storage=open_storage(folder, None))
 
 
 def process_alive(pid: int) -> bool:
-    """Whether a process of this machine is running."""
+    """Return whether a process on this machine is running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -106,7 +106,7 @@ class Study:
 
     @property
     def spent(self) -> float:
-        """Seconds of the budget used so far, over all sessions."""
+        """Return the seconds of the budget used so far, over all sessions."""
         return self._spent
 
     @property
@@ -150,16 +150,16 @@ class Study:
         return spreads
 
     def release(self) -> None:
-        """Let another process take the study; `run` does so at its end."""
+        """Let another process use the study; `run` does so when it ends."""
         self.study.set_user_attr("driver", None)
 
     def since(self, cursor: int) -> tuple[list[Point], int]:
-        """Points that ended after `cursor`, and the cursor to ask with next."""
+        """Return points that ended after `cursor`, and the next cursor."""
         count = len(self.points)
         return self.points[cursor:count], count
 
     def front(self) -> list[Point]:
-        """The best points, cheapest first; the reference counts."""
+        """Return the best points, cheapest first, including the reference."""
         known = [self.reference, *self.points] if self.reference else self.points
         return front_points(known, self.spec.cost)
 
@@ -248,7 +248,7 @@ class Study:
         return point
 
     def _affordable_steps(self, solver: str, grid: str) -> int:
-        """The most steps at which the reference costs no more than its share of the budget."""
+        """Return the most steps at which the reference costs no more than its share of the budget."""
         sampler = self.bench.sampler(SamplerConfig(None, 50, solver, grid))
         warm_up(sampler, self.spec.batch, self.spec.seed)
         loop = sampler.steps(self.spec.batch, self.spec.seed, timed=True)
@@ -301,7 +301,7 @@ class Study:
         self.study.set_user_attr("spent", self._spent)
 
     def _claim(self) -> None:
-        """Be the one process at work on this study, and one that measures as it was begun."""
+        """Ensure that only this process works on the study, and measures as at its start."""
         ours = {
             "schema": SCHEMA,
             "checkpoint": self.model.digest(),
@@ -340,7 +340,7 @@ class Study:
         self.study.set_user_attr("driver", me)
 
     def _load(self) -> None:
-        """Take up what is stored: finished points; trials that were cut are put back in the queue."""
+        """Load what is stored: finished points; interrupted trials return to the queue."""
         stored = self.study.user_attrs.get("reference")
         self.reference = Point.from_json(stored) if stored else None
         if self.reference is not None and self.spec.quality == "relative_l2":
@@ -354,7 +354,7 @@ class Study:
                 self._abandon(trial.number, CUT)
             elif trial.user_attrs.get("why") != CUT or trial.number in retried:
                 continue
-            # A trial that was enqueued may have been killed before it had read its own values.
+            # An enqueued trial may have been killed before it had read its values.
             params = trial.system_attrs.get("fixed_params")
             if params is None and "setting" in trial.user_attrs:
                 params = trial.params

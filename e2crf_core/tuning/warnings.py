@@ -1,4 +1,4 @@
-"""What to know of a point before it is deployed: knobs that do nothing, cliffs, caches slower than none."""
+"""Warn about a point before it is deployed: knobs without effect, cliffs, caches slower than none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from e2crf_core.tuning.space import FIELDS, NEEDS, OFF, SEARCHABLE, unfit
 from e2crf_core.tuning.study import Study
 
 CLIFF_SHARE = {"marginal_wasserstein": 0.1, "sliced_wasserstein": 0.1, "relative_l2": 1.0}
-"""Share of the quality by which it may change within 20% of the threshold before that is called a cliff."""
+"""The relative change of quality within 20% of the threshold that counts as a cliff."""
 FEWEST_CALLS = 3
 """Network calls below which samples are close to those of the model without its network."""
 INERT_PERCENT, NEAR_PERCENT = 40, 90
@@ -32,7 +32,7 @@ INERT_PERCENT, NEAR_PERCENT = 40, 90
 
 @dataclass(frozen=True)
 class Caution:
-    """Something to know before deployment. `kind` is a short name for programs."""
+    """A fact to know before deployment. `kind` is a short name for programs."""
 
     kind: str
     text: str
@@ -49,7 +49,7 @@ class Inert:
 def trace(
     model: ScoreModel, setting: SamplerConfig, num: int, seed: int, cancelled: Cancel = never
 ) -> tuple[list[bytes], np.ndarray]:
-    """Every decision of a run, and the tokens that it ends with. Raises Cancelled when cancelled."""
+    """Return every decision of a run, and its final tokens. Raises Cancelled when cancelled."""
     sampler = Sampler.of(model, replace(setting, batch=num))
     decisions = []
     for step in sampler.steps(num, seed, cancelled=cancelled):
@@ -66,10 +66,10 @@ def inert_fields(
     cancelled: Cancel = never,
     progress: Progress = silent,
 ) -> tuple[Inert, ...]:
-    """Fields of the policy that do nothing here: half and twice their value decide and give the very same.
+    """Return policy fields without effect here: half and twice their value give identical results.
 
-    Fields that are switched off are not listed. Found by deciding again, on `num` samples. Raises Cancelled when
-    cancelled.
+    Fields that are switched off are not listed. The decisions are repeated on `num` samples. Raises Cancelled
+    when cancelled.
     """
     policy = setting.policy
     if policy is None:
@@ -105,7 +105,7 @@ def _show(value: Any) -> str:
 
 
 def _alternatives(policy: CachePolicy, name: str) -> list[CachePolicy]:
-    """The policy with other values of a field that is in use; none where it is off."""
+    """Return the policy with other values of an active field; nothing for a field that is off."""
     value, meta = getattr(policy, name), FIELDS[name].metadata
     others: list[Any] = []
     if name == "bands":
@@ -126,7 +126,7 @@ def _alternatives(policy: CachePolicy, name: str) -> list[CachePolicy]:
 
 
 def scaled(policy: CachePolicy, factor: float) -> CachePolicy | None:
-    """The policy with its threshold, intervals or period multiplied; None where that changes nothing."""
+    """Return the policy with its threshold, intervals, or period scaled; None if nothing changes."""
     try:
         other = policy.replace(**policy.rule.scaled(policy, factor))
     except PolicyError:
@@ -136,7 +136,7 @@ def scaled(policy: CachePolicy, factor: float) -> CachePolicy | None:
 
 @dataclass(frozen=True)
 class Neighbor:
-    """What multiplying a point's threshold by `factor` changes its quality by, and the seconds of a sample."""
+    """The change of quality when a point's threshold is multiplied by `factor`, and seconds per sample."""
 
     factor: float
     change: Interval
@@ -164,7 +164,7 @@ def neighbors(
 
 
 def uncached_seconds(bench: Bench, setting: SamplerConfig, calls: int = 7) -> float:
-    """Seconds a sample of the same solver without a cache: every call costs the same, so a few tell."""
+    """Return the seconds per sample of the solver without a cache; equal calls make a few enough."""
     spec, sampler = bench.spec, bench.sampler(setting.twin)
     warm_up(sampler, spec.batch, spec.seed)
     times = [step.seconds for step in islice(sampler.steps(spec.batch, spec.seed, timed=True), calls)]
@@ -183,7 +183,7 @@ def warn(
     near: Sequence[Neighbor] = (),
     spreads: Mapping[str, float] | None = None,
 ) -> list[Caution]:
-    """What to know of a point before it is deployed. Pure: give it what was measured."""
+    """Return what to know about a point before deployment, purely from the given measurements."""
     last, policy = point.last, point.setting.policy
     cautions = [
         Caution(
@@ -244,7 +244,7 @@ def _idle(point: Point) -> list[Caution]:
 
 
 def _cliffs(last: Rung, quality: str, near: Sequence[Neighbor]) -> list[Caution]:
-    """Neighbors whose quality certainly differs by more than a share of the point's own."""
+    """Return neighbors whose quality certainly differs by more than a share of the point's own."""
     share, base = CLIFF_SHARE[quality], max(last.quality, 1e-12)
     return [
         Caution(
@@ -298,7 +298,7 @@ def advise(
     cancelled: Cancel = never,
     progress: Progress = silent,
 ) -> tuple[list[Inert], list[Caution]]:
-    """Measure what the warnings need for one point of a study: inert knobs, neighbors, the solver's own time.
+    """Measure what the warnings need for one point: inert knobs, neighbors, the solver's own time.
 
     Progress counts percent. Raises Cancelled when cancelled.
     """
