@@ -49,6 +49,12 @@ class KnownOutput:
     def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
         return prepared
 
+    def qkv(self, layer: int, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        raise AssertionError("a network without layers has no attention")
+
+    def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor:
+        raise AssertionError("a network without layers has no attention")
+
     def head(self, feature: Tensor) -> Tensor:
         return feature
 
