@@ -30,6 +30,9 @@ def test_points_arrive_one_is_clicked_and_its_details_are_shown(visit):
     page.wait_for_url(re.compile(r"trial=-1"))
     chart.locator("svg[tabindex]").focus()
     page.keyboard.press("Home")
+    if chart.get_attribute("data-selected") == "-1":
+        # On a busy machine the reference may be the cheapest of the first points.
+        page.keyboard.press("ArrowRight")
     page.wait_for_url(re.compile(r"trial=\d"))
     number = re.search(r"trial=(\d+)", page.url)[1]
     heading(page, re.compile(f"^Trial {number}")).wait_for()
