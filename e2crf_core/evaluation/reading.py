@@ -48,7 +48,7 @@ def _anchor(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _equivalent(evaluation: Evaluation) -> Iterator[str]:
-    """Rows that are certain to be as good as the reference, and those that are certain to be worse."""
+    """Report the rows that are certain to be as good as the reference, and those certain to be worse."""
     others = [row for row in evaluation.rows if row.name != evaluation.reference and row.against is not None]
     for verdict, text in (("as good", "certain to be within"), ("worse", "certain to be worse by more than")):
         names = [

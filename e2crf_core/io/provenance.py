@@ -23,7 +23,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.version import __version__
 
 MUST_FIT = ("data", "checkpoint")
-"""What two results must agree in before they are compared."""
+"""Fields that two results must share before they are compared."""
 
 
 def machine() -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _processor() -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a results file comes from.
+    """The origin of a results file.
 
     `commit` is the code's revision, with `+` where files had changed; None outside a checkout. `data` and
     `checkpoint` are digests, `versions` those of the package, Python, NumPy and torch, `seeds` the seeds of all
@@ -68,7 +68,7 @@ class Provenance:
 
     @staticmethod
     def now(*, data: str, checkpoint: str, seeds: Sequence[int], batch: int) -> Provenance:
-        """The provenance of a measurement that this process makes."""
+        """Return the provenance of a measurement made by this process."""
         return Provenance(
             commit=commit(),
             data=data,
@@ -81,12 +81,12 @@ class Provenance:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` restores an equal provenance."""
+        """Return plain JSON values; `from_json` restores an equal provenance."""
         return {**asdict(self), "seeds": list(self.seeds), "command": list(self.command)}
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> Provenance:
-        """Inverse of `to_json`. Raises LabError for anything else."""
+        """Invert `to_json`. Raises LabError for anything else."""
         try:
             values = {**stored, "seeds": tuple(stored["seeds"]), "command": tuple(stored.get("command", ()))}
             return Provenance(**values)
@@ -101,7 +101,7 @@ class Provenance:
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that decides samples and distances."""
+    """Return the versions of everything that determines samples and distances."""
     return {
         "e2crf": __version__,
         "python": platform.python_version(),
@@ -112,7 +112,7 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def commit() -> str | None:
-    """The revision of the checkout that this package runs from, with `+` where tracked files have changed."""
+    """Return the revision of this package's checkout, with `+` if tracked files have changed."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -131,7 +131,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def array_digest(*arrays: np.ndarray) -> str:
-    """SHA-256 over shapes, types and values of some arrays."""
+    """Return a SHA-256 over shapes, types, and values of some arrays."""
     digest = hashlib.sha256()
     for array in arrays:
         plain = np.ascontiguousarray(array)

@@ -190,7 +190,7 @@ class Sampler:
     def draw(
         self, num: int, seed: int, first: int = 0, *, progress: Progress = silent, cancelled: Cancel = never
     ) -> Part:
-        """Draw one batch of `num` samples from number `first`. Raises Cancelled once `cancelled()`."""
+        """Draw one batch of `num` samples from number `first`. Raises Cancelled when cancelled."""
         rows = prepared = 0
         begin = time.perf_counter()
         for step in self.steps(num, seed, first, cancelled=cancelled):

@@ -1,4 +1,4 @@
-"""The point of a study for a budget, in words why, and which knobs decide speed and quality."""
+"""Choose the point of a study for a budget, explain why, and rank the knobs that decide speed and quality."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ FEWEST_TRIALS = 12
 
 @dataclass(frozen=True)
 class Choice:
-    """A point, and in words why it was chosen; `within` says whether it meets what was asked.
+    """A chosen point and the reason in words; `within` states whether it meets the request.
 
-    `needed` is the number of samples at which a cheaper point would probably qualify, where too few were measured.
+    `needed` is the number of samples at which a cheaper point would probably qualify, if too few were
+    measured.
     """
 
     point: Point
@@ -41,13 +42,13 @@ def pick(
     latency: float | None = None,
     budget: float | None = None,
 ) -> Choice:
-    """The point for a latency budget (seconds for a sample), a quality budget, both, or neither.
+    """Choose the point for a latency budget (seconds per sample), a quality budget, both, or neither.
 
-    One rule: a point qualifies if its distance to real data is *certain* to be within the budget, that is with the
-    upper end of its paired 95% interval. `budget` is how much worse than the reference it may be, as a share of the
-    reference's distance (5% where none is given), or the largest relative L2. The cheapest point that qualifies is
-    chosen; with a latency alone, the best quality in time, or what is certain to be within 5% of it and cheaper.
-    Points that cannot be what their policy says (see `space.unfit`) are never chosen.
+    One rule: a point qualifies if its distance to real data is *certain* to be within the budget, that is,
+    with the upper end of its paired 95% interval. `budget` is how much worse than the reference it may be, as
+    a share of the reference's distance (5% by default), or the largest relative L2. The cheapest qualifying
+    point is chosen; with only a latency, the best quality in time, or a cheaper point that is certain to be
+    within 5% of it. Points that cannot act as their policy says (see `space.unfit`) are never chosen.
     """
     complete = [point for point in points if point.complete and unfit(point.setting) is None]
     if not complete:
@@ -84,7 +85,7 @@ def _within(
     budget: float,
     latency: float | None,
 ) -> Choice:
-    """The cheapest point that meets a quality budget with the upper end of its interval."""
+    """Return the cheapest point that meets a quality budget with the upper end of its interval."""
     limit = (
         f"relative L2 of at most {budget:.3g}"
         if quality == "relative_l2"
@@ -104,7 +105,7 @@ def _within(
 
 
 def _nothing(points: Sequence[Point], reference: Point, quality: str, budget: float, limit: str) -> Choice:
-    """No point qualifies: the closest one, whether more samples would help, and the reference as the safe choice."""
+    """Return the reference as the safe choice, with the closest point and whether more samples would help."""
     rivals = [p for p in points if p.number != reference.number] or list(points)
     closest = min(rivals, key=lambda p: _excess(p, reference, quality))
     why = (
@@ -127,7 +128,7 @@ def _nothing(points: Sequence[Point], reference: Point, quality: str, budget: fl
 def _best_in_time(
     points: Sequence[Point], reference: Point, cost: str, quality: str, latency: float
 ) -> Choice:
-    """The best quality of points that are fast enough, or the cheapest one that is certain to be as good."""
+    """Return the best quality among fast enough points, or the cheapest one certain to be as good."""
     best = min(points, key=lambda p: p.last.quality)
     alike = [p for p in points if p is best or _excess(p, best, quality) <= _tolerance(best, quality)]
     point = min(alike, key=lambda p: p.last.cost(cost))
@@ -142,12 +143,12 @@ def _best_in_time(
 
 
 def _tolerance(best: Point, quality: str) -> float:
-    """What counts as good as the best: a share of its distance, or a relative L2 a little above its own."""
+    """Return what counts as good as the best: a share of its distance, or a slightly larger relative L2."""
     return (1 + MARGIN) * best.last.high if quality == "relative_l2" else MARGIN
 
 
 def _knee(front: Sequence[Point], cost: str) -> Point:
-    """The front's point farthest below the straight line between its ends, on log cost and quality."""
+    """Return the front's point farthest below the line between its ends, on log cost and quality."""
     x = np.log([p.last.cost(cost) for p in front])
     y = np.array([p.last.quality for p in front])
     if len(front) < 3:
@@ -157,7 +158,7 @@ def _knee(front: Sequence[Point], cost: str) -> Point:
 
 
 def _excess(point: Point, reference: Point, quality: str) -> float:
-    """The upper end of what a point may be worse by, in the units of a quality budget."""
+    """Return the upper end of the interval of a point's excess error, in the units of a quality budget."""
     if quality == "relative_l2":
         return point.last.high
     return point.last.against(reference.last).change.high
@@ -183,7 +184,7 @@ def _quality(point: Point, reference: Point, quality: str) -> str:
 
 
 def _measured(point: Point, reference: Point, quality: str) -> str:
-    """A point and what was measured of it, within a sentence."""
+    """Describe a point and its measurements, for use within a sentence."""
     return f"{point.setting.describe()}: {_quality(point, reference, quality)} at {milliseconds(point)}"
 
 

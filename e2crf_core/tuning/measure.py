@@ -31,10 +31,10 @@ QUALITIES = {
     "sliced_wasserstein": "sliced Wasserstein",
     "relative_l2": "relative L2",
 }
-"""What a study may be told to judge by, and what it is called in sentences."""
+"""The distances by which a study may judge, and their names in sentences."""
 COSTS = ("seconds", "flops")
 BESIDE = (LOG_SPECTRAL_DISTANCE, KURTOSIS_DIFFERENCE)
-"""Distances that are watched beside the one that decides."""
+"""Distances that are monitored beside the deciding one."""
 GROWTH = 4
 # A finished trial must be this much cheaper before it may end another, because timings are not exact.
 CHEAPER = 0.95
@@ -42,12 +42,12 @@ CHEAPER = 0.95
 
 @dataclass(frozen=True)
 class StudySpec:
-    """How trials are measured. `num` samples in batches of `batch`, all trials with the same `seed`.
+    """The way trials are measured: `num` samples in batches of `batch`, with the same `seed` for all trials.
 
-    `quality` marginal_wasserstein is the protocol's primary distance to held-out series, comparable between all
-    solvers (sliced_wasserstein sees much less with few samples); relative_l2 is the distance to the uncached twin,
-    which asks for a space with one plan. `cost` seconds is
-    wall clock for a sample, flops operations for a sample. `width` trials are proposed at once.
+    `quality` marginal_wasserstein is the protocol's primary distance to held-out series, comparable between
+    all solvers (sliced_wasserstein sees much less with few samples); relative_l2 is the distance to the
+    uncached twin, which requires a space with one plan. `cost` seconds is wall-clock time per sample, flops
+    operations per sample. `width` trials are proposed at once.
     """
 
     num: int = 64
@@ -96,7 +96,7 @@ class StudySpec:
 
 @dataclass(frozen=True)
 class Rung:
-    """What was measured of a trial on its first `num` samples.
+    """The measurements of a trial on its first `num` samples.
 
     `seconds` (median over batches, with the range seen) and `flops` are for one sample. `quality` has the 95%
     interval `low`..`high`; `replicates` are its values on the bootstrap resamples that all trials share, so
@@ -122,13 +122,13 @@ class Rung:
         return self.seconds if name == "seconds" else self.flops
 
     def change(self, other: Rung) -> Interval:
-        """Quality of this less that of `other` on the same samples, and its 95% interval; positive is worse."""
+        """Return the quality minus that of `other`, on equal samples, with a 95% interval; positive is worse."""
         value = self.quality - other.quality
         low, high = centered_interval(value, np.subtract(self.replicates, other.replicates))
         return Interval(value, low, high)
 
     def against(self, reference: Rung) -> Equivalence:
-        """How this compares with the reference on the same samples, as a share of its distance."""
+        """Return the comparison with the reference on the same samples, as a share of its distance."""
         return equivalence_of(
             self.quality, reference.quality, self.replicates, reference.replicates, num=self.num
         )
@@ -213,11 +213,11 @@ class Bench:
         )
 
     def standardized(self, series: np.ndarray) -> np.ndarray:
-        """Series in data units -> standardized, as `held`."""
+        """Standardize series in data units, like `held`."""
         return ((series - self.mean) / self.std).astype(np.float32)
 
     def distance(self, series: np.ndarray) -> float:
-        """The distance of series in data units to the held-out ones."""
+        """Return the distance of series in data units to the held-out ones."""
         return self.spec.metric(self.standardized(series), self.held)
 
     def _quality(self, scaled: np.ndarray) -> tuple[float, np.ndarray]:
@@ -241,10 +241,10 @@ def measure(
     front: Sequence[Point] = (),
     cancelled: Cancel = never,
 ) -> tuple[tuple[Rung, ...], int | None, np.ndarray]:
-    """Run a setting on few samples, then more: its measurements, who beat it (None: nobody), its series.
+    """Run a setting on few samples, then more; return measurements, who beat it (or None), and series.
 
-    After a size that is not the last, the trial ends if some point of `front` is cheaper and certainly better
-    on those very samples.
+    After each size but the last, the trial ends if some point of `front` is cheaper and certainly better on
+    those same samples.
     """
     spec = bench.spec
     sampler = bench.sampler(setting)

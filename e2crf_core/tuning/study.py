@@ -1,8 +1,8 @@
-"""A study: many settings measured on common noise against the same held-out series, searched by optuna.
+"""Run a study: many settings measured on common noise against the same held-out series, searched by optuna.
 
-A trial runs few samples before many and ends early once a finished trial is cheaper and, on the samples so far,
-certainly better. Everything a trial measured is stored with it, so that a study that was killed goes on where
-it stopped, on one machine or several (`cluster.RayExecutor`).
+A trial runs few samples before many, and ends early once a finished trial is cheaper and, on the samples so
+far, certainly better. All measurements of a trial are stored with it, so that a killed study resumes where it
+stopped, on one machine or several (`cluster.RayExecutor`).
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ CUT = "cut short"
 
 
 class Study:
-    """A resumable search. `points` grows as trials end; `since` hands out what is new.
+    """A resumable search. `points` grows as trials end; `since` returns the new ones.
 
-    `out` holds the storage (unless `storage` names another), and the reference's series. Raises LabError when
-    it holds a study of other settings, or when another process is at work on it.
+    `out` holds the storage (unless `storage` names another) and the reference's series. Raises LabError if it
+    holds a study with other settings, or if another process is working on it.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Study:
 
     @property
     def floor(self) -> float | None:
-        """The distance of as many real series to the held-out ones; None for relative L2."""
+        """Return the distance of as many real series to the held-out ones; None for relative L2."""
         if self.spec.quality == "relative_l2":
             return None
         known = self.study.user_attrs.get("floor")
@@ -125,7 +125,7 @@ class Study:
 
     @property
     def no_network(self) -> float | None:
-        """The distance of as many samples of the model without its network: what every trial must beat."""
+        """Return the distance of samples without the network, which every trial must beat."""
         if self.spec.quality == "relative_l2":
             return None
         known = self.study.user_attrs.get("no_network")
@@ -137,7 +137,7 @@ class Study:
 
     @property
     def spreads(self) -> dict[str, float]:
-        """How far the distances of `measure.BESIDE` differ between draws of real series of the same number."""
+        """Return how much the distances of `measure.BESIDE` vary between draws of as many real series."""
         known = self.study.user_attrs.get("spreads")
         if known is not None:
             return {name: float(value) for name, value in known.items()}
@@ -208,7 +208,7 @@ class Study:
                 return
 
     def _reference_config(self) -> SamplerConfig:
-        """The uncached run that every change is told against: the one plan there is, or the converged sampler.
+        """Return the uncached reference of every change: the only plan, or the converged sampler.
 
         Samples of deterministic solvers on common noise are pairs, which few samples suffice to compare. A space
         of stochastic solvers alone has the published sampler as reference.
@@ -259,8 +259,8 @@ class Study:
         return max(within, default=min(able, default=self.space.steps[1]))
 
     def _ask(self) -> TrialJob:
-        # A fresh sampler for every trial, keyed by what is known: a resumed study proposes what an unbroken one
-        # would have proposed.
+        # A fresh sampler for every trial, keyed by what is known: a resumed study proposes what an
+        # uninterrupted one would have proposed.
         count = len(self.study.get_trials(deepcopy=False))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -309,7 +309,8 @@ class Study:
             "device": str(self.model.device),
             "spec": asdict(self.spec),
             "space": {k: v for k, v in self.space.to_json().items() if k != "ranges"},
-            # A study keeps the values it may choose from: a version that knows more of them cannot go on with it.
+            # A study keeps the values it may choose from, so a version that knows more of them cannot
+            # continue it.
             "choices": {name: FIELDS[name].metadata["choices"] for name in self.space.fields},
         }
         ours = json.loads(json.dumps(ours))

@@ -218,7 +218,7 @@ def warn(
 
 
 def _idle(point: Point) -> list[Caution]:
-    """A cache that reuses nothing, hardly computes anything, or cannot do what its policy says."""
+    """Warn about a cache that reuses nothing, computes hardly anything, or cannot do what its policy says."""
     last, policy, cautions = point.last, point.setting.policy, []
     if policy is not None and last.token_share > 0.999:
         cautions.append(
@@ -259,7 +259,7 @@ def _cliffs(last: Rung, quality: str, near: Sequence[Neighbor]) -> list[Caution]
 
 
 def _beside(last: Rung, reference: Rung, spreads: Mapping[str, float]) -> list[Caution]:
-    """Other distances that are worse than the reference's by more than draws of real data differ."""
+    """Warn about other distances that exceed the reference's by more than draws of real data differ."""
     cautions = []
     for metric in BESIDE:
         name = metric.name
