@@ -31,7 +31,6 @@ from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.quality.distances import sliced_wasserstein_metric
 from e2crf_core.quality.intervals import measure_change
-from e2crf_core.sampling.batch import draw
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, warm_up
 from e2crf_core.tuning.choice import dominating
@@ -85,7 +84,7 @@ def compare(
         warm_up(sampler, options.batch, 0)
     for first in range(0, options.fresh, options.batch):
         for index in np.roll(np.arange(len(samplers)), first // options.batch):
-            part = draw(samplers[index], options.batch, 90_001, first)
+            part = samplers[index].draw(options.batch, 90_001, first)
             series[index].append(data.standardize(part.series))
             seconds[index].append(part.seconds / options.batch)
     base = np.concatenate(series[0])

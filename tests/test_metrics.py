@@ -82,7 +82,7 @@ def test_wasserstein_ignores_a_common_translation(metric):
 def test_marginal_wasserstein_of_a_translated_set_is_the_mean_absolute_shift(domain):
     a = series(1)
     shift = series(3, count=1)
-    coordinates = m._points(shift, domain)
+    coordinates = m.flat_points(shift, domain)
     assert m.marginal_wasserstein(a + shift, a, domain=domain) == pytest.approx(np.abs(coordinates).mean())
 
 
@@ -127,10 +127,10 @@ def test_tokens_are_a_rotation_so_both_domains_agree_on_rotated_directions(lengt
     """Parseval: projecting tokens on a direction equals projecting series on the corresponding direction."""
     a, b = series(1, length=length), series(2, length=length, count=44)
     theta = m.unit_directions(3 * length, 60, 0)
-    tokens = m._points(theta.reshape(60, length, 3), "frequency")
-    in_time = m.wasserstein_1d(theta @ m._points(a, "time").T, theta @ m._points(b, "time").T)
+    tokens = m.flat_points(theta.reshape(60, length, 3), "frequency")
+    in_time = m.wasserstein_1d(theta @ m.flat_points(a, "time").T, theta @ m.flat_points(b, "time").T)
     in_frequency = m.wasserstein_1d(
-        tokens @ m._points(a, "frequency").T, tokens @ m._points(b, "frequency").T
+        tokens @ m.flat_points(a, "frequency").T, tokens @ m.flat_points(b, "frequency").T
     )
     np.testing.assert_allclose(in_time, in_frequency, rtol=1e-9)
 

@@ -15,8 +15,8 @@ from e2crf_core import LabError
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.quality.interval import Interval
-from e2crf_core.sampling.batch import Part
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.sampler import Part
 from e2crf_core.tuning.choice import pick
 from e2crf_core.tuning.measure import Point, measure
 from e2crf_core.tuning.space import (

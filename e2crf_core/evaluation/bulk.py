@@ -26,10 +26,8 @@ from e2crf_core.models.checkpoints import choose_device
 from e2crf_core.progress import Cancel, never
 from e2crf_core.quality.distances import standard_metrics
 from e2crf_core.quality.intervals import measure
-from e2crf_core.sampling import batch as drawing
-from e2crf_core.sampling.batch import Part
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
+from e2crf_core.sampling.sampler import Part, Sampler, check_request, warm_up
 
 MAX_SAMPLES = 10**10
 
@@ -100,7 +98,7 @@ def draw_shard(model: ScoreModel, task: BulkTask, first: int, device: str = "aut
     warm_up(sampler, min(task.config.batch, last - first), task.seed)
     begin = time.process_time()
     parts: list[Part] = [
-        drawing.draw(sampler, min(task.config.batch, last - start), task.seed, start)
+        sampler.draw(min(task.config.batch, last - start), task.seed, start)
         for start in range(first, last, task.config.batch)
     ]
     return BulkShard(

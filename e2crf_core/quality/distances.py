@@ -121,7 +121,7 @@ def unit_directions(dimension: int, count: int, seed: int) -> np.ndarray:
     return theta
 
 
-def _points(x: np.ndarray, domain: Domain) -> np.ndarray:
+def flat_points(x: np.ndarray, domain: Domain) -> np.ndarray:
     """Return (S, N M) coordinates of series, or of their tokens (E1) without structural zeros."""
     if domain == "time":
         return x.reshape(len(x), -1)
@@ -140,7 +140,7 @@ def sliced_wasserstein_metric(
         )
 
     def over(a: np.ndarray, b: np.ndarray, picks: Picks) -> np.ndarray:
-        x, y = _points(a, domain), _points(b, domain)
+        x, y = flat_points(a, domain), flat_points(b, domain)
         theta = unit_directions(x.shape[1], directions, seed)
         total = np.zeros(len(picks))
         rows = max(1, _BLOCK // (len(x) + len(y)))
@@ -176,7 +176,7 @@ def marginal_wasserstein_metric(*, domain: Domain = "time") -> Metric:
     """Return the distance of `marginal_wasserstein` as a Metric."""
 
     def over(a: np.ndarray, b: np.ndarray, picks: Picks) -> np.ndarray:
-        x, y = _points(a, domain).T, _points(b, domain).T
+        x, y = flat_points(a, domain).T, flat_points(b, domain).T
         return np.array([wasserstein_1d(x[:, i], y[:, j], 1).mean() for i, j in picks])
 
     return Metric(f"marginal_wasserstein_{domain}", f"Marginal Wasserstein ({domain})", "std", over)

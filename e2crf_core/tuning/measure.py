@@ -22,9 +22,8 @@ from e2crf_core.quality.intervals import centered_interval, resample_picks
 from e2crf_core.quality.pareto import pareto_front
 from e2crf_core.quality.protocol import PRIMARY_METRIC, Equivalence, equivalence_of
 from e2crf_core.quality.tails import KURTOSIS_DIFFERENCE
-from e2crf_core.sampling.batch import Part, draw
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
+from e2crf_core.sampling.sampler import Part, Sampler, check_request, warm_up
 
 QUALITIES = {
     "marginal_wasserstein": "marginal Wasserstein",
@@ -253,7 +252,7 @@ def measure(
     parts: list[Part] = []
     for size in spec.sizes:
         for first in range(len(parts) * spec.batch, size, spec.batch):
-            parts.append(draw(sampler, spec.batch, spec.seed, first, cancelled))
+            parts.append(sampler.draw(spec.batch, spec.seed, first, cancelled=cancelled))
         rungs.append(bench.rung(setting, parts))
         if size < spec.num:
             for rival in front:

@@ -31,7 +31,6 @@ from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import machine
 from e2crf_core.progress import Cancel, never
 from e2crf_core.quality.intervals import real_floor
-from e2crf_core.sampling.batch import draw
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import warm_up
 from e2crf_core.tuning.executors import Executor, Local, Outcome, TrialJob
@@ -235,7 +234,7 @@ class Study:
         bench = self.bench
         if self.spec.quality == "relative_l2":
             parts = [
-                draw(sampler, self.spec.batch, self.spec.seed, i, cancelled)
+                sampler.draw(self.spec.batch, self.spec.seed, i, cancelled=cancelled)
                 for i in range(0, self.spec.num, self.spec.batch)
             ]
             bench = replace(bench, twin=np.concatenate([p.series for p in parts]))
