@@ -38,7 +38,7 @@ def measure(checkpoint: str, steps: int, num: int, seeds: int) -> list[str]:
     shares: dict[str, list[float]] = {row: [] for row in ROWS}
     errors: dict[str, list[float]] = {row: [] for row in ROWS}
     for seed in range(seeds):
-        plain = Sampler(model, steps=steps, cached=False).sample(num, seed).series
+        plain = Sampler(model, steps=steps, policy=None).sample(num, seed).series
         for row, policy in ROWS.items():
             made = Sampler(model, policy, steps=steps).sample(num, seed)
             scaled = [(x - model.mean) / model.std for x in (made.series, plain)]

@@ -115,14 +115,14 @@ def test_the_denoiser_is_the_score_in_other_words(model):
 
 
 def test_sampling_with_a_cache_that_reuses_nothing_equals_sampling_without(model):
-    plain = Sampler(model, steps=12, cached=False).sample(3, seed=2)
+    plain = Sampler(model, steps=12, policy=None).sample(3, seed=2)
     exact = Sampler(model, CachePolicy.preset("exact"), steps=12).sample(3, seed=2)
     assert exact.token_share == 1.0
     np.testing.assert_allclose(exact.tokens, plain.tokens, rtol=1e-3, atol=1e-4)
 
 
 def test_sampling_with_a_cache_does_less_and_stays_near(model):
-    plain = Sampler(model, steps=60, cached=False).sample(3, seed=2)
+    plain = Sampler(model, steps=60, policy=None).sample(3, seed=2)
     far = {}
     for tau in (0.1, 0.3):
         policy = CachePolicy.preset("balanced").replace(trigger="log_snr", tau=tau)

@@ -84,7 +84,7 @@ def test_no_keys_and_values_are_kept_whatever_the_trigger(causal: ScoreModel) ->
 def test_exact_equals_the_uncached_sampler_and_a_sample_does_not_depend_on_its_batch(
     causal: ScoreModel,
 ) -> None:
-    plain = Sampler(causal, cached=False, **PLAN).sample(4, seed=2)
+    plain = Sampler(causal, policy=None, **PLAN).sample(4, seed=2)
     exact = Sampler(causal, PRESETS["exact"], **PLAN).sample(4, seed=2)
     assert relative(exact.tokens, plain.tokens) < 1e-12
     for policy in (NESTED, CachePolicy.of("paper").replace(tau=0.3), CachePolicy(trigger="gain", tau=0.05)):
@@ -94,7 +94,7 @@ def test_exact_equals_the_uncached_sampler_and_a_sample_does_not_depend_on_its_b
 
 
 def test_a_smaller_tau_costs_more_and_errs_less(causal: ScoreModel) -> None:
-    plain = Sampler(causal, cached=False, **PLAN).sample(8, seed=3)
+    plain = Sampler(causal, policy=None, **PLAN).sample(8, seed=3)
     shares, errors = [], []
     for tau in (0.3, 0.05, 1e-6):
         made = Sampler(causal, NESTED.replace(tau=tau), **PLAN).sample(8, seed=3)

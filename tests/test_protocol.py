@@ -45,7 +45,7 @@ def close(found: torch.Tensor, truth: torch.Tensor) -> None:
 
 def test_recomputing_everything_equals_sampling_without_a_cache(model):
     exact = Sampler(model, PRESETS["exact"], steps=12).sample(3, seed=2)
-    plain = Sampler(model, steps=12, cached=False).sample(3, seed=2)
+    plain = Sampler(model, steps=12, policy=None).sample(3, seed=2)
     np.testing.assert_allclose(exact.tokens, plain.tokens, rtol=1e-7, atol=1e-8)
     assert exact.flop_share == exact.token_share == 1
 
@@ -101,7 +101,7 @@ def test_every_piece_but_prepare_treats_rows_alone(model):
 
 def test_a_cache_saves_work_and_stays_nearer_the_more_it_computes(model):
     """The error of caching falls with tau, and work rises: for any network that satisfies the protocol."""
-    plain = Sampler(model, steps=40, cached=False).sample(1, seed=1).tokens
+    plain = Sampler(model, steps=40, policy=None).sample(1, seed=1).tokens
     shares, errors = [], []
     for tau in (0.8, 0.4, 0.1):
         made = Sampler(model, CachePolicy(trigger="log_snr", tau=tau), steps=40).sample(1, seed=1)

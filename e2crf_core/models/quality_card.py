@@ -80,7 +80,7 @@ def heldout_protocol(
     """
     held = dataset.standardize(dataset.x[dataset.heldout])
     half = require_heldout(dataset)
-    sampler = Sampler(model, cached=False, **SOLVER)  # type: ignore[arg-type]
+    sampler = Sampler(model, policy=None, **SOLVER)  # type: ignore[arg-type]
     made = dataset.standardize(sampler.sample(2 * half, seed, progress=progress).series)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(held)) for _ in range(DRAWS)]

@@ -54,7 +54,7 @@ def quality_change(
     steps = int(SOLVER["steps"])  # type: ignore[call-overload]
     made = []
     for part, model in enumerate((before, after)):
-        sampler = Sampler(model, cached=False, **SOLVER)  # type: ignore[arg-type]
+        sampler = Sampler(model, policy=None, **SOLVER)  # type: ignore[arg-type]
         batches = -(-2 * half // sampler.config.batch) * steps
 
         def report(done: int, total: int, part: int = part, batches: int = batches) -> None:

@@ -82,7 +82,7 @@ class Step:
 class Sampler:
     """A sampler that draws series from a model with a policy and a solver.
 
-    With `policy` None (or `cached` False), the network is called at every step and nothing is kept: the
+    With `policy` None, the network is called at every step and nothing is kept: the
     reference for every measurement. `batch` limits how many samples run together; it changes no sample.
     Raises LabError for a plan that the model cannot run.
     """
@@ -96,10 +96,9 @@ class Sampler:
         solver: str = "euler_maruyama",
         grid: str = "linear",
         batch: int = 64,
-        cached: bool = True,
     ) -> None:
         self.model = model
-        self.config = SamplerConfig(policy if cached else None, steps, solver, grid, batch)
+        self.config = SamplerConfig(policy, steps, solver, grid, batch)
         self.plan = make_plan(model.schedule, steps, solver, grid, model.profile.clock)
         self.conditioning: Conditioning | None = None
 

@@ -139,7 +139,7 @@ FEEDBACK = {
 
 def feedback_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> list[Feedback]:
     """Run the same noise without a cache and with each policy of FEEDBACK."""
-    plain = Sampler(model, PRESETS["exact"], steps=FEEDBACK_STEPS, cached=False)
+    plain = Sampler(model, steps=FEEDBACK_STEPS, policy=None)
     truth, final, _ = _denoised(plain, lambda share: progress(share / 5, "without a cache"))
     found = []
     for place, (name, policy) in enumerate(FEEDBACK.items(), 1):
@@ -197,7 +197,7 @@ def fewer_runs(model: ScoreModel, data: Dataset, progress: Callable[[float, str]
         for tau in TAUS
     ]
     plans += [
-        (f"{calls} steps", solver, Sampler(model, steps=calls, solver=solver, grid="log_snr", cached=False))
+        (f"{calls} steps", solver, Sampler(model, steps=calls, solver=solver, grid="log_snr", policy=None))
         for solver in SHORT
         for calls in CALLS
     ]
@@ -241,7 +241,7 @@ def meeting_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> li
             )
 
         def plain(solver: str, calls: int = calls) -> np.ndarray:
-            sampler = Sampler(model, steps=calls, solver=solver, grid="log_snr", cached=False)
+            sampler = Sampler(model, steps=calls, solver=solver, grid="log_snr", policy=None)
             return sampler.sample(MEETING_NUM, 0).tokens
 
         target = plain("dpmpp_2m")

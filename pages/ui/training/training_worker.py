@@ -83,7 +83,7 @@ class TrainingWorker(Worker):
             number = len(trainer.history)
             if number in EARLY_PREVIEWS or number % every == 0:
                 previews[event.step] = (
-                    Sampler(trainer.model(), cached=False, **DRAWING).sample(SHOWN, 0).series
+                    Sampler(trainer.model(), policy=None, **DRAWING).sample(SHOWN, 0).series
                 )
                 self.keep(previews)
 

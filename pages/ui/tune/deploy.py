@@ -28,7 +28,7 @@ def solver_code(checkpoint: str, setting: SamplerConfig) -> str:
         "from e2crf_core import Sampler, load_checkpoint\n"
         f"model = load_checkpoint({checkpoint!r})\n"
         f"settings = {{'steps': {setting.steps}, 'solver': {setting.solver!r}, 'grid': {setting.grid!r}}}\n"
-        "sampler = Sampler(model, cached=False, **settings)\n"
+        "sampler = Sampler(model, policy=None, **settings)\n"
         "series = sampler.sample(num=16, seed=0).series\n"
     )
 
