@@ -183,7 +183,7 @@ def make_plan(source: Source, table: TableProfile, reading: Reading) -> TablePla
 def _left_out(
     table: TableProfile, channels: tuple[str, ...], taken: set[str], *, has_clock: bool
 ) -> list[Decision]:
-    """Return columns that are no channel: text, nothing, row counters, and parts of a date."""
+    """Return columns that are not channels: text, nothing, row counters, and parts of a date."""
     left = []
     for place, (name, column) in enumerate(table.columns.items()):
         if name in taken:
