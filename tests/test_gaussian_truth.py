@@ -6,11 +6,11 @@ import torch
 from scipy.integrate import quad, solve_ivp
 from scipy.stats import kstest, norm
 
-from e2crf_core.diffusion import gaussian_truth as truth
 from e2crf_core.diffusion.schedules import VE, VP
 from e2crf_core.diffusion.score_model import precondition
 from e2crf_core.diffusion.solvers import ORDERS, SOLVERS, make_plan
 from e2crf_core.errors import LabError
+from tests import gaussian_truth as truth
 
 MIXTURE = truth.Mixture(
     np.array([0.3, 0.5, 0.2]),

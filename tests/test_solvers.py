@@ -11,7 +11,6 @@ import torch
 from diffusers import schedulers
 
 from e2crf_core.caching.policy import CachePolicy
-from e2crf_core.diffusion import gaussian_truth as truth
 from e2crf_core.diffusion.exponential import exponential_table
 from e2crf_core.diffusion.schedules import VP, Schedule
 from e2crf_core.diffusion.score_model import Profile, ScoreModel, precondition
@@ -19,6 +18,7 @@ from e2crf_core.diffusion.solvers import GRIDS, ORDERS, Plan, make_plan
 from e2crf_core.e2crf import step
 from e2crf_core.errors import LabError
 from e2crf_core.sampling.sampler import Sampler
+from tests import gaussian_truth as truth
 
 LAW = truth.Mixture(np.array([0.4, 0.6]), np.array([[-1.2], [0.9]]), np.array([[0.15], [0.3]]))
 LINE = truth.Mixture(np.array([0.4, 0.6]), np.array([-1.2, 0.9]), np.array([0.15, 0.3]))

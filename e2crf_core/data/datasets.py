@@ -88,10 +88,6 @@ class Dataset:
         """Scale data units to zero mean and unit variance per channel."""
         return ((x - self.mean) / self.std).astype(np.float32)
 
-    def unstandardize(self, x: np.ndarray) -> np.ndarray:
-        """Invert `standardize`."""
-        return (x * self.std + self.mean).astype(np.float32)
-
     @cached_property
     def localization(self) -> np.ndarray:
         """Return (n, M) the share of each channel's energy at frequencies up to k, over all windows."""

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from e2crf_core.data.clocks import TimeColumns, find_clock
 from e2crf_core.data.numbers import NumberStyle, StyleChoice, decide_style
 from e2crf_core.data.profiles import ColumnProfile, TableProfile
@@ -308,9 +306,3 @@ def group_question(file: str, name: str, values: Sequence[str]) -> LabError:
         remedy=f"name {name!r} as the group, or none",
         column=name,
     )
-
-
-def constant(values: np.ndarray) -> bool:
-    """Return whether a column holds only one value, apart from gaps."""
-    known = values[~np.isnan(values)]
-    return bool(len(known) == 0 or (known == known[0]).all())

@@ -88,11 +88,6 @@ class RunResult:
     comparison: Comparison | None = None
 
     @property
-    def hit_rate(self) -> float:
-        """Return the share of tokens that were reused."""
-        return 1.0 - self.token_share
-
-    @property
     def speedup_tokens(self) -> float:
         """Return the tokens of a full run over tokens recomputed."""
         return 1.0 / self.token_share

@@ -43,11 +43,6 @@ class Samples:
     flop_share: float
     steps: int
 
-    @property
-    def hit_rate(self) -> float:
-        """Return the share of tokens that were reused."""
-        return 1.0 - self.token_share
-
 
 @dataclass(frozen=True)
 class Part:
