@@ -9,21 +9,9 @@ from e2crf_core.io.userfiles import user_names
 from e2crf_core.runs.store import RunStore
 from tests.damaged_home import IMAGE, fill
 from tests.tiny import tiny_assets, tiny_demo
-from tests.visits import opened, text
+from tests.visits import PAGES, opened, text
 
-PAGES = (
-    None,
-    "lessons",
-    "anatomy",
-    "compare",
-    "tune",
-    "runs",
-    "evidence",
-    "data",
-    "models",
-    "training",
-    "method",
-)
+ADDRESSES = (None, *PAGES)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +33,7 @@ def snapshot(home):
     return {str(path): path.read_bytes() for path in home.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ADDRESSES)
 def test_every_page_opens(page, home):
     before = snapshot(home)
     at = opened(page)

@@ -15,7 +15,6 @@ from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.cli import main
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import Cancelled, LabError
-from e2crf_core.evaluation.config import parse_configs
 from e2crf_core.evaluation.evaluate import evaluate
 from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.evaluation.reading import reading
@@ -32,24 +31,8 @@ from e2crf_core.quality.learned_scores import NAMES, learned_scores
 from e2crf_core.quality.protocol import PRIMARY
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
+from tests.evaluations import TABLE, configs
 from tests.tiny import tiny_assets
-
-TABLE = [
-    {"name": "EM", "solver": "euler_maruyama", "grid": "linear", "steps": 12, "policy": None},
-    {"name": "EM exact", "solver": "euler_maruyama", "grid": "linear", "steps": 12, "policy": "exact"},
-    {
-        "name": "EM <b>every 4",
-        "solver": "euler_maruyama",
-        "grid": "linear",
-        "steps": 12,
-        "policy": {"trigger": "fixed", "refresh_every": 4},
-    },
-    {"name": "DPM++", "solver": "dpmpp_2m", "grid": "log_snr", "steps": 4, "policy": None},
-]
-
-
-def configs() -> dict[str, SamplerConfig]:
-    return parse_configs(json.dumps(TABLE))
 
 
 @pytest.fixture(scope="module")

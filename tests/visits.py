@@ -4,6 +4,20 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+PAGES = (
+    "lessons",
+    "anatomy",
+    "compare",
+    "tune",
+    "runs",
+    "evidence",
+    "data",
+    "models",
+    "training",
+    "method",
+)
+"""Addresses of all pages but Live, which has none."""
+
 MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
 PATIENCE = 60
 """Seconds for one run of a page: what a machine with other work may take."""

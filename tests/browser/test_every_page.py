@@ -5,22 +5,11 @@ from pathlib import Path
 import pytest
 
 from tests.browser.patience import settled
+from tests.visits import PAGES
 
 pytestmark = pytest.mark.browser
 
-PAGES = (
-    "",
-    "lessons",
-    "anatomy",
-    "compare",
-    "tune",
-    "runs",
-    "evidence",
-    "data",
-    "models",
-    "training",
-    "method",
-)
+ADDRESSES = ("", *PAGES)
 ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "pages"
 # Streamlit asks below a deep link's own path first; the answer is harmless.
 HARMLESS = ("_stcore/health", "_stcore/host-config")
@@ -84,7 +73,7 @@ def test_every_page_is_whole(chromium, address, theme, width):
     )
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     try:
-        for path in PAGES:
+        for path in ADDRESSES:
             page.goto(f"{address}/{path}")
             page.locator('[data-testid="stMainBlockContainer"] >> :scope > *').first.wait_for()
             settled(page)
