@@ -112,11 +112,12 @@ class TestRecordings:
         recording = np.random.default_rng(4).standard_normal((100, 2))
         recording[[0, 1, 40, 41, 42, 77, 99]] = np.nan
         recording[50, 1] = np.nan
-        filled = fill(model, recording, num=4)
-        assert np.isfinite(filled.median).all()
-        assert (filled.low <= filled.median).all() and (filled.median <= filled.high).all()
-        np.testing.assert_array_equal(filled.median[filled.known], recording[filled.known])
-        assert (filled.low < filled.high)[~filled.known].all()
+        filled = fill(model, recording, num=4, levels=(0.05, 0.5, 0.95))
+        low, median, high = filled.quantiles
+        assert np.isfinite(median).all() and (filled.at(0.5) == median).all()
+        assert (low <= median).all() and (median <= high).all()
+        np.testing.assert_array_equal(median[filled.known], recording[filled.known])
+        assert (low < high)[~filled.known].all()
 
     @pytest.mark.parametrize(("total", "length"), [(100, 24), (24, 24), (10, 24), (25, 24)])
     def test_a_missing_step_is_seen_from_both_sides_where_there_are_two(self, total, length):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from e2crf_core.errors import LabError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from e2crf_core.data.loading import Loaded
     from e2crf_core.diffusion.score_model import ScoreModel
+    from e2crf_core.questions.files import Recording
+    from e2crf_core.sampling.config import SamplerConfig
 
 
 def add(commands: Any) -> None:
@@ -45,23 +46,20 @@ def _impute(arguments: argparse.Namespace) -> None:
     from e2crf_core.commands.terminal import ProgressLine, interruptible
     from e2crf_core.questions.recordings import fill, write_table
 
-    model, loaded, config = _prepared(arguments)
-    values, stamps = _evenly(loaded)
+    model, recording, config, levels = _prepared(arguments)
     with interruptible() as stopped:
         filled = fill(
             model,
-            values,
+            recording.values,
             num=arguments.num,
             seed=arguments.seed,
-            level=arguments.level,
+            levels=levels,
             config=config,
             progress=ProgressLine("imputing"),
             cancelled=stopped,
         )
-    name, rows = _rows(loaded, stamps, len(values))
-    write_table(
-        arguments.out, model.channels, rows, name, {"": filled.median, "low": filled.low, "high": filled.high}
-    )
+    name, rows = recording.rows()
+    write_table(arguments.out, model.channels, rows, name, _columns(levels, filled.quantiles))
     holes = int((~filled.known).sum())
     print(json.dumps({"filled": holes, "windows": filled.windows, "out": str(arguments.out)}))
 
@@ -73,12 +71,11 @@ def _forecast(arguments: argparse.Namespace) -> None:
     from e2crf_core.questions.answers import forecast
     from e2crf_core.questions.recordings import write_table
 
-    model, loaded, config = _prepared(arguments)
-    values, _ = _evenly(loaded)
+    model, recording, config, levels = _prepared(arguments)
     with interruptible() as stopped:
         answer = forecast(
             model,
-            values,
+            recording.values,
             arguments.horizon,
             num=arguments.num,
             seed=arguments.seed,
@@ -86,82 +83,43 @@ def _forecast(arguments: argparse.Namespace) -> None:
             progress=ProgressLine("forecasting"),
             cancelled=stopped,
         )
-    tail = (1 - arguments.level) / 2
-    ahead = answer.draws[:, -arguments.horizon :]
-    columns = {
-        "": np.median(ahead, axis=0),
-        "low": np.quantile(ahead, tail, axis=0),
-        "high": np.quantile(ahead, 1 - tail, axis=0),
-    }
+    columns = _columns(levels, np.quantile(answer.draws[:, -arguments.horizon :], levels, axis=0))
     write_table(arguments.out, model.channels, range(1, arguments.horizon + 1), "step_ahead", columns)
     print(json.dumps({"horizon": arguments.horizon, "draws": arguments.num, "out": str(arguments.out)}))
 
 
-def _prepared(arguments: argparse.Namespace) -> tuple[ScoreModel, Loaded, Any]:
-    """Return model, recording, and sampler configuration; reject bad input before any work."""
+def _columns(levels: tuple[float, float, float], quantiles: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns of each channel: the median, then the ends of the interval."""
+    low, median, high = (quantiles[i] for i in range(len(levels)))
+    return {"": median, "low": low, "high": high}
+
+
+def _prepared(
+    arguments: argparse.Namespace,
+) -> tuple[ScoreModel, Recording, SamplerConfig, tuple[float, float, float]]:
+    """Return model, recording, sampler configuration, and levels; reject bad input before any work."""
     from dataclasses import replace
 
     from e2crf_core.commands.terminal import check_out_file
-    from e2crf_core.data.loading import load
-    from e2crf_core.data.plan import Reading
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.questions.answers import ASKING
+    from e2crf_core.questions.files import read_recording
+    from e2crf_core.questions.recordings import interval_levels
 
     check_out_file(arguments.out)
-    if not 0 < arguments.level < 1:
-        raise LabError(f"level {arguments.level}", field="level", remedy="choose a share between 0 and 1")
+    levels = interval_levels(arguments.level)
     if arguments.num < 2:
         raise LabError(f"num {arguments.num}", field="num", remedy="an interval takes at least 2 draws")
     model = load_checkpoint(arguments.checkpoint, arguments.device)
-    channels = _names(arguments.channels) or _own_channels(arguments.file, model)
-    reading = Reading(channels=channels, time=arguments.time, missing=_names(arguments.missing))
-    loaded = load(arguments.file, reading, model.length)
-    if loaded.questions:
-        raise loaded.questions[0]
-    if len(loaded.names) != len(model.channels):
-        raise LabError(
-            f"{arguments.file.name} has {len(loaded.names)} channels ({', '.join(loaded.names)})",
-            field="channels",
-            remedy=f"name the columns for {', '.join(model.channels)}, in this order",
-        )
-    if len(loaded.table.groups) > 1:
-        raise LabError(
-            f"{arguments.file.name} holds several recordings", field="file", remedy="ask about one at a time"
-        )
-    config = replace(ASKING, steps=arguments.steps)
-    return model, loaded, config
+    recording = read_recording(
+        arguments.file,
+        model,
+        channels=_names(arguments.channels),
+        time=arguments.time,
+        missing=_names(arguments.missing),
+    )
+    return model, recording, replace(ASKING, steps=arguments.steps), levels
 
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",")) if text else ()
-
-
-def _own_channels(file: Path, model: ScoreModel) -> tuple[str, ...]:
-    """Return the model's channel names if the file has a column for each; else none, to read all columns."""
-    from e2crf_core.data.series_files import ReadySeries, open_file
-
-    source = open_file(file)
-    if isinstance(source, ReadySeries) or not set(model.channels) <= set(source.names):
-        return ()
-    return tuple(model.channels)
-
-
-def _evenly(loaded: Loaded) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return values (T, M) and time stamps (T,), with missing values in each row that the file omits."""
-    from e2crf_core.questions.recordings import on_grid
-
-    table = loaded.table
-    if table.stamps is None:
-        return table.values, None
-    return on_grid(table.values, table.stamps, table.regular.step)
-
-
-def _rows(loaded: Loaded, stamps: np.ndarray | None, count: int) -> tuple[str, list[Any]]:
-    """Return name and cells of an answer's first column: the recording's time stamps, or row numbers."""
-    import numpy as np
-
-    if stamps is None:
-        return "step", list(range(count))
-    unit: Literal["us", "s"] = "us" if (stamps % 1_000_000).any() else "s"
-    times = stamps.astype("datetime64[us]")
-    return loaded.time or "time", list(np.datetime_as_string(times, unit=unit))

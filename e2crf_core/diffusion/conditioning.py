@@ -106,6 +106,12 @@ def series_basis(length: int) -> np.ndarray:
 def _pattern(model: ScoreModel, observed: np.ndarray) -> np.ndarray:
     """Return which positions (N, M) are observed, the same for all series."""
     shape = (model.length, len(model.channels))
+    if tuple(model.mu.shape) != (model.length // 2 + 1, 2 * shape[1]):
+        raise LabError(
+            f"model {model.name!r} cannot be asked: its tokens are not the half spectrum of a series",
+            field="checkpoint",
+            remedy="choose a checkpoint that was trained here",
+        )
     if observed.ndim != 3 or observed.shape[1:] != shape:
         raise LabError(f"observed values have shape {observed.shape[1:]}, series of this model {shape}")
     known = ~np.isnan(observed)

@@ -16,19 +16,34 @@ from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.questions.answers import ASKING, impute
 from e2crf_core.sampling.config import SamplerConfig
 
+MEDIAN = (0.5,)
+
 
 @dataclass(frozen=True)
 class Filled:
-    """A gapless recording (T, M) in data units: medians, and the central interval `low`..`high` of the draws.
+    """A gapless recording in data units: the quantiles (Q, T, M) of the draws at `levels`.
 
-    Known values (`known`, (T, M)) equal all three. `windows` counts the runs.
+    Known values (`known`, (T, M)) equal all of them. `windows` counts the runs.
     """
 
-    median: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    levels: tuple[float, ...]
+    quantiles: np.ndarray
     known: np.ndarray
     windows: int
+
+    def at(self, level: float) -> np.ndarray:
+        """Return the quantile (T, M) at one of `levels`."""
+        return self.quantiles[self.levels.index(level)]
+
+
+def interval_levels(share: float) -> tuple[float, float, float]:
+    """Return the levels of a median and of the ends of the central interval that holds `share` of the draws.
+
+    Raises LabError if `share` is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise LabError(f"level {share}", field="level", remedy="choose a share between 0 and 1")
+    return (1 - share) / 2, 0.5, (1 + share) / 2
 
 
 def window_starts(missing: np.ndarray, length: int) -> np.ndarray:
@@ -56,15 +71,15 @@ def fill(
     *,
     num: int = 64,
     seed: int = 0,
-    level: float = 0.9,
+    levels: Sequence[float] = MEDIAN,
     config: SamplerConfig = ASKING,
     progress: Progress = silent,
     cancelled: Cancel = never,
 ) -> Filled:
     """Impute every missing value (NaN) of a recording (T, M), in data units, of any number of steps T.
 
-    `level` is the share of draws between `low` and `high`. Raises LabError if nothing is missing, a window
-    holds no known value, or the channels are not the model's.
+    `progress` counts sampler steps. Raises LabError if nothing is missing, a window holds no known value, or the
+    channels are not the model's.
     """
     if recording.ndim != 2 or recording.shape[1] != len(model.channels):
         raise LabError(
@@ -76,25 +91,27 @@ def fill(
     missing = ~known.all(1)
     if not missing.any():
         raise LabError("no value is missing", field="file", remedy="leave the values to be filled empty")
-    low, high, median = (recording.astype(np.float64).copy() for _ in range(3))
+    quantiles = np.repeat(recording[None].astype(np.float64), len(levels), axis=0)
     starts = window_starts(missing, model.length)
     steps = np.flatnonzero(missing)
     nearest = nearest_window(steps, starts, model.length)
-    tail = (1 - level) / 2
     for index, start in enumerate(starts):
         if cancelled():
             raise Cancelled
         window = np.full((model.length, recording.shape[1]), np.nan)
         part = recording[start : start + model.length]
         window[: len(part)] = part
-        answer = impute(model, window, num=num, seed=seed, config=config, cancelled=cancelled)
+
+        def report(done: int, total: int, place: int = index) -> None:
+            progress(place * total + done, len(starts) * total)
+
+        answer = impute(
+            model, window, num=num, seed=seed, config=config, progress=report, cancelled=cancelled
+        )
         rows = steps[nearest == index]
-        values = answer.draws[:, rows - start]
-        hole = ~known[rows]
-        for target, quantile in ((low, tail), (median, 0.5), (high, 1 - tail)):
-            target[rows] = np.where(hole, np.quantile(values, quantile, axis=0), recording[rows])
-        progress(index + 1, len(starts))
-    return Filled(median, low, high, known, len(starts))
+        drawn = np.quantile(answer.draws[:, rows - start], levels, axis=0)
+        quantiles[:, rows] = np.where(known[rows], recording[rows], drawn)
+    return Filled(tuple(levels), quantiles, known, len(starts))
 
 
 def on_grid(values: np.ndarray, stamps: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
