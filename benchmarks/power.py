@@ -26,7 +26,7 @@ from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.evaluation.shards import data_digest
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import Provenance
-from e2crf_core.quality.protocol import PRIMARY_METRIC, equivalence, protocol_metrics
+from e2crf_core.quality.protocol import PRIMARY_METRIC, judge, protocol_metrics
 
 HERE = Path(__file__).resolve().parent
 WORSE = 1.10
@@ -109,11 +109,11 @@ def error_rates(
         x, other = train[order[:num]], train[order[num : 2 * num]]
         equal = x + 0.01 * rng.standard_normal(x.shape)
         options: dict[str, Any] = {"blocks": blocks, "resamples": 100, "seed": trial}
-        worse = equivalence(scale * x, x, held, **options)
-        rates["false alarm"] += equivalence(other, x, held, **options).verdict == "worse"
+        worse = judge(scale * x, x, held, **options)
+        rates["false alarm"] += judge(other, x, held, **options).verdict == "worse"
         rates["false pass"] += worse.verdict == "as good"
-        rates["power"] += worse.change.low > 0
-        rates["pass of an equal"] += equivalence(equal, x, held, **options).verdict == "as good"
+        rates["power"] += worse.primary.change.low > 0
+        rates["pass of an equal"] += judge(equal, x, held, **options).verdict == "as good"
     return {name: count / trials for name, count in rates.items()}
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.power import gaussian_of
+from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.spectral import detokenize, tokenize
 from e2crf_core.errors import LabError
+from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.protocol import (
+    MARGIN,
     PRIMARY,
+    SPECTRAL_MARGIN,
     Equivalence,
-    equivalence,
+    Judgment,
     equivalence_over_seeds,
+    judge,
+    judgment_over_seeds,
     log_interval,
     protocol_metrics,
     samples_needed,
@@ -22,6 +31,7 @@ from e2crf_core.quality.protocol import (
     whitened_errors,
 )
 from e2crf_core.quality.tails import EXTREMES_DIFFERENCE, KURTOSIS_DIFFERENCE, kurtosis
+from e2crf_core.tuning.measure import StudySpec
 
 
 def heavy(seed: int, count: int, length: int = 32, channels: int = 2) -> np.ndarray:
@@ -32,21 +42,46 @@ def heavy(seed: int, count: int, length: int = 32, channels: int = 2) -> np.ndar
 
 
 def verdict(samples: np.ndarray, reference: np.ndarray) -> str:
-    return equivalence(samples, reference, heavy(9, 200), resamples=100).verdict
+    return judge(samples, reference, heavy(9, 200), resamples=100).verdict
 
 
-class TestEquivalence:
+def without_upper(x: np.ndarray, kept: float) -> np.ndarray:
+    """Return series with only the lowest share `kept` of their frequencies."""
+    tokens = tokenize(x)
+    tokens[:, int(kept * tokens.shape[1]) :] = 0
+    return detokenize(tokens, x.shape[1])
+
+
+class TestJudgment:
     def test_the_reference_is_as_good_as_itself(self) -> None:
         x = heavy(1, 40)
-        same = equivalence(x, x, heavy(9, 100), resamples=50)
-        assert same.change == Interval(0.0, 0.0, 0.0) and same.verdict == "as good" and same.needed == 40
+        same = judge(x, x, heavy(9, 100), resamples=50)
+        assert same.verdict == "as good" and same.needed == 40 and same.excess == 0
+        assert all(part.change == Interval(0.0, 0.0, 0.0) for part in same.parts)
 
     def test_damage_is_never_as_good(self) -> None:
         x = heavy(1, 60)
-        tokens = tokenize(x)
-        tokens[:, 4:] = 0
-        for damaged in (1.5 * x, 0.4 * x, x + 1.0, detokenize(tokens, x.shape[1]) * 0.5):
+        for damaged in (1.5 * x, 0.4 * x, x + 1.0, 0.5 * without_upper(x, 0.25)):
             assert verdict(damaged, x) == "worse"
+
+    @pytest.mark.parametrize("name", ["ecg", "household", "stocks", "wind"])
+    def test_no_network_and_a_deleted_spectrum_are_worse_on_all_shipped_data(self, name: str) -> None:
+        """Real series stand for a perfect sampler, at the default number of samples of a study."""
+        data = load_dataset(name)
+        train, held = (data.standardize(data.x[i]).astype(float) for i in (data.train, data.heldout))
+        rng = np.random.default_rng(0)
+        x = train[rng.permutation(len(train))[: StudySpec().num]]
+        for damaged in (gaussian_of(train)(x, rng), without_upper(x, 0.25)):
+            judgment = judge(damaged, x, held, blocks=heldout_blocks(data), resamples=60)
+            assert judgment.verdict == "worse", judgment.describe()
+
+    def test_weak_high_frequencies_count_although_the_primary_distance_hardly_sees_them(self) -> None:
+        data = load_dataset("wind")
+        train, held = (data.standardize(data.x[i]).astype(float) for i in (data.train, data.heldout))
+        x = train[:: len(train) // 64]
+        rough = judge(without_upper(x, 0.5), x, held, blocks=heldout_blocks(data), resamples=60)
+        assert rough.primary.verdict != "worse" and rough.primary.change.value < 0.1
+        assert rough.verdict == "worse"
 
     def test_a_small_change_on_common_noise_is_as_good(self) -> None:
         x = heavy(1, 60)
@@ -54,8 +89,40 @@ class TestEquivalence:
 
     def test_twins_must_be_pairs(self) -> None:
         with pytest.raises(LabError, match="one to one"):
-            equivalence(heavy(1, 5), heavy(2, 6), heavy(3, 9))
+            judge(heavy(1, 5), heavy(2, 6), heavy(3, 9))
 
+    def test_as_good_needs_both_and_worse_needs_one(self) -> None:
+        parts = {
+            "as good": Interval(0.0, -0.01, 0.01),
+            "undecided": Interval(0.0, -9.0, 9.0),
+            "worse": Interval(8.0, 7.0, 9.0),
+        }
+        for one, first in parts.items():
+            for other, second in parts.items():
+                joint = Judgment(Equivalence(first, 64), Equivalence(second, 64, SPECTRAL_MARGIN, "dB"))
+                assert joint.verdict == next(
+                    v for v in ("worse", "undecided", "as good") if v in (one, other)
+                )
+                assert (joint.verdict == "as good") == (joint.excess <= 1)
+        assert Judgment(Equivalence(parts["worse"], 64)).verdict == "worse"
+
+    def test_a_larger_budget_widens_both_margins(self) -> None:
+        close, rough = Interval(0.0, -0.01, 0.01), Interval(0.5, 0.4, 0.8)
+        joint = Judgment(Equivalence(close, 64), Equivalence(rough, 64, SPECTRAL_MARGIN, "dB"))
+        assert joint.verdict == "undecided" and joint.within(2 * MARGIN).verdict == "as good"
+        assert joint.within(2 * MARGIN).excess == pytest.approx(joint.excess / 2)
+
+    def test_both_readings_of_both_distances_are_stated(self) -> None:
+        primary = Equivalence(Interval(-0.02, -0.08, 0.04), 64)
+        spectral = Equivalence(Interval(0.1, 0.0, 0.25), 64, SPECTRAL_MARGIN, "dB")
+        text = "measured -2.0%, certain to be below +4.0%"
+        assert Judgment(primary).describe() == primary.describe() == text
+        assert Judgment(primary, spectral).describe() == (
+            f"{text}; spectrum measured +0.10 dB, certain to be below +0.25 dB"
+        )
+
+
+class TestEquivalence:
     @given(
         st.floats(-0.2, 0.2),
         st.floats(0.001, 0.3),
@@ -74,10 +141,6 @@ class TestEquivalence:
             assert value + half * np.sqrt(num / needed) <= margin + 1e-9
             assert value + half * np.sqrt(num / (needed - 1)) > margin - 1e-9
 
-    def test_both_readings_are_stated(self) -> None:
-        text = Equivalence(Interval(-0.02, -0.08, 0.04), 64).describe()
-        assert text == "measured -2.0%, certain to be below +4.0%"
-
     def test_undecided_is_an_answer_of_its_own(self) -> None:
         assert Equivalence(Interval(0.0, -0.1, 0.1), 64).verdict == "undecided"
         assert Equivalence(Interval(0.2, 0.1, 0.3), 64).verdict == "worse"
@@ -89,6 +152,8 @@ class TestEquivalence:
         assert together.num == 200 and together.verdict == "as good"
         two = equivalence_over_seeds(each[:2])
         assert two.change.high - two.change.low == pytest.approx(0.2 / np.sqrt(2))
+        joint = judgment_over_seeds([Judgment(e, replace(e, unit="dB")) for e in each])
+        assert joint.primary == together and joint.spectral == replace(together, unit="dB")
 
 
 class TestTwinError:

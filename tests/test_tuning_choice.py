@@ -18,7 +18,7 @@ from e2crf_core.quality.interval import Interval
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Part
 from e2crf_core.tuning.choice import pick
-from e2crf_core.tuning.measure import Point, measure
+from e2crf_core.tuning.measure import Point, dominates, measure
 from e2crf_core.tuning.space import (
     unfit,
 )
@@ -103,6 +103,27 @@ def test_the_choice_of_the_published_study_is_refused() -> None:
     assert unfit(sane) is None
     again = pick([reference, replace(chosen, setting=sane)], reference)
     assert again.point is reference and again.needed is not None and again.needed > 200
+
+
+def with_spectrum(made: Point, distance: float, spread: float = 0.05) -> Point:
+    """Return a point whose log-spectral distance is known to within `spread` dB."""
+    last = made.last
+    replicates = tuple(distance + spread * x for x in np.linspace(-1, 1, len(last.replicates)))
+    last = replace(last, beside={"log_spectral_distance": distance}, spectral=replicates)
+    return replace(made, rungs=(last,))
+
+
+def test_a_point_without_high_frequencies_neither_wins_nor_ends_others() -> None:
+    """It is cheap and close by the primary distance; its spectrum is 30 dB off."""
+    reference = with_spectrum(REFERENCE, 1.0)
+    smooth = with_spectrum(point(0, 1, 0.9, CACHED, spread=0.01), 31.0)
+    good = with_spectrum(point(1, 3, 1.01, CACHED, spread=0.01), 1.1)
+    choice = pick([reference, smooth, good], reference)
+    assert choice.point is good and "+0.10 dB" in choice.why
+    assert pick([reference, smooth], reference).point is reference
+    assert not dominates(smooth.last, good.last, "seconds")
+    assert dominates(with_spectrum(smooth, 1.0).last, good.last, "seconds")
+    assert Point.from_json(json.loads(json.dumps(good.to_json()))) == good
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from e2crf_core.evaluation.tables import STABLE_WITHIN, Evaluation
-from e2crf_core.quality.protocol import FEWEST_SEEDS, MARGIN, PRIMARY
+from e2crf_core.quality.protocol import FEWEST_SEEDS, MARGIN, PRIMARY, SPECTRAL_MARGIN
 
 
 def reading(evaluation: Evaluation) -> list[str]:
@@ -50,14 +50,18 @@ def _anchor(evaluation: Evaluation) -> Iterator[str]:
 def _equivalent(evaluation: Evaluation) -> Iterator[str]:
     """Report the rows that are certain to be as good as the reference, and those certain to be worse."""
     others = [row for row in evaluation.rows if row.name != evaluation.reference and row.against is not None]
-    for verdict, text in (("as good", "certain to be within"), ("worse", "certain to be worse by more than")):
+    limits = f"{100 * MARGIN:g}%", f"{SPECTRAL_MARGIN:g} dB"
+    for verdict, text in (
+        ("as good", f"Certain to be within {' and '.join(limits)} of the reference"),
+        ("worse", f"Certain to be worse than the reference by more than {' or '.join(limits)}"),
+    ):
         names = [
             f"{row.name} ({row.against.describe()})"
             for row in others
             if row.against and row.against.verdict == verdict
         ]
         if names:
-            yield f"{text[:1].upper() + text[1:]} {100 * MARGIN:g}% of the reference: {'; '.join(names)}."
+            yield f"{text}: {'; '.join(names)}."
     undecided = [row.name for row in others if row.against and row.against.verdict == "undecided"]
     if undecided:
         yield f"Too few samples to say so of {', '.join(undecided)}."

@@ -24,7 +24,7 @@ from e2crf_core.progress import Progress, silent
 from e2crf_core.quality.distances import Metric, relative_l2
 from e2crf_core.quality.intervals import StableSize, measure, real_floor, seed_spread, stable_size
 from e2crf_core.quality.learned_scores import NAMES, learned_scores
-from e2crf_core.quality.protocol import FEWEST_SEEDS, equivalence, equivalence_over_seeds, protocol_metrics
+from e2crf_core.quality.protocol import FEWEST_SEEDS, judge, judgment_over_seeds, protocol_metrics
 
 PAIRED_RESAMPLES = 100
 _STABLE_DIRECTIONS, _STABLE_MOST, _STABLE_RESAMPLES = 200, 4096, 40
@@ -51,9 +51,9 @@ def summarize(
         for metric in metrics:
             estimates[metric.name] = _estimate(metric, sets[name], held, blocks)
             progress(place * len(metrics) + len(estimates), len(task.names) * len(metrics))
-        against = equivalence_over_seeds(
+        against = judgment_over_seeds(
             [
-                equivalence(a, b, held, blocks=blocks, resamples=PAIRED_RESAMPLES, seed=k)
+                judge(a, b, held, blocks=blocks, resamples=PAIRED_RESAMPLES, seed=k)
                 for k, (a, b) in enumerate(zip(sets[name], sets[reference], strict=True))
             ]
         )

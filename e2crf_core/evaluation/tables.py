@@ -14,7 +14,7 @@ from e2crf_core.io.provenance import Provenance
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.intervals import Floor, StableSize
 from e2crf_core.quality.pareto import pareto_front
-from e2crf_core.quality.protocol import PRIMARY, Equivalence
+from e2crf_core.quality.protocol import PRIMARY, Judgment
 from e2crf_core.sampling.config import SamplerConfig
 
 STABLE_WITHIN = 0.05
@@ -40,8 +40,8 @@ class TableRow:
     `seconds` is for `num` samples and `flops` for one; times and ratios are medians over repeats with their
     range. `speedup` compares with the table's reference; `speedup_twin` and `relative_l2` compare with the
     uncached run with the same solver, grid, and steps, if the table has one. Ratios are within a repeat.
-    `metrics` maps names to distances to held-out data. `against` compares the primary distance with the
-    reference's on common noise.
+    `metrics` maps names to distances to held-out data. `against` is the protocol's
+    judgment against the reference on common noise.
     """
 
     name: str
@@ -55,7 +55,7 @@ class TableRow:
     speedup_twin: Interval | None
     relative_l2: Estimate | None
     sessions: int
-    against: Equivalence | None = None
+    against: Judgment | None = None
 
     @property
     def quality(self) -> Estimate:

@@ -1,8 +1,9 @@
 """Define the lab's quality protocol in one place (docs/statistics.md explains and justifies it).
 
-1. *Primary*: the change of the marginal Wasserstein distance to held-out data against a reference on common noise,
-   as a share of the reference's distance, with a paired 95% interval. A setting is as good as the reference only
-   if the upper end of the interval is within the margin.
+1. *Verdict*: two distances to held-out data are compared with a reference's on common noise, each by its change with
+   a paired 95% interval: the marginal Wasserstein distance (*primary*, as a share of the reference's) and the
+   log-spectral distance (in dB). A setting is as good as the reference only if the upper ends of both are within
+   their margins. The primary sees wrong values, the other one wrong frequencies; neither sees both.
 2. *What a cache did*: the error to the uncached twin on the same noise, in data units and whitened per band.
 3. *Beside them* the other distances of `protocol_metrics`, with the floor of real data at the same sizes.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from scipy import stats
 from e2crf_core.diffusion.spectral import band_edges, coordinate_mask, tokenize
 from e2crf_core.errors import LabError
 from e2crf_core.quality.distances import (
+    LOG_SPECTRAL_DISTANCE,
     Metric,
     check_pair,
     marginal_wasserstein_metric,
@@ -34,7 +36,13 @@ from e2crf_core.quality.tails import EXTREMES_DIFFERENCE, KURTOSIS_DIFFERENCE
 PRIMARY_METRIC = marginal_wasserstein_metric(domain="time")
 PRIMARY = PRIMARY_METRIC.name
 MARGIN = 0.05
-"""A setting is as good as the reference if its distance is certain to be at most this share larger."""
+"""A setting is as good as the reference if its primary distance is certain to be at most this share larger."""
+SPECTRAL_MARGIN = 0.5
+"""The same for the log-spectral distance, in dB: 0.5 dB are 12% of a frequency's power.
+
+In dB, not as a share: most of this distance is sampling noise (0.6 to 1.0 dB for 64 real series), so a share of it
+would mean something else for every number of samples.
+"""
 FLIP = 0.5
 """A sample with a larger relative L2 to its twin ended elsewhere; unrelated series are about 1.4 apart."""
 FEWEST_SEEDS = 3
@@ -53,16 +61,17 @@ def protocol_metrics(channels: int, *, directions: int = 1000, seed: int = 0) ->
 
 @dataclass(frozen=True)
 class Equivalence:
-    """A comparison of a setting's distance to real data with the reference's, on common noise.
+    """A comparison of one distance to real data with the reference's, on common noise.
 
-    `change` is a share of the reference's distance (0.05: 5% farther from the data) with its paired 95%
-    interval, from `num` samples. `verdict` is "as good" if the upper end is within `margin`, "worse" if the
-    lower end is above it, and "undecided" if more samples are needed.
+    `change` is a share of the reference's distance (0.05: 5% farther from the data), or a difference in dB as
+    `unit` says, with its paired 95% interval from `num` samples. `verdict` is "as good" if the upper end is
+    within `margin`, "worse" if the lower end is above it, and "undecided" if more samples are needed.
     """
 
     change: Interval
     num: int
     margin: float = MARGIN
+    unit: Literal["share", "dB"] = "share"
 
     @property
     def verdict(self) -> Verdict:
@@ -78,7 +87,58 @@ class Equivalence:
 
     def describe(self) -> str:
         """Describe both readings: `measured -2.0%, certain to be below +4.0%`."""
-        return f"measured {100 * self.change.value:+.1f}%, certain to be below {100 * self.change.high:+.1f}%"
+        value, high = (
+            f"{100 * x:+.1f}%" if self.unit == "share" else f"{x:+.2f} dB"
+            for x in (self.change.value, self.change.high)
+        )
+        return f"measured {value}, certain to be below {high}"
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """The joint comparison of a setting with the reference, by which every choice of the lab is made.
+
+    As good only if both distances say so (an intersection-union test: its error rate is that of one test at most),
+    worse if either does. `spectral` is None for studies of versions that did not measure it.
+    """
+
+    primary: Equivalence
+    spectral: Equivalence | None = None
+
+    @property
+    def parts(self) -> tuple[Equivalence, ...]:
+        """Return the comparisons that were made."""
+        return (self.primary,) if self.spectral is None else (self.primary, self.spectral)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the joint verdict."""
+        verdicts = {part.verdict for part in self.parts}
+        if "worse" in verdicts:
+            return "worse"
+        return "undecided" if "undecided" in verdicts else "as good"
+
+    @property
+    def excess(self) -> float:
+        """Return the larger upper end in units of its margin: at most 1 is as good."""
+        return max(part.change.high / part.margin for part in self.parts)
+
+    @property
+    def needed(self) -> int | None:
+        """Return the samples that would settle it as "as good" if the changes stay, or None if none would."""
+        each = [part.needed for part in self.parts]
+        return None if None in each else max(count for count in each if count is not None)
+
+    def within(self, budget: float) -> Judgment:
+        """Return the same judgment with a primary margin of `budget`; the other margin grows in proportion."""
+        factor = budget / self.primary.margin
+        parts = (replace(part, margin=factor * part.margin) for part in self.parts)
+        return Judgment(*parts)
+
+    def describe(self) -> str:
+        """Describe both readings of both distances."""
+        text = self.primary.describe()
+        return text if self.spectral is None else f"{text}; spectrum {self.spectral.describe()}"
 
 
 def samples_needed(change: Interval, num: int, margin: float = MARGIN) -> int | None:
@@ -93,18 +153,16 @@ def samples_needed(change: Interval, num: int, margin: float = MARGIN) -> int | 
     return math.ceil(num * (half / room) ** 2) if room > 0 else None
 
 
-def equivalence(
+def judge(
     samples: np.ndarray,
     reference: np.ndarray,
     heldout: np.ndarray,
     *,
-    margin: float = MARGIN,
-    metric: Metric = PRIMARY_METRIC,
     blocks: np.ndarray | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Equivalence:
-    """Compare samples (n, N, M) with reference samples on the same noise by distance to held-out (m, N, M).
+) -> Judgment:
+    """Compare samples (n, N, M) with reference samples on the same noise by distances to held-out (m, N, M).
 
     All are standardized. Sample i of both sets starts from the same noise and is resampled together with its
     partner; `blocks` labels dependent held-out series. Raises LabError for sets that do not match.
@@ -115,29 +173,49 @@ def equivalence(
             f"common noise pairs samples one to one, but there are {len(samples)} and {len(reference)}"
         )
     picks = resample_picks(len(samples), len(heldout), resamples=resamples, seed=seed, blocks=blocks)
-    replicates = (metric.values(x, heldout, picks) for x in (samples, reference))
-    return equivalence_of(
-        metric(samples, heldout), metric(reference, heldout), *replicates, num=len(samples), margin=margin
+
+    def compare(metric: Metric) -> tuple[float, float, np.ndarray, np.ndarray]:
+        a, b = (metric(x, heldout) for x in (samples, reference))
+        return a, b, *(metric.values(x, heldout, picks) for x in (samples, reference))
+
+    num = len(samples)
+    return Judgment(
+        primary_change(*compare(PRIMARY_METRIC), num=num),
+        spectral_change(*compare(LOG_SPECTRAL_DISTANCE), num=num),
     )
 
 
-def equivalence_of(
-    distance: float,
-    reference: float,
-    replicates: Sequence[float] | np.ndarray,
-    reference_replicates: Sequence[float] | np.ndarray,
-    *,
-    num: int,
-    margin: float = MARGIN,
+Replicates = Sequence[float] | np.ndarray
+
+
+def primary_change(
+    distance: float, reference: float, replicates: Replicates, reference_replicates: Replicates, *, num: int
 ) -> Equivalence:
-    """Return the `equivalence` for two distances and their values on shared bootstrap resamples."""
+    """Return the relative change of two distances from their values on shared bootstrap resamples."""
     if not reference > 0:
         raise LabError(
             "the reference is at distance 0 from the held-out data: no change can be told against it"
         )
     change = distance - reference
     low, high = centered_interval(change, np.subtract(replicates, reference_replicates))
-    return Equivalence(Interval(change / reference, low / reference, high / reference), num, margin)
+    return Equivalence(Interval(change / reference, low / reference, high / reference), num)
+
+
+def spectral_change(
+    distance: float, reference: float, replicates: Replicates, reference_replicates: Replicates, *, num: int
+) -> Equivalence:
+    """Return the change in dB of two log-spectral distances from their values on shared bootstrap resamples."""
+    change = distance - reference
+    low, high = centered_interval(change, np.subtract(replicates, reference_replicates))
+    return Equivalence(Interval(change, low, high), num, SPECTRAL_MARGIN, "dB")
+
+
+def judgment_over_seeds(each: Sequence[Judgment]) -> Judgment:
+    """Combine the judgments of several seeds, each distance by `equivalence_over_seeds`."""
+    if not each:
+        raise LabError("no seed was measured")
+    parts = zip(*(judgment.parts for judgment in each), strict=True)
+    return Judgment(*map(equivalence_over_seeds, parts))
 
 
 def equivalence_over_seeds(each: Sequence[Equivalence]) -> Equivalence:
@@ -145,18 +223,17 @@ def equivalence_over_seeds(each: Sequence[Equivalence]) -> Equivalence:
 
     With fewer seeds, it takes the mean with mean half-widths, shrunk as independent seeds allow.
     """
-    if not each:
-        raise LabError("no seed was measured")
-    num, margin = sum(e.num for e in each), each[0].margin
+    num, changes = sum(e.num for e in each), [e.change for e in each]
     if len(each) >= FEWEST_SEEDS:
-        spread = seed_spread([e.change.value for e in each])
-        return Equivalence(Interval(spread.value, spread.low, spread.high), num, margin)
-    value = float(np.mean([e.change.value for e in each]))
+        spread = seed_spread([change.value for change in changes])
+        return replace(each[0], change=Interval(spread.value, spread.low, spread.high), num=num)
+    value = float(np.mean([change.value for change in changes]))
     below, above = (
-        float(np.mean([abs(getattr(e.change, end) - e.change.value) for e in each])) / math.sqrt(len(each))
+        float(np.mean([abs(getattr(change, end) - change.value) for change in changes]))
+        / math.sqrt(len(each))
         for end in ("low", "high")
     )
-    return Equivalence(Interval(value, value - below, value + above), num, margin)
+    return replace(each[0], change=Interval(value, value - below, value + above), num=num)
 
 
 def log_interval(values: Sequence[float]) -> Interval:

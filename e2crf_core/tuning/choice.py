@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import TrialState
 
 from e2crf_core.errors import LabError
-from e2crf_core.quality.protocol import MARGIN, samples_needed
+from e2crf_core.quality.protocol import MARGIN, SPECTRAL_MARGIN
 from e2crf_core.tuning.measure import QUALITIES, Point, front_points
 from e2crf_core.tuning.space import unfit
 
@@ -44,11 +44,12 @@ def pick(
 ) -> Choice:
     """Choose the point for a latency budget (seconds per sample), a quality budget, both, or neither.
 
-    One rule: a point qualifies if its distance to real data is *certain* to be within the budget, that is,
-    with the upper end of its paired 95% interval. `budget` is how much worse than the reference it may be, as
-    a share of the reference's distance (5% by default), or the largest relative L2. The cheapest qualifying
-    point is chosen; with only a latency, the best quality in time, or a cheaper point that is certain to be
-    within 5% of it. Points that cannot act as their policy says (see `space.unfit`) are never chosen.
+    One rule, the protocol's: a point qualifies if both its distances to real data are *certain* to be within the
+    budget, that is, with the upper ends of their paired 95% intervals. `budget` is how much worse than the
+    reference it may be, as a share of the reference's distance (5% by default; the margin in dB grows in
+    proportion), or the largest relative L2. The cheapest qualifying point is chosen; with only a latency, the
+    best quality in time, or a cheaper point that is certain to be as good. Points that cannot act as their
+    policy says (see `space.unfit`) are never chosen.
     """
     complete = [point for point in points if point.complete and unfit(point.setting) is None]
     if not complete:
@@ -89,7 +90,8 @@ def _within(
     limit = (
         f"relative L2 of at most {budget:.3g}"
         if quality == "relative_l2"
-        else f"at most {100 * budget:.3g}% above the distance of the uncached reference ({milliseconds(reference)})"
+        else f"{100 * budget:.3g}% and {SPECTRAL_MARGIN * budget / MARGIN:.3g} dB of the uncached reference"
+        f" ({milliseconds(reference)})"
     )
     able = [p for p in points if p.number != reference.number and _excess(p, reference, quality) <= budget]
     able = [p for p in able if p.last.cost(cost) < reference.last.cost(cost)] or able
@@ -114,7 +116,7 @@ def _nothing(points: Sequence[Point], reference: Point, quality: str, budget: fl
     )
     needed = None
     if quality != "relative_l2":
-        each = [samples_needed(p.last.against(reference.last).change, p.last.num, budget) for p in rivals]
+        each = [p.last.against(reference.last).within(budget).needed for p in rivals]
         needed = min((count for count in each if count is not None), default=None)
         why += (
             " More samples would not help: every point measured worse than that."
@@ -158,10 +160,10 @@ def _knee(front: Sequence[Point], cost: str) -> Point:
 
 
 def _excess(point: Point, reference: Point, quality: str) -> float:
-    """Return the upper end of the interval of a point's excess error, in the units of a quality budget."""
+    """Return the upper end of a point's excess error, in the units of a quality budget."""
     if quality == "relative_l2":
         return point.last.high
-    return point.last.against(reference.last).change.high
+    return MARGIN * point.last.against(reference.last).excess
 
 
 def digits(value: float) -> str:
@@ -189,11 +191,13 @@ def _measured(point: Point, reference: Point, quality: str) -> str:
 
 
 def dominating(points: Sequence[Point], other: Point, cost: str) -> list[Point]:
-    """Return complete points that are cheaper than `other` with no worse quality, best quality first."""
+    """Return complete points that are cheaper than `other` and measured no worse, best quality first."""
     better = [
         p
         for p in points
-        if p.complete and p.last.cost(cost) < other.last.cost(cost) and p.last.quality <= other.last.quality
+        if p.complete
+        and p.last.cost(cost) < other.last.cost(cost)
+        and all(part.change.value <= 0 for part in p.last.against(other.last).parts)
     ]
     return sorted(better, key=lambda p: p.last.quality)
 

@@ -14,13 +14,20 @@ from e2crf_core.progress import Cancel, never
 from e2crf_core.quality.distances import (
     LOG_SPECTRAL_DISTANCE,
     Metric,
+    Picks,
     relative_l2,
     sliced_wasserstein_metric,
 )
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.intervals import centered_interval, resample_picks
 from e2crf_core.quality.pareto import pareto_front
-from e2crf_core.quality.protocol import PRIMARY_METRIC, Equivalence, equivalence_of
+from e2crf_core.quality.protocol import (
+    PRIMARY_METRIC,
+    Equivalence,
+    Judgment,
+    primary_change,
+    spectral_change,
+)
 from e2crf_core.quality.tails import KURTOSIS_DIFFERENCE
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Part, Sampler, check_request, warm_up
@@ -100,7 +107,8 @@ class Rung:
     `seconds` (median over batches, with the range seen) and `flops` are for one sample. `quality` has the 95%
     interval `low`..`high`; `replicates` are its values on the bootstrap resamples that all trials share, so
     the difference of two trials has an interval of its own, far narrower than the two. `beside` has other
-    distances to held-out data by name, without intervals; none in studies of the first release.
+    distances to held-out data by name, and `spectral` the replicates of the log-spectral one; older studies lack
+    them.
     """
 
     num: int
@@ -115,6 +123,7 @@ class Rung:
     high: float
     replicates: tuple[float, ...]
     beside: dict[str, float] = field(default_factory=dict)
+    spectral: tuple[float, ...] = ()
 
     def cost(self, name: str) -> float:
         """Return seconds or flops per sample."""
@@ -126,11 +135,19 @@ class Rung:
         low, high = centered_interval(value, np.subtract(self.replicates, other.replicates))
         return Interval(value, low, high)
 
-    def against(self, reference: Rung) -> Equivalence:
-        """Return the comparison with the reference on the same samples, as a share of its distance."""
-        return equivalence_of(
+    def against(self, reference: Rung) -> Judgment:
+        """Return the protocol's judgment against the reference on the same samples."""
+        primary = primary_change(
             self.quality, reference.quality, self.replicates, reference.replicates, num=self.num
         )
+        return Judgment(primary, self.spectral_against(reference))
+
+    def spectral_against(self, other: Rung) -> Equivalence | None:
+        """Return the change of the log-spectral distance from `other` on the same samples, None if unknown."""
+        if not (self.spectral and other.spectral):
+            return None
+        own, theirs = (rung.beside[LOG_SPECTRAL_DISTANCE.name] for rung in (self, other))
+        return spectral_change(own, theirs, self.spectral, other.spectral, num=self.num)
 
 
 @dataclass(frozen=True)
@@ -160,7 +177,10 @@ class Point:
     @staticmethod
     def from_json(stored: dict[str, Any]) -> Point:
         """Invert `to_json`."""
-        rungs = tuple(Rung(**{**rung, "replicates": tuple(rung["replicates"])}) for rung in stored["rungs"])
+        rungs = tuple(
+            Rung(**rung | {name: tuple(rung.get(name, ())) for name in ("replicates", "spectral")})
+            for rung in stored["rungs"]
+        )
         return Point(**{**stored, "setting": SamplerConfig.from_json(stored["setting"]), "rungs": rungs})
 
 
@@ -194,7 +214,10 @@ class Bench:
         rows, prepared = sum(p.rows for p in parts), sum(p.prepared for p in parts)
         flops = sampler.flops(rows, prepared, num)
         scaled = self.standardized(series)
-        value, replicates = self._quality(scaled)
+        picks = resample_picks(
+            num, len(self.held), resamples=self.spec.resamples, seed=self.spec.seed, blocks=self.blocks
+        )
+        value, replicates = self._quality(scaled, picks)
         low, high = centered_interval(value, replicates)
         return Rung(
             num=num,
@@ -207,8 +230,9 @@ class Bench:
             quality=value,
             low=low,
             high=high,
-            replicates=tuple(float(f"{x:.7g}") for x in replicates),
+            replicates=_rounded(replicates),
             beside={metric.name: metric(scaled, self.held) for metric in BESIDE},
+            spectral=_rounded(LOG_SPECTRAL_DISTANCE.values(scaled, self.held, picks)),
         )
 
     def standardized(self, series: np.ndarray) -> np.ndarray:
@@ -219,11 +243,8 @@ class Bench:
         """Return the distance of series in data units to the held-out ones."""
         return self.spec.metric(self.standardized(series), self.held)
 
-    def _quality(self, scaled: np.ndarray) -> tuple[float, np.ndarray]:
+    def _quality(self, scaled: np.ndarray, picks: Picks) -> tuple[float, np.ndarray]:
         spec = self.spec
-        picks = resample_picks(
-            len(scaled), len(self.held), resamples=spec.resamples, seed=spec.seed, blocks=self.blocks
-        )
         if spec.quality == "relative_l2":
             assert self.twin is not None
             twin = self.standardized(self.twin[: len(scaled)])
@@ -232,6 +253,10 @@ class Bench:
             return relative_l2(scaled, twin), each
         metric = spec.metric
         return metric(scaled, self.held), metric.values(scaled, self.held, picks)
+
+
+def _rounded(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(f"{x:.7g}") for x in values)
 
 
 def measure(
@@ -263,8 +288,15 @@ def measure(
 
 
 def dominates(one: Rung, other: Rung, cost: str) -> bool:
-    """Return whether `one` is clearly cheaper than `other`, and better beyond chance by its interval."""
-    return one.cost(cost) <= CHEAPER * other.cost(cost) and other.change(one).low > 0
+    """Return whether `one` is clearly cheaper than `other`, and better beyond chance by its interval.
+
+    A spectrum that is certain to be farther from the data forbids it: samples without high frequencies may be
+    close by the deciding distance alone.
+    """
+    if one.cost(cost) > CHEAPER * other.cost(cost) or other.change(one).low <= 0:
+        return False
+    spectral = one.spectral_against(other)
+    return spectral is None or spectral.change.low <= 0
 
 
 def front_points(points: Sequence[Point], cost: str) -> list[Point]:

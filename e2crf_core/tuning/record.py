@@ -20,8 +20,8 @@ from e2crf_core.tuning.storage import process_alive, stored_study
 from e2crf_core.tuning.study import CUT, SCHEMA
 
 STORE = "study.db"
-READABLE = (1, SCHEMA)
-"""Schemas that can be read; 1 is the first release's, whose studies can be chosen from but not continued."""
+READABLE = (1, 2, SCHEMA)
+"""Schemas that can be read; studies of earlier ones can be chosen from but not continued."""
 _MAGIC = b"SQLite format 3\0"
 
 

@@ -38,7 +38,7 @@ from e2crf_core.tuning.measure import BESIDE, Bench, Point, StudySpec, front_poi
 from e2crf_core.tuning.space import FIELDS, SearchSpace, fit_steps, measure_ranges, starting_points
 from e2crf_core.tuning.storage import open_storage, process_alive, study_name
 
-SCHEMA = 2
+SCHEMA = 3
 REFERENCE_STEPS = (1000, 500, 300, 200, 100, 50)
 REFERENCE_SHARE = 0.25
 CUT = "cut short"

@@ -278,7 +278,7 @@ def _beside(last: Rung, reference: Rung, spreads: Mapping[str, float]) -> list[C
 
 
 def _too_few(last: Rung, reference: Point) -> list[Caution]:
-    change = last.against(reference.last).change
+    change = last.against(reference.last).primary.change
     half = (change.high - change.low) / 2
     if half <= MARGIN:
         return []
