@@ -175,8 +175,8 @@ def judge(
     picks = resample_picks(len(samples), len(heldout), resamples=resamples, seed=seed, blocks=blocks)
 
     def compare(metric: Metric) -> tuple[float, float, np.ndarray, np.ndarray]:
-        a, b = (metric(x, heldout) for x in (samples, reference))
-        return a, b, *(metric.values(x, heldout, picks) for x in (samples, reference))
+        own, theirs = metric(samples, heldout), metric(reference, heldout)
+        return own, theirs, metric.values(samples, heldout, picks), metric.values(reference, heldout, picks)
 
     num = len(samples)
     return Judgment(
