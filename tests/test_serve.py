@@ -273,7 +273,7 @@ def test_a_fault_in_one_batch_does_not_end_the_service(
         raise RuntimeError("cosmic ray")
 
     with monkeypatch.context() as patched:
-        patched.setattr("e2crf_core.serving.queue.begin", broken)
+        patched.setattr(Sampler, "begin", broken)
         failed = client.post("/samples", json=BODY)
         assert failed.status_code == 500 and "cosmic ray" in failed.json()["detail"]
     assert client.post("/samples", json=BODY).status_code == 200

@@ -13,10 +13,10 @@ SHOWN_TOKENS = 6
 
 
 class NotFinite(LabError):
-    """The samples became NaN or infinite at `step`, at frequencies `tokens`."""
+    """The samples became NaN or infinite at `step`, at frequencies `tokens`; `samples` are those of the batch."""
 
-    def __init__(self, step: int, tokens: list[int], cause: str, remedy: str) -> None:
-        self.step, self.tokens = step, tokens
+    def __init__(self, step: int, tokens: list[int], samples: list[int], cause: str, remedy: str) -> None:
+        self.step, self.tokens, self.samples = step, tokens, samples
         shown = ", ".join(map(str, tokens[:SHOWN_TOKENS])) + (", ..." if len(tokens) > SHOWN_TOKENS else "")
         super().__init__(
             f"samples are not finite from step {step} on (tokens {shown}): {cause}", remedy=remedy
@@ -28,9 +28,10 @@ def check_finite(z: Tensor, step: int, model: ScoreModel, policy: CachePolicy | 
     # A sum is several times cheaper than a test of every number, and non-finite if any number is.
     if bool(torch.isfinite(z.sum())):
         return
-    broken = ~torch.isfinite(z).all(-1).all(0)
+    broken = ~torch.isfinite(z).all(-1)
     if bool(broken.any()):
-        raise NotFinite(step, broken.nonzero()[:, 0].tolist(), *_cause(model, policy))
+        samples, tokens = (broken.any(dim).nonzero()[:, 0].tolist() for dim in (1, 0))
+        raise NotFinite(step, tokens, samples, *_cause(model, policy))
 
 
 def _cause(model: ScoreModel, policy: CachePolicy | None) -> tuple[str, str]:

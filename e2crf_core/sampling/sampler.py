@@ -156,7 +156,21 @@ class Sampler:
         cancelled: Cancel = never,
         timed: bool = False,
     ) -> Iterator[Step]:
-        """Run one batch of `num` samples numbered from `first`, yielding after every step.
+        """Run one batch of `num` samples numbered from `first`, yielding after every step; see `resume`."""
+        with torch.inference_mode():
+            problem, state = self.begin(num, seed, first)
+        yield from self.resume(problem, state, policy=policy, cancelled=cancelled, timed=timed)
+
+    def resume(
+        self,
+        problem: Problem,
+        state: SamplerState,
+        *,
+        policy: Callable[[int], CachePolicy | None] | None = None,
+        cancelled: Cancel = never,
+        timed: bool = False,
+    ) -> Iterator[Step]:
+        """Run a batch from a state to its end, yielding after every step.
 
         `policy(i)` returns the policy of step i and is called just before it; by default it is the sampler's
         own. `timed` waits for the device, so that `seconds` are each step's own. Raises Cancelled before the
@@ -164,9 +178,7 @@ class Sampler:
         """
         # Reading numbers from another device makes the host wait for it.
         every = 1 if timed or self.model.device.type == "cpu" else LOOK_EVERY
-        with torch.inference_mode():
-            problem, state = self.begin(num, seed, first)
-        for i in range(self.plan.steps):
+        for i in range(state.step, self.plan.steps):
             if cancelled():
                 raise Cancelled
             now = self.policy if policy is None else policy(i)

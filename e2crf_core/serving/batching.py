@@ -6,7 +6,7 @@ No sample depends on its batch, so requests with equal settings run together.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 
 from e2crf_core.caching.events import StepEvent
-from e2crf_core.caching.state import Cache, Problem, SamplerState, StepInfo
+from e2crf_core.caching.state import Cache, Problem, SamplerState
 from e2crf_core.diffusion.noise import NoiseStream
+from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.sampler import Sampler, observe
+from e2crf_core.sampling.finite import NotFinite
+from e2crf_core.sampling.sampler import Sampler, Step, observe, synchronize
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The series (num, N, M) in data units; seconds waited and computed; its batches' share of tokens."""
+    """The series (num, N, M) in data units; seconds until the first step, and of computing; share of tokens."""
 
     series: np.ndarray
     queue_seconds: float
@@ -31,9 +33,10 @@ class Answer:
 
 
 class SampleJob:
-    """A request. `done` is called once, by the worker or `cancel`; then `answer` or `error` is set.
+    """A request. `done` is called once, when it ends; then `answer` or `error` is set.
 
-    With `on_event`, the job's first sample is watched and every step is reported, from the worker.
+    With `on_event`, the job's first sample is watched and every step is reported, from the worker. The
+    answer is worthless `deadline` seconds from now, if any.
     """
 
     def __init__(
@@ -42,15 +45,16 @@ class SampleJob:
         num: int,
         seed: int,
         *,
+        deadline: float | None = None,
         done: Callable[[], object] = lambda: None,
         on_event: Callable[[StepEvent], object] | None = None,
     ) -> None:
-        self.config, self.num, self.seed = config, num, seed
+        self.config, self.num, self.seed, self.deadline = config, num, seed, deadline
         self.done, self.on_event = done, on_event
         self.created = time.monotonic()
         self.started: float | None = None
         self.answer: Answer | None = None
-        self.error: str | None = None
+        self.error: LabError | None = None
         self.cancelled = False
         self.taken = 0
         self.parts: list[np.ndarray] = []
@@ -62,9 +66,36 @@ class SampleJob:
         """Return the settings that jobs must share to run in one batch."""
         return self.config.policy, self.config.plan
 
+    @property
+    def ended(self) -> bool:
+        """Return whether there is an answer or an error."""
+        return self.answer is not None or self.error is not None
+
+    @property
+    def late(self) -> bool:
+        """Return whether the deadline has passed."""
+        return self.deadline is not None and time.monotonic() - self.created > self.deadline
+
     def cancel(self) -> None:
         """Cancel the job because nobody waits for it any more."""
         self.cancelled = True
+
+    def end(self, error: LabError | None = None) -> None:
+        """Report the end of the job, once: with its answer, or with the reason why there is none."""
+        if not (self.ended and error):
+            self.error, self.parts = error, []
+            self.done()
+
+    def take(self, series: np.ndarray, seconds: float, share: float) -> None:
+        """Take the samples of a piece, and the compute time and share of its batch; with the last one, end."""
+        self.parts.append(series)
+        self.seconds += seconds
+        self.rows += share * len(series)
+        if sum(map(len, self.parts)) == self.num:
+            assert self.started is not None
+            whole = np.concatenate(self.parts)
+            self.answer = Answer(whole, self.started - self.created, self.seconds, self.rows / self.num)
+            self.end()
 
 
 @dataclass(frozen=True)
@@ -146,18 +177,88 @@ def begin(sampler: Sampler, pieces: Sequence[Piece]) -> tuple[Problem, SamplerSt
     return problem, SamplerState(step=0, z=z, past=(), base=None, cache=None)
 
 
-def report(
-    sampler: Sampler,
-    pieces: Sequence[Piece],
-    problem: Problem,
-    before: SamplerState,
-    info: StepInfo,
-    seconds: float,
-    after: SamplerState,
-) -> None:
-    """Send the step to jobs that requested events and whose first sample is in this batch."""
-    offset = 0
-    for piece in pieces:
-        if piece.job.on_event is not None and piece.first == 0:
-            piece.job.on_event(observe(sampler, problem, before, info, seconds, offset, 0, after))
-        offset += piece.count
+class Batch:
+    """A running batch of pieces. It advances by single steps, and jobs can leave it between two of them.
+
+    `seconds` is its compute time so far, `rows` the tokens recomputed for each of its samples.
+    """
+
+    def __init__(self, sampler: Sampler, pieces: Sequence[Piece]) -> None:
+        self.sampler, self.pieces = sampler, list(pieces)
+        begin_s = time.perf_counter()
+        with torch.inference_mode():
+            self.problem, self.state = begin(sampler, pieces)
+        self.seconds, self.rows = time.perf_counter() - begin_s, 0.0
+        self._steps = sampler.resume(self.problem, self.state)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.state.z)
+
+    @property
+    def jobs(self) -> list[SampleJob]:
+        """Return the jobs that the batch works for."""
+        return [piece.job for piece in self.pieces]
+
+    @property
+    def left(self) -> int:
+        """Return the number of steps to go."""
+        return self.sampler.plan.steps - self.state.step
+
+    def step(self) -> Step:
+        """Take one step and report it to the jobs that watch. Raises NotFinite; then drop the jobs to blame."""
+        clock = time.perf_counter()
+        step = next(self._steps)
+        watched = [piece.job.on_event is not None and piece.first == 0 for piece in self.pieces]
+        if any(watched):
+            synchronize(self.sampler.model.device)
+        seconds = time.perf_counter() - clock
+        self.state, self.seconds = step.after, self.seconds + seconds
+        self.rows += step.info.rows / len(self)
+        offset = 0
+        for piece, told in zip(self.pieces, watched, strict=True):
+            if told and piece.job.on_event is not None:
+                with torch.inference_mode():
+                    event = observe(
+                        self.sampler, self.problem, step.before, step.info, seconds, offset, 0, step.after
+                    )
+                piece.job.on_event(event)
+            offset += piece.count
+        return step
+
+    def synchronize(self) -> None:
+        """Wait for the device, and count the wait as compute time."""
+        clock = time.perf_counter()
+        synchronize(self.sampler.model.device)
+        self.seconds += time.perf_counter() - clock
+
+    def owners(self, fault: NotFinite) -> set[SampleJob]:
+        """Return the jobs whose samples are not finite."""
+        owner = [piece.job for piece in self.pieces for _ in range(piece.count)]
+        return {owner[sample] for sample in fault.samples}
+
+    def drop(self, leaving: Collection[SampleJob]) -> None:
+        """Remove jobs; what follows for the others is unchanged."""
+        assert isinstance(self.problem.noise, JoinedNoise)
+        kept, offset, pieces, noises = [], 0, [], []
+        for piece, noise in zip(self.pieces, self.problem.noise.parts, strict=True):
+            if piece.job not in leaving:
+                kept.append(torch.arange(offset, offset + piece.count))
+                pieces.append(piece)
+                noises.append(noise)
+            offset += piece.count
+        self.pieces = pieces
+        if pieces:
+            self.problem = replace(self.problem, noise=JoinedNoise(noises))
+            self.state = keep_samples(self.state, torch.cat(kept))
+            self._steps = self.sampler.resume(self.problem, self.state)
+
+    def deliver(self) -> None:
+        """Give the jobs their samples."""
+        clock = time.perf_counter()
+        series = self.sampler.model.series(self.state.z.cpu().numpy())
+        self.seconds += time.perf_counter() - clock
+        share = self.rows / (self.sampler.model.n * self.sampler.plan.steps)
+        parts = np.split(series, np.cumsum([piece.count for piece in self.pieces])[:-1])
+        for piece, part in zip(self.pieces, parts, strict=True):
+            piece.job.take(part, self.seconds, share)

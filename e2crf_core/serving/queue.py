@@ -1,6 +1,7 @@
-"""Batch requests for samples: a bounded queue and one worker thread that owns the model.
+"""Queue requests for samples: one worker thread owns the model and shares its time between them.
 
-A canceled job leaves its batch at the next step, which ends its part of the work.
+Requests with equal settings run in one batch. Batches take turns, so that a small request does not wait for a
+large one to end. A canceled or late job leaves its batch at the next step, which ends its part of the work.
 """
 
 from __future__ import annotations
@@ -9,19 +10,18 @@ import logging
 import math
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Collection
 
-import numpy as np
-import torch
-
-from e2crf_core.caching.state import Problem, SamplerState
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
-from e2crf_core.sampling.sampler import Sampler, check_request, synchronize
-from e2crf_core.serving.batching import Answer, JoinedNoise, Piece, SampleJob, begin, keep_samples, report
+from e2crf_core.sampling.finite import NotFinite
+from e2crf_core.sampling.sampler import Sampler, check_request
+from e2crf_core.serving.batching import Batch, Piece, SampleJob
 from e2crf_core.serving.metrics import Metrics
+from e2crf_core.serving.rounds import Rounds
 
-STOPPING = "the server is stopping"
+RUNNING = 16
+"""Batches that run at a time; each keeps the state of its samples in memory."""
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Stopping(LabError):
     """The server accepts no more requests, permanently."""
 
     def __init__(self) -> None:
-        super().__init__(STOPPING)
+        super().__init__("the server is stopping")
 
 
 class QueueFull(LabError):
@@ -39,6 +39,17 @@ class QueueFull(LabError):
     def __init__(self, retry_after: int) -> None:
         self.retry_after = retry_after
         super().__init__(f"the queue is full: try again in {retry_after} s")
+
+
+class DeadlinePassed(LabError):
+    """The samples were not ready in the time that the request gave."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__(f"the samples were not ready within {deadline:g} s", field="deadline_s")
+
+
+class SamplingFailed(LabError):
+    """A fault of the program ended the work."""
 
 
 class SampleQueue:
@@ -51,13 +62,15 @@ class SampleQueue:
         if limit < 1 or batch < 1:
             raise LabError(f"queue limit {limit} and batch {batch} must be at least 1")
         self.model, self.limit, self.batch = model, limit, batch
-        self.metrics = Metrics()
         self._pending: list[SampleJob] = []
+        # Replaced, never changed, by the worker, so that other threads may read it.
+        self._running: tuple[Batch, ...] = ()
         self._held = 0
         self._lock = threading.Condition()
         self._open = True
         # Seconds per sample and step, as last measured; a guess before the first measurement.
         self._pace = 1e-3
+        self.metrics = Metrics(self._longest_wait)
         self._thread = threading.Thread(target=self._work, name="samples", daemon=True)
         self._thread.start()
 
@@ -88,7 +101,7 @@ class SampleQueue:
                 self.metrics.requests.labels("refused").inc()
                 raise QueueFull(self._retry_after())
             self._held += 1
-            self.metrics.waiting.set(self._held)
+            self.metrics.held.set(self._held)
             self._pending.append(job)
             self._lock.notify()
 
@@ -99,9 +112,11 @@ class SampleQueue:
             if job in self._pending:
                 self._pending.remove(job)
             self._held -= 1
-            self.metrics.waiting.set(self._held)
-        outcome = "done" if job.answer is not None else "failed" if job.error else "cancelled"
+            self.metrics.held.set(self._held)
+        late = isinstance(job.error, DeadlinePassed)
+        outcome = "done" if job.answer else "late" if late else "failed" if job.error else "cancelled"
         self.metrics.requests.labels(outcome).inc()
+        self.metrics.samples.inc(job.num if job.answer else 0)
 
     def close(self) -> None:
         """Reject new requests, end running ones, and stop the worker."""
@@ -110,122 +125,144 @@ class SampleQueue:
             self._lock.notify()
         self._thread.join()
 
+    def _longest_wait(self) -> float:
+        """Return the seconds for which the oldest request has waited for its first step."""
+        jobs = [*self._pending, *(job for batch in self._running for job in batch.jobs)]
+        waiting = [job.created for job in jobs if job.started is None]
+        return time.monotonic() - min(waiting) if waiting else 0.0
+
     def _retry_after(self) -> int:
         work = sum((job.num - job.taken) * job.config.steps for job in self._pending)
+        work += sum(len(batch) * batch.left for batch in self._running)
         return min(60, max(1, math.ceil(self._pace * work)))
 
+    # ---- the worker
+
     def _work(self) -> None:
+        rounds: Rounds[Batch] = Rounds()
         while True:
             with self._lock:
-                while self._open and not self._pending:
+                while self._open and not self._pending and not rounds:
                     self._lock.wait()
                 if not self._open:
-                    for job in self._pending:
-                        self._finish(job, STOPPING)
-                    self._pending.clear()
-                    return
-                pieces = self._take()
-            if not pieces:
-                continue
-            try:
-                self._run(pieces)
-            except Exception as fault:  # one bad batch must not end the service
-                log.exception("a batch failed")
-                for job in {piece.job for piece in pieces}:
-                    self._finish(job, f"{type(fault).__name__}: {fault}")
-                    with self._lock:
-                        if job in self._pending:
-                            self._pending.remove(job)
+                    break
+                self._sweep()
+                plans = self._plans(RUNNING - len(rounds))
+            for batch in filter(None, map(self._begun, plans)):
+                rounds.enter(batch)
+                self._runs(*self._running, batch)
+            if rounds:
+                batch, seconds = rounds.turn()
+                if self._goes_on(batch, seconds):
+                    rounds.again(batch)
+                else:
+                    self._runs(*(other for other in self._running if other is not batch))
+        self._end({job for batch in self._running for job in batch.jobs} | {*self._pending}, Stopping())
+        self._runs()
 
-    def _take(self) -> list[Piece]:
-        """Return the oldest request and all that can run with it, up to the batch; a large one is split."""
-        self._pending = [job for job in self._pending if not job.cancelled]
+    def _runs(self, *batches: Batch) -> None:
+        self._running = batches
+        self.metrics.batches.set(len(batches))
+
+    def _sweep(self) -> None:
+        """Forget waiting jobs that nobody waits for, and end late ones."""
+        for job in [job for job in self._pending if job.late]:
+            job.end(DeadlinePassed(job.deadline or 0))
+        self._pending = [job for job in self._pending if not (job.cancelled or job.ended)]
+
+    def _plans(self, room: int) -> list[list[Piece]]:
+        """Return the pieces of up to `room` new batches, the oldest requests first.
+
+        Small requests with equal settings share a batch. One that is larger than a batch has one batch at a
+        time, all of it, so that it takes no more turns than the others.
+        """
+        busy = {job for batch in self._running for job in batch.jobs}
+        waiting = [job for job in self._pending if job not in busy]
+        plans: list[list[Piece]] = []
+        while waiting and len(plans) < room:
+            first = waiting[0]
+            pieces = self._pieces([first] if first.num > self.batch else waiting)
+            plans.append(pieces)
+            used = {piece.job for piece in pieces}
+            waiting = [job for job in waiting if job not in used]
+        self._pending = [job for job in self._pending if job.taken < job.num]
+        return plans
+
+    def _pieces(self, jobs: Collection[SampleJob]) -> list[Piece]:
+        """Take a batch of samples from the first job and those that can run with it."""
         pieces: list[Piece] = []
         room = self.batch
-        for job in list(self._pending):
-            if pieces and job.key != pieces[0].job.key:
-                continue
-            count = min(room, job.num - job.taken)
-            pieces.append(Piece(job, job.taken, count))
-            job.taken += count
-            room -= count
-            if job.taken == job.num:
-                self._pending.remove(job)
-            if not room:
-                break
+        for job in jobs:
+            alike = not pieces or (job.key == pieces[0].job.key and job.num <= room)
+            if alike and room:
+                count = min(room, job.num - job.taken)
+                pieces.append(Piece(job, job.taken, count))
+                job.taken += count
+                room -= count
         return pieces
 
-    def _run(self, pieces: list[Piece]) -> None:
-        config = pieces[0].job.config
-        sampler = Sampler.of(self.model, config)
-        started = time.monotonic()
-        for piece in pieces:
-            if piece.job.started is None:
-                piece.job.started = started
-                self.metrics.queue_seconds.observe(started - piece.job.created)
-        self.metrics.batch.observe(sum(piece.count for piece in pieces))
-        with torch.inference_mode():
-            problem, state = begin(sampler, pieces)
-            total, rows = len(state.z), 0.0
-            while state.step < config.steps:
-                if any(p.job.cancelled for p in pieces) or not self._open:
-                    pieces, problem, state = self._drop(pieces, problem, state)
-                    if not pieces:
-                        return
-                before, clock = state, time.perf_counter()
-                state, info = sampler.step(problem, state, config.policy)
-                rows += info.rows / len(state.z)
-                self.metrics.steps.inc(len(state.z))
-                self.metrics.tokens.inc(info.rows)
-                if any(p.job.on_event for p in pieces):
-                    synchronize(self.model.device)
-                    seconds = time.perf_counter() - clock
-                    report(sampler, pieces, problem, before, info, seconds, state)
-            tokens = state.z.cpu().numpy()
-        seconds = time.monotonic() - started
-        self._pace = seconds / (total * config.steps)
-        self.metrics.run_seconds.observe(seconds)
-        self._deliver(pieces, self.model.series(tokens), seconds, rows / (self.model.n * config.steps))
+    def _begun(self, pieces: list[Piece]) -> Batch | None:
+        try:
+            batch = Batch(Sampler.of(self.model, pieces[0].job.config), pieces)
+        except Exception as fault:  # one bad batch must not end the service
+            self._fail({piece.job for piece in pieces}, fault)
+            return None
+        self.metrics.batch.observe(len(batch))
+        return batch
 
-    def _drop(
-        self, pieces: list[Piece], problem: Problem, state: SamplerState
-    ) -> tuple[list[Piece], Problem, SamplerState]:
-        """Remove canceled jobs from a batch, or all when the server stops; return what is left."""
-        if not self._open:
-            for job in {piece.job for piece in pieces}:
-                self._finish(job, STOPPING)
-            return [], problem, state
-        left = [piece for piece in pieces if not piece.job.cancelled]
-        if not left:
-            return [], problem, state
-        kept, offset, noises = [], 0, []
-        assert isinstance(problem.noise, JoinedNoise)
-        for piece, noise in zip(pieces, problem.noise.parts, strict=True):
-            if not piece.job.cancelled:
-                kept.append(torch.arange(offset, offset + piece.count))
-                noises.append(noise)
-            offset += piece.count
-        return left, replace(problem, noise=JoinedNoise(noises)), keep_samples(state, torch.cat(kept))
+    def _goes_on(self, batch: Batch, seconds: float) -> bool:
+        """Advance a batch; return whether it needs another turn."""
+        try:
+            return self._advance(batch, seconds)
+        except Exception as fault:  # one bad batch must not end the service
+            self._fail(set(batch.jobs), fault)
+            return False
 
-    def _deliver(self, pieces: list[Piece], series: np.ndarray, seconds: float, share: float) -> None:
-        offset = 0
-        for piece in pieces:
-            job, part = piece.job, series[offset : offset + piece.count]
-            offset += piece.count
-            job.parts.append(part)
-            job.seconds += seconds
-            job.rows += share * piece.count
-            if sum(map(len, job.parts)) < job.num:
+    def _advance(self, batch: Batch, seconds: float) -> bool:
+        """Take steps for about `seconds`, at least one; return whether there are more to take."""
+        now = time.monotonic()
+        for job in batch.jobs:
+            if job.started is None:
+                job.started = now
+                self.metrics.queue_seconds.observe(now - job.created)
+        until = now + seconds
+        while batch.left:
+            self._dismiss(batch)
+            if not batch.pieces:
+                return False
+            try:
+                step = batch.step()
+            except NotFinite as fault:
+                blamed = batch.owners(fault)
+                self._end(blamed, fault)
+                batch.drop(blamed)
                 continue
-            whole = np.concatenate(job.parts)
-            if not np.isfinite(whole).all():
-                self._finish(job, "the samples are not finite with these settings")
-                continue
-            assert job.started is not None
-            job.answer = Answer(whole, job.started - job.created, job.seconds, job.rows / job.num)
-            self.metrics.samples.inc(job.num)
-            self._finish(job, None)
+            self.metrics.steps.inc(len(batch))
+            self.metrics.tokens.inc(step.info.rows)
+            if batch.left and (time.monotonic() > until or not self._open):
+                batch.synchronize()
+                return True
+        batch.deliver()
+        self.metrics.run_seconds.observe(batch.seconds)
+        self._pace = batch.seconds / (len(batch) * batch.sampler.plan.steps)
+        return False
 
-    def _finish(self, job: SampleJob, error: str | None) -> None:
-        job.error, job.parts = error, []
-        job.done()
+    def _dismiss(self, batch: Batch) -> None:
+        """Remove the jobs from a batch that are late or that nobody waits for."""
+        for job in batch.jobs:
+            if job.late:
+                self._end({job}, DeadlinePassed(job.deadline or 0))
+        leaving = {job for job in batch.jobs if job.cancelled or job.ended}
+        if leaving:
+            batch.drop(leaving)
+
+    def _fail(self, jobs: Collection[SampleJob], fault: Exception) -> None:
+        log.exception("a batch failed")
+        self._end(jobs, SamplingFailed(f"{type(fault).__name__}: {fault}"))
+
+    def _end(self, jobs: Collection[SampleJob], error: LabError) -> None:
+        """End jobs with an error; none of their pieces is left to be taken."""
+        with self._lock:
+            self._pending = [job for job in self._pending if job not in jobs]
+        for job in jobs:
+            job.end(error)

@@ -11,9 +11,11 @@ from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.diffusion.solvers import ETA, GRIDS, MAX_STEPS, SOLVERS
 from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.serving.batching import SampleJob
 
 # The largest integer that every JSON reader represents exactly.
 MAX_SEED = 2**53 - 1
+LEAST_DEADLINE_S, MAX_DEADLINE_S = 0.01, 86_400.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,15 @@ _SOLVER = (
         ),
     ]
 )
+_SECONDS: Any = Annotated[
+    float | None,
+    Field(
+        strict=True,
+        ge=LEAST_DEADLINE_S,
+        le=MAX_DEADLINE_S,
+        description="seconds after which the samples are of no use; then the answer is 504",
+    ),
+]
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -104,6 +115,7 @@ def request_model(limits: Limits, default: SamplerConfig) -> type[BaseModel]:
         solver=(_SOLVER, default.solver),
         grid=(_choice(GRIDS), default.grid),
         format=(_choice(("json", "npz")), "json"),
+        deadline_s=(_SECONDS, None),
     )
 
 
@@ -124,3 +136,8 @@ def config_of(body: Any) -> SamplerConfig:
         values = policy.model_dump()
         policy = CachePolicy(**values | {"bands": tuple(tuple(pair) for pair in values["bands"])})
     return SamplerConfig(policy, body.steps, body.solver, body.grid)
+
+
+def job_of(body: Any) -> SampleJob:
+    """Return the job of a request. Raises LabError like `config_of`."""
+    return SampleJob(config_of(body), body.num, body.seed, deadline=body.deadline_s)

@@ -35,13 +35,13 @@ from e2crf_core.serving.answers import (
 )
 from e2crf_core.serving.batching import SampleJob
 from e2crf_core.serving.documentation import documentation
+from e2crf_core.serving.drawing import drawn, status_of
 from e2crf_core.serving.guards import HostGuard, JsonBodies, Receive, Scope, SecurityHeaders, Send
-from e2crf_core.serving.queue import STOPPING, QueueFull, SampleQueue, Stopping
-from e2crf_core.serving.requests import Limits, config_of, request_model
+from e2crf_core.serving.queue import QueueFull, SampleQueue
+from e2crf_core.serving.requests import Limits, job_of, request_model
 from e2crf_core.version import __version__
 
 EVENT_BUFFER = 512
-POLL = 0.2
 
 FAULTS: dict[int | str, dict[str, Any]] = {
     400: {"model": Fault, "description": "The body cannot be read"},
@@ -58,6 +58,7 @@ FAULTS: dict[int | str, dict[str, Any]] = {
     },
     500: {"model": Fault, "description": "Sampling failed"},
     503: {"model": Fault, "description": "The server is stopping"},
+    504: {"model": Fault, "description": "The deadline of the request has passed"},
 }
 
 
@@ -122,10 +123,8 @@ async def _refused(request: Request, fault: Any) -> JSONResponse:
 
 
 async def _unfit(request: Request, fault: Any) -> JSONResponse:
-    if isinstance(fault, QueueFull):
-        headers = {"Retry-After": str(fault.retry_after)}
-        return JSONResponse(fault_of(fault).model_dump(), 429, headers)
-    return JSONResponse(fault_of(fault).model_dump(), 503 if isinstance(fault, Stopping) else 409)
+    headers = {"Retry-After": str(fault.retry_after)} if isinstance(fault, QueueFull) else None
+    return JSONResponse(fault_of(fault).model_dump(), status_of(fault), headers)
 
 
 def _guard(token: str) -> Callable[..., None]:
@@ -205,37 +204,22 @@ def _add_samples(
     @route("/samples", {"model": SamplesAnswer, "content": {"application/octet-stream": {}}})
     async def samples(request: Request, body: body_model) -> Response:
         """Draw samples: JSON, or an npz file with `samples` (num, N, M) and `channels`."""
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        job = SampleJob(
-            config_of(body), body.num, body.seed, done=lambda: loop.call_soon_threadsafe(ready.set)
-        )
-        queue.submit(job)
-        try:
-            while not await _within(ready, POLL):
-                if await request.is_disconnected():
-                    # Nobody reads this answer; the status is the customary one for a client that
-                    # disconnected.
-                    return Response(status_code=499)
-            if job.answer is None:
-                raise HTTPException(503 if job.error == STOPPING else 500, job.error or "failed")
-            render = as_npz if body.format == "npz" else as_json
-            content, kind = await run_in_threadpool(render, job.answer, model)
-            return Response(content, media_type=kind)
-        finally:
-            queue.release(job)
+        answer = await drawn(queue, job_of(body), request)
+        if answer is None:
+            # Nobody reads this answer; the status is the customary one for a client that disconnected.
+            return Response(status_code=499)
+        render = as_npz if body.format == "npz" else as_json
+        content, kind = await run_in_threadpool(render, answer, model)
+        return Response(content, media_type=kind)
 
     @route("/events", {"content": {"text/event-stream": {}}}, response_class=StreamingResponse)
     async def events(body: body_model) -> Response:
         """Draw samples and tell every step of the first one: server-sent events `step`, then `samples` or `error`."""
         loop = asyncio.get_running_loop()
         steps = _Latest()
-        job = SampleJob(
-            config_of(body),
-            body.num,
-            body.seed,
-            done=lambda: loop.call_soon_threadsafe(steps.put, None),
-            on_event=lambda event: loop.call_soon_threadsafe(steps.put, event),
-        )
+        job = job_of(body)
+        job.done = lambda: loop.call_soon_threadsafe(steps.put, None)
+        job.on_event = lambda event: loop.call_soon_threadsafe(steps.put, event)
         queue.submit(job)
         headers = {"Cache-Control": "no-store"}
         return _Stream(_told(job, steps, queue, model), media_type="text/event-stream", headers=headers)
@@ -260,7 +244,7 @@ async def _told(job: SampleJob, steps: _Latest, queue: SampleQueue, model: Score
         while (event := await steps.queue.get()) is not None:
             yield sse("step", event_values(event))
         if job.answer is None:
-            yield sse("error", {"detail": job.error})
+            yield sse("error", {"detail": str(job.error)})
         else:
             content, _ = await run_in_threadpool(as_json, job.answer, model)
             yield f"event: samples\ndata: {content.decode()}\n\n"
@@ -277,11 +261,3 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             await self.body_iterator.aclose()  # type: ignore[attr-defined]
-
-
-async def _within(ready: asyncio.Event, seconds: float) -> bool:
-    try:
-        await asyncio.wait_for(ready.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True
