@@ -9,7 +9,8 @@ from e2crf_core.models.checkpoints import list_checkpoints
 from pages.ui.common.messages import NO_NETWORK, say
 from pages.ui.common.query_params import recall, recall_number
 from pages.ui.common.reference import reference_of
-from pages.ui.common.registry import RUNS
+from pages.ui.common.registry import RUNS, line_text
+from pages.ui.common.session import owner
 from pages.ui.compare.job import ComparisonJob
 from pages.ui.compare.results import results
 from pages.ui.compare.settings import (
@@ -96,7 +97,7 @@ def editor() -> tuple[str, ...]:
 def progress(comparison: ComparisonJob) -> None:
     """Drive the runs and show their progress."""
     try:
-        comparison.advance(RUNS)
+        comparison.advance(RUNS, owner())
     except LabError as fault:
         st.error(say(fault))
         return
@@ -105,7 +106,8 @@ def progress(comparison: ComparisonJob) -> None:
     number = max(1, len(comparison.runs))
     st.progress(
         comparison.progress,
-        f"Running {number} of {len(comparison.specs)}: {comparison.names[number - 1]}",
+        (line_text(comparison.runs[-1]) if comparison.runs else "")
+        or f"Running {number} of {len(comparison.specs)}: {comparison.names[number - 1]}",
     )
 
 

@@ -23,6 +23,8 @@ class FakeRun:
         self.policy, self.policy_version, self.pace = self.spec.policy, 0, 0.0
         self.status, self.error, self.progress, self.eta_s = "running", None, 0.0, float("nan")
         self.recorder = Recorder(steps, n, N, M, 3)
+        self.ticket = None
+        self.idle_s = float("inf")
         self.called: list[str] = []
         self.touched = 0
 

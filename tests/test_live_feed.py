@@ -11,7 +11,7 @@ from e2crf_core.runs.run import Comparison, RunResult, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common.axes import time_axis
 from pages.ui.common.packet import pack
-from pages.ui.common.registry import ORPHAN_S, RunRegistry, watched_run
+from pages.ui.common.registry import FORGET_S, ORPHAN_S, RunRegistry, watched_run
 from pages.ui.live import live_packets as feed
 from pages.ui.live.policy_form import bands_text, read_bands
 from pages.ui.live.results import notes
@@ -154,19 +154,21 @@ def test_actions_reach_the_run():
 # ---- registry
 
 
-def test_registry_bounds_live_runs_and_forgets_old_finished_ones():
+def test_registry_bounds_waiting_runs_and_forgets_finished_ones_that_nobody_watches():
     ids = iter("abcdefgh")
-    registry = RunRegistry(live_limit=2, keep=1, make=lambda spec: FakeRun(run_id=next(ids)))
+    registry = RunRegistry(keep=1, waiting=4, make=lambda spec: FakeRun(run_id=next(ids)))
     spec = RunSpec("wind", 1, 0, SamplerConfig(steps=10))
-    a, b = registry.start(spec), registry.start(spec)
-    with pytest.raises(LabError, match="2 runs are going on"):
-        registry.start(spec)
-    a.status = "done"
-    c = registry.start(spec)
-    assert registry.get(a.id) is a
-    b.status = c.status = "stopped"
+    a, b, c = (registry.start(spec) for _ in range(3))
+    for run, idle in ((a, 60), (b, 1), (c, 60)):
+        run.status, run.idle_s = "done", idle
     registry.start(spec)
-    assert registry.get(a.id) is None and registry.get(b.id) is None and registry.get(c.id) is c
+    assert registry.get(a.id) is None, "the oldest one"
+    assert registry.get(b.id) is b, "still watched"
+    assert registry.get(c.id) is c, "the newest one"
+    c.idle_s = FORGET_S + 1
+    assert registry.get(c.id) is None
+    with pytest.raises(LabError, match="no more than 4 may wait"):
+        registry.start(spec)
     assert registry.get(None) is None and registry.get("unknown") is None
     assert "start" in a.called and a.touched
 

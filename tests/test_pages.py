@@ -4,6 +4,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from e2crf_core.caching.policy import PRESETS
+from e2crf_core.runs.line import Line
 from e2crf_core.runs.run import FINISHED
 from pages.ui.common import registry
 from pages.ui.live.canvas import OVERLAP
@@ -165,11 +166,25 @@ def test_an_unknown_run_in_the_address_is_explained():
     assert "run" not in at.query_params
 
 
-def test_a_full_server_says_so(monkeypatch):
-    monkeypatch.setattr(registry.RUNS, "live_limit", 0)
-    at = opened()
-    clean(at.button(key="start").click().run())
-    assert "as many as it takes" in text(at)
+def test_a_run_waits_in_line_while_all_samplers_are_at_work(monkeypatch):
+    monkeypatch.setattr(registry.RUNS, "line", Line(1, most=2))
+    sessions = [opened() for _ in range(3)]
+    first, second = (started(at, steps=2000, pace=20.0) for at in sessions[:2])
+    until(lambda: first.status == "running")
+    assert second.status == "waiting"
+    sessions[1].session_state["feed"] = "poll"
+    clean(sessions[1].run())
+    assert "number 1 in line" in packets(sessions[1])["picture"][0]["line"]
+    third = started(sessions[2])
+    fourth = opened()
+    clean(fourth.button(key="start").click().run())
+    assert "no more than 2 may wait" in text(fourth)
+    second.stop()
+    until(lambda: second.status == "stopped" and third.ticket.place[0] == 1)
+    first.pause()
+    until(lambda: third.status == "done"), "a paused run lends its sampler"
+    first.resume()
+    until(lambda: first.status == "running")
 
 
 def test_a_run_that_fails_says_why(monkeypatch, assets):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.progress import Cancel
 from e2crf_core.runs.comparison import Comparison, compare
+from e2crf_core.runs.line import Ticket
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler, check_request, observe, warm_up
@@ -98,11 +101,21 @@ class RunResult:
         return 1.0 / self.flop_share
 
 
+@cache
+def _keep_loaded() -> None:
+    """Keep the garbage collector from scanning what is loaded by the first run, which stays, while steps run.
+
+    Only once: frozen objects are never collected.
+    """
+    gc.freeze()
+
+
 class RunHandle:
     """Controls one run. All methods may be called from any thread; none blocks except `wait`.
 
     `status` goes ready -> loading -> running <-> paused -> comparing -> done, or ends in stopped or failed
-    (with `error`). With `orphan_s`, the worker stops if `touch` is not called for that many seconds.
+    (with `error`). With `orphan_s`, the worker stops if `touch` is not called for that many seconds. With a
+    `ticket`, it is waiting until it has a slot, which it gives back while it is paused.
     """
 
     def __init__(
@@ -120,6 +133,7 @@ class RunHandle:
         self.recorder: Recorder | None = None
         self.result: RunResult | None = None
         self.model: ScoreModel | None = None
+        self.ticket: Ticket | None = None
         self._load = load
         self._policy = (0, spec.policy)
         self._pace = spec.pace
@@ -166,6 +180,11 @@ class RunHandle:
         if self.status == "running" and self._pace:
             each = max(each, 1.0 / self._pace)
         return each * (self.spec.config.steps - self._done)
+
+    @property
+    def idle_s(self) -> float:
+        """Return the seconds since somebody was last seen watching."""
+        return time.monotonic() - self._touched
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the run has ended; return False on timeout."""
@@ -233,15 +252,30 @@ class RunHandle:
 
     def _work(self) -> None:
         try:
-            with torch.inference_mode():
-                self._run()
+            if self._has_turn(lambda: False):
+                self.status = "loading"
+                with torch.inference_mode():
+                    self._run()
+            else:
+                self.status = "stopped"
         except LabError as fault:
             self.error, self.status = str(fault), "failed"
         except Exception as fault:  # a page must show it rather than wait for ever
             log.exception("run of %s failed", self.spec.checkpoint)
             self.error, self.status = f"{type(fault).__name__}: {fault}", "failed"
         finally:
+            # Dropped, so that the run and its ticket do not keep one another in memory.
+            ticket, self.ticket = self.ticket, None
+            if ticket is not None:
+                ticket.give()
             self._ended.set()
+
+    def _has_turn(self, given_up: Cancel) -> bool:
+        """Wait for a slot; return False when the run must end, or once `given_up()`."""
+        if self.ticket is None or self.ticket.holds:
+            return True
+        self.status = "waiting"
+        return self.ticket.take(lambda: self._stop or self._orphaned() or given_up())
 
     def _run(self) -> None:
         """Load the model, take the steps, and compare."""
@@ -252,7 +286,7 @@ class RunHandle:
             self.status = "stopped"
             return
         self.result = result
-        if self.spec.compare and not self._skip:
+        if self.spec.compare and not self._skip and self._has_turn(lambda: self._skip):
             self._compare(self.model, result)
         self.status = "done"
 
@@ -264,8 +298,7 @@ class RunHandle:
         recorder.policies.append((0, *self._policy))
         warm_up(sampler, spec.num, spec.seed)
         self.recorder = recorder
-        # Objects loaded by now stay: keep the garbage collector from scanning them while steps run.
-        gc.freeze()
+        _keep_loaded()
         due, rows, prepared = time.perf_counter(), 0, 0
 
         def policy(i: int) -> CachePolicy:
@@ -322,12 +355,16 @@ class RunHandle:
         """Wait while paused; return False when the run must end."""
         while not self._stop and not self._orphaned():
             if self._go.is_set():
+                if not self._has_turn(lambda: not self._go.is_set()):
+                    continue
                 self.status = "running"
                 return True
             with self._lock:
                 if self._single:
                     self._single -= 1
                     return True
+            if self.ticket is not None:
+                self.ticket.give()
             self.status = "paused"
             self._go.wait(WAIT_S if self._done else 0.02)
         return False

@@ -14,7 +14,8 @@ from pages.ui.anatomy.recording import confirmed_spec
 from pages.ui.common.components import notify
 from pages.ui.common.kept_runs import model_of
 from pages.ui.common.messages import say
-from pages.ui.common.registry import RUNS
+from pages.ui.common.registry import RUNS, line_text
+from pages.ui.common.session import owner
 
 KEY = "anatomy"
 FAULT = "anatomy.fault"
@@ -31,7 +32,7 @@ def confirm(archive: Archive, name: str) -> None:
         policy = spec.config.policy
         assert policy is not None
         prediction = predict(archive, trace(archive, model), policy)
-        run = RUNS.start(spec)
+        run = RUNS.start(spec, owner())
         st.session_state["confirm"] = {"of": name, "run": run.id, "prediction": prediction}
     except (LabError, TypeError, KeyError) as fault:
         st.session_state[FAULT] = say(fault if isinstance(fault, LabError) else str(fault))
@@ -70,7 +71,7 @@ def _run_progress(run_id: str) -> None:
     if run is None or run.status in FINISHED:
         st.rerun()
     run.touch()
-    st.progress(run.progress, f"Running it for real: {run.progress:.0%}")
+    st.progress(run.progress, line_text(run) or f"Running it for real: {run.progress:.0%}")
 
 
 def truth_panel(name: str) -> None:

@@ -9,10 +9,14 @@ from dataclasses import replace
 from e2crf_core.cluster.remote_run import RemoteRun
 from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import of_handle
+from e2crf_core.runs.line import Line
 from e2crf_core.runs.run import FINISHED, RunHandle, RunSpec
 from e2crf_core.runs.store import RunStore
+from pages.ui.common.messages import minutes_text
 
 ORPHAN_S = 10.0
+FORGET_S = 600.0
+"""Seconds after which a finished run that nobody watches leaves the memory; its record is kept."""
 STORE = RunStore()
 """The archives of this user's runs."""
 
@@ -51,48 +55,60 @@ def autosave(run: RunHandle) -> None:
         logging.getLogger(__name__).warning("run %s was not saved: %s", run.spec.checkpoint, fault)
 
 
-class RunRegistry:
-    """At most `live_limit` unfinished runs and the `keep` newest finished ones.
+def line_text(run: RunHandle) -> str:
+    """Return a sentence on a run's place in line; "" if it is not waiting."""
+    ticket = run.ticket
+    place = ticket.place if ticket is not None else None
+    if ticket is None or place is None:
+        return ""
+    number, seconds = place
+    left = "" if seconds is None else f", about {minutes_text(seconds)} to go"
+    return f"All {ticket.line.slots} samplers are at work: number {number} in line{left}."
 
-    A run ends by itself when nobody watches it, so the limit bounds what several visitors can start at once;
-    it is not a queue. `ended` is called with each run that has ended, on a separate thread. Safe to call
+
+class RunRegistry:
+    """Runs in line for `slots` samplers, those at work, and the `keep` newest finished ones.
+
+    Runs wait first come, first served, and fairly between owners (see `Line`); at most `waiting` do. A run
+    that nobody watches ends by itself. A finished one is kept longer while it is watched, and is forgotten
+    `FORGET_S` after that. `ended` is called with each run that has ended, on a separate thread. Safe to call
     from any thread.
     """
 
     def __init__(
         self,
-        live_limit: int = 4,
+        slots: int = 4,
         keep: int = 8,
         make: Callable[[RunSpec], RunHandle] = watched_run,
         ended: Callable[[RunHandle], None] | None = None,
+        waiting: int = 64,
     ) -> None:
-        self.live_limit = live_limit
+        self.line = Line(slots, waiting)
         self._keep = keep
         self._make = make
         self._on_end = ended
         self._runs: dict[str, RunHandle] = {}
         self._lock = threading.Lock()
 
-    def start(self, spec: RunSpec) -> RunHandle:
-        """Start a run. Raises LabError when `live_limit` runs are unfinished."""
+    def start(self, spec: RunSpec, owner: str = "") -> RunHandle:
+        """Start a run of a session, or put it in line. Raises LabError when too many wait."""
+        run = self._make(spec)
+        run.ticket = self.line.join(owner or run.id, lambda: run.eta_s)
         with self._lock:
-            live = sum(run.status not in FINISHED for run in self._runs.values())
-            if live >= self.live_limit:
-                raise LabError(
-                    f"{live} runs are going on this server, as many as it takes",
-                    remedy=f"stop one of them, or wait about {ORPHAN_S:.0f} seconds: runs that nobody "
-                    "watches end",
-                )
-            run = self._make(spec)
+            self._forget_old()
             self._runs[run.id] = run
-            finished = [key for key, old in self._runs.items() if old.status in FINISHED]
-            for key in finished[: max(0, len(finished) - self._keep)]:
-                del self._runs[key]
         run.touch()
         run.start()
         if self._on_end is not None:
             threading.Thread(target=self._wait, args=(run, self._on_end), daemon=True).start()
         return run
+
+    def _forget_old(self) -> None:
+        finished = [run for run in self._runs.values() if run.status in FINISHED]
+        surplus = len(finished) - self._keep
+        for number, run in enumerate(finished):
+            if run.idle_s > (ORPHAN_S if number < surplus else FORGET_S):
+                del self._runs[run.id]
 
     @staticmethod
     def _wait(run: RunHandle, then: Callable[[RunHandle], None]) -> None:
@@ -102,6 +118,7 @@ class RunRegistry:
     def get(self, run_id: str | None) -> RunHandle | None:
         """Return the run with that id, or None when it is unknown or was cleaned up."""
         with self._lock:
+            self._forget_old()
             return self._runs.get(run_id) if run_id else None
 
     def close(self, seconds: float = 10) -> None:

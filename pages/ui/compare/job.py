@@ -27,14 +27,14 @@ class ComparisonJob:
         """Names of the settings."""
         return [name_of(setting) for setting in self.settings]
 
-    def advance(self, registry: RunRegistry) -> None:
-        """Start the next run when it is due; call this until `over`. Raises LabError when the server is full."""
+    def advance(self, registry: RunRegistry, owner: str = "") -> None:
+        """Start the next run when it is due; call this until `over`. Raises LabError when too many runs wait."""
         if self.runs:
             self.runs[-1].touch()
             if self.runs[-1].status != "done":
                 return
         if len(self.runs) < len(self.specs):
-            self.runs.append(registry.start(self.specs[len(self.runs)]))
+            self.runs.append(registry.start(self.specs[len(self.runs)], owner))
 
     @property
     def over(self) -> bool:

@@ -14,6 +14,7 @@ from e2crf_core.runs.run import FINISHED, RunHandle
 from pages.ui.common.axes import time_axis
 from pages.ui.common.packet import finite, pack
 from pages.ui.common.reference import Reference
+from pages.ui.common.registry import line_text
 
 CHUNK = 512
 """Most steps in one streamed packet, so that a late viewer of a long run catches up in pieces, without a pause."""
@@ -130,6 +131,7 @@ def picture(
         "progress": finite(handle.progress),
         "eta": finite(handle.eta_s),
         "pace": handle.pace,
+        "line": line_text(handle),
     }
     if with_policy:
         header["policy"] = _values(handle.policy)

@@ -13,6 +13,7 @@ from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common.messages import say
 from pages.ui.common.query_params import linked_number, note
 from pages.ui.common.registry import CLUSTER, RUNS, cluster_address
+from pages.ui.common.session import owner
 from pages.ui.live.policy_form import current_policy
 
 PACE = 100.0
@@ -148,6 +149,6 @@ def start() -> None:
             pace=state.get("pace", PACE),
             compare=state.compare,
         )
-        state["run"] = RUNS.start(spec).id
+        state["run"] = RUNS.start(spec, owner()).id
     except LabError as fault:
         state[FAULT] = say(fault, LABELS)

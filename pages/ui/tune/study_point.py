@@ -13,7 +13,8 @@ from e2crf_core.tuning.measure import QUALITIES, Point
 from e2crf_core.tuning.record import Record
 from pages.ui.common.kept_runs import is_kept
 from pages.ui.common.messages import plain_text, say
-from pages.ui.common.registry import RUNS
+from pages.ui.common.registry import RUNS, line_text
+from pages.ui.common.session import owner
 from pages.ui.tune.deploy import BUSY, deploy, warnings
 from pages.ui.tune.study_files import checkpoint_of
 from pages.ui.tune.study_values import REFERENCE, change_of, cost_of, name_of, number
@@ -136,7 +137,7 @@ def anatomy(key: tuple[str, int], record: Record, point: Point, checkpoint: str,
 
     def start() -> None:
         try:
-            run = RUNS.start(run_spec(record, point, checkpoint))
+            run = RUNS.start(run_spec(record, point, checkpoint), owner())
             st.session_state["tune.run"] = (key, run.id)
         except LabError as fault:
             st.session_state["tune.fault"] = say(fault)
@@ -165,7 +166,7 @@ def _recording(run_id: str) -> None:
         return
     run.touch()
     left = "" if run.eta_s is None else f", {run.eta_s:.0f} s left"
-    st.progress(run.progress, f"Recording {run.progress:.0%}{left}")
+    st.progress(run.progress, line_text(run) or f"Recording {run.progress:.0%}{left}")
 
 
 def live(setting: SamplerConfig, checkpoint: str) -> None:

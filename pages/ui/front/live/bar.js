@@ -5,6 +5,7 @@ import { duration, percent, short } from "../shared/text.js";
 
 const STATUS = {
   ready: ["Ready", "muted"],
+  waiting: ["In line", "warn"],
   loading: ["Loading", "warn"],
   running: ["Running", "good"],
   paused: ["Paused", "warn"],
@@ -106,7 +107,7 @@ export class Bar {
     const { lab } = this;
     const { now } = lab.store;
     const live = lab.isLive(status) && !!lab.link;
-    const waiting = !live || !now || status === "loading";
+    const waiting = !live || !now || status === "loading" || status === "waiting";
     const pace = lab.el("pace");
     lab.button("pause").disabled = waiting;
     lab.button("step").disabled = waiting;
@@ -129,7 +130,8 @@ export class Bar {
       const [value, unit] = duration(now.eta);
       const left = value === "–" ? "" : `, ${value} ${unit} left`;
       this.note(`Running the same noise without a cache, to compare: ${percent(now.progress)} %${left}`);
-    } else if (lab.isLive(status) || status === "done") this.note("");
+    } else if (status === "waiting") this.note(now.line);
+    else if (lab.isLive(status) || status === "done") this.note("");
     else if (status === "stopped")
       this.note(count < hello.steps ? "Stopped before the end: no samples." : "");
   }

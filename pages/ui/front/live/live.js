@@ -11,7 +11,7 @@ import { DecisionMap } from "./map.js";
 import { drawEnergy, drawIntensity, drawScores, drawSeries, drawSpectrum, legends } from "./panels.js";
 import { Store } from "./store.js";
 
-const LIVE = new Set(["ready", "loading", "running", "paused"]);
+const LIVE = new Set(["ready", "waiting", "loading", "running", "paused"]);
 const OVER = new Set(["done", "stopped", "failed"]);
 const SLOW_MS = 90;
 
