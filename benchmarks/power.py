@@ -22,10 +22,10 @@ import numpy as np
 from e2crf_core.data.datasets import list_datasets, load_dataset
 from e2crf_core.diffusion.score_model import token_statistics
 from e2crf_core.diffusion.spectral import detokenize, tokenize
-from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.evaluation.shards import data_digest
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import Provenance
+from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.quality.protocol import PRIMARY_METRIC, judge, protocol_metrics
 
 HERE = Path(__file__).resolve().parent

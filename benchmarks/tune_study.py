@@ -26,9 +26,9 @@ import optuna
 
 from e2crf_core.caching.policy import PRESETS
 from e2crf_core.data.datasets import load_dataset
-from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.quality.distances import sliced_wasserstein_metric
 from e2crf_core.quality.intervals import measure_change
 from e2crf_core.sampling.config import SamplerConfig

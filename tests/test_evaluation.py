@@ -16,7 +16,6 @@ from e2crf_core.cli import main
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.evaluation.evaluate import evaluate
-from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.evaluation.reading import reading
 from e2crf_core.evaluation.report import evaluation_report
 from e2crf_core.evaluation.results import to_csv, to_json
@@ -24,6 +23,7 @@ from e2crf_core.evaluation.shards import Task, claim, run_shards
 from e2crf_core.evaluation.summary import summarize
 from e2crf_core.evaluation.tables import Estimate, Evaluation, TableRow
 from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.quality import learned as learned
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.intervals import Floor

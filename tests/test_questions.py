@@ -8,30 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from e2crf_core import CachePolicy, LabError, load_dataset
 from e2crf_core.cli import main
-from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.quality.probabilistic import covered, crps, gaussian_crps
 from e2crf_core.questions import baselines
 from e2crf_core.questions.answers import ASKING, complete, forecast, impute
 from e2crf_core.questions.recordings import fill, on_grid, window_starts
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
-from tests.conftest import make_model
 
 DRAWS = 800
-
-
-@pytest.fixture(scope="module")
-def gaussian_model() -> ScoreModel:
-    """F = 0: the model is the exact denoiser of N(mu, diag v)."""
-    model = make_model(length=16, channels=2)
-    with torch.no_grad():
-        for parameter in model.network.parameters():
-            parameter.zero_()
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from e2crf_core.data.datasets import load_dataset
 from e2crf_core.deploy.card import Measured, PolicyCard, Validity, profile_digest
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import list_checkpoints
+from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
 from e2crf_core.quality.interval import Interval

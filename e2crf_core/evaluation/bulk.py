@@ -19,10 +19,10 @@ import numpy as np
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.io.arrays import read_npz
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import choose_device
+from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, never
 from e2crf_core.quality.distances import standard_metrics
 from e2crf_core.quality.intervals import measure

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from e2crf_core.evaluation.anchors import no_network
-from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.evaluation.shards import Shard, Task, data_digest, read_shards
 from e2crf_core.evaluation.tables import (
     STABLE_WITHIN,
@@ -20,6 +19,7 @@ from e2crf_core.evaluation.tables import (
     spanned,
 )
 from e2crf_core.io.provenance import Provenance
+from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Progress, silent
 from e2crf_core.quality.distances import Metric, relative_l2
 from e2crf_core.quality.intervals import StableSize, measure, real_floor, seed_spread, stable_size

@@ -26,9 +26,9 @@ from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.evaluation.anchors import converged, deterministic, no_network
-from e2crf_core.evaluation.heldout import heldout_blocks
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import machine
+from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, never
 from e2crf_core.quality.intervals import real_floor
 from e2crf_core.sampling.config import SamplerConfig

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from e2crf_core.data.datasets import Dataset
-from e2crf_core.evaluation.heldout import heldout_blocks
+from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, Progress
 from e2crf_core.quality.learned_scores import FEWEST, NAMES, Learned, learned_scores
 from pages.ui.common.downloads import data_buttons
