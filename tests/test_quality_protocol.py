@@ -13,7 +13,7 @@ from benchmarks.power import gaussian_of
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.spectral import detokenize, tokenize
 from e2crf_core.errors import LabError
-from e2crf_core.evaluation.heldout import heldout_blocks
+from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.protocol import (
     MARGIN,
