@@ -14,7 +14,7 @@ from e2crf_core.diffusion.conditioning import NOISE, series_basis
 from e2crf_core.diffusion.score_model import ScoreModel, precondition
 from e2crf_core.diffusion.spectral import detokenize
 from e2crf_core.questions.anomaly import Detector
-from e2crf_core.questions.watching import cut, heldout_windows, judge
+from e2crf_core.questions.watching import cut, heldout_windows, score_recording
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 from tests.gaussian_truth import Mixture
@@ -193,20 +193,20 @@ class TestRecordings:
         recording = normal[:8].reshape(-1, 2).copy()
         recording[70, 0] += 25
         recording[20:24, 1] = np.nan
-        judged = judge(detector, recording, 4)
-        assert judged.per_step.shape == recording.shape
-        np.testing.assert_array_equal(np.isnan(judged.per_step), np.isnan(recording))
-        assert np.nanargmax(judged.per_step) == 70 * 2
-        assert judged.totals[judged.window[70]] > detector.threshold(0.05).value
-        holding = (judged.starts <= 70) & (judged.starts + 16 > 70)
-        assert judged.totals[holding].min() > judged.totals[~holding].max()
+        scores = score_recording(detector, recording, 4)
+        assert scores.per_step.shape == recording.shape
+        np.testing.assert_array_equal(np.isnan(scores.per_step), np.isnan(recording))
+        assert np.nanargmax(scores.per_step) == 70 * 2
+        assert scores.totals[scores.window[70]] > detector.threshold(0.05).value
+        holding = (scores.starts <= 70) & (scores.starts + 16 > 70)
+        assert scores.totals[holding].min() > scores.totals[~holding].max()
 
     def test_refuses_other_channels_and_hops(self, gaussian_model, normal):
         detector = Detector.fit(gaussian_model, normal, draws=1)
         with pytest.raises(LabError, match="channels"):
-            judge(detector, np.zeros((40, 3)))
+            score_recording(detector, np.zeros((40, 3)))
         with pytest.raises(LabError, match="hop 99"):
-            judge(detector, np.zeros((40, 2)), 99)
+            score_recording(detector, np.zeros((40, 2)), 99)
 
     def test_models_are_calibrated_on_their_held_out_windows(self, model):
         wind = load_checkpoint("wind", "cpu")

@@ -1,4 +1,4 @@
-"""Implement `impute` and `forecast`: read CSV with gaps, write CSV with medians and intervals."""
+"""Implement `impute`, `forecast` and `score`: read CSV with gaps, write CSV with intervals or scores."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from e2crf_core.diffusion.score_model import ScoreModel
-    from e2crf_core.questions.files import Recording
-    from e2crf_core.sampling.config import SamplerConfig
 
 
 def add(commands: Any) -> None:
@@ -26,15 +24,29 @@ def add(commands: Any) -> None:
     _shared(forecast, "recording so far: CSV, TSV, Parquet or NPY")
     forecast.add_argument("--horizon", type=int, required=True, help="steps to forecast")
     forecast.set_defaults(command=_forecast)
+    score = commands.add_parser("score", help="find what is improbable in a recording")
+    _reading(score, "recording to judge: CSV, TSV, Parquet or NPY")
+    score.add_argument(
+        "--false-alarms", type=float, default=0.05, help="share of normal windows that may be flagged"
+    )
+    score.add_argument("--hop", type=int, help="steps between windows; by default one window after the other")
+    score.add_argument(
+        "--normal", type=Path, help="recording of normal operation to calibrate on, not the held-out windows"
+    )
+    score.set_defaults(command=_score)
 
 
 def _shared(parser: argparse.ArgumentParser, file_help: str) -> None:
-    parser.add_argument("file", type=Path, help=file_help)
-    parser.add_argument("--checkpoint", default="ecg", help="name of a checkpoint, or a folder")
-    parser.add_argument("--out", type=Path, required=True, help="CSV to write")
+    _reading(parser, file_help)
     parser.add_argument("--num", type=int, default=64, help="draws for each window")
     parser.add_argument("--level", type=float, default=0.9, help="share of draws inside the interval")
     parser.add_argument("--steps", type=int, default=40, help="network calls for each draw")
+
+
+def _reading(parser: argparse.ArgumentParser, file_help: str) -> None:
+    parser.add_argument("file", type=Path, help=file_help)
+    parser.add_argument("--checkpoint", default="ecg", help="name of a checkpoint, or a folder")
+    parser.add_argument("--out", type=Path, required=True, help="CSV to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--channels", help="columns of the file, in the order of the model's channels")
@@ -94,6 +106,61 @@ def _columns(levels: tuple[float, float, float], quantiles: np.ndarray) -> dict[
     return {"": median, "low": low, "high": high}
 
 
+def _score(arguments: argparse.Namespace) -> None:
+    import dataclasses
+
+    from e2crf_core.commands.terminal import ProgressLine, check_out_file, interruptible
+    from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.questions.anomaly import Detector
+    from e2crf_core.questions.recordings import write_columns
+    from e2crf_core.questions.watching import heldout_windows, normal_windows, score_recording
+
+    check_out_file(arguments.out)
+    model = load_checkpoint(arguments.checkpoint, arguments.device)
+    recording = _recording(arguments, arguments.file, model)
+    if arguments.normal is None:
+        windows, blocks = heldout_windows(model)
+    else:
+        usual = _recording(arguments, arguments.normal, model)
+        windows, blocks = normal_windows(model, usual.values, arguments.hop)
+    with interruptible() as stopped:
+        detector = Detector.fit(
+            model,
+            windows,
+            blocks=blocks,
+            seed=arguments.seed,
+            progress=ProgressLine("calibrating"),
+            cancelled=stopped,
+        )
+        threshold = detector.threshold(arguments.false_alarms)
+        scores = score_recording(
+            detector,
+            recording.values,
+            arguments.hop,
+            progress=ProgressLine("scoring"),
+            cancelled=stopped,
+        )
+    totals = scores.totals[scores.window]
+    columns = [
+        ("window", scores.starts[scores.window]),
+        ("window_score", totals),
+        ("flag", (totals > threshold.value).astype(int)),
+        ("score", scores.per_step.sum(1)),
+        *((f"{name}_score", part) for name, part in zip(model.channels, scores.per_step.T, strict=True)),
+    ]
+    name, rows = recording.rows()
+    write_columns(arguments.out, rows, name, columns)
+    flagged = scores.starts[scores.totals > threshold.value]
+    summary = {
+        "windows": len(scores.starts),
+        "flagged": len(flagged),
+        "threshold": threshold.value,
+        "false_alarms": dataclasses.asdict(threshold.rate),
+        "out": str(arguments.out),
+    }
+    print(json.dumps(summary))
+
+
 def _prepared(
     arguments: argparse.Namespace,
 ) -> tuple[ScoreModel, Recording, SamplerConfig, tuple[float, float, float]]:
@@ -103,7 +170,6 @@ def _prepared(
     from e2crf_core.commands.terminal import check_out_file
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.questions.answers import ASKING
-    from e2crf_core.questions.files import read_recording
     from e2crf_core.questions.recordings import interval_levels
 
     check_out_file(arguments.out)
@@ -111,14 +177,20 @@ def _prepared(
     if arguments.num < 2:
         raise LabError(f"num {arguments.num}", field="num", remedy="an interval takes at least 2 draws")
     model = load_checkpoint(arguments.checkpoint, arguments.device)
-    recording = read_recording(
-        arguments.file,
+    recording = _recording(arguments, arguments.file, model)
+    return model, recording, replace(ASKING, steps=arguments.steps), levels
+
+
+def _recording(arguments: argparse.Namespace, file: Path, model: ScoreModel) -> Recording:
+    from e2crf_core.questions.files import read_recording
+
+    return read_recording(
+        file,
         model,
         channels=_names(arguments.channels),
         time=arguments.time,
         missing=_names(arguments.missing),
     )
-    return model, recording, replace(ASKING, steps=arguments.steps), levels
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -37,6 +37,8 @@ LOWEST = -3.0
 BATCH = 64
 FEWEST_KNOWN = 0.25
 """A window with a smaller share of known values is not scored."""
+FARTHEST = 1e6
+"""Values farther from the mean, in standard deviations, count as this far, so that squares stay finite."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Detector:
         windows: np.ndarray,
         *,
         blocks: np.ndarray | None = None,
-        draws: int = 2,
+        draws: int = 1,
         seed: int = 0,
         progress: Progress = silent,
         cancelled: Cancel = never,
@@ -129,7 +131,7 @@ class Detector:
             )
         if np.isinf(windows).any():
             raise LabError("a value is infinite", field="windows", remedy="mark it as missing")
-        x = (windows - model.mean) / model.std
+        x = np.clip((windows - model.mean) / model.std, -FARTHEST, FARTHEST)
         missing = np.isnan(x)
         total, per_step = np.full(len(x), np.nan), np.full(x.shape, np.nan)
         index = np.flatnonzero(missing.mean((1, 2)) <= 1 - FEWEST_KNOWN)

@@ -58,6 +58,15 @@ def impute(
 
     Raises LabError if nothing is missing or known, or if the shape is not the model's.
     """
+    series, known = check_series(model, series)
+    samples = complete(
+        model, series[None], num=num, seed=seed, config=config, progress=progress, cancelled=cancelled
+    )
+    return Completion(samples.series, known, samples.seconds, samples.token_share)
+
+
+def check_series(model: ScoreModel, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `series` (N, M) as float64, and which of its values are known. Raises LabError like `impute`."""
     series = np.asarray(series, dtype=np.float64)
     shape = (model.length, len(model.channels))
     if series.shape != shape:
@@ -71,10 +80,7 @@ def impute(
         raise LabError("no value is missing", field="series", remedy="leave the values to be filled empty")
     if not known.any():
         raise LabError("every value is missing", field="series", remedy="sample without a question instead")
-    samples = complete(
-        model, series[None], num=num, seed=seed, config=config, progress=progress, cancelled=cancelled
-    )
-    return Completion(samples.series, known, samples.seconds, samples.token_share)
+    return series, known
 
 
 def complete(
@@ -116,6 +122,15 @@ def forecast(
     The draws are whole windows of N steps: the last N - horizon steps of the history, then the forecast. A
     shorter history is treated as if the steps before it were missing.
     """
+    window = forecast_window(model, history, horizon)
+    return impute(model, window, num=num, seed=seed, config=config, progress=progress, cancelled=cancelled)
+
+
+def forecast_window(model: ScoreModel, history: np.ndarray, horizon: int) -> np.ndarray:
+    """Return the window (N, M) that asks for a forecast: recent history, then `horizon` missing steps.
+
+    Raises LabError if the history has other channels or the horizon does not fit.
+    """
     history = np.asarray(history, dtype=np.float64)
     if history.ndim != 2 or history.shape[1] != len(model.channels):
         raise LabError(
@@ -132,4 +147,4 @@ def forecast(
     room = model.length - horizon
     recent = history[-room:]
     window[room - len(recent) : room] = recent
-    return impute(model, window, num=num, seed=seed, config=config, progress=progress, cancelled=cancelled)
+    return window

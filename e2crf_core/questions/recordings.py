@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,22 +144,36 @@ def write_table(
     names: Sequence[str],
     rows: Sequence[object],
     row_name: str,
-    columns: dict[str, np.ndarray],
+    columns: Mapping[str, np.ndarray],
 ) -> None:
     """Write a CSV table: `row_name`, then per channel one column for each entry of `columns` (T, M).
 
     An entry with an empty name uses the channel's name.
     """
-    heads = [f"{name}_{kind}" if kind else name for name in names for kind in columns]
+    flat = [
+        (f"{name}_{kind}" if kind else name, values[:, channel])
+        for channel, name in enumerate(names)
+        for kind, values in columns.items()
+    ]
+    write_columns(path, rows, row_name, flat)
+
+
+def write_columns(
+    path: Path, rows: Sequence[object], row_name: str, columns: Sequence[tuple[str, np.ndarray]]
+) -> None:
+    """Write a CSV table: `row_name`, then the named columns (T,). NaN gives an empty cell."""
 
     def write(target: Path) -> None:
         with target.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow([row_name, *heads])
-            for index, row in enumerate(rows):
-                cells = (
-                    values[index, channel] for channel in range(len(names)) for values in columns.values()
-                )
-                writer.writerow([row, *(f"{cell:.7g}" for cell in cells)])
+            writer.writerow([row_name, *(name for name, _ in columns)])
+            cells = [_cells(values) for _, values in columns]
+            writer.writerows(zip(rows, *cells, strict=True))
 
     replace_file(path, write)
+
+
+def _cells(values: np.ndarray) -> Iterator[str]:
+    whole = values.dtype.kind in "iub"
+    for value in values.tolist():
+        yield str(value) if whole else "" if np.isnan(value) else f"{value:.7g}"

@@ -16,7 +16,7 @@ from e2crf_core.questions.recordings import nearest_window
 
 
 @dataclass(frozen=True)
-class Judged:
+class RecordingScores:
     """The scores of a recording (T, M).
 
     `starts` (W,) are the first steps of its windows, `totals` (W,) their scores (NaN if too little is known).
@@ -52,6 +52,14 @@ def heldout_windows(model: ScoreModel) -> tuple[np.ndarray, np.ndarray]:
     return data.x[data.heldout], heldout_blocks(data)
 
 
+def normal_windows(
+    model: ScoreModel, recording: np.ndarray, hop: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a recording (T, M) of normal operation, in data units, like one to be judged; return what fit takes."""
+    starts, windows = cut(recording, model.length, hop or model.length)
+    return windows, starts // model.length
+
+
 def cut(recording: np.ndarray, length: int, hop: int) -> tuple[np.ndarray, np.ndarray]:
     """Return first steps (W,) and windows (W, N, M) of a recording (T, M), every `hop` steps.
 
@@ -68,14 +76,14 @@ def cut(recording: np.ndarray, length: int, hop: int) -> tuple[np.ndarray, np.nd
     return starts, np.stack([padded[start : start + length] for start in starts])
 
 
-def judge(
+def score_recording(
     detector: Detector,
     recording: np.ndarray,
     hop: int | None = None,
     *,
     progress: Progress = silent,
     cancelled: Cancel = never,
-) -> Judged:
+) -> RecordingScores:
     """Score a recording (T, M) in data units, with missing values as NaN, in windows `hop` steps apart.
 
     By default, windows follow one another. For training windows with a phase, such as whole days, hop and first
@@ -98,4 +106,4 @@ def judge(
     with np.errstate(invalid="ignore"):
         per_step = (total / count)[: len(recording)]
     window = nearest_window(np.arange(len(recording)), starts, length)
-    return Judged(starts, scores.total, window, per_step)
+    return RecordingScores(starts, scores.total, window, per_step)
