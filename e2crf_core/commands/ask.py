@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from e2crf_core.diffusion.score_model import ScoreModel
+    from e2crf_core.questions.files import Recording
+    from e2crf_core.sampling.config import SamplerConfig
 
 
 def add(commands: Any) -> None:
