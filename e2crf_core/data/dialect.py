@@ -58,22 +58,29 @@ class Dialect:
 
 
 def find_encoding(path: Path) -> str:
-    """Detect the encoding of a text file: its byte order mark, else UTF-8 if valid, else Latin-1."""
+    """Detect the encoding of a text file: its byte order mark, else UTF-8 if valid, else Latin-1.
+
+    Raises LabError for text that its mark does not fit, such as a file that was cut off.
+    """
     with path.open("rb") as stream:
         head = stream.read(4)
-        if head.startswith(codecs.BOM_UTF8):
-            return "utf-8-sig"
-        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "utf-16"
+        marked = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+        encoding = next((name for mark, name in marked.items() if head.startswith(mark)), "")
         stream.seek(0)
-        decoder = codecs.getincrementaldecoder("utf-8")()
+        decoder = codecs.getincrementaldecoder(encoding or "utf-8")()
         try:
             while chunk := stream.read(1 << 20):
                 decoder.decode(chunk)
             decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as fault:
+            if encoding:
+                raise LabError(
+                    f"{path.name} is not whole: it begins as {encoding.removesuffix('-sig').upper()} text, but does "
+                    f"not go on as such ({fault.reason})",
+                    remedy="save it again as UTF-8",
+                ) from None
             return "latin-1"
-    return "utf-8"
+    return encoding or "utf-8"
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:

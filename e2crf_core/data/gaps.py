@@ -8,9 +8,12 @@ import numpy as np
 
 from e2crf_core.data.steps import jumps, span_text
 from e2crf_core.data.tables import Table, group_slices, resampled
-from e2crf_core.errors import LabError
+from e2crf_core.errors import LabError, make_whole
 
 GAP_CHOICES = ("drop", "interpolate")
+# No network takes longer ones (`models.cards`).
+MAX_WINDOW = 1 << 16
+MAX_ROWS = 1 << 40
 # A window may not cross a hole in time: business days and months pass, an outage does not.
 JUMP = 5.0
 # A choice that keeps this share of the best choice's windows is preferred if it invents less.
@@ -34,19 +37,11 @@ class Cutting:
 
     def __post_init__(self) -> None:
         """Reject choices that make no windows. Raises LabError."""
-        if self.window < 4:
-            raise LabError(f"window {self.window} is too short", field="window", remedy="use 4 rows or more")
-        if self.stride < 1:
-            raise LabError(f"stride {self.stride} is too short", field="stride", remedy="use 1 row or more")
+        make_whole(self, "window", low=4, high=MAX_WINDOW)
+        make_whole(self, "stride", "max_gap", low=1, high=MAX_ROWS)
         if self.gaps not in GAP_CHOICES:
             raise LabError(
                 f"gaps {self.gaps!r} is unknown", field="gaps", remedy=f"use {' or '.join(GAP_CHOICES)}"
-            )
-        if self.max_gap < 1:
-            raise LabError(
-                f"max_gap {self.max_gap} is too short",
-                field="max_gap",
-                remedy="the longest gap to fill has 1 row or more",
             )
 
 

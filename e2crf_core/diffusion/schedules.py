@@ -7,8 +7,14 @@ dz = f z dt + g dw, and log_snr = log(a/s), the clock for events and predictors.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
+
+from e2crf_core.errors import LabError
+
+FAINTEST = -300.0
+"""The least log(a/s) at t = 1: below it, powers of a are too small for floating point."""
 
 
 class Schedule(Protocol):
@@ -39,6 +45,18 @@ class Schedule(Protocol):
         """Invert `log_snr`."""
 
 
+def _check(kind: str, t_min: float, log_snr: Callable[[float], float]) -> None:
+    """Reject a schedule whose end, range, or order of log(a/s) no solver can use. Raises LabError."""
+    try:
+        high, low = (log_snr(t) if 0 < t_min < 1 else math.nan for t in (t_min, 1.0))
+    except (ArithmeticError, ValueError, TypeError):
+        high = low = math.nan
+    if not FAINTEST <= low < high <= -FAINTEST:
+        raise LabError(
+            f"noise schedule {kind}: log(a/s) must fall with time, between {-FAINTEST:g} and {FAINTEST:g}"
+        )
+
+
 @dataclass(frozen=True)
 class VP:
     """The variance-preserving SDE: beta(t) = beta_min + (beta_max - beta_min) t (Song et al. 2021; E2)."""
@@ -47,6 +65,12 @@ class VP:
     beta_max: float = 20.0
     t_min: float = 1e-3
     kind: ClassVar[str] = "vp"
+
+    def __post_init__(self) -> None:
+        """Reject values that make no schedule. Raises LabError."""
+        _check(self.kind, self.t_min, self.log_snr)
+        if not 0 <= self.beta_min <= self.beta_max:
+            raise LabError(f"noise schedule vp: beta falls from {self.beta_min:g} to {self.beta_max:g}")
 
     def beta(self, t: float) -> float:
         """Return the noise rate at time t."""
@@ -90,6 +114,10 @@ class VE:
     sigma_max: float = 50.0
     t_min: float = 1e-3
     kind: ClassVar[str] = "ve"
+
+    def __post_init__(self) -> None:
+        """Reject values that make no schedule. Raises LabError."""
+        _check(self.kind, self.t_min, self.log_snr)
 
     def a(self, t: float) -> float:
         """Return 1 at all times."""

@@ -18,9 +18,10 @@ import numpy as np
 
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.errors import LabError
+from e2crf_core.errors import LabError, make_whole
 from e2crf_core.io.arrays import read_npz
 from e2crf_core.io.files import replace_file
+from e2crf_core.io.json_files import read_json
 from e2crf_core.models.checkpoints import choose_device
 from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, never
@@ -49,6 +50,7 @@ class BulkTask:
 
     def __post_init__(self) -> None:
         """Reject what cannot be drawn."""
+        make_whole(self, "num", "seed", "shard")
         check_request(1, self.seed)
         if not 1 <= self.num <= MAX_SAMPLES:
             raise LabError(f"num {self.num}: must lie between 1 and {MAX_SAMPLES}", field="num")
@@ -159,9 +161,10 @@ def _claim(out: Path, ours: dict[str, Any]) -> None:
     path = out / "shards.json"
     if path.is_file():
         try:
-            theirs = json.loads(path.read_text())
-        except ValueError:
+            theirs = read_json(path)
+        except LabError:
             theirs = {}
+        theirs = theirs if isinstance(theirs, dict) else {}
         differ = [key for key in ours if theirs.get(key) != ours[key]]
         if differ:
             problem = f"{out} holds shards that differ in {', '.join(differ)}"

@@ -22,6 +22,7 @@ from e2crf_core.caching.policy import POLICY_SCHEMA, PRESETS, CachePolicy
 from e2crf_core.diffusion.schedules import VP
 from e2crf_core.diffusion.solvers import GRIDS, find_solver, make_plan
 from e2crf_core.errors import LabError
+from e2crf_core.io.json_files import parse_json
 from e2crf_core.sampling.config import SamplerConfig
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -83,16 +84,16 @@ class _Entry(BaseModel):
         return SamplerConfig(policy=self.policy, steps=self.steps, solver=self.solver, grid=self.grid)
 
 
-def parse_configs(text: str, where: str = "file") -> dict[str, SamplerConfig]:
+def parse_configs(text: str | bytes, where: str = "file") -> dict[str, SamplerConfig]:
     """Read a JSON list of {"name", "solver", "grid", "steps", "policy"}.
 
     `policy` is a preset's name, an object with fields of CachePolicy, or null for an uncached run. Raises
     ConfigError that lists every fault.
     """
     try:
-        stored = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as fault:
-        raise ConfigError(where, [f"not JSON: {fault}"]) from None
+        stored = parse_json(text, "it", limit=MAX_CONFIG_BYTES)
+    except LabError as fault:
+        raise ConfigError(where, [fault.problem]) from None
     if not isinstance(stored, list) or not stored:
         raise ConfigError(where, ['a list of {"name", "solver", "grid", "steps", "policy"} is expected'])
     names = [entry.get("name") if isinstance(entry, dict) else None for entry in stored]
@@ -123,9 +124,7 @@ def load_configs(path: Path) -> dict[str, SamplerConfig]:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise LabError(f"configurations {path}: larger than 1 MB", field="configs")
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise LabError(f"configurations {path}: not UTF-8 text", field="configs") from None
+        text = path.read_bytes()
     except OSError as fault:
         raise LabError(f"configurations {path}: {fault.strerror}", field="configs") from None
     return parse_configs(text, str(path))

@@ -20,9 +20,10 @@ import numpy as np
 
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.errors import LabError
+from e2crf_core.errors import LabError, make_whole
 from e2crf_core.evaluation.config import Configs
 from e2crf_core.io.files import replace_file
+from e2crf_core.io.json_files import read_json
 from e2crf_core.io.provenance import array_digest, machine, versions
 from e2crf_core.progress import Progress, silent
 from e2crf_core.sampling.config import SamplerConfig
@@ -50,6 +51,7 @@ class Task:
 
     def __post_init__(self) -> None:
         """Reject what would fail after hours."""
+        make_whole(self, "num", "seed", "repeats", "batch", "directions")
         check_request(self.num, self.seed)
         if self.num < 2:
             raise LabError(f"num {self.num}: a distance between sets needs at least 2 samples", field="num")
@@ -116,10 +118,7 @@ def claim(out: Path, task: Task) -> None:
     path, ours = out / "evaluation.json", task.fingerprint()
     remedy = "name another folder"
     if path.is_file():
-        try:
-            theirs = json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError):
-            theirs = {}
+        theirs = _stored(path)
         differ = [key for key in ours if theirs.get(key) != ours[key]]
         if differ:
             problem = f"{out} holds an evaluation that differs in {', '.join(differ)}"
@@ -128,6 +127,15 @@ def claim(out: Path, task: Task) -> None:
     if out.is_dir() and any(out.iterdir()):
         raise LabError(f"{out} is not empty and holds no evaluation", field="out", remedy=remedy)
     replace_file(path, lambda p: p.write_text(json.dumps(ours, indent=1) + "\n"))
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """Return the stored description of an evaluation; a damaged one differs from ours in everything."""
+    try:
+        stored = read_json(path)
+    except LabError:
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def shard_path(out: Path, index: int, repeat: int) -> Path:

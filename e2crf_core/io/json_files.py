@@ -70,8 +70,8 @@ def read_json(path: str | Path, *, limit: int = LIMIT_BYTES, depth: int = LIMIT_
             # One byte more than allowed is enough to show that a file is too large.
             text = stream.read(limit + 1)
             size = path.stat().st_size
-    except OSError as fault:
-        raise LabError(f"{path} cannot be read: {fault.strerror or fault}") from None
+    except (OSError, ValueError) as fault:  # a name that no system allows is a ValueError
+        raise LabError(f"{path} cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
     if len(text) > limit:
         raise LabError(f"{path} takes {size / 1e6:.0f} MB: at most {limit / 1e6:.0f} MB are read")
     return parse_json(text, str(path), limit=limit, depth=depth)

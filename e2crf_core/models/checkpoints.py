@@ -35,6 +35,7 @@ from e2crf_core.models.folders import (
     read_card,
     shipped_checkpoints,
 )
+from e2crf_core.network.host import own_settings
 from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 
 __all__ = [
@@ -77,6 +78,7 @@ def save_checkpoint(model: ScoreModel, folder: Path, dtype: torch.dtype = torch.
     write_json(folder / CARD, card)
 
 
+@own_settings()
 def load_checkpoint(name_or_path: str | Path, device: str = "auto") -> ScoreModel:
     """Load a checkpoint by name, or from a folder. Raises LabError with one clear line."""
     folder = checkpoint_folder(name_or_path)

@@ -22,12 +22,13 @@ from torch import Tensor
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, token_statistics
 from e2crf_core.diffusion.spectral import tokenize
-from e2crf_core.errors import LabError
+from e2crf_core.errors import LabError, make_whole, whole_number
 from e2crf_core.io.arrays import reason
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.models.devices import choose_device
 from e2crf_core.models.loss import batch_loss, train_levels
+from e2crf_core.network.host import own_settings
 from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 
 
@@ -63,9 +64,12 @@ class TrainSpec:
 
     def __post_init__(self) -> None:
         """Reject settings that cannot train. Raises LabError that lists all faults."""
-        object.__setattr__(self, "bands", tuple(self.bands))
+        object.__setattr__(self, "bands", tuple(whole_number("bands", edge) for edge in self.bands))
+        make_whole(
+            self, "width", "layers", "heads", "hidden", "steps", "batch", "seed", "patience", "evaluate_every"
+        )
         faults = []
-        if self.steps < 0 or (self.steps == 0 and self.minutes <= 0):
+        if self.steps < 0 or (self.steps == 0 and not 0 < self.minutes < math.inf):
             faults.append(
                 f"steps {self.steps} / minutes {self.minutes}: give a positive number of one of them"
             )
@@ -102,6 +106,7 @@ class TrainEvent:
 class Trainer:
     """A training that can be advanced, watched, killed, and resumed. Its state is in `out`/training/."""
 
+    @own_settings()
     def __init__(
         self,
         spec: TrainSpec,
@@ -190,6 +195,7 @@ class Trainer:
         phase = (step - warm) / max(1, self.spec.steps - warm)
         return self.spec.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, phase))))
 
+    @own_settings()
     def _update(self) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(self.step)
@@ -217,6 +223,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return max(50, int(minutes * 60 / each))
 
+    @own_settings()
     @torch.no_grad()
     def heldout_loss(self, weights: dict[str, Tensor] | None = None) -> float:
         """Return the loss of the EMA weights on held-out windows, always with the same noise and levels."""
@@ -323,6 +330,7 @@ class Trainer:
             remedy="choose another folder, or delete that one to train anew",
         )
 
+    @own_settings()
     def model(self) -> ScoreModel:
         """Return the best model so far, in evaluation mode."""
         network = ScoreTransformer(self.network.config)

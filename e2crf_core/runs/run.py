@@ -16,7 +16,7 @@ import torch
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.errors import Cancelled, LabError, make_whole
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.progress import Cancel
 from e2crf_core.runs.comparison import Comparison, compare
@@ -53,6 +53,7 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         """Reject an invalid run; steps are checked with the model's schedule, before the first one."""
+        make_whole(self, "num", "seed", "watch")
         check_request(self.num, self.seed)
         if self.num > MAX_LIVE_NUM:
             raise LabError(

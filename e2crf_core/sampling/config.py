@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from e2crf_core.caching.policy import POLICY_SCHEMA, PRESETS, CachePolicy
-from e2crf_core.errors import LabError
+from e2crf_core.errors import LabError, make_whole
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         """Reject an empty batch; the plan is checked with the model's schedule."""
+        make_whole(self, "steps", "batch")
         if self.batch < 1:
             raise LabError(f"batch {self.batch}: must be at least 1", field="batch")
 

@@ -20,14 +20,16 @@ from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.diffusion.spectral import band_edges
 from e2crf_core.e2crf import advance
 from e2crf_core.e2crf import step as cached_step
-from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.errors import Cancelled, LabError, whole_number
 from e2crf_core.network.flops import network_flops, update_flops
 from e2crf_core.network.forward import plain_forward
+from e2crf_core.network.host import own_settings
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.finite import check_finite
 
 MAX_NUM = 100_000
+PRECISIONS = (torch.float32, torch.float64)
 LOOK_EVERY = 16
 """Steps between checks for non-finite numbers on devices where each check would cause a wait."""
 
@@ -92,6 +94,12 @@ class Sampler:
         grid: str = "linear",
         batch: int = 64,
     ) -> None:
+        if model.dtype not in PRECISIONS:
+            raise LabError(
+                f"model {model.name!r} is in {model.dtype}, in which samples would be noise or not finite",
+                field="checkpoint",
+                remedy="convert it to float32 or float64",
+            )
         self.model = model
         self.config = SamplerConfig(policy, steps, solver, grid, batch)
         self.plan = make_plan(model.schedule, steps, solver, grid, model.profile.clock)
@@ -123,6 +131,7 @@ class Sampler:
         """Return the cache's policy, or None for the uncached sampler."""
         return self.config.policy
 
+    @own_settings()
     def begin(self, num: int, seed: int, first: int = 0) -> tuple[Problem, SamplerState]:
         """Return the start of a run of `num` samples numbered from `first`."""
         model = self.model
@@ -138,6 +147,7 @@ class Sampler:
         z = (a * model.mu + spread * noise.initial()) * model.mask
         return problem, SamplerState(step=0, z=z, past=(), base=None, cache=None)
 
+    @own_settings()
     def step(
         self, problem: Problem, state: SamplerState, policy: CachePolicy | None
     ) -> tuple[SamplerState, StepInfo]:
@@ -261,11 +271,9 @@ class Sampler:
 
 
 def check_request(num: int, seed: int) -> None:
-    """Raise LabError unless 1 <= num <= MAX_NUM and 0 <= seed < 2**63."""
-    if not 1 <= num <= MAX_NUM:
-        raise LabError(f"num {num}: must lie between 1 and {MAX_NUM}", field="num")
-    if not 0 <= seed < 2**63:
-        raise LabError(f"seed {seed}: must lie between 0 and 2**63 - 1", field="seed")
+    """Raise LabError unless both are whole, 1 <= num <= MAX_NUM, and 0 <= seed < 2**63."""
+    whole_number("num", num, 1, MAX_NUM)
+    whole_number("seed", seed, 0, 2**63 - 1)
 
 
 def warm_up(sampler: Sampler, num: int, seed: int) -> None:
@@ -292,6 +300,7 @@ def plain_step(problem: Problem, state: SamplerState) -> tuple[SamplerState, Ste
     return after, StepInfo(every, nothing, nothing[:, :1], batch * model.n, batch, denoised)
 
 
+@own_settings()
 def observe(
     sampler: Sampler,
     problem: Problem,

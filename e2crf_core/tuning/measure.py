@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.errors import LabError
+from e2crf_core.errors import LabError, make_whole
 from e2crf_core.progress import Cancel, never
 from e2crf_core.quality.distances import (
     LOG_SPECTRAL_DISTANCE,
@@ -67,6 +67,7 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         """Reject what cannot be measured."""
+        make_whole(self, "num", "batch", "seed", "directions", "resamples", "width")
         check_request(self.num, self.seed)
         if self.quality not in QUALITIES:
             raise LabError(

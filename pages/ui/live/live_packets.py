@@ -10,6 +10,7 @@ import numpy as np
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
+from e2crf_core.io.json_files import parse_json
 from e2crf_core.runs.run import FINISHED, RunHandle
 from pages.ui.common.axes import time_axis
 from pages.ui.common.packet import finite, pack
@@ -153,6 +154,14 @@ def picture(
 def live_fields() -> frozenset[str]:
     """Return the policy fields that may change during a run."""
     return frozenset(f.name for f in fields(CachePolicy) if f.metadata["live"])
+
+
+def read_message(text: str) -> dict[str, Any]:
+    """Read a message of a viewer. Raises LabError for anything but a JSON object."""
+    message = parse_json(text, "a message", depth=8)
+    if not isinstance(message, dict):
+        raise LabError("a message must be a JSON object")
+    return message
 
 
 def obey(handle: RunHandle, message: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from pages.ui.common.hosts import host_allowed
 from pages.ui.common.messages import sentence
 from pages.ui.common.reference import reference_of
 from pages.ui.common.registry import RUNS
-from pages.ui.live.live_packets import obey, picture
+from pages.ui.live.live_packets import obey, picture, read_message
 
 LIVE_ROUTE = "/{base:path}lab/live/{run}"
 FRAME_S = 1 / 30
@@ -139,16 +139,12 @@ async def _receive(websocket: WebSocket, handle: RunHandle, view: _View) -> None
             await websocket.close(TOO_FAST, "too many messages")
             return
         try:
-            message = json.loads(text)
-            if not isinstance(message, dict):
-                raise LabError("a message must be a JSON object")
+            message = read_message(text)
             if message.get("type") == "shown":
                 view.shown = min(view.sent, view.shown + 1)
             elif message.get("type") == "resync":
                 view.cursor = 0
             else:
                 obey(handle, message)
-        except json.JSONDecodeError:
-            await websocket.send_text(json.dumps({"error": "A message must be a JSON object."}))
         except LabError as fault:
             await websocket.send_text(json.dumps({"error": sentence(str(fault))}))

@@ -1,0 +1,259 @@
+"""Targets that hear from other programs: HTTP bodies, socket messages, addresses of pages, command lines."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from fastapi.testclient import TestClient
+
+from e2crf_core.caching.policy import PRESETS
+from e2crf_core.cli import main
+from e2crf_core.errors import LabError
+from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.serving.requests import Limits
+from e2crf_core.serving.server import make_app
+from pages.ui.compare.settings import settings_of
+from pages.ui.live.live_packets import obey, read_message
+from tests.conftest import make_model
+from tests.fake_run import FakeRun
+from tests.fuzz.cards import draws
+from tests.fuzz.mutate import NUMBERS, TEXTS, any_value, changed_bytes, json_bytes
+from tests.fuzz.target import Input, Place, Target
+from tests.fuzz.watch import ServerError, Unfit
+from tests.visits import PAGES, opened
+
+LOCAL = "http://localhost"
+BODY: dict[str, Any] = {"num": 2, "seed": 5, "policy": "fast", "steps": 8, "solver": "ddim", "grid": "linear"}
+OWN_POLICY = {"trigger": "paper", "tau": 0.3, "k_low": 1, "bands": [[4, 0.1], [100, 0.5]]}
+
+
+# ---- HTTP
+
+
+@lru_cache(maxsize=1)
+def _client() -> TestClient:
+    """Return a client of a server in this process, with limits that keep every request short."""
+    app = make_app(
+        make_model(dtype=torch.float64),
+        limits=Limits(num=2, steps=12, queue=4, batch=2),
+        default=SamplerConfig(PRESETS["fast"], 10, "ddim"),
+    )
+    client = TestClient(app, base_url=LOCAL, raise_server_exceptions=True)
+    return client.__enter__()
+
+
+def _bodies(rng: Random, valid: Path) -> Input:
+    stored = BODY | ({"policy": OWN_POLICY} if rng.random() < 0.4 else {})
+    stored |= {"format": "npz"} if rng.random() < 0.2 else {}
+    kinds = ("application/json",) * 8 + (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "",
+        "application/json;x",
+    )
+    options: dict[str, Any] = {
+        "path": rng.choice(("/samples", "/samples", "/events")),
+        "kind": rng.choice(kinds),
+    }
+    if rng.random() < 0.05:
+        options["path"] = rng.choice(
+            ("/health", "/metrics", "/docs", "/openapi.json", "/none", "/samples/../x", "//")
+        )
+        options["method"] = rng.choice(("GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "QUERY"))
+    if rng.random() < 0.05:
+        options["host"] = rng.choice(
+            ("evil.example", "localhost", "[::1]", "127.0.0.1:80", "a" * 300, "[", " ")
+        )
+    return Input(json_bytes(rng, stored), options)
+
+
+def bodies(case: Input, place: Place) -> None:
+    """Send a request; the server answers anything but 5xx."""
+    options = case.options
+    headers = {"content-type": options["kind"]} | ({"host": options["host"]} if "host" in options else {})
+    try:
+        answer = _client().request(
+            options.get("method", "POST"), options["path"], content=case.body, headers=headers
+        )
+    except (UnicodeError, ValueError) as fault:
+        if type(fault).__module__.startswith("httpx"):
+            raise LabError("the client cannot send that") from None
+        raise
+    if answer.status_code >= 500:
+        raise ServerError(f"{answer.status_code} {answer.text[:200]}")
+    if answer.status_code >= 400:
+        raise LabError(f"status {answer.status_code}")
+    if (
+        options["path"] == "/samples"
+        and options["kind"] == "application/json"
+        and '"error"' in answer.text[:40]
+    ):
+        raise Unfit(answer.text[:200])
+
+
+# ---- the live socket
+
+
+def _messages(rng: Random, valid: Path) -> Input:
+    stored: Any = rng.choice(
+        (
+            {"type": "policy", "changes": {"tau": 0.3, "k_low": 2}},
+            {"type": "policy", "changes": {"tau_safe": 0.1, "tau_warn": 0.4, "trigger": "paper"}},
+            {"type": "pace", "value": 50},
+            {"type": rng.choice(("pause", "resume", "step", "stop", "skip_compare", "shown", "resync"))},
+        )
+    )
+    return Input(json_bytes(rng, stored))
+
+
+def messages(case: Input, place: Place) -> None:
+    """Hear a message of a viewer; the run keeps a policy that can run."""
+    run: Any = FakeRun(steps=4)
+    message = read_message(case.text)
+    if message.get("type") not in ("shown", "resync"):
+        obey(run, message)
+    json.loads(run.policy.to_json(), parse_constant=_no_constant)
+    draws(SamplerConfig(run.policy, 4, "ddim"))
+    if not 0 <= run.pace <= 1e6:
+        raise Unfit(f"pace {run.pace}")
+
+
+def _no_constant(name: str) -> None:
+    raise Unfit(f"the policy holds {name}")
+
+
+# ---- addresses of pages
+
+PARAMETERS = (
+    "run", "net", "steps", "num", "seed", "policy", "checkpoint", "lesson", "dataset", "v", "step", "k", "channel",
+    "view", "map", "tau", "trigger", "k_low", "refresh_every", "probe_share", "study", "trial", "latency", "budget",
+    "cost", "quality", "set", "model", "job", "data", "families", "what", "preset", "minutes", "from", "error", "x",
+)  # fmt: skip
+ADDRESSED = ("exact,,,ddim,linear,20;fast,0.3,,ddim,linear,20", '{"tau":0.5}', "demo", "100", "ecg", "paper")
+
+
+def _value(rng: Random) -> str:
+    way = rng.random()
+    if way < 0.25:
+        return rng.choice(ADDRESSED)
+    if way < 0.45:
+        return changed_bytes(rng, rng.choice(ADDRESSED).encode()).decode("utf-8", "replace")
+    if way < 0.6:
+        return str(rng.choice(NUMBERS))
+    if way < 0.7:
+        return json.dumps(any_value(rng))
+    return rng.choice(TEXTS)
+
+
+def _addresses(rng: Random, valid: Path) -> Input:
+    names = rng.sample(PARAMETERS, rng.choice((3, 6, len(PARAMETERS))))
+    return Input(b"", {"page": rng.choice((None, *PAGES)), "query": {name: _value(rng) for name in names}})
+
+
+def addresses(case: Input, place: Place) -> None:
+    """Open a page by a foreign address."""
+    opened(case.options["page"], **case.options["query"])
+
+
+def _settings(rng: Random, valid: Path) -> Input:
+    parts = ADDRESSED[0].replace(";", ",").split(",")
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        parts[rng.randrange(len(parts))] = _value(rng)
+    text = ",".join(parts[:6]) + ";" + ",".join(parts[6:])
+    return Input(text.encode("utf-8", "replace"))
+
+
+def settings(case: Input, place: Place) -> None:
+    """Read the settings to compare from an address."""
+    from pages.ui.compare.settings import config_of, name_of
+
+    for setting in settings_of(case.text):
+        name_of(setting)
+        draws(config_of(setting))
+
+
+# ---- command lines
+
+SHORT = ("", " ", "nan", "inf", "-inf", "1e999", "-1", "0", "x", "1.5", "٣", "9" * 20, "-" + "9" * 20, "../x", "a\nb",
+         "é", "1e-300", "3:2", ":", ",", "a,b", "none", "all", "None", "[1]", "{}", "ddim:2", "ddim:nan",
+         "cuda:99", "meta", "mps", "/", ".", "~", "1_0", "0x1", "True", "a" * 300)  # fmt: skip
+"""Values that no command can spend long on."""
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "sample --num 1 --steps 4 --out {out}.npz": (
+        "checkpoint", "steps", "num", "policy", "seed", "solver", "grid", "batch", "device", "out"),
+    "eval --num 2 --repeats 1 --configs {valid}/evaluation/configs.json --out {out}": (
+        "num", "repeats", "seed", "batch", "directions", "device", "out", "configs"),
+    "train --data {valid}/data --steps 1 --batch 2 --out {out}": (
+        "data", "preset", "minutes", "batch", "seed", "patience", "truncation", "bands", "device", "threads"),
+    "tune --minutes 0.01 --trials 1 --num 2 --batch 2 --steps 4:6 --out {out}": (
+        "minutes", "trials", "num", "batch", "seed", "quality", "cost", "solvers", "grids", "steps", "triggers",
+        "fields", "reference-steps", "latency-ms", "quality-budget", "workers", "device"),
+    "deploy --num 2 --batch 2 --steps 4 --out {out}": (
+        "policy", "steps", "solver", "grid", "num", "batch", "seed", "device", "study"),
+    "export --steps 4 --out {out}": ("policy", "steps", "solver", "grid", "format", "card"),
+    "check --card {valid}/card/card.json": ("card", "device"),
+    "card --checkpoint {valid}/model": ("seed",),
+    "info": ("checkpoint",),
+    "impute {valid}/tables/rates.csv --num 2 --steps 4 --out {out}.csv": (
+        "num", "level", "steps", "seed", "device", "channels", "time", "missing", "out"),
+    "forecast {valid}/tables/rates.csv --horizon 2 --num 2 --steps 4 --out {out}.csv": (
+        "horizon", "num", "level", "steps", "seed", "channels", "time"),
+    "localize --steps 1 --minutes 0.01 --out {out}": ("steps", "minutes", "bands", "seed", "half", "threads"),
+    "cluster evaluate --num 2 --steps 4 --shard 2 --out {out}": (
+        "policy", "steps", "solver", "grid", "num", "shard", "batch", "seed", "gpus", "device"),
+    "serve --port 0": ("port", "threads", "max-num", "max-steps", "queue", "batch", "card"),
+    "data preview {valid}/tables/rates.csv": ("window", "stride", "group", "time", "tz", "skip", "header", "axes"),
+    "data import {valid}/tables/rates.csv --window 16 --out {out}": (
+        "window", "stride", "gaps", "max-gap", "resample", "title", "decimal", "date-order", "tz", "channels"),
+    "data original ecg {valid}/tables --out {out}": ("out",),
+}  # fmt: skip
+
+
+def _lines(rng: Random, valid: Path) -> Input:
+    line = rng.choice(sorted(COMMANDS))
+    changes = {rng.choice(COMMANDS[line]): rng.choice(SHORT) for _ in range(rng.choice((1, 1, 2)))}
+    return Input(b"", {"line": line, "changes": changes})
+
+
+def lines(case: Input, place: Place) -> None:
+    """Run a command line with one or two foreign values: it ends with 0, 1 or 2, and one line if refused."""
+    line, changes = case.options["line"], case.options["changes"]
+    argv = [part.format(out=place.folder / "out", valid=place.valid) for part in line.split()]
+    if "checkpoint" not in changes and line.split()[0] not in _NO_CHECKPOINT:
+        argv += ["--checkpoint", str(place.valid / "model")]
+    argv += [f"--{name}={value}" for name, value in changes.items()]
+    out, errors = io.StringIO(), io.StringIO()
+    threads = torch.get_num_threads()
+    try:
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(errors),
+            contextlib.chdir(place.folder),
+        ):
+            code = main(argv)
+    finally:
+        torch.set_num_threads(threads)
+    if code in (0, 1):
+        return
+    said = errors.getvalue().splitlines()
+    if code != 2 or not said[-1].startswith("error: "):
+        raise Unfit(f"exit code {code}, last line {said[-1:]}")
+    raise LabError(said[-1].removeprefix("error: "))
+
+
+_NO_CHECKPOINT = {"train", "check", "card", "data", "localize"}
+
+TARGETS = (
+    Target("HTTP bodies", _bodies, bodies, 14),
+    Target("socket messages", _messages, messages, 10),
+    Target("settings in addresses", _settings, settings, 6),
+    Target("command lines", _lines, lines, 6),
+    Target("pages", _addresses, addresses, 0.3),
+)
