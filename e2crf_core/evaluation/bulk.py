@@ -22,6 +22,7 @@ from e2crf_core.errors import LabError, make_whole
 from e2crf_core.io.arrays import read_npz
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.json_files import read_json
+from e2crf_core.io.locks import claimed, is_empty
 from e2crf_core.models.checkpoints import choose_device
 from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, never
@@ -138,13 +139,14 @@ def run_shards(
 
     Raises LabError if `out` holds another evaluation, or if a shard fails permanently.
     """
-    _claim(out, task.fingerprint(model))
-    missing = [first for first in task.firsts if _find(out, task, first) is None]
-    for shard in draw(model, task, missing, cancelled):
-        _write(out, shard)
-        yield shard
-        if cancelled():
-            return
+    with claimed(out, "shards"):
+        _claim(out, task.fingerprint(model))
+        missing = [first for first in task.firsts if _find(out, task, first) is None]
+        for shard in draw(model, task, missing, cancelled):
+            _write(out, shard)
+            yield shard
+            if cancelled():
+                return
 
 
 def _path(out: Path, first: int, count: int) -> Path:
@@ -170,7 +172,7 @@ def _claim(out: Path, ours: dict[str, Any]) -> None:
             problem = f"{out} holds shards that differ in {', '.join(differ)}"
             raise LabError(problem, field="out", remedy="name another folder")
         return
-    if out.is_dir() and any(out.iterdir()):
+    if not is_empty(out):
         problem = f"{out} is not empty and holds no shards"
         raise LabError(problem, field="out", remedy="name another folder")
     replace_file(path, lambda p: p.write_text(json.dumps(ours, indent=1) + "\n"))

@@ -10,6 +10,7 @@ from e2crf_core.evaluation.results import write_results
 from e2crf_core.evaluation.shards import Task, run_shards
 from e2crf_core.evaluation.summary import summarize
 from e2crf_core.evaluation.tables import Evaluation
+from e2crf_core.io.locks import claimed
 from e2crf_core.progress import Progress, silent
 from e2crf_core.quality.learned_scores import FEWEST
 
@@ -28,8 +29,9 @@ def evaluate(
     """
     if learned and task.num < FEWEST:
         raise LabError(f"num {task.num}: learned scores need at least {FEWEST} samples", field="num")
-    run_shards(task, out, progress(f"evaluating {task.model.name}, steps"))
-    scores = progress("learned scores, per mille") if learned else None
-    evaluation = summarize(task, out, progress("measuring"), scores)
-    write_results(evaluation, out)
+    with claimed(out, "evaluation"):
+        run_shards(task, out, progress(f"evaluating {task.model.name}, steps"))
+        scores = progress("learned scores, per mille") if learned else None
+        evaluation = summarize(task, out, progress("measuring"), scores)
+        write_results(evaluation, out)
     return evaluation

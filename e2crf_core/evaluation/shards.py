@@ -24,6 +24,7 @@ from e2crf_core.errors import LabError, make_whole
 from e2crf_core.evaluation.config import Configs
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.json_files import read_json
+from e2crf_core.io.locks import is_empty
 from e2crf_core.io.provenance import array_digest, machine, versions
 from e2crf_core.progress import Progress, silent
 from e2crf_core.sampling.config import SamplerConfig
@@ -124,7 +125,7 @@ def claim(out: Path, task: Task) -> None:
             problem = f"{out} holds an evaluation that differs in {', '.join(differ)}"
             raise LabError(problem, field="out", remedy=f"{remedy}, or delete it")
         return
-    if out.is_dir() and any(out.iterdir()):
+    if not is_empty(out):
         raise LabError(f"{out} is not empty and holds no evaluation", field="out", remedy=remedy)
     replace_file(path, lambda p: p.write_text(json.dumps(ours, indent=1) + "\n"))
 

@@ -25,6 +25,7 @@ from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.errors import LabError, make_whole, whole_number
 from e2crf_core.io.arrays import reason
 from e2crf_core.io.files import replace_file
+from e2crf_core.io.locks import claimed
 from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.models.devices import choose_device
 from e2crf_core.models.loss import batch_loss, train_levels
@@ -246,8 +247,15 @@ class Trainer:
     ) -> Iterator[TrainEvent]:
         """Train to the end, yielding a report every `evaluate_every` steps. Cancelling keeps the best so far.
 
-        `progress(done, total)` is called after every step of this run, counted from where it resumed.
+        `progress(done, total)` is called after every step of this run, counted from where it resumed. Raises
+        LabError if another process is training in this folder.
         """
+        with claimed(self.state_path.parent, "training"):
+            yield from self._run(cancelled, progress)
+
+    def _run(
+        self, cancelled: Callable[[], bool], progress: Callable[[int, int], None] | None
+    ) -> Iterator[TrainEvent]:
         losses: list[float] = []
         begin = time.perf_counter() - self.seconds
         resumed = self.step

@@ -27,6 +27,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.evaluation.anchors import converged, deterministic, no_network
 from e2crf_core.io.files import replace_file
+from e2crf_core.io.locks import claim
 from e2crf_core.io.provenance import machine
 from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, never
@@ -36,7 +37,7 @@ from e2crf_core.sampling.sampler import warm_up
 from e2crf_core.tuning.executors import Executor, Local, Outcome, TrialJob
 from e2crf_core.tuning.measure import BESIDE, Bench, Point, StudySpec, front_points, measure
 from e2crf_core.tuning.space import FIELDS, SearchSpace, fit_steps, measure_ranges, starting_points
-from e2crf_core.tuning.storage import open_storage, process_alive, study_name
+from e2crf_core.tuning.storage import open_storage, study_name
 
 SCHEMA = 3
 REFERENCE_STEPS = (1000, 500, 300, 200, 100, 50)
@@ -88,6 +89,7 @@ class Study:
             std=dataset.std,
         )
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._lock = claim(out, "study")
         self.storage = open_storage(out, storage)
         self.study = optuna.create_study(
             storage=self.storage,
@@ -151,6 +153,7 @@ class Study:
     def release(self) -> None:
         """Let another process use the study; `run` does so when it ends."""
         self.study.set_user_attr("driver", None)
+        self._lock.release()
 
     def since(self, cursor: int) -> tuple[list[Point], int]:
         """Return points that ended after `cursor`, and the next cursor."""
@@ -167,6 +170,8 @@ class Study:
 
         Yields each point as it is measured. Trials that were cut short are tried again on resume.
         """
+        if not self._lock.is_locked:
+            self._lock = claim(self.out, "study")
         try:
             yield from self._run(cancelled, max_trials)
         finally:
@@ -328,15 +333,7 @@ class Study:
                     remedy="name another folder, or use its settings",
                 )
             self.space = SearchSpace.from_json(attrs["space"])
-        driver = attrs.get("driver")
         me = {"host": socket.gethostname(), "pid": os.getpid(), "thread": threading.get_ident()}
-        if (
-            driver
-            and driver["host"] == me["host"]
-            and driver["pid"] != me["pid"]
-            and process_alive(driver["pid"])
-        ):
-            raise LabError(f"process {driver['pid']} is at work on the study in {self.out}: stop it first")
         self.study.set_user_attr("driver", me)
 
     def _load(self) -> None:

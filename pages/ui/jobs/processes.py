@@ -2,7 +2,7 @@
 
 A job is a folder: `job.json` holds the task, `progress.json` the progress (see `job.JobState`), a file
 `stop` asks the worker to end, and `log.txt` receives what it prints. A reload, another visitor and a
-restarted server therefore see the same state; only whether a process is alive is known here.
+restarted server therefore see the same state. A lock on the folder tells whether a process is working on it.
 """
 
 import os
@@ -11,6 +11,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from e2crf_core.errors import LabError
+from e2crf_core.io.locks import in_use
 from pages.ui.jobs.job import JobState, read_file
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,7 +25,9 @@ class Processes:
         self._of: dict[Path, subprocess.Popen[bytes]] = {}
 
     def launch(self, module: str, job: Path) -> None:
-        """Start `python -m module JOB --parent PID`."""
+        """Start `python -m module JOB --parent PID`. Raises LabError when a process is at work on the job."""
+        if in_use(job):
+            raise LabError("another process is at work on it", remedy="wait until it is done, or stop it")
         for name in ("stop", "progress.json"):
             (job / name).unlink(missing_ok=True)
         command = [sys.executable, "-m", module, str(job), "--parent", str(os.getpid())]
@@ -33,9 +37,9 @@ class Processes:
             )
 
     def alive(self, job: Path) -> bool:
-        """Return whether a process of this server is working on a job."""
+        """Return whether a process is working on a job; it may be another server's, or a command's."""
         process = self._of.get(job)
-        return process is not None and process.poll() is None
+        return (process is not None and process.poll() is None) or in_use(job)
 
     def state(self, job: Path) -> JobState:
         """Return the progress of a job; a job without a live process counts as interrupted."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.io.locks import claimed
 from pages.ui.jobs.job import JobState, write_file
 
 HEARTBEAT_S = 0.5
@@ -70,7 +71,14 @@ class Worker:
         raise NotImplementedError
 
     def work(self) -> None:
-        """Run the job and report its end, good or bad, in the progress file."""
+        """Run the job and report its end, good or bad, in the progress file.
+
+        Raises LabError, and touches no file, when another process is at work on the job.
+        """
+        with claimed(self.job, "job"):
+            self._work()
+
+    def _work(self) -> None:
         try:
             self.say()
             self.run()
