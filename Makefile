@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8501
 
 .PHONY: app dev check test lint lint-python lint-types lint-imports lint-sizes lint-spelling lint-front lint-docs format \
-	browser wheel architecture clean paper-tables paper-tables-quick
+	browser proxy wheel lock architecture clean paper-tables paper-tables-quick
 
 $(VENV)/.app: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -56,14 +56,17 @@ check: lint
 
 QUICK = tests/test_spectral.py tests/test_policy.py tests/test_triggers.py tests/test_frozen_samples.py tests/test_documents.py
 
-# Browser tests drive the system's chromium. Without root they are skipped; in CI a missing browser is a failure.
+# Browser tests drive the system's chromium, and the test of the reverse proxy its caddy. Without root they are
+# skipped; in CI a missing one is a failure.
+install = command -v $(1) >/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq $(1); } || \
+	{ echo "$(1) is not installed: install it with your package manager, or its tests are skipped"; [ -z "$$CI" ]; }
 browser:
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
-		{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq chromium; } || \
-		{ echo "chromium is not installed: install it with your package manager, or browser tests are skipped"; \
-		  [ -z "$$CI" ]; }
+	@command -v google-chrome >/dev/null || $(call install,chromium)
+proxy:
+	@$(call install,caddy)
 
-test: $(VENV)/.dev browser lint
+test: $(VENV)/.dev browser proxy lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(COVERAGE)
 
 # CI sets this; coverage of the core and the pages is printed as one number for each package.
@@ -75,6 +78,10 @@ architecture: $(VENV)/.dev
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel --outdir dist .
+
+# Pin every package the app needs, with hashes, and list their licenses in docs/sbom.json.
+lock: $(VENV)/.dev
+	$(BIN)/python .ci/lock.py
 
 clean:
 	rm -rf $(VENV) artifacts build dist *.egg-info

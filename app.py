@@ -4,11 +4,12 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
-from pages.ui.common.hosts import LabHostGuard
+from e2crf_core.serving.guards import SecurityHeaders
+from pages.ui.common.hosts import LabHostGuard, page_headers
 from pages.ui.live.socket import LIVE_ROUTE, live_socket
 
 app = st.App(
     "pages/main.py",
     routes=[WebSocketRoute(LIVE_ROUTE, live_socket)],
-    middleware=[Middleware(LabHostGuard)],
+    middleware=[Middleware(SecurityHeaders, headers=page_headers()), Middleware(LabHostGuard)],
 )

@@ -78,8 +78,9 @@ class HostGuard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        host = next((value for key, value in scope["headers"] if key == b"host"), b"").decode("latin-1")
-        if host_allowed(host, self.names() if callable(self.names) else self.names):
+        hosts = [value.decode("latin-1") for key, value in scope["headers"] if key == b"host"]
+        names = self.names() if callable(self.names) else self.names
+        if len(hosts) == 1 and host_allowed(hosts[0], names):
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             # A socket that is closed before it is accepted gets the answer 403.
