@@ -80,17 +80,24 @@ def baseline_scores(
 
 
 def ask(
-    model: ScoreModel, data: Dataset, truth: np.ndarray, known: np.ndarray, num: int, config: SamplerConfig
+    model: ScoreModel,
+    data: Dataset,
+    truth: np.ndarray,
+    known: np.ndarray,
+    num: int,
+    config: SamplerConfig,
+    seed: int = SEED,
 ) -> dict[str, Any]:
     """Return CRPS (W,), coverage of the 90% interval, and the work of `num` draws for each window (W, N, M)."""
     windows = np.where(known[:, None], truth * data.std + data.mean, np.nan)
-    made = complete(model, windows, num=num * len(truth), seed=SEED, config=config)
+    made = complete(model, windows, num=num * len(truth), seed=seed, config=config)
     draws = data.standardize(made.series).reshape(num, *truth.shape)[:, :, ~known]
     goal = truth[:, ~known]
     return {
         "crps": crps(draws, goal).mean((1, 2)),
         "coverage": float(covered(draws, goal).mean()),
         "token_share": made.token_share,
+        "flop_share": made.flop_share,
     }
 
 

@@ -35,8 +35,9 @@ class Answer:
 class SampleJob:
     """A request. `done` is called once, when it ends; then `answer` or `error` is set.
 
-    With `on_event`, the job's first sample is watched and every step is reported, from the worker. The
-    answer is worthless `deadline` seconds from now, if any.
+    `given` (1, N, M) holds standardized values to condition on, NaN where unknown. With `on_event`, the job's
+    first sample is watched and every step is reported, from the worker. The answer is worthless `deadline`
+    seconds from now, if any.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class SampleJob:
         seed: int,
         *,
         deadline: float | None = None,
+        given: np.ndarray | None = None,
         done: Callable[[], object] = lambda: None,
         on_event: Callable[[StepEvent], object] | None = None,
     ) -> None:
         self.config, self.num, self.seed, self.deadline = config, num, seed, deadline
-        self.done, self.on_event = done, on_event
+        self.given, self.done, self.on_event = given, done, on_event
         self.created = time.monotonic()
         self.started: float | None = None
         self.answer: Answer | None = None
@@ -64,7 +66,7 @@ class SampleJob:
     @property
     def key(self) -> tuple[object, ...]:
         """Return the settings that jobs must share to run in one batch."""
-        return self.config.policy, self.config.plan
+        return self.config.policy, self.config.plan, None if self.given is None else self.given.tobytes()
 
     @property
     def ended(self) -> bool:

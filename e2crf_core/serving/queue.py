@@ -202,8 +202,10 @@ class SampleQueue:
         return pieces
 
     def _begun(self, pieces: list[Piece]) -> Batch | None:
+        first = pieces[0].job
         try:
-            batch = Batch(Sampler.of(self.model, pieces[0].job.config), pieces)
+            sampler = Sampler.of(self.model, first.config)
+            batch = Batch(sampler if first.given is None else sampler.given(first.given), pieces)
         except Exception as fault:  # one bad batch must not end the service
             self._fail({piece.job for piece in pieces}, fault)
             return None

@@ -3,6 +3,7 @@
 # No postponed annotations here: the request models are made for each application and contain its limits.
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
@@ -44,10 +45,16 @@ def _choice(names: Any) -> Any:
     return Literal.__getitem__(tuple(names))
 
 
-def _int(low: int, high: int, help: str = "") -> Any:
+def whole_number(low: int, high: int, help: str = "") -> Any:
     return Annotated[int, Field(strict=True, ge=low, le=high, description=help), BeforeValidator(_whole)]
 
 
+def policy_field() -> Any:
+    """Return the type of a policy in a request: the name of a preset, or its fields."""
+    return _choice(PRESETS) | policy_model()
+
+
+@lru_cache(maxsize=1)
 def policy_model() -> type[BaseModel]:
     """Return the fields of a policy as a request model, with the policy's own ranges and help."""
     members: dict[str, Any] = {}
@@ -57,7 +64,7 @@ def policy_model() -> type[BaseModel]:
         kind: Any
         if f.name == "bands":
             pair: Any = tuple.__class_getitem__(
-                (_int(1, 1_000_000), Annotated[float, Field(strict=True, ge=low, le=high)])
+                (whole_number(1, 1_000_000), Annotated[float, Field(strict=True, ge=low, le=high)])
             )
             kind = Annotated[list[pair], Field(min_length=1, max_length=64, description=help)]
         elif meta["choices"]:
@@ -65,12 +72,12 @@ def policy_model() -> type[BaseModel]:
         elif f.type == "bool":
             kind = Annotated[bool, Field(strict=True, description=help)]
         elif f.type == "int":
-            kind = _int(low, high, help)
+            kind = whole_number(low, high, help)
         else:
             kind = Annotated[float, Field(strict=True, ge=low, le=high, description=help)]
         default: Any = f.default
         members[f.name] = (kind, list(default) if f.name == "bands" else default)
-    return create_model("Policy", __config__=_STRICT, __doc__="When to recompute which token.", **members)
+    return create_model("Policy", __config__=STRICT, __doc__="When to recompute which token.", **members)
 
 
 # One of the named solvers, or DDIM with a share of ancestral noise.
@@ -85,7 +92,7 @@ _SOLVER = (
         ),
     ]
 )
-_SECONDS: Any = Annotated[
+SECONDS: Any = Annotated[
     float | None,
     Field(
         strict=True,
@@ -94,28 +101,27 @@ _SECONDS: Any = Annotated[
         description="seconds after which the samples are of no use; then the answer is 504",
     ),
 ]
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def request_model(limits: Limits, default: SamplerConfig) -> type[BaseModel]:
     """Return the model of a request body, with the server's limits in its schema."""
     named = next((name for name, policy in PRESETS.items() if policy == default.policy), None)
-    policy = policy_model()
     if default.policy is None:
         raise LabError("a server needs a default policy", field="policy")
-    stated = named or policy(**_policy_values(default.policy))
+    stated = named or policy_model()(**_policy_values(default.policy))
     return create_model(
         "SamplesRequest",
-        __config__=_STRICT,
+        __config__=STRICT,
         __doc__="What to draw. A sample depends on seed, its number and the settings, not on other requests.",
-        num=(_int(1, limits.num, "number of samples"), 1),
-        seed=(_int(0, MAX_SEED, "samples of equal seeds are equal"), 0),
-        policy=(_choice(PRESETS) | policy, stated),
-        steps=(_int(2, limits.steps, "network calls of the solver"), default.steps),
+        num=(whole_number(1, limits.num, "number of samples"), 1),
+        seed=(whole_number(0, MAX_SEED, "samples of equal seeds are equal"), 0),
+        policy=(policy_field(), stated),
+        steps=(whole_number(2, limits.steps, "network calls of the solver"), default.steps),
         solver=(_SOLVER, default.solver),
         grid=(_choice(GRIDS), default.grid),
         format=(_choice(("json", "npz")), "json"),
-        deadline_s=(_SECONDS, None),
+        deadline_s=(SECONDS, None),
     )
 
 
@@ -129,13 +135,15 @@ def config_of(body: Any) -> SamplerConfig:
 
     Raises LabError for fields that are valid separately but not together.
     """
-    policy = body.policy
+    return SamplerConfig(policy_of(body.policy), body.steps, body.solver, body.grid)
+
+
+def policy_of(policy: Any) -> CachePolicy:
+    """Return the policy of a request, a preset's name or a model. Raises LabError like `config_of`."""
     if isinstance(policy, str):
-        policy = PRESETS[policy]
-    else:
-        values = policy.model_dump()
-        policy = CachePolicy(**values | {"bands": tuple(tuple(pair) for pair in values["bands"])})
-    return SamplerConfig(policy, body.steps, body.solver, body.grid)
+        return PRESETS[policy]
+    values = policy.model_dump()
+    return CachePolicy(**values | {"bands": tuple(tuple(pair) for pair in values["bands"])})
 
 
 def job_of(body: Any) -> SampleJob:

@@ -37,6 +37,7 @@ from e2crf_core.serving.batching import SampleJob
 from e2crf_core.serving.documentation import documentation
 from e2crf_core.serving.drawing import drawn, status_of
 from e2crf_core.serving.guards import HostGuard, JsonBodies, Receive, Scope, SecurityHeaders, Send
+from e2crf_core.serving.questions import Scorer, add_questions, body_limit
 from e2crf_core.serving.queue import QueueFull, SampleQueue
 from e2crf_core.serving.requests import Limits, job_of, request_model
 from e2crf_core.version import __version__
@@ -79,10 +80,12 @@ def make_app(
     if default.steps > limits.steps:
         raise LabError(f"the default of {default.steps} steps is over the limit of {limits.steps}")
     queue = SampleQueue(model, limit=limits.queue, batch=limits.batch)
+    scorer = Scorer(model, limits.queue)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        scorer.close()
         await run_in_threadpool(queue.close)
 
     app = FastAPI(
@@ -99,8 +102,9 @@ def make_app(
     _add_health(app, model, queue)
     _add_metrics(app, queue, guard)
     _add_samples(app, model, queue, request_model(limits, default), guard)
+    add_questions(app, model, queue, scorer, limits, {"dependencies": guard, "responses": FAULTS})
     # The middleware added last is reached first.
-    app.add_middleware(JsonBodies)
+    app.add_middleware(JsonBodies, limit=body_limit(model))
     app.add_middleware(HostGuard, names=frozenset(hosts))
     app.add_middleware(SecurityHeaders)
     return app
