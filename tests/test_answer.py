@@ -8,6 +8,7 @@ import pytest
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.evaluation.alone import own_error, solvers_alone, without_network
 from e2crf_core.quality.distances import relative_l2, relative_l2_per_sample
 from e2crf_core.quality.protocol import whitened_errors
 from e2crf_core.runs.answer import answer, standardized, variance_pair
@@ -123,3 +124,15 @@ def test_twins_stay_within_their_budgets(tmp_path):
         store.twin(MODEL, CACHED, 2, seed)
     assert 1 <= len(list(tmp_path.iterdir())) <= 3
     assert store.find(MODEL, CACHED, 2, 5) is not None and store.find(MODEL, CACHED, 2, 0) is None
+
+
+def test_solvers_alone_come_closer_with_more_steps_and_pair_only_without_noise():
+    config = replace(CACHED, steps=40)
+    twin = compute_twin(MODEL, config, 2, 0)
+    alone = list(solvers_alone(MODEL, config, 0, twin, calls=(3, 8, 20, 60)))
+    assert [run.steps for run in alone] == [3, 8, 20] and alone[0].error > alone[-1].error
+    assert own_error(MODEL, config, 0, twin) < alone[-1].error
+    assert without_network(MODEL, config, 0, twin) > alone[-1].error
+    noisy = replace(config, solver="ancestral")
+    assert list(solvers_alone(MODEL, noisy, 0, twin)) == []
+    assert own_error(MODEL, noisy, 0, twin) is None and without_network(MODEL, noisy, 0, twin) is None

@@ -1,0 +1,243 @@
+"""Answer the instrument: the newest question wins, and work on an older one ends at its next step.
+
+All sessions share one worker. It does one piece at a time - one run, a few points of a curve - and takes the
+sessions in turn, so a long job of one never holds up the drag of another.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.evaluation.alone import own_error, solvers_alone, without_network
+from e2crf_core.runs.answer import answer
+from e2crf_core.runs.twin import TWINS
+from e2crf_core.sampling.calibrations import error_model_of, is_calibrated
+from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.forecast import predict
+from e2crf_core.sampling.sampler import Sampler
+from pages.ui.common import library
+from pages.ui.common.messages import sentence
+from pages.ui.common.packet import pack
+from pages.ui.live.answer_packets import (
+    QUICK_NUM,
+    SETTLED_NUM,
+    Request,
+    answer_packet,
+    policy_values,
+    threshold_range,
+)
+
+QUICK_RESAMPLES = 20
+"""Resamples of intervals that nobody sees: those of a few samples, while the hand moves."""
+PREDICTED_POINTS, MEASURED_POINTS = 25, 11
+
+_log = logging.getLogger(__name__)
+_worker = ThreadPoolExecutor(1, "answers")
+
+
+def way_of(model: ScoreModel, config: SamplerConfig) -> float:
+    """Return how far log(a/s) moves during a run of this plan."""
+    rows = Sampler.of(model, config.twin).plan.rows
+    ends = [np.log(model.schedule.a(row.t) / model.schedule.s(row.t)) for row in (rows[0], rows[-1])]
+    return float(abs(ends[1] - ends[0]))
+
+
+def first_answer(request: Request, cancelled: Callable[[], bool]) -> bytes:
+    """Return the packet that answers a question: from few samples, or from more with honest intervals."""
+    model = library.model(request.checkpoint)
+    num = SETTLED_NUM if request.settle else QUICK_NUM
+    extra = {} if request.settle else {"resamples": QUICK_RESAMPLES}
+    reply = answer(model, request.config, request.seed, num, cancelled=cancelled, **extra)
+    return answer_packet(request, reply)
+
+
+class Asker:
+    """One viewer's questions. `send` is called from the worker with each packet, and must not block."""
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+        self._newest: Request | None = None
+        self._stages: Iterator[bytes | None] | None = None
+        self._queued = False
+        self._closed = False
+        self._lock = threading.Lock()
+        self._curve: object = None
+        self._anchors: object = None
+
+    def ask(self, request: Request) -> None:
+        """Replace the question; whatever was being worked on for an older one ends."""
+        with self._lock:
+            self._newest = request
+            self._stages = None
+            self._enqueue()
+
+    def calibrate(self) -> None:
+        """Measure the errors of the newest question's network and plan, then answer it again."""
+        request = self._newest
+        if request is not None:
+            threading.Thread(target=self._calibrate, args=(request,), daemon=True).start()
+
+    def close(self) -> None:
+        """End all work for this viewer."""
+        self._closed = True
+
+    def _enqueue(self) -> None:
+        if not self._queued and not self._closed:
+            self._queued = True
+            _worker.submit(self._work)
+
+    def _work(self) -> None:
+        """Do one piece of work, then go to the end of the line."""
+        with self._lock:
+            self._queued = False
+            request = self._newest
+            if self._closed or request is None:
+                return
+            stages = self._stages = self._stages or self._all_stages(request)
+        try:
+            packet = next(stages, b"")
+        except Cancelled:
+            packet = b""
+        except LabError as fault:
+            packet = pack(_fault(request, sentence(str(fault))), {})
+            stages = iter(())
+        except Exception:
+            _log.exception("an answer failed")
+            packet = pack(_fault(request, "This setting could not be run; the log says why."), {})
+            stages = iter(())
+        with self._lock:
+            current = request is self._newest and not self._closed
+            if current and packet:
+                self._send(packet)
+            if current:
+                self._stages = stages
+                if packet != b"":
+                    self._enqueue()
+            else:
+                self._enqueue()
+
+    def _all_stages(self, request: Request) -> Iterator[bytes | None]:
+        """Yield a packet, or None, after each piece of work on a question."""
+
+        def cancelled() -> bool:
+            return self._closed or request is not self._newest
+
+        model = library.model(request.checkpoint)
+        plan = Sampler.of(model, request.config).plan
+        policy = request.config.policy
+        assert policy is not None
+        if policy.rule.calibrated and not is_calibrated(model, plan):
+            yield pack({"kind": "uncalibrated", "serial": request.serial}, {})
+            return
+        yield first_answer(request, cancelled)
+        if not request.settle:
+            return
+        settings = (request.checkpoint, request.config.plan, request.seed)
+        if self._curve != (settings, replace(policy, tau=1.0)):
+            yield from self._curve_stages(request, model, cancelled)
+            self._curve = (settings, replace(policy, tau=1.0))
+        if self._anchors != settings:
+            yield from self._anchor_stages(request, model, cancelled)
+            self._anchors = settings
+
+    def _curve_stages(
+        self, request: Request, model: ScoreModel, cancelled: Callable[[], bool]
+    ) -> Iterator[bytes | None]:
+        """Find error and cost over the range of tau: predicted where the network is calibrated, else measured."""
+        config, policy = request.config, request.config.policy
+        assert policy is not None
+        span = threshold_range(policy.trigger, way_of(model, config))
+        if span is None:
+            yield _curve_packet(request, [], measured=False)
+            return
+        plan = Sampler.of(model, config).plan
+        steady = not (policy.probe_share or policy.tau_safe or policy.tau_warn)
+        measured = not (policy.rule.depends == "clock" and steady and is_calibrated(model, plan))
+        points: list[list[float]] = []
+        for tau in np.geomspace(*span, MEASURED_POINTS if measured else PREDICTED_POINTS):
+            if cancelled():
+                raise Cancelled
+            changed = policy.replace(tau=float(tau))
+            if measured:
+                reply = answer(
+                    model,
+                    replace(config, policy=changed),
+                    request.seed,
+                    QUICK_NUM,
+                    resamples=QUICK_RESAMPLES,
+                    cancelled=cancelled,
+                )
+                row = [reply.error.pooled.value, reply.cost, reply.tokens, 1000 * reply.seconds]
+            else:
+                try:
+                    guess = predict(
+                        model, changed, steps=config.steps, solver=config.solver, grid=config.grid
+                    )
+                except LabError:
+                    break
+                row = [guess.error, guess.cost, guess.share * config.steps * model.n, 0.0]
+            points.append([float(tau), *row])
+            yield None
+        yield _curve_packet(request, points, measured=measured)
+
+    def _anchor_stages(
+        self, request: Request, model: ScoreModel, cancelled: Callable[[], bool]
+    ) -> Iterator[bytes | None]:
+        """Measure what a cache must beat; the picture grows with each solver."""
+        config, seed = request.config, request.seed
+        twin = TWINS.twin(model, config, QUICK_NUM, seed, cancelled=cancelled)
+        header: dict[str, Any] = {
+            "kind": "anchors",
+            "serial": request.serial,
+            "plan": list(config.plan),
+            "no_network": without_network(model, config, seed, twin),
+            "floor": None,
+            "alone": [],
+        }
+        yield pack(header, {})
+        for run in solvers_alone(model, config, seed, twin, cancelled=cancelled):
+            header["alone"].append([run.error, run.steps, run.steps * model.n, 1000 * run.seconds, run.solver])
+            yield pack(header, {})
+        header["floor"] = own_error(model, config, seed, twin, cancelled=cancelled)
+        yield pack(header, {})
+
+    def _calibrate(self, request: Request) -> None:
+        """Calibrate in a thread of its own: it takes a minute or two, and others go on meanwhile."""
+
+        def report(done: int, total: int) -> None:
+            if not self._closed:
+                self._send(pack({"kind": "calibrating", "done": done / total}, {}))
+
+        try:
+            model = library.model(request.checkpoint)
+            error_model_of(model, Sampler.of(model, request.config).plan, report)
+        except LabError as fault:
+            self._send(pack(_fault(request, sentence(str(fault))), {}))
+            return
+        self._curve = None
+        if self._newest is not None:
+            self.ask(self._newest)
+
+
+def _fault(request: Request, text: str) -> dict[str, Any]:
+    return {"kind": "fault", "serial": request.serial, "text": text}
+
+
+def _curve_packet(request: Request, points: list[list[float]], *, measured: bool) -> bytes:
+    assert request.config.policy is not None
+    header = {
+        "kind": "curve",
+        "serial": request.serial,
+        "policy": policy_values(request.config.policy),
+        "plan": list(request.config.plan),
+        "measured": measured,
+        "points": points,
+    }
+    return pack(header, {})
