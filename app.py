@@ -6,10 +6,11 @@ from starlette.routing import WebSocketRoute
 
 from e2crf_core.serving.guards import SecurityHeaders
 from pages.ui.common.hosts import LabHostGuard, page_headers
+from pages.ui.live.ask_socket import ASK_ROUTE, ask_socket
 from pages.ui.live.socket import LIVE_ROUTE, live_socket
 
 app = st.App(
     "pages/main.py",
-    routes=[WebSocketRoute(LIVE_ROUTE, live_socket)],
+    routes=[WebSocketRoute(LIVE_ROUTE, live_socket), WebSocketRoute(ASK_ROUTE, ask_socket)],
     middleware=[Middleware(SecurityHeaders, headers=page_headers()), Middleware(LabHostGuard)],
 )

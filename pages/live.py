@@ -1,4 +1,4 @@
-"""The Live page: start a sampler, watch its cache decide, change it while it runs, and read gain and cost."""
+"""The Live page: turn the threshold and see samples, error, and price answer; or watch one run step by step."""
 
 from collections.abc import Callable
 
@@ -9,15 +9,19 @@ from e2crf_core.models.checkpoints import list_checkpoints
 from e2crf_core.runs.archive import archive_mark
 from e2crf_core.runs.run import FINISHED, RunHandle
 from pages.ui.common.messages import NO_NETWORK, plain_text, say
+from pages.ui.common.query_params import choice, recall
 from pages.ui.common.reference import Reference, reference_of
 from pages.ui.common.registry import RUNS, STORE
 from pages.ui.live.canvas import KEY, live_canvas, polled_feed, whole_feed
+from pages.ui.live.instrument import instrument
 from pages.ui.live.live_packets import hello, obey, phase_of
 from pages.ui.live.policy_form import current_policy, policy_form, use_policy
 from pages.ui.live.results import results_card
 from pages.ui.live.run_form import (
+    EXPLORE,
     FAULT,
     PACE,
+    WATCH,
     adopt,
     choose_checkpoint,
     note_settings,
@@ -27,6 +31,18 @@ from pages.ui.live.run_form import (
 )
 from pages.ui.live.socket import live_path
 
+VIEWS = {EXPLORE: "Explore settings", WATCH: "Watch one run"}
+EXPLORE_GUIDE = """
+- **Threshold**: the tolerance of the rule that decides what the network computes. At every move the whole sampler
+  runs again, on the same noise.
+- **Error against cost**: how far the samples are from those of an uncached run on the same noise, against what they
+  cost. Down and left is better. Diamonds are solvers without a cache that take fewer steps: a cache is worth having
+  only where it lies below them. Under the twin's own error, smaller errors mean little.
+- **Sample over its uncached twin**: the first sample. What lies between the two lines is what the cache changed.
+- **Error by band**: the same error, split by frequency. In data units, weak high frequencies hardly count; relative
+  to each frequency's own strength, they count like all others.
+- **Decisions of the whole run**: a column for each step, a row for each frequency, colored where it was computed.
+"""
 GUIDE = """
 - **Sample in time**: the noisy series (thin), the network's current estimate of the clean one (thick), and real series
   (faint).
@@ -139,8 +155,10 @@ def view(handle: RunHandle | None, reference: Reference) -> None:
         (whole_feed if handle.status in FINISHED else polled_feed)(handle, reference)
 
 
-def advice(handle: RunHandle | None, reference: Reference) -> str:
+def advice(handle: RunHandle | None, reference: Reference, view: str) -> str:
     """Return one sentence on what to do now."""
+    if view == EXPLORE:
+        return "Drag the threshold: the whole sampler runs again on the same noise, and its error and cost answer."
     if handle is None:
         return (
             "Press **Start**: a network draws new series like those of "
@@ -157,6 +175,34 @@ def advice(handle: RunHandle | None, reference: Reference) -> str:
     return "This run ended early. Press **Start again** for a new one."
 
 
+def present_view() -> str:
+    """Return the view of this session or of the address; a link to a run is to be watched."""
+    state, query = st.session_state, st.query_params
+    if "view" not in state and "view" not in query and "run" in query:
+        state["view"] = WATCH
+    recall("view", list(VIEWS), EXPLORE)
+    if state["view"] == EXPLORE:
+        query.pop("run", None)
+    return state["view"]
+
+
+def head(handle: RunHandle | None, reference: Reference) -> str:
+    """Draw title, views, start button, and advice; return the view."""
+    with st.container(horizontal=True, vertical_alignment="center", key="head"):
+        st.title("Live", anchor=False, width="content")
+        view = choice("View", VIEWS, "view", bare=True)
+        again = handle is not None and view == WATCH
+        st.button(
+            "Start again" if again else "Start" if view == WATCH else "Watch it run",
+            type="primary",
+            icon=":material/restart_alt:" if again else ":material/play_arrow:",
+            on_click=start,
+            key="start",
+        )
+        st.markdown(advice(handle, reference, view))
+    return view
+
+
 def page() -> None:
     """Lay out the page."""
     checkpoints = list_checkpoints()
@@ -166,7 +212,7 @@ def page() -> None:
         return
     recall_settings(checkpoints)
     choose_checkpoint(checkpoints)
-    handle = adopted_run()
+    handle = adopted_run() if present_view() == WATCH else None
     with st.sidebar:
         st.markdown("**Run**")
         settings(checkpoints)
@@ -181,24 +227,18 @@ def page() -> None:
         st.markdown("**Cache policy**", help="Changes act on a running sampler at once.")
         policy_form(handle, reference.frequencies)
     note_settings(checkpoints)
-    with st.container(horizontal=True, vertical_alignment="center", key="head"):
-        st.title("Live", anchor=False, width="content")
-        st.button(
-            "Start again" if handle is not None else "Start",
-            type="primary",
-            icon=":material/restart_alt:" if handle is not None else ":material/play_arrow:",
-            on_click=start,
-            key="start",
-        )
-        st.markdown(advice(handle, reference))
+    shown_view = head(handle, reference)
     fault_text = st.session_state.pop(FAULT, None)
     if fault_text:
         st.error(fault_text)
-    if handle is not None:
-        results_card(handle, reference)
-    view(handle, reference)
+    if shown_view == EXPLORE:
+        instrument(shown, reference)
+    else:
+        if handle is not None:
+            results_card(handle, reference)
+        view(handle, reference)
     with st.expander("How to read the panels", icon=":material/help:"):
-        st.markdown(GUIDE)
+        st.markdown(EXPLORE_GUIDE if shown_view == EXPLORE else GUIDE)
 
 
 page()

@@ -40,7 +40,11 @@ class Request:
 def read_request(message: Mapping[str, Any]) -> Request:
     """Read a message of type `ask`. Raises LabError that names what is wrong with it."""
     serial, seed, steps = (message.get(name) for name in ("serial", "seed", "steps"))
-    for name, value, high in (("serial", serial, 2**53), ("seed", seed, 2**31 - 1), ("steps", steps, MAX_STEPS)):
+    for name, value, high in (
+        ("serial", serial, 2**53),
+        ("seed", seed, 2**31 - 1),
+        ("steps", steps, MAX_STEPS),
+    ):
         if type(value) is not int or not 0 <= value <= high:
             raise LabError(f"{name} must be a whole number from 0 to {high}, not {value!r:.40}", field=name)
     solver, grid, policy = (message.get(name) for name in ("solver", "grid", "policy"))

@@ -16,6 +16,7 @@ import numpy as np
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.evaluation.alone import own_error, solvers_alone, without_network
+from e2crf_core.progress import Cancel, never
 from e2crf_core.runs.answer import answer
 from e2crf_core.runs.twin import TWINS
 from e2crf_core.sampling.calibrations import error_model_of, is_calibrated
@@ -45,17 +46,30 @@ _worker = ThreadPoolExecutor(1, "answers")
 def way_of(model: ScoreModel, config: SamplerConfig) -> float:
     """Return how far log(a/s) moves during a run of this plan."""
     rows = Sampler.of(model, config.twin).plan.rows
-    ends = [np.log(model.schedule.a(row.t) / model.schedule.s(row.t)) for row in (rows[0], rows[-1])]
-    return float(abs(ends[1] - ends[0]))
+    return abs(model.schedule.log_snr(rows[-1].t) - model.schedule.log_snr(rows[0].t))
 
 
-def first_answer(request: Request, cancelled: Callable[[], bool]) -> bytes:
+def first_answer(request: Request, cancelled: Cancel) -> bytes:
     """Return the packet that answers a question: from few samples, or from more with honest intervals."""
     model = library.model(request.checkpoint)
     num = SETTLED_NUM if request.settle else QUICK_NUM
     extra = {} if request.settle else {"resamples": QUICK_RESAMPLES}
     reply = answer(model, request.config, request.seed, num, cancelled=cancelled, **extra)
     return answer_packet(request, reply)
+
+
+def needs_calibration(request: Request, model: ScoreModel) -> bool:
+    """Return whether a question cannot be answered before the network's errors are measured."""
+    policy = request.config.policy
+    assert policy is not None
+    return policy.rule.calibrated and not is_calibrated(model, Sampler.of(model, request.config).plan)
+
+
+def answer_now(request: Request) -> bytes:
+    """Answer a settled question in the caller's thread, where no socket is served."""
+    if needs_calibration(request, library.model(request.checkpoint)):
+        return pack({"kind": "uncalibrated", "serial": request.serial}, {})
+    return first_answer(replace(request, settle=True), never)
 
 
 class Asker:
@@ -130,10 +144,9 @@ class Asker:
             return self._closed or request is not self._newest
 
         model = library.model(request.checkpoint)
-        plan = Sampler.of(model, request.config).plan
         policy = request.config.policy
         assert policy is not None
-        if policy.rule.calibrated and not is_calibrated(model, plan):
+        if needs_calibration(request, model):
             yield pack({"kind": "uncalibrated", "serial": request.serial}, {})
             return
         yield first_answer(request, cancelled)
@@ -147,9 +160,7 @@ class Asker:
             yield from self._anchor_stages(request, model, cancelled)
             self._anchors = settings
 
-    def _curve_stages(
-        self, request: Request, model: ScoreModel, cancelled: Callable[[], bool]
-    ) -> Iterator[bytes | None]:
+    def _curve_stages(self, request: Request, model: ScoreModel, cancelled: Cancel) -> Iterator[bytes | None]:
         """Find error and cost over the range of tau: predicted where the network is calibrated, else measured."""
         config, policy = request.config, request.config.policy
         assert policy is not None
@@ -188,7 +199,7 @@ class Asker:
         yield _curve_packet(request, points, measured=measured)
 
     def _anchor_stages(
-        self, request: Request, model: ScoreModel, cancelled: Callable[[], bool]
+        self, request: Request, model: ScoreModel, cancelled: Cancel
     ) -> Iterator[bytes | None]:
         """Measure what a cache must beat; the picture grows with each solver."""
         config, seed = request.config, request.seed
@@ -203,7 +214,9 @@ class Asker:
         }
         yield pack(header, {})
         for run in solvers_alone(model, config, seed, twin, cancelled=cancelled):
-            header["alone"].append([run.error, run.steps, run.steps * model.n, 1000 * run.seconds, run.solver])
+            header["alone"].append(
+                [run.error, run.steps, run.steps * model.n, 1000 * run.seconds, run.solver]
+            )
             yield pack(header, {})
         header["floor"] = own_error(model, config, seed, twin, cancelled=cancelled)
         yield pack(header, {})

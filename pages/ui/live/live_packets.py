@@ -33,7 +33,7 @@ COLUMNS = (
     "policy_version",
 )
 PANEL_FIELDS = ("k_low", "tau", "tau_safe", "tau_warn")
-PACES = (0.0, 500.0, 200.0, 100.0, 50.0, 20.0, 5.0)
+PACES = (0.0, 500.0, 200.0, 100.0, 50.0, 20.0, 10.0, 5.0)
 
 
 @lru_cache(maxsize=64)

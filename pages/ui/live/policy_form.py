@@ -14,6 +14,7 @@ from pages.ui.live.live_packets import phase_of
 
 MAIN = ("trigger", "tau", "bands", "k_low", "refresh_every")
 CUSTOM = "custom"
+PRESET = "multistep"
 REST = 100_000
 
 PRESET_HELP = (
@@ -25,7 +26,7 @@ PRESET_HELP = (
 
 def current_policy() -> CachePolicy:
     """Return the policy of this session's running sampler or, without one, of its next sampler."""
-    return st.session_state.setdefault("policy", PRESETS["balanced"])
+    return st.session_state.setdefault("policy", PRESETS[PRESET])
 
 
 def use_policy(policy: CachePolicy, handle: RunHandle | None) -> None:

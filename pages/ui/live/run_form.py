@@ -1,6 +1,7 @@
 """The settings of a live run: their widgets, and their values in the address."""
 
 import json
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -14,14 +15,37 @@ from pages.ui.common.messages import say
 from pages.ui.common.query_params import linked_number, note
 from pages.ui.common.registry import CLUSTER, RUNS, cluster_address
 from pages.ui.common.session import owner
-from pages.ui.live.policy_form import current_policy
+from pages.ui.live.policy_form import PRESET, current_policy
 
-PACE = 100.0
-DEFAULTS = {"steps": 500, "num": 8, "seed": 0}
-BOUNDS = {"steps": (10, 2000), "num": (1, 256), "seed": (0, 2**31 - 1)}
-LABELS = {"steps": "Steps", "num": "Batch", "seed": "Seed", "device": "Device", "checkpoint": "Checkpoint"}
+PACE = 10.0
+DEFAULTS = {"steps": 40, "num": 8, "seed": 0}
+PLAN = ("dpmpp_2m", "profile")
+BOUNDS = {"steps": (2, 2000), "num": (1, 256), "seed": (0, 2**31 - 1)}
+SOLVER_LABELS = {
+    "dpmpp_2m": "DPM-Solver++ 2M",
+    "unipc_2": "UniPC 2",
+    "etd_ab2": "Exponential AB 2",
+    "etd_ab3": "Exponential AB 3",
+    "dpmpp_2m_lower_finish": "DPM-Solver++ 2M, lower finish",
+    "ddim": "DDIM",
+    "heun": "Heun",
+    "sde_dpmpp_2m": "SDE-DPM-Solver++ 2M",
+    "ancestral": "Ancestral",
+    "euler_maruyama": "Euler-Maruyama",
+}
+GRID_LABELS = {"profile": "Profile", "log_snr": "log(a/s)", "karras": "Karras", "linear": "Linear"}
+LABELS = {
+    "solver": "Solver",
+    "grid": "Time grid",
+    "steps": "Steps",
+    "num": "Batch",
+    "seed": "Seed",
+    "device": "Device",
+    "checkpoint": "Checkpoint",
+}
 DEVICES = ("auto", "cpu", "cuda")
 FAULT = "start.fault"
+EXPLORE, WATCH = "explore", "watch"
 LINK_LENGTH = 4000
 
 
@@ -34,6 +58,8 @@ def adopt(handle: RunHandle) -> None:
         pace=handle.pace,
         checkpoint=spec.checkpoint,
         steps=spec.config.steps,
+        solver=spec.config.solver,
+        grid=spec.config.grid,
         num=spec.num,
         seed=spec.seed,
         device=CLUSTER if isinstance(handle, RemoteRun) else spec.device,
@@ -52,6 +78,9 @@ def recall_settings(checkpoints: list[str]) -> None:
         number = linked_number(name, low, high)
         if number is not None and str(number) == query[name]:
             state[name] = number
+    for name, labels in (("solver", SOLVER_LABELS), ("grid", GRID_LABELS)):
+        if query.get(name) in labels:
+            state[name] = query[name]
     if "policy" in query:
         try:
             changes = json.loads(query["policy"][:LINK_LENGTH])
@@ -68,10 +97,12 @@ def note_settings(checkpoints: list[str]) -> None:
     note("net", state.checkpoint, checkpoints[0])
     for name, default in DEFAULTS.items():
         note(name, str(state[name]), str(default))
+    for name, usual in zip(("solver", "grid"), PLAN, strict=True):
+        note(name, state[name], usual)
     values, plain = (json.loads(p.to_json()) for p in (policy, CachePolicy()))
     changes = {name: value for name, value in values.items() if value != plain[name]}
     text = json.dumps(changes, separators=(",", ":"))
-    note("policy", None if policy == PRESETS["balanced"] else text)
+    note("policy", None if policy == PRESETS[PRESET] else text)
 
 
 def choose_checkpoint(checkpoints: list[str]) -> None:
@@ -100,9 +131,45 @@ def _number(place: st.delta_generator.DeltaGenerator, name: str, help: str, step
     place.number_input(LABELS[name], low, high, step=step, key=name, persist_state="session", help=help)
 
 
+def _named(
+    place: st.delta_generator.DeltaGenerator,
+    name: str,
+    labels: dict[str, str],
+    help: str,
+    changed: Callable[[], None] | None = None,
+) -> None:
+    options = list(dict.fromkeys((*labels, st.session_state[name])))
+    place.selectbox(
+        LABELS[name],
+        options,
+        key=name,
+        persist_state="session",
+        format_func=lambda value: labels.get(value, value),
+        help=help,
+        on_change=changed,
+    )
+
+
+def _solver_chosen() -> None:
+    """Give a solver the grid that it is usually run on; the published sampler walks evenly in time."""
+    st.session_state["grid"] = "linear" if st.session_state["solver"] == "euler_maruyama" else PLAN[1]
+
+
+def sampler_config() -> SamplerConfig:
+    """Return what the widgets describe."""
+    state = st.session_state
+    return SamplerConfig(current_policy(), steps=state.steps, solver=state.solver, grid=state.grid)
+
+
 def settings(checkpoints: list[str]) -> None:
     """Draw the widgets."""
-    for name, default in {**DEFAULTS, "device": DEVICES[0], "compare": True}.items():
+    for name, default in {
+        **DEFAULTS,
+        "solver": PLAN[0],
+        "grid": PLAN[1],
+        "device": DEVICES[0],
+        "compare": True,
+    }.items():
         st.session_state.setdefault(name, default)
     st.selectbox(
         LABELS["checkpoint"],
@@ -113,7 +180,14 @@ def settings(checkpoints: list[str]) -> None:
         help="A trained network. It draws series like those of the data set it was trained on.",
     )
     left, right = st.columns(2)
-    _number(left, "steps", "Steps from noise to series: the network calls of an uncached run.", 50)
+    _named(left, "solver", SOLVER_LABELS, "How steps from noise to series are taken.", _solver_chosen)
+    _named(
+        right,
+        "grid",
+        GRID_LABELS,
+        "Where on the noise scale the steps lie. Profile: dense where series form.",
+    )
+    _number(left, "steps", "Steps from noise to series: the network calls of an uncached run.", 10)
     _number(right, "num", "Series drawn at once. The panels show the first.")
     _number(left, "seed", "The same seed gives the same noise, so runs can be compared.")
     address = cluster_address()
@@ -139,12 +213,13 @@ def start() -> None:
     if old is not None and old.status not in FINISHED:
         old.stop()
     state = st.session_state
+    state["view"] = WATCH
     try:
         spec = RunSpec(
             checkpoint=state.checkpoint,
             num=state.num,
             seed=state.seed,
-            config=SamplerConfig(current_policy(), steps=state.steps),
+            config=sampler_config(),
             device=state.device,
             pace=state.get("pace", PACE),
             compare=state.compare,

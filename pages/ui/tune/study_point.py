@@ -20,8 +20,7 @@ from pages.ui.tune.study_files import checkpoint_of
 from pages.ui.tune.study_values import REFERENCE, change_of, cost_of, name_of, number
 
 TICK_S = 0.5
-LIVE_PLAN = ("euler_maruyama", "linear")
-LIVE_STEPS = (10, 2000)
+LIVE_STEPS = (2, 2000)
 
 
 def run_spec(record: Record, point: Point, checkpoint: str) -> RunSpec:
@@ -171,21 +170,23 @@ def _recording(run_id: str) -> None:
 
 def live(setting: SamplerConfig, checkpoint: str) -> None:
     """Offer to open the setting on the Live page, if that page can run it."""
-    fits = (
-        setting.policy is not None
-        and (setting.solver, setting.grid) == LIVE_PLAN
-        and LIVE_STEPS[0] <= setting.steps <= LIVE_STEPS[1]
-    )
+    fits = setting.policy is not None and LIVE_STEPS[0] <= setting.steps <= LIVE_STEPS[1]
     pressed = st.button(
         "Use on the Live page",
         icon=":material/play_circle:",
         key="tune.live",
         disabled=not fits,
-        help="Opens the Live page with this checkpoint, policy and number of steps."
+        help="Opens the Live page with this checkpoint, policy, solver, and number of steps."
         if fits
-        else "The Live page only runs cached Euler-Maruyama on the linear grid.",
+        else "The Live page runs cached settings only.",
     )
     if pressed:
         st.session_state.pop("run", None)
-        st.session_state.update(checkpoint=checkpoint, policy=setting.policy, steps=setting.steps)
+        st.session_state.update(
+            checkpoint=checkpoint,
+            policy=setting.policy,
+            solver=setting.solver,
+            grid=setting.grid,
+            steps=setting.steps,
+        )
         st.switch_page("live.py")

@@ -1,0 +1,90 @@
+"""The instrument as a Streamlit component: its canvas, and what it reports to the page."""
+
+import json
+from collections.abc import Callable
+
+import streamlit as st
+
+from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.errors import LabError
+from pages.ui.common import library
+from pages.ui.common.components import parquet_courier, send_news
+from pages.ui.common.front import markup, script, styles
+from pages.ui.common.messages import say
+from pages.ui.common.reference import Reference
+from pages.ui.live.answer_packets import instrument_hello, read_request
+from pages.ui.live.ask_socket import ask_path
+from pages.ui.live.asking import answer_now, way_of
+from pages.ui.live.policy_form import use_policy
+from pages.ui.live.run_form import FAULT, LABELS, SOLVER_LABELS, sampler_config
+
+KEY = "instrument"
+ANSWER = "instrument.answer"
+
+_instrument = st.components.v2.component(
+    "e2crf_instrument",
+    html=markup("live/instrument.html"),
+    css=styles("shared/shared.css", "live/instrument.css"),
+    js=script("live/instrument.js"),
+)
+
+
+def instrument(checkpoint: str, reference: Reference) -> None:
+    """Draw the instrument for the settings of this session."""
+    state = st.session_state
+    try:
+        config = sampler_config()
+        way = way_of(library.model(checkpoint), config)
+    except LabError as fault:
+        st.error(say(fault, LABELS))
+        return
+    polled = state.get("feed") == "poll"
+    hello = instrument_hello(
+        reference,
+        checkpoint,
+        config,
+        state.seed,
+        way=way,
+        solvers=SOLVER_LABELS,
+        socket=None if polled else ask_path(st.get_option("server.baseUrlPath")),
+    )
+    _instrument(
+        key=KEY,
+        data=hello,
+        on_setting_change=_on("setting", _setting),
+        on_feed_change=_on("feed", _feed),
+        on_ask_change=_on("ask", _ask),
+    )
+    parquet_courier()
+    packet = state.pop(ANSWER, None)
+    if packet is not None:
+        send_news("answers", packet)
+
+
+def _on(name: str, receive: Callable[[dict], None]) -> Callable[[], None]:
+    def call() -> None:
+        message = getattr(st.session_state[KEY], name)
+        if not message:
+            return
+        try:
+            receive(message)
+        except LabError as fault:
+            st.session_state[FAULT] = say(fault, LABELS)
+
+    return call
+
+
+def _setting(message: dict) -> None:
+    """Take over what was set on the canvas, so that the widgets and the address follow."""
+    state = st.session_state
+    use_policy(CachePolicy.from_json(json.dumps(message["policy"])), None)
+    state["steps"], state["solver"], state["grid"] = int(message["steps"]), message["solver"], message["grid"]
+
+
+def _feed(_: object) -> None:
+    """Answer through the page from now on: the browser found no socket."""
+    st.session_state["feed"] = "poll"
+
+
+def _ask(message: dict) -> None:
+    st.session_state[ANSWER] = answer_now(read_request(message))
