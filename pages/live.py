@@ -158,7 +158,7 @@ def view(handle: RunHandle | None, reference: Reference) -> None:
 def advice(handle: RunHandle | None, reference: Reference, view: str) -> str:
     """Return one sentence on what to do now."""
     if view == EXPLORE:
-        return "Drag the threshold: the whole sampler runs again on the same noise, and its error and cost answer."
+        return "Drag the threshold: the whole sampler runs again, on the same noise, at every move."
     if handle is None:
         return (
             "Press **Start**: a network draws new series like those of "
@@ -191,14 +191,14 @@ def head(handle: RunHandle | None, reference: Reference) -> str:
     with st.container(horizontal=True, vertical_alignment="center", key="head"):
         st.title("Live", anchor=False, width="content")
         view = choice("View", VIEWS, "view", bare=True)
-        again = handle is not None and view == WATCH
-        st.button(
-            "Start again" if again else "Start" if view == WATCH else "Watch it run",
-            type="primary",
-            icon=":material/restart_alt:" if again else ":material/play_arrow:",
-            on_click=start,
-            key="start",
-        )
+        if view == WATCH:
+            st.button(
+                "Start again" if handle is not None else "Start",
+                type="primary",
+                icon=":material/restart_alt:" if handle is not None else ":material/play_arrow:",
+                on_click=start,
+                key="start",
+            )
         st.markdown(advice(handle, reference, view))
     return view
 

@@ -16,6 +16,7 @@ from e2crf_core.quality.interval import Interval
 from e2crf_core.runs.answer import Answer
 from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common.axes import time_axis
+from pages.ui.common.messages import sentence
 from pages.ui.common.packet import pack
 from pages.ui.common.reference import Reference
 
@@ -24,6 +25,16 @@ QUICK_NUM, SETTLED_NUM = 4, 16
 KNOBS = ("k_low", "detail", "start", "refresh_every", "predictor", "bands")
 """Fields beside the threshold that the instrument lets people turn, where the trigger reads them."""
 BAND_RANGE = (0.02, 8.0)
+MEANINGS = {
+    "nested": "Error, in standard deviations of the data, that reuse may cost a finished sample.",
+    "log_snr": "How far log(a/s) may move before all frequencies are computed again.",
+    "bands": "How far log(a/s) may move before a band is computed again, for all bands at once.",
+    "paper": "How far a frequency may drift, weighted by its energy, before it is computed again.",
+    "gain": "Expected squared error of a step above which a frequency is computed again.",
+    "rate": "Expected change of the network's output above which all frequencies are computed again.",
+    "fixed": "Steps after which all frequencies are computed again.",
+}
+"""What the threshold tolerates, by trigger."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ def read_request(message: Mapping[str, Any]) -> Request:
         ("seed", seed, 2**31 - 1),
         ("steps", steps, MAX_STEPS),
     ):
-        if type(value) is not int or not 0 <= value <= high:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= high:
             raise LabError(f"{name} must be a whole number from 0 to {high}, not {value!r:.40}", field=name)
     solver, grid, policy = (message.get(name) for name in ("solver", "grid", "policy"))
     if not isinstance(solver, str) or not isinstance(grid, str) or not isinstance(policy, dict):
@@ -165,6 +176,7 @@ def instrument_hello(
         "triggers": {
             name: {
                 "help": rule.help,
+                "meaning": MEANINGS.get(name, sentence(rule.help)),
                 "range": threshold_range(name, way),
                 "base": policy_values(CachePolicy.of(name)),
                 "constant": rule.verdict is not None,

@@ -17,6 +17,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.evaluation.alone import own_error, solvers_alone, without_network
 from e2crf_core.progress import Cancel, never
+from e2crf_core.quality.protocol import RESAMPLES
 from e2crf_core.runs.answer import answer
 from e2crf_core.runs.twin import TWINS
 from e2crf_core.sampling.calibrations import error_model_of, is_calibrated
@@ -53,8 +54,8 @@ def first_answer(request: Request, cancelled: Cancel) -> bytes:
     """Return the packet that answers a question: from few samples, or from more with honest intervals."""
     model = library.model(request.checkpoint)
     num = SETTLED_NUM if request.settle else QUICK_NUM
-    extra = {} if request.settle else {"resamples": QUICK_RESAMPLES}
-    reply = answer(model, request.config, request.seed, num, cancelled=cancelled, **extra)
+    resamples = RESAMPLES if request.settle else QUICK_RESAMPLES
+    reply = answer(model, request.config, request.seed, num, resamples=resamples, cancelled=cancelled)
     return answer_packet(request, reply)
 
 
@@ -172,7 +173,7 @@ class Asker:
         steady = not (policy.probe_share or policy.tau_safe or policy.tau_warn)
         measured = not (policy.rule.depends == "clock" and steady and is_calibrated(model, plan))
         points: list[list[float]] = []
-        for tau in np.geomspace(*span, MEASURED_POINTS if measured else PREDICTED_POINTS):
+        for tau in np.geomspace(span[0], span[1], MEASURED_POINTS if measured else PREDICTED_POINTS):
             if cancelled():
                 raise Cancelled
             changed = policy.replace(tau=float(tau))

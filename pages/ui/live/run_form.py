@@ -213,7 +213,6 @@ def start() -> None:
     if old is not None and old.status not in FINISHED:
         old.stop()
     state = st.session_state
-    state["view"] = WATCH
     try:
         spec = RunSpec(
             checkpoint=state.checkpoint,

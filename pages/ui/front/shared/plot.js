@@ -1,7 +1,7 @@
 // Axes, lines, dots, bars and maps on a canvas that stays sharp at every device pixel ratio.
 
-import { decades, linear, logarithmic, niceTicks } from "./scales.js";
-import { decadeText, short } from "./text.js";
+import { decades, linear, logarithmic, logTicks, niceTicks } from "./scales.js";
+import { decadeText, short, tickText } from "./text.js";
 
 export class Plot {
   constructor(section) {
@@ -42,7 +42,12 @@ export class Plot {
     this.y = (y.log ? logarithmic : linear)(...y.domain, this.bottom, this.top);
     c.textBaseline = "middle";
     c.textAlign = "right";
-    for (const v of y.log ? decades(...y.domain, 5) : niceTicks(...y.domain, 4)) {
+    const levels = y.fine
+      ? logTicks(...y.domain, Math.floor((this.bottom - this.top) / 26))
+      : y.log
+        ? decades(...y.domain, 5)
+        : niceTicks(...y.domain, 4);
+    for (const v of levels) {
       const p = Math.round(this.y(v)) + 0.5;
       c.strokeStyle = theme.grid;
       c.beginPath();
@@ -50,17 +55,20 @@ export class Plot {
       c.lineTo(this.right, p);
       c.stroke();
       c.fillStyle = theme.muted;
-      c.fillText(y.log ? decadeText(v) : short(v), this.left - 6, p);
+      c.fillText(y.fine ? tickText(v) : y.log ? decadeText(v) : short(v), this.left - 6, p);
     }
     c.textBaseline = "top";
     c.textAlign = "center";
     // Places with names, or round numbers.
+    const room = Math.floor((this.right - this.left) / 60);
     const ticks = x.names
       ? x.names.map((name, i) => [i + 0.5, name])
-      : niceTicks(...x.domain, Math.max(3, Math.floor((this.right - this.left) / 70))).map((v) => [
-          v,
-          short(v),
-        ]);
+      : x.log
+        ? logTicks(...x.domain, room).map((v) => [v, tickText(v)])
+        : niceTicks(...x.domain, Math.max(3, Math.floor((this.right - this.left) / 70))).map((v) => [
+            v,
+            short(v),
+          ]);
     for (const [v, name] of ticks) {
       const p = Math.round(this.x(v)) + 0.5;
       c.strokeStyle = theme.axis;

@@ -47,3 +47,17 @@ export const decadeRange = (lo, hi) => {
   }
   return [10 ** a, 10 ** b];
 };
+
+// Ticks of a logarithmic axis: 1, 2 and 5 of each decade where there is room, else whole decades.
+export const logTicks = (lo, hi, room) => {
+  const inside = [];
+  const decades = [];
+  for (let d = Math.floor(Math.log10(lo)); d <= Math.ceil(Math.log10(hi)); d++)
+    for (const f of [1, 2, 5]) {
+      const v = f * 10 ** d;
+      if (v < lo * 0.999 || v > hi * 1.001) continue;
+      inside.push(v);
+      if (f === 1) decades.push(v);
+    }
+  return inside.length <= room || decades.length < 2 ? inside : decades;
+};

@@ -39,6 +39,7 @@ export const readTheme = (host) => {
     dark,
     colors,
     font: get("--st-font", "sans-serif"),
+    back: mix(back, fore, 0),
     text: mix(back, fore, 0.92),
     muted: mix(back, fore, 0.72),
     faint: mix(back, fore, dark ? 0.32 : 0.26),

@@ -20,20 +20,6 @@ export const looks = (theme, kind) =>
     early: { fill: "none", stroke: theme.muted },
   })[kind];
 
-// Ticks of a logarithmic axis: 1, 2 and 5 of each decade where there is room, else whole decades.
-export const costTicks = (lo, hi, room) => {
-  const inside = [];
-  const decades = [];
-  for (let d = Math.floor(Math.log10(lo)); d <= Math.ceil(Math.log10(hi)); d++)
-    for (const f of [1, 2, 5]) {
-      const v = f * 10 ** d;
-      if (v < lo * 0.999 || v > hi * 1.001) continue;
-      inside.push(v);
-      if (f === 1) decades.push(v);
-    }
-  return inside.length <= room || decades.length < 2 ? inside : decades;
-};
-
 export const setSvgLegend = (lab, items) => {
   const entries = items.map(([name, shape, attributes]) => {
     const entry = document.createElement("span");

@@ -1,9 +1,9 @@
 // Cost against quality: one mark for each trial with its interval, the front, budgets and the floor.
 
 import { svgElement } from "../shared/dom.js";
-import { clamp, niceTicks } from "../shared/scales.js";
+import { clamp, logTicks, niceTicks } from "../shared/scales.js";
 import { short, tickText } from "../shared/text.js";
-import { costTicks, kindOf, looks, SHAPES, setSvgLegend } from "./marks.js";
+import { kindOf, looks, SHAPES, setSvgLegend } from "./marks.js";
 
 const KINDS = {
   cached: "cached",
@@ -52,7 +52,7 @@ const drawAxes = (chart, { area, range, costs, x, y }) => {
     svgElement("line", { x1: area.l, x2: area.r, y1: y(v), y2: y(v), stroke: theme.grid }, svg);
     chart.text(area.l - 7, y(v) + 4, head.y.percent ? percent(v) : short(v), { "text-anchor": "end" });
   }
-  for (const v of costTicks(...costs, (area.r - area.l) / 60)) {
+  for (const v of logTicks(...costs, (area.r - area.l) / 60)) {
     svgElement("line", { x1: x(v), x2: x(v), y1: area.t, y2: area.b, stroke: theme.grid }, svg);
     chart.text(x(v), area.b + 16, tickText(v), { "text-anchor": "middle" });
   }
