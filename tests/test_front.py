@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 ENTRIES = (
     "anatomy/anatomy.js",
     "lessons/lessons.js",
+    "live/instrument.js",
     "live/live.js",
     "shared/courier.js",
     "shared/news.js",

@@ -4,40 +4,26 @@ import contextlib
 import http.client
 import json
 import socket as sockets
-import threading
 from secrets import token_hex
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.routing import WebSocketRoute
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from pages.ui.common.hosts import LabHostGuard, host_allowed
+from pages.ui.common.hosts import host_allowed
 from pages.ui.live import socket
 from tests.fake_run import REFERENCE, FakeRun
 from tests.packets import decode
-from tests.waiting import PATIENCE_S, until
+from tests.servers import served
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
 def server():
-    routes = [WebSocketRoute(socket.LIVE_ROUTE, socket.live_socket)]
-    app = Starlette(routes=routes, middleware=[Middleware(LabHostGuard)])
-    with sockets.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until(lambda: server.started)
-    yield f"127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(PATIENCE_S)
+    with served(socket.LIVE_ROUTE, socket.live_socket) as address:
+        yield address
 
 
 @pytest.fixture

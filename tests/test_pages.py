@@ -27,6 +27,11 @@ def own_world(monkeypatch, assets):
     registry.RUNS.close()
 
 
+def watching(**query):
+    """Open the view of the Live page that watches one run."""
+    return opened(view="watch", **query)
+
+
 def started(at: AppTest, steps=30, num=2, pace=0.0, compare=False):
     at.session_state["pace"] = pace
     at.number_input(key="steps").set_value(steps)
@@ -44,24 +49,40 @@ def packets(at):
 
 
 def test_a_newcomer_is_told_to_press_start_and_sees_real_series():
-    at = opened()
+    at = watching()
     assert "Press **Start**" in text(at)
     head, arrays = packets(at)["hello"]
     assert head["run"] is None and arrays["fan"].any()
 
 
+def test_the_instrument_opens_with_the_setting_of_the_address_and_its_controls():
+    at = opened(net="wind", steps="20", solver="unipc_2")
+    head, arrays = packets(at)["instrument"]
+    assert (head["checkpoint"], head["steps"], head["solver"]) == ("wind", 20, "unipc_2")
+    assert head["policy"]["tau"] == PRESETS["multistep"].tau and arrays["fan"].any()
+    low, high = head["triggers"]["log_snr"]["range"]
+    assert low < head["policy"]["tau"] < high and head["triggers"]["always"]["range"] is None
+    assert head["socket"] == "/lab/ask" and not [b for b in at.button if b.key == "start"]
+    clean(at.selectbox(key="preset").set_value("fast").run())
+    assert packets(at)["instrument"][0]["policy"]["tau"] == PRESETS["fast"].tau
+
+
+def test_a_plan_that_cannot_run_is_explained():
+    assert "odd number" in text(opened(solver="heun", steps="40"))
+
+
 def test_start_with_all_defaults_runs_on_the_recommended_policy():
-    at = opened()
+    at = watching()
     clean(at.button(key="start").click().run())
     run = registry.RUNS.get(at.session_state["run"])
-    assert run.spec.policy == PRESETS["balanced"] and run.spec.pace > 0 and run.spec.compare
+    assert run.spec.policy == PRESETS["multistep"] and run.spec.pace > 0 and run.spec.compare
     assert at.query_params["run"] == run.id
     head, _ = packets(at)["hello"]
     assert head["run"] == run.id and run.id in head["socket"]
 
 
 def test_each_trigger_and_preset_draws_its_widgets():
-    at = opened()
+    at = watching()
     for preset in PRESETS:
         clean(at.selectbox(key="preset").set_value(preset).run())
         assert at.session_state["policy"] == PRESETS[preset]
@@ -72,7 +93,7 @@ def test_each_trigger_and_preset_draws_its_widgets():
 
 
 def test_widgets_act_on_the_running_sampler_and_mirror_its_policy():
-    at = opened()
+    at = watching()
     run = started(at, steps=2000, pace=20.0)
     clean(at.number_input(key="policy.tau").set_value(0.33).run())
     assert run.policy.tau == 0.33 and run.policy_version == 1
@@ -85,7 +106,7 @@ def test_widgets_act_on_the_running_sampler_and_mirror_its_policy():
 
 
 def test_contradicting_fields_are_refused_with_a_reason():
-    at = opened()
+    at = watching()
     clean(at.number_input(key="policy.tau_warn").set_value(0.2).run())
     clean(at.number_input(key="policy.tau_safe").set_value(0.3).run())
     assert "must exceed tau_safe" in text(at)
@@ -93,7 +114,7 @@ def test_contradicting_fields_are_refused_with_a_reason():
 
 
 def test_polled_pictures_overlap_until_the_end_and_then_come_whole():
-    at = opened()
+    at = watching()
     at.session_state["feed"] = "poll"
     steps = OVERLAP + 30
     run = started(at, steps=steps, compare=True, pace=500.0)
@@ -117,7 +138,7 @@ def test_polled_pictures_overlap_until_the_end_and_then_come_whole():
 
 
 def test_a_finished_run_shows_what_was_measured():
-    at = opened()
+    at = watching()
     run = started(at, steps=30, num=2, compare=True)
     until(lambda: run.status == "done")
     clean(at.run())
@@ -130,7 +151,7 @@ def test_a_finished_run_shows_what_was_measured():
 
 
 def test_a_skipped_comparison_is_not_made_up():
-    at = opened()
+    at = watching()
     run = started(at)
     until(lambda: run.status == "done")
     clean(at.run())
@@ -139,11 +160,11 @@ def test_a_skipped_comparison_is_not_made_up():
 
 
 def test_a_reload_adopts_the_run_with_its_settings():
-    at = opened()
+    at = watching()
     clean(at.selectbox(key="checkpoint").set_value("wind").run())
     run = started(at, steps=1500, pace=20.0)
     run.set_policy(PRESETS["paper"])
-    again = opened(run=run.id)
+    again = watching(run=run.id)
     assert again.session_state["run"] == run.id and again.session_state["policy"] == PRESETS["paper"]
     assert again.number_input(key="steps").value == 1500
     assert again.selectbox(key="checkpoint").value == "wind"
@@ -151,24 +172,24 @@ def test_a_reload_adopts_the_run_with_its_settings():
 
 
 def test_two_sessions_have_runs_of_their_own():
-    first, second = opened(), opened()
+    first, second = watching(), watching()
     a, b = started(first, steps=2000, pace=20.0), started(second, steps=2000, pace=20.0)
     clean(first.selectbox(key="preset").set_value("fast").run())
-    assert a.policy == PRESETS["fast"] and b.policy == PRESETS["balanced"]
+    assert a.policy == PRESETS["fast"] and b.policy == PRESETS["multistep"]
     clean(second.button(key="start").click().run())
     until(lambda: b.status in FINISHED)
     assert a.status not in FINISHED
 
 
 def test_an_unknown_run_in_the_address_is_explained():
-    at = opened(run="nobody-knows")
+    at = watching(run="nobody-knows")
     assert "no longer on the server" in text(at)
     assert "run" not in at.query_params
 
 
 def test_a_run_waits_in_line_while_all_samplers_are_at_work(monkeypatch):
     monkeypatch.setattr(registry.RUNS, "line", Line(1, most=2))
-    sessions = [opened() for _ in range(3)]
+    sessions = [watching() for _ in range(3)]
     first, second = (started(at, steps=2000, pace=20.0) for at in sessions[:2])
     until(lambda: first.status == "running")
     assert second.status == "waiting"
@@ -176,7 +197,7 @@ def test_a_run_waits_in_line_while_all_samplers_are_at_work(monkeypatch):
     clean(sessions[1].run())
     assert "number 1 in line" in packets(sessions[1])["picture"][0]["line"]
     third = started(sessions[2])
-    fourth = opened()
+    fourth = watching()
     clean(fourth.button(key="start").click().run())
     assert "no more than 2 may wait" in text(fourth)
     second.stop()
@@ -188,7 +209,7 @@ def test_a_run_waits_in_line_while_all_samplers_are_at_work(monkeypatch):
 
 
 def test_a_run_that_fails_says_why(monkeypatch, assets):
-    at = opened()
+    at = watching()
     at.session_state["device"] = "cpu"
     weights = assets / "checkpoints" / "ecg" / "model.safetensors"
     kept = weights.read_bytes()
@@ -205,12 +226,12 @@ def test_a_run_that_fails_says_why(monkeypatch, assets):
 
 def test_without_a_checkpoint_the_page_says_how_to_get_one(monkeypatch, tmp_path):
     monkeypatch.setenv("E2CRF_ASSETS", str(tmp_path))
-    at = opened()
+    at = watching()
     assert "Train one on the **Training** page" in text(at) and not at.button
 
 
 def test_method_page_shows_the_running_source_and_what_ships():
-    at = opened()
+    at = watching()
     clean(at.switch_page("method.py").run())
     assert "def decide(" in at.code[0].value
     titles = " ".join(e.label for e in at.expander)
@@ -221,7 +242,7 @@ def test_method_page_shows_the_running_source_and_what_ships():
 
 
 def test_a_link_begins_with_the_settings_of_its_sender():
-    sender = opened()
+    sender = watching()
     policy = PRESETS["paper"].replace(tau=0.05)
     sender.session_state["policy"] = policy
     sender.number_input(key="steps").set_value(120)
@@ -229,25 +250,25 @@ def test_a_link_begins_with_the_settings_of_its_sender():
     clean(sender.selectbox(key="checkpoint").set_value("wind").run())
     clean(sender.run())
     sent = {key: value if isinstance(value, str) else value[0] for key, value in sender.query_params.items()}
-    assert set(sent) == {"net", "steps", "seed", "policy"}
+    assert set(sent) == {"net", "steps", "seed", "policy", "view"}
     receiver = opened(**sent)
     assert receiver.session_state["policy"] == policy
     assert [receiver.session_state[key] for key in ("checkpoint", "steps", "seed")] == ["wind", 120, 7]
 
 
 def test_nonsense_in_the_settings_of_a_link_is_left_out():
-    at = opened(net="none", steps="1", num="x", policy='{"tau": -1}')
-    assert "tau" in text(at) and at.session_state["policy"] == PRESETS["balanced"]
-    assert at.session_state["steps"] == 500
+    at = opened(net="none", steps="x", num="x", policy='{"tau": -1}')
+    assert "tau" in text(at) and at.session_state["policy"] == PRESETS["multistep"]
+    assert at.session_state["steps"] == 40
     for wrong in ("[]", "[" * 3000, '{"none": 1}', "3"):
         assert "left out" in text(opened(policy=wrong))
 
 
 def test_the_record_of_a_run_that_the_server_has_forgotten_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("E2CRF_HOME", str(tmp_path))
-    run = started(opened())
+    run = started(watching())
     until(lambda: len(registry.STORE.list()) == 1)
     registry.RUNS.forget()
-    at = opened(run=run.id)
+    at = watching(run=run.id)
     assert "no longer on the server" in text(at)
     assert any("record is kept" in link.proto.label for link in at.get("page_link"))

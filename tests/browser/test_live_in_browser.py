@@ -1,7 +1,7 @@
 """The Live page in a real browser: what a visitor does and sees, with the socket and without it."""
 
 import re
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import pytest
 from playwright import sync_api
@@ -13,6 +13,10 @@ from tests.browser.saved_files import same_table, save, svg_panels
 from tests.waiting import until
 
 pytestmark = pytest.mark.browser
+
+POLICY = quote('{"clock":"profile","predictor":"linear"}')
+WATCH = f"/?view=watch&solver=euler_maruyama&grid=linear&policy={POLICY}"
+"""The published sampler with the preset `balanced`: long enough to act on while it runs."""
 
 LAB = """() => {
   const find = (root) => {
@@ -79,7 +83,7 @@ def drag(page, field, dy):
 
 
 def test_start_makes_the_decision_map_grow_again_and_again(visit):
-    page = visit()
+    page = visit(WATCH)
     start(page, pace="50", steps=2000)
     for _ in range(5):
         before = decided(page)
@@ -87,7 +91,7 @@ def test_start_makes_the_decision_map_grow_again_and_again(visit):
 
 
 def test_dragging_tau_acts_while_it_is_dragged_and_the_sidebar_follows(visit):
-    page = visit()
+    page = visit(WATCH)
     start(page, pace="20", steps=2000)
     handle = drag(page, "tau", -40)
     page.wait_for_function(
@@ -106,7 +110,7 @@ def test_dragging_tau_acts_while_it_is_dragged_and_the_sidebar_follows(visit):
 
 
 def test_controls_act_and_sessions_do_not_disturb_each_other(visit):
-    one, two = visit(), visit()
+    one, two = visit(WATCH), visit(WATCH)
     start(one, pace="50", steps=2000)
     start(two, pace="50", steps=2000)
     one.get_by_role("button", name="Pause", exact=True).click()
@@ -125,7 +129,7 @@ def test_controls_act_and_sessions_do_not_disturb_each_other(visit):
 
 
 def test_a_reload_adopts_the_run_and_closing_the_tab_stops_it(visit):
-    page = visit()
+    page = visit(WATCH)
     start(page, pace="50", steps=2000)
     page.wait_for_url(re.compile(r"[?&]run="))
     seen = lab(page, "steps")
@@ -143,7 +147,7 @@ def test_a_reload_adopts_the_run_and_closing_the_tab_stops_it(visit):
 
 
 def test_a_whole_run_ends_with_its_results(visit):
-    page = visit()
+    page = visit(WATCH)
     start(page, pace="0", steps=60)
     wait(page, "d.status === 'done'")
     page.get_by_text("What the cache did in this run").wait_for()
@@ -159,7 +163,9 @@ def test_a_whole_run_ends_with_its_results(visit):
 
 
 def test_where_no_socket_is_served_the_page_polls(visit):
-    page = visit(before=lambda page: page.route_web_socket(re.compile("/lab/live/"), lambda ws: ws.close()))
+    page = visit(
+        WATCH, before=lambda page: page.route_web_socket(re.compile("/lab/live/"), lambda ws: ws.close())
+    )
     # Long enough not to end before a busy machine has clicked on Pause.
     start(page, pace="50", steps=2000)
     seen = lab(page, "steps")

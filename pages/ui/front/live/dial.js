@@ -45,7 +45,7 @@ export const dialOf = ({ triggers, knobs }, policy, steps) => {
 };
 
 // Positions of the slider are even in the logarithm: each step multiplies.
-export const positionOf = ({ value, low, high }) =>
+export const placeOf = ({ value, low, high }) =>
   Math.round((POSITIONS * Math.log(clamp(value, low, high) / low)) / Math.log(high / low));
 
 export const valueAt = ({ low, high }, position) => low * (high / low) ** (position / POSITIONS);

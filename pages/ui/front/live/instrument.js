@@ -7,7 +7,7 @@ import { mounted } from "../shared/mount.js";
 import { readPacket } from "../shared/packet.js";
 import { percent, short } from "../shared/text.js";
 import { AskLink } from "./asking.js";
-import { dialOf, positionOf, sameSetting, switched, valueAt } from "./dial.js";
+import { dialOf, placeOf, sameSetting, switched, valueAt } from "./dial.js";
 import { drawKnobs } from "./knobs.js";
 import { drawBands, drawPair, drawWholeMap, pairLegends } from "./pair.js";
 import { Pins } from "./pins.js";
@@ -267,7 +267,7 @@ class Instrument extends Board {
     setText(this.el("value"), dial ? short(dial.value) : "–");
     setText(this.el("meaning"), this.hello.triggers[policy.trigger].meaning);
     if (!dial) return;
-    const position = String(positionOf(dial));
+    const position = String(placeOf(dial));
     if (threshold.value !== position && !threshold.matches(":active")) threshold.value = position;
     threshold.setAttribute("aria-valuetext", `${dial.name} ${short(dial.value)}`);
   }

@@ -15,6 +15,7 @@ const STEPS = [5, 8, 10, 12, 16, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 10
 const labeled = (text, node, help) => {
   const label = element("label", `${text} `);
   label.title = help ?? "";
+  node.setAttribute("aria-label", text);
   label.append(node);
   return label;
 };
@@ -31,7 +32,6 @@ const slider = (text, { low, high, value, step, help }, set, shown = short) => {
   const node = element("input");
   Object.assign(node, { type: "range", min: decimal(low), max: decimal(high), step: decimal(step) });
   node.value = decimal(value);
-  node.setAttribute("aria-label", text);
   const output = element("output", shown(value));
   node.addEventListener("input", () => {
     setText(output, shown(+node.value));
