@@ -1,4 +1,4 @@
-"""Answer what a policy does on one noise: its samples, their error to the uncached twin, and its price."""
+"""Reply what a policy does on one noise: its samples, their error to the uncached twin, and its price."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from e2crf_core.sampling.sampler import Sampler, check_request
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Reply:
     """What `config` did to the samples of `seed`.
 
     `series` (num, N, M) are its samples in data units, `twin` its uncached twin, and `error` their distance.
@@ -57,7 +57,7 @@ def answer(
     twin: Twin | None = None,
     resamples: int = RESAMPLES,
     cancelled: Cancel = never,
-) -> Answer:
+) -> Reply:
     """Run `config` on `num` samples of `seed` in one batch, and compare them with their twin.
 
     `twin` saves the search for it. `resamples` are those of the intervals. Raises LabError for what cannot run,
@@ -76,7 +76,7 @@ def answer(
     cached, plain = (standardized(model, x) for x in (series, twin.series))
     error = twin_error(cached, plain, variance_pair(model), resamples=resamples)
     computed = np.stack(lengths)
-    return Answer(
+    return Reply(
         config=config,
         seed=seed,
         series=series,

@@ -13,7 +13,7 @@ from e2crf_core.diffusion.solvers import MAX_STEPS, find_grid, find_solver
 from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import check_name
 from e2crf_core.quality.interval import Interval
-from e2crf_core.runs.answer import Answer
+from e2crf_core.runs.answer import Reply
 from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common.axes import time_axis
 from pages.ui.common.messages import sentence
@@ -82,7 +82,7 @@ def _triple(interval: Interval) -> list[float]:
     return [interval.value, interval.low, interval.high]
 
 
-def answer_packet(request: Request, reply: Answer) -> bytes:
+def answer_packet(request: Request, reply: Reply) -> bytes:
     """Pack an answer with the policy and plan that it belongs to, so that no picture mixes two policies."""
     config, error = reply.config, reply.error
     assert config.policy is not None
