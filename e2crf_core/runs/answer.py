@@ -1,4 +1,4 @@
-"""Reply what a policy does on one noise: its samples, their error to the uncached twin, and its price."""
+"""Answer what a policy does on one noise: its samples, their error to the uncached twin, and its price."""
 
 from __future__ import annotations
 
