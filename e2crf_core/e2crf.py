@@ -53,26 +53,29 @@ def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[
     """Return reason codes and scores (b, n) and thresholds (b, 1), known before this step (E5)."""
     rule, n, cache, i = policy.rule, problem.model.n, state.cache, state.step
     if cache is None and not rule.late:
-        every = torch.full((1, n), int(Reason.REFRESH), dtype=torch.uint8)
+        waits = "start" in rule.reads and problem.levels[i] - problem.levels[0] < policy.start
+        every = torch.full((1, n), int(Reason.REUSED if waits else Reason.REFRESH), dtype=torch.uint8)
         return every, torch.zeros(1, n, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
     score, tau = rule.score(policy, problem, state), rule.threshold(policy, cache)
     event = score > tau
     if rule.verdict is not None:
         return torch.full(event.shape, int(rule.verdict), dtype=torch.uint8), score, tau
     reasons = event.to(torch.uint8) * int(Reason.EVENT)
-    if policy.probe_share:
-        probed = (problem.noise.uniform(i) < policy.probe_share) & (reasons == 0)
-        reasons = torch.where(probed, int(Reason.PROBE), reasons).to(torch.uint8)
-    reasons[:, : policy.k_low + 1] = int(Reason.LOW_BAND)
     refresh = event.any(1, keepdim=True) & rule.whole
-    if cache is not None and policy.tau_safe:
-        calm = (cache.r < policy.tau_safe) & ~cache.rested
-        reasons = reasons * ~calm[:, None]
     if cache is not None and policy.refresh_every:
-        refresh = refresh | (i - cache.clock.refreshed >= policy.refresh_every)
+        refresh = refresh | rule.due(policy, i - cache.clock.refreshed)
     if cache is not None and policy.tau_warn:
         refresh = refresh | (cache.r > policy.tau_warn)[:, None]
-    reasons = torch.where(refresh, int(Reason.REFRESH), reasons).to(torch.uint8)
+    if policy.probe_share:
+        probed = (problem.noise.uniform(i) < policy.probe_share) & (reasons == 0)
+        probed = probed & refresh if rule.probes_when_due else probed
+        reasons = torch.where(probed, int(Reason.PROBE), reasons).to(torch.uint8)
+    reasons[:, : policy.k_low + 1] = int(Reason.LOW_BAND)
+    if cache is not None and policy.tau_safe and "tau_safe" in rule.reads:
+        calm = (cache.r < policy.tau_safe) & ~cache.rested
+        reasons = reasons * ~calm[:, None]
+    if not rule.probes_when_due:
+        reasons = torch.where(refresh, int(Reason.REFRESH), reasons).to(torch.uint8)
     return with_lower_bands(reasons, band_edges_of(problem.model.network)), score, tau
 
 

@@ -32,6 +32,8 @@ EVERY_POLICY = {
     "bands": CachePolicy(trigger="bands", bands=((4, 0.1), (99, 0.7)), correct=True),
     "rate": CachePolicy(trigger="rate", tau=0.1, adapt=True, tau_warn=0.9, tau_safe=0.01),
     "fixed": CachePolicy(trigger="fixed", refresh_every=7),
+    "late": CachePolicy(trigger="log_snr", tau=0.3, start=1.0),
+    "paper_literal": PRESETS["paper_literal"],
     "nested": CachePolicy.of("nested"),
 }
 

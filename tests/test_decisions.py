@@ -85,6 +85,34 @@ def test_published_rule_decides_by_energy_weighted_drift(model: ScoreModel) -> N
     assert checked > 5
 
 
+def test_the_published_rule_to_the_letter_counts_in_published_units(model: ScoreModel) -> None:
+    """X_k is half of a token in energy, except at the two frequencies that are their own mirror image."""
+    policy = PRESETS["paper_literal"].replace(tau=0.1, energy_eps=1e-3)
+    with torch.inference_mode():
+        problem, state = Sampler(model, policy, steps=40).begin(2, 0)
+        for _ in range(6):
+            state, _ = step(problem, state, policy)
+        score = policy.rule.score(policy, problem, state)
+        x, last = (model.magnitudes(z.numpy()) for z in (state.z, state.cache.z))
+        change = model.magnitudes((state.z - state.cache.z).numpy())
+    expected = np.square(change).sum(-1) * (policy.energy_eps + np.square(x).sum(-1))
+    assert x.shape == last.shape
+    np.testing.assert_allclose(score.numpy(), expected, rtol=1e-5)
+
+
+def test_the_published_rule_to_the_letter_probes_where_others_refresh(model: ScoreModel) -> None:
+    policy = PRESETS["paper_literal"].replace(
+        tau=1e4, k_low=1, refresh_every=10, probe_share=0.5, tau_warn=0.0
+    )
+    reasons = run_reasons(model, policy, steps=45)
+    assert (reasons[0] == Reason.REFRESH).all() and (reasons[1:] != Reason.REFRESH).all()
+    probed = (reasons[1:] == Reason.PROBE).any((1, 2))
+    np.testing.assert_array_equal(np.flatnonzero(probed) + 1, [10, 20, 30, 40])
+    assert (reasons[1:, :, :2] == Reason.LOW_BAND).all()
+    warned = run_reasons(model, policy.replace(refresh_every=0, tau_warn=1e-9), steps=20)
+    assert (warned[2:, :, 2:] == Reason.PROBE).any((1, 2)).all()
+
+
 def test_paper_feedback_moves_a_probed_feature_by_alpha(model: ScoreModel) -> None:
     policy = PRESETS["paper"].replace(
         tau=1e4, k_low=-1, probe_share=0.3, tau_safe=0.0, tau_warn=0.0, refresh_every=0

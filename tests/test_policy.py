@@ -40,7 +40,7 @@ def test_json_round_trips(policy: CachePolicy) -> None:
 
 
 def test_presets_round_trip_and_unknown_ones_are_refused() -> None:
-    assert set(PRESETS) == {"exact", "quality", "balanced", "fast", "multistep", "paper"}
+    assert set(PRESETS) == {"exact", "quality", "balanced", "fast", "multistep", "paper", "paper_literal"}
     for policy in PRESETS.values():
         assert CachePolicy.from_json(policy.to_json()) == policy
     with pytest.raises(LabError, match="balanced"):

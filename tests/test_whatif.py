@@ -39,6 +39,7 @@ def base():
         CachePolicy(trigger="log_snr", tau=0.3, clock="profile"),
         CachePolicy(trigger="bands", bands=((4, 0.1), (100000, 0.5)), probe_share=0.1, k_low=0),
         CachePolicy(trigger="fixed", refresh_every=7, probe_share=0.2),
+        CachePolicy(trigger="log_snr", tau=0.2, start=1.7),
         CachePolicy(trigger="always"),
         CachePolicy(trigger="never"),
     ],
@@ -58,8 +59,9 @@ def test_a_schedule_is_predicted_decision_by_decision(base, policy):
         (CachePolicy(trigger="paper", tau=0.3, k_low=1, refresh_every=50, probe_share=0.02), 0.05),
         (CachePolicy(trigger="paper", tau=0.6, k_low=0, energy_weighting=False, tau_warn=0.9), 0.15),
         (CachePolicy(trigger="gain", tau=0.03), 0.4),
+        (PRESETS["paper_literal"].replace(tau=0.1, refresh_every=20), 0.1),
     ],
-    ids=["paper", "plain drift", "gain"],
+    ids=["paper", "plain drift", "gain", "literal"],
 )
 def test_drift_triggers_are_predicted_within_what_is_stated(policy, error, factor):
     archive = recorded(policy)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from e2crf_core.caching import published as _published  # noqa: F401 (registers its triggers)
 from e2crf_core.caching.triggers import TRIGGERS, Trigger
 from e2crf_core.errors import LabError
 
@@ -118,6 +119,16 @@ class CachePolicy:
         "what intervals are measured and outputs are predicted on: log(a/s), or log(a/s) stretched where this"
         " checkpoint's output was measured to change fast",
         choices=CLOCKS,
+    )
+    start: float = _field(
+        "start",
+        0.0,
+        "Late start",
+        "no network call before log(a/s) has moved this far from the beginning of the run; until then F = 0, which is"
+        " exact for Gaussian data; 0 starts at once",
+        0.0,
+        20.0,
+        unit="log SNR",
     )
     k_low: int = _field(
         "k_low",
@@ -339,4 +350,5 @@ PRESETS: dict[str, CachePolicy] = {
     # them.
     "multistep": CachePolicy(trigger="log_snr", tau=1.8, clock="profile", predictor="linear"),
     "paper": CachePolicy.of("paper"),
+    "paper_literal": CachePolicy.of("paper_literal"),
 }

@@ -39,6 +39,7 @@ ETA = 1e-12
 COMMON = frozenset(
     {
         "clock",
+        "start",
         "k_low",
         "refresh_every",
         "probe_share",
@@ -51,7 +52,7 @@ COMMON = frozenset(
         "predictor_above",
     }
 )
-"""Policy fields that work with any rule: cutoff, refreshes, probes, feedback on features, predictors."""
+"""Policy fields that work with any rule: late start, cutoff, refreshes, probes, feedback on features, predictors."""
 
 ADAPTING = frozenset({"adapt", "error_budget"})
 """Policy fields of E7 (b), for rules whose threshold may be scaled."""
@@ -67,7 +68,7 @@ class Trigger:
     also decides at the first step and may leave tokens uncomputed; otherwise the first step computes all.
     `calibrated`: a checkpoint is calibrated once for each plan before the rule decides, which takes a minute.
     `damps_probes`: feedback E7a moves a probed feature by alpha rho instead of correcting the tokens that
-    were not recomputed.
+    were not recomputed. `probes_when_due`: when a refresh of all tokens is due, a random subset is probed instead.
 
     `depends` names the source of a score: the `clock` alone (the same for every sample, so known before a
     run), the noisy `states`, something `measured` while the rule itself runs, or the `network`'s own errors.
@@ -85,6 +86,7 @@ class Trigger:
     late: bool = False
     calibrated: bool = False
     damps_probes: bool = False
+    probes_when_due: bool = False
     depends: Literal["clock", "states", "measured", "network"] = "clock"
     replay_error: float = 0.0
     replay_error_by_tau: float = 0.0
@@ -102,6 +104,10 @@ class Trigger:
         if cache is None or not policy.adapt or "adapt" not in self.reads:
             return torch.full((1, 1), self.limit(policy), dtype=torch.float64)
         return self.limit(policy) * cache.scale[:, None]
+
+    def due(self, policy: CachePolicy, elapsed: Tensor) -> Tensor:
+        """Return whether R steps have passed, given the steps `elapsed` since the last refresh of all tokens."""
+        return elapsed >= policy.refresh_every
 
     def measure(
         self, policy: CachePolicy, problem: Problem, cache: Cache, seen: Recompute
@@ -157,38 +163,6 @@ def schedules(*, whole: bool = False) -> tuple[str, ...]:
 def deciding() -> tuple[str, ...]:
     """Return the names of the rules that decide step by step: all except those with a fixed verdict."""
     return tuple(name for name, rule in TRIGGERS.items() if rule.verdict is None)
-
-
-@register
-class Paper(Trigger):
-    """The published rule: |z_k - z_k(last)|² > tau / (eps + |z_k|²), with tokens of E1.
-
-    Tokens carry a factor sqrt 2 against the published |X_k|, so tau 0.01 here is 0.0025 in the paper.
-    """
-
-    name = "paper"
-    help = "published rule: drift of a token against tau_0 / (eps + |X|²), refresh every R, warnings on r"
-    reads = COMMON | ADAPTING | {"tau", "energy_weighting", "energy_eps"}
-    base: Mapping[str, Any] = {
-        "tau": 0.01,
-        "k_low": 1,
-        "refresh_every": 150,
-        "probe_share": 0.01,
-        "tau_safe": 0.1,
-        "tau_warn": 0.5,
-        "alpha": 0.1,
-        "correct": True,
-    }
-    damps_probes = True
-    depends = "states"
-    replay_error = 0.05
-
-    def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
-        """Return the drift of the noisy token times its energy, so that the limit is tau alone."""
-        assert state.cache is not None
-        drift = (state.z - state.cache.z).square().sum(-1)
-        weight = policy.energy_eps + state.z.square().sum(-1) if policy.energy_weighting else 1.0
-        return (drift * weight).cpu().double()
 
 
 @register

@@ -121,8 +121,8 @@ def mixing_table(sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
         weights = np.zeros((sampler.plan.steps, batch))
         for i, step in enumerate(probe.steps(batch, 0)):
             called[i] = step.info.rows > 0
-            assert step.after.cache is not None
-            weights[i] = reused_output(policy, step.problem, step.after.cache, i)[:, 0, 0].numpy()
+            if step.after.cache is not None:  # before a late start, F is 0
+                weights[i] = reused_output(policy, step.problem, step.after.cache, i)[:, 0, 0].numpy()
         batch = network.calls
     table = np.zeros((sampler.plan.steps, MEMORY))
     latest = np.cumsum(called) - 1

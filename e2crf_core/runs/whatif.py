@@ -128,6 +128,8 @@ def decisions(policy: CachePolicy, seen: Trace) -> np.ndarray:
             )
         reasons, _, _ = decide(policy, problem, SamplerState(i, z, (), None, known))
         made.append(reasons)
+        if known is None and not bool(reasons.any()):
+            continue  # a late start: there is no cache yet
         current = renewed(policy, reasons)
         clock = tick(clock or cache.clock, current, i, policy.clock)
         # States and inputs are one sample's; with probes, each sample of the batch has separate decisions.

@@ -39,7 +39,7 @@ class Nested(Trigger):
 
     name = "nested"
     help = "each frequency band has refresh times of its own, planned for a tolerated error tau of finished samples"
-    reads = COMMON | {"tau", "detail"}
+    reads = (COMMON - {"start"}) | {"tau", "detail"}
     base: Mapping[str, Any] = {"tau": 0.05, "clock": "profile", "predictor": "linear"}
     late = True
     calibrated = True

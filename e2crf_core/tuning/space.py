@@ -25,18 +25,19 @@ NONE = "none"
 
 FIELDS = {f.name: f for f in fields(CachePolicy)}
 SEARCHABLE = tuple(name for name in FIELDS if name != "trigger")
-MAIN_FIELDS = ("tau", "bands", "clock", "refresh_every", "k_low", "predictor", "adapt", "error_budget")
+MAIN_FIELDS = ("tau", "bands", "clock", "start", "refresh_every", "k_low", "predictor", "adapt", "error_budget")
 LAST_BAND = 100_000
 
 # A field's value when its feature is off, and the range searched when it is on.
 OFF: dict[str, float] = {
+    "start": 0.0,
     "refresh_every": 0,
     "probe_share": 0.0,
     "tau_safe": 0.0,
     "tau_warn": 0.0,
     "predictor_split": 0,
 }
-_ON_RANGES = {"probe_share": (0.002, 0.2), "tau_safe": (1e-3, 1.0), "tau_warn": (1e-2, 10.0)}
+_ON_RANGES = {"start": (0.3, 5.0), "probe_share": (0.002, 0.2), "tau_safe": (1e-3, 1.0), "tau_warn": (1e-2, 10.0)}
 # Fields that matter only if another one is set.
 NEEDS = {
     "alpha": "correct",

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { simulate } from "../../pages/ui/front/shared/decisions.js";
 import { readPacket } from "../../pages/ui/front/shared/packet.js";
 import { decadeRange, decades, linear, logarithmic, niceTicks } from "../../pages/ui/front/shared/scales.js";
 import { escaped, SvgContext, tag } from "../../pages/ui/front/shared/svg.js";
@@ -86,4 +87,44 @@ test("packets are read at any offset", () => {
   assert.deepEqual([...packet.arrays.v], [1.5, -2]);
   assert.deepEqual([...packet.arrays.u], [7, 8, 9]);
   assert.throws(() => readPacket(new Uint8Array(16)), /not a packet/);
+});
+
+// A recording in which nothing drifts, on a clock of one unit a step.
+const still = (count, n) => ({
+  count,
+  n,
+  N: 2 * (n - 1),
+  width: 2,
+  factor: 1,
+  p: new Float32Array(count * n * 2),
+  r: new Float64Array(count),
+  probed: new Uint8Array(count * n).fill(1),
+  clocks: { log_snr: Array.from({ length: count }, (_, i) => i) },
+  bySample: () => false,
+  weight: () => 1,
+});
+const policy = {
+  clock: "log_snr",
+  tau: 2.5,
+  start: 0,
+  k_low: -1,
+  refresh_every: 0,
+  probe_share: 0,
+  tau_safe: 0,
+  tau_warn: 0,
+};
+
+test("a late start makes no call before it, and then computes everything", () => {
+  const shares = (start) => [...simulate(still(9, 3), { ...policy, trigger: "log_snr", start }).shares];
+  assert.deepEqual(shares(0), [1, 0, 0, 1, 0, 0, 1, 0, 0]);
+  assert.deepEqual(shares(2), [0, 0, 1, 0, 0, 1, 0, 0, 1]);
+  const never = simulate(still(3, 2), { ...policy, trigger: "never", start: 2 });
+  assert.deepEqual([...never.shares], [1, 0, 0]);
+});
+
+test("the published rule to the letter probes every R steps and never refreshes again", () => {
+  const literal = { ...policy, trigger: "paper_literal", k_low: 0, refresh_every: 3, probe_share: 0.5 };
+  const { reasons } = simulate(still(7, 2), literal);
+  const above = Array.from({ length: 7 }, (_, i) => reasons[2 * i + 1]);
+  assert.deepEqual(above, [4, 0, 0, 3, 0, 0, 3]);
 });

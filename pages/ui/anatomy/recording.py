@@ -47,7 +47,7 @@ MARKS = {
     "refresh": ("refresh = event.any(1, keepdim=True)",),
     "interval": (
         "if cache is not None and policy.refresh_every:",
-        "refresh = refresh | (i - cache.clock.refreshed",
+        "refresh = refresh | rule.due(",
     ),
 }
 """The lines of `decide` and `step` that make each kind of decision, found by their text."""

@@ -8,7 +8,8 @@ const WHOLE = ["log_snr", "rate", "fixed"];
 
 // Why everything was refreshed: [kind, sentence].
 const whyRefreshed = (rec, step, policy, tau, before) => {
-  if (step === 0) return ["first", "at the first step nothing is kept yet, so everything is computed."];
+  if (!rec.reasons.subarray(0, step * rec.n).some((code) => code > 0))
+    return ["first", "nothing is kept yet, so everything is computed."];
   if (policy.trigger === "always") return ["always", "trigger “always” computes everything at every step."];
   if (policy.tau_warn > 0 && before > policy.tau_warn)
     return [
@@ -51,6 +52,8 @@ export const whyOf = (rec, step, k) => {
         "to measure the error of reusing.",
     ];
   if (code === 4) return whyRefreshed(rec, step, policy, tau, before);
+  if (policy.start > 0 && rec.at("log_snr", step) - rec.at("log_snr", 0) < policy.start)
+    return ["first", `log(a/s) has not yet moved by ${policy.start}: until then F = 0, without a network call.`];
   if (policy.trigger === "never")
     return ["reused", "trigger “never” reuses everything after the first step."];
   if (e > tau)

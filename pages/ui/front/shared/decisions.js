@@ -3,19 +3,24 @@
 
 const WHOLE = new Set(["log_snr", "fixed"]);
 // Triggers whose probes, with feedback on, move a feature only in part: the token stays as stale as it was.
-const DAMPS_PROBES = new Set(["paper"]);
+const DAMPS_PROBES = new Set(["paper", "paper_literal"]);
+// Triggers that probe a random subset when others would refresh everything.
+const PROBES_WHEN_DUE = new Set(["paper_literal"]);
+const CONSTANT = new Set(["always", "never"]);
 const REUSED = 0;
 const LOW_BAND = 1;
 const EVENT = 2;
 const PROBE = 3;
 const REFRESH = 4;
 
-// Energy of a token, by which its drift counts where a policy weighs by energy.
+// Energy of a token, by which its drift counts where a policy weighs by energy. The published |X_k|² is half of
+// the energy of a token that stands for its mirror image, too (E1).
 export const energyWeight = (rec, policy, i, k) => {
-  if (!policy.energy_weighting) return 1;
-  let energy = policy.energy_eps;
+  const share = policy.trigger === "paper_literal" && k > 0 && 2 * k !== rec.N ? 0.5 : 1;
+  if (!policy.energy_weighting) return share;
+  let energy = 0;
   for (let c = 0, a = (i * rec.n + k) * rec.width; c < rec.width; c++) energy += rec.p[a + c] ** 2;
-  return energy;
+  return share * (policy.energy_eps + share * energy);
 };
 
 // Squared difference of the network's input at (i, k) to that at the step when k was last computed, weighted
@@ -42,7 +47,7 @@ const bandIntervals = ({ bands }, n) => {
 const scoring = (rec, policy) => {
   const { trigger } = policy;
   const clock = rec.clocks[policy.clock];
-  if (trigger === "paper" || trigger === "gain")
+  if (trigger.startsWith("paper") || trigger === "gain")
     return [(i, k, last) => drift(rec, policy, i, k, last), policy.tau];
   if (trigger === "fixed") return [(i, _, last) => i - last, policy.refresh_every - 0.5];
   if (trigger === "bands") {
@@ -53,10 +58,10 @@ const scoring = (rec, policy) => {
 };
 
 // Why frequency k is computed at a step that neither refreshes everything nor passes without work.
-const reasonOf = (rec, policy, at, k, event) => {
+const reasonOf = (rec, policy, at, k, event, probes) => {
   if (k <= policy.k_low) return LOW_BAND;
   if (event) return EVENT;
-  return policy.probe_share && rec.probed?.[at] ? PROBE : REUSED;
+  return probes && policy.probe_share && rec.probed?.[at] ? PROBE : REUSED;
 };
 
 // Reasons of one step, written into `reasons`; the number of frequencies that are computed.
@@ -64,7 +69,10 @@ const decide = (rec, policy, i, state, reasons) => {
   const { n } = rec;
   const { last, score, threshold, refreshed, rested } = state;
   const row = i * n;
-  if (i === 0 || policy.trigger === "always") {
+  const waits = !state.begun && !CONSTANT.has(policy.trigger);
+  if (waits && rec.clocks.log_snr[i] - rec.clocks.log_snr[0] < policy.start) return 0;
+  if (!state.begun || policy.trigger === "always") {
+    state.begun = true;
     reasons.fill(REFRESH, row, row + n);
     return n;
   }
@@ -77,18 +85,21 @@ const decide = (rec, policy, i, state, reasons) => {
     any ||= event;
   }
   const before = rec.r[i - 1];
+  const literal = PROBES_WHEN_DUE.has(policy.trigger);
+  const elapsed = i - refreshed;
+  const due = literal ? elapsed % policy.refresh_every === 0 : elapsed >= policy.refresh_every;
   const refresh =
     (WHOLE.has(policy.trigger) && any) ||
-    (policy.refresh_every && i - refreshed >= policy.refresh_every) ||
+    (policy.refresh_every && due) ||
     (policy.tau_warn > 0 && before > policy.tau_warn);
-  if (refresh) {
+  if (refresh && !literal) {
     reasons.fill(REFRESH, row, row + n);
     return n;
   }
-  if (policy.tau_safe > 0 && before < policy.tau_safe && !rested) return 0;
+  if (!literal && policy.tau_safe > 0 && before < policy.tau_safe && !rested) return 0;
   let computed = 0;
   for (let k = 0; k < n; k++) {
-    const reason = reasonOf(rec, policy, row + k, k, events[k]);
+    const reason = reasonOf(rec, policy, row + k, k, events[k], refresh || !literal);
     if (reason === REUSED) continue;
     reasons[row + k] = reason;
     computed++;
