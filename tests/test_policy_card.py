@@ -79,9 +79,10 @@ def test_each_bound_has_a_verdict_of_its_own(made: PolicyCard) -> None:
     assert "0.5 times as fast" in judge(strict, slow, "cpu").reasons[0]
     elsewhere = judge(strict, slow, "cuda")
     assert elsewhere.passed and "cuda" in elsewhere.notes[-1]
-    drifted = replace(m, sliced_wasserstein_change=Interval(0.5, 0.4, 0.6))
-    bounded = replace(made, valid=replace(made.valid, sliced_wasserstein_change_max=0.1))
-    assert "+0.5" in judge(bounded, drifted, "cpu").reasons[0]
+    drifted = replace(m, change=Interval(0.5, 0.4, 0.6), spectral_change=Interval(3.0, 2.0, 4.0))
+    bounded = replace(made, valid=replace(made.valid, change_max=0.1, spectral_change_max=1.0))
+    values, spectrum = judge(bounded, drifted, "cpu").reasons
+    assert "+50%, at most +10%" in values and "+3 dB, at most +1 dB" in spectrum
     broken = replace(m, relative_l2=Interval(float("nan"), 0, 0))
     assert not judge(made, broken, "cpu").passed
 
@@ -112,6 +113,38 @@ def test_a_card_warns_of_a_policy_that_saves_nothing(made: PolicyCard) -> None:
     ):
         card = replace(made, measured=measured)
         assert words in cautions(card)[0] and words in to_html(card)
+
+
+def test_a_card_warns_of_samples_that_are_worse_or_hardly_computed(made: PolicyCard) -> None:
+    fast = replace(made.measured, speedup_wall=Interval(2.0, 1.8, 2.2))
+    small, close = Interval(0.0, -0.01, 0.01), Interval(0.1, 0.0, 0.2)
+    for change, spectral, words in (
+        (small, close, None),
+        (Interval(0.2, 0.1, 0.3), close, "are worse than"),
+        (small, Interval(3.0, 2.0, 4.0), "are worse than"),
+        (small, Interval(0.4, -1.0, 1.8), "not certain to be as good"),
+    ):
+        notes = cautions(replace(made, measured=replace(fast, change=change, spectral_change=spectral)))
+        assert len(notes) == (words is not None) and all(words in note for note in notes if words)
+    once = replace(made, measured=replace(fast, token_share=1 / CONFIG.steps))
+    assert "only 1 times" in cautions(once)[0]
+    late = replace(made, config=replace(CONFIG, policy=CachePolicy(refresh_every=90)))
+    assert "every 90 steps" in cautions(replace(late, measured=fast))[0]
+
+
+def test_a_card_of_the_first_schema_still_runs_and_is_checked(made: PolicyCard, tmp_path: Path) -> None:
+    stored = json.loads(made.to_json())
+    for name in ("seconds_alone", "twin", "distance", "floor", "change", "spectral_change"):
+        del stored["measured"][name]
+    for name in ("median_l2_max", "change_max", "spectral_change_max"):
+        del stored["valid"][name]
+    old = {"sliced_wasserstein": None, "sliced_wasserstein_change": None, "sliced_wasserstein_floor": None}
+    stored["measured"] |= old
+    stored["valid"]["sliced_wasserstein_change_max"] = None
+    (tmp_path / "card.json").write_text(json.dumps(stored | {"schema": 1}))
+    card = load_policy(tmp_path / "card.json")
+    assert card.config == made.config and card.measured.twin is None
+    assert check_card(card, "cpu").passed and "not measured" in to_html(card)
 
 
 def test_other_weights_fail_the_gate(made: PolicyCard, tmp_path: Path) -> None:
@@ -218,7 +251,7 @@ def test_from_a_search_to_a_gate_on_the_command_line(
     fresh = ["--policy", "balanced", "--solver", "ddim", "--steps", "60"]
     assert main([*deploy, *fresh]) == 0
     card = json.loads((out / "card.json").read_text())
-    assert card["checkpoint"] == "ecg" and card["measured"]["sliced_wasserstein"]["value"] > 0
+    assert card["checkpoint"] == "ecg" and card["measured"]["distance"]["value"] > 0
     card["valid"]["speedup_wall_min"] = 0.0
     (out / "card.json").write_text(json.dumps(card))
     check = ["check", "--device", "cpu", "--card"]

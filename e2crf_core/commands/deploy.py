@@ -113,22 +113,24 @@ def _deploy(arguments: argparse.Namespace) -> None:
     notes = cautions(card)
     for note in notes:
         warn(note)
-    change = card.measured.sliced_wasserstein_change
+    judgment = card.measured.judgment
     report = {
         "out": str(arguments.out / "card.json"),
         "setting": config.describe(),
         **_numbers(card.measured),
-        "sliced_wasserstein_change": change and change.value,
+        "verdict": judgment and judgment.verdict,
         "warnings": notes,
     }
     print(json.dumps(report))
 
 
-def _numbers(measured: Any) -> dict[str, float]:
+def _numbers(measured: Any) -> dict[str, float | None]:
     return {
         "speedup_wall": measured.speedup_wall.value,
         "speedup_flops": measured.speedup_flops,
         "relative_l2": measured.relative_l2.value,
+        "change": measured.change and measured.change.value,
+        "spectral_change_db": measured.spectral_change and measured.spectral_change.value,
     }
 
 

@@ -26,10 +26,11 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.json_files import faults_text, parse_json, read_json
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.quality.interval import Interval
+from e2crf_core.quality.protocol import SPECTRAL_MARGIN, Equivalence, Judgment, TwinError
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import MAX_NUM
 
-CARD_SCHEMA: Literal[1] = 1
+CARD_SCHEMA: Literal[2] = 2
 KIND: Literal["e2crf-policy"] = "e2crf-policy"
 MAX_CARD_BYTES = 1_000_000
 MAX_BATCH = 1 << 16
@@ -52,8 +53,11 @@ class Measured:
     """The effect of a policy on `num` samples of `seed`, against its uncached twin on the same noise.
 
     Seconds are per sample: the median over batches that alternate with uncached ones, between the fastest and
-    the slowest batch. Distances are in standard deviations of the data with 95% bootstrap intervals, or None
-    if the data set is not available.
+    the slowest batch; `seconds_alone` are those of one sample run by itself. `relative_l2` is pooled over all
+    samples, `twin` tells what it hides. `distance` is the primary distance to held-out data with its `floor`,
+    `change` its change by the cache as a share, `spectral_change` that of the log-spectral distance in dB.
+    Intervals of quality are 95% bootstrap intervals. None: not measured, as without the data set, or in cards
+    of schema 1.
     """
 
     __pydantic_config__ = _STRICT
@@ -66,10 +70,21 @@ class Measured:
     speedup_flops: float
     token_share: float
     relative_l2: Range
-    sliced_wasserstein: Range | None
-    sliced_wasserstein_change: Range | None
-    sliced_wasserstein_floor: float | None
     heldout: int | None
+    seconds_alone: Range | None = None
+    twin: TwinError | None = None
+    distance: Range | None = None
+    floor: float | None = None
+    change: Range | None = None
+    spectral_change: Range | None = None
+
+    @property
+    def judgment(self) -> Judgment | None:
+        """Return the protocol's judgment against the uncached twin."""
+        if self.change is None or self.spectral_change is None:
+            return None
+        spectral = Equivalence(self.spectral_change, self.num, SPECTRAL_MARGIN, "dB")
+        return Judgment(Equivalence(self.change, self.num), spectral)
 
 
 @dataclass(frozen=True)
@@ -79,9 +94,11 @@ class Validity:
     __pydantic_config__ = _STRICT
 
     relative_l2_max: float
-    sliced_wasserstein_change_max: float | None
     speedup_wall_min: float
     speedup_flops_min: float
+    median_l2_max: float | None = None
+    change_max: float | None = None
+    spectral_change_max: float | None = None
 
 
 class CheckpointChanged(LabError):
@@ -169,7 +186,7 @@ class _CardJson(BaseModel):
 
     model_config = _STRICT
 
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Literal[2] = Field(alias="schema")
     kind: Literal["e2crf-policy"]
     checkpoint: Annotated[str, Field(max_length=4096)]
     digest: Name
@@ -190,6 +207,8 @@ class _CardJson(BaseModel):
 def _card(stored: Any, folder: Path, label: str) -> PolicyCard:
     if not isinstance(stored, dict) or stored.get("kind") != KIND:
         raise LabError(f"{label}: this JSON is not a policy card")
+    if stored.get("schema") == 1:
+        stored = _upgraded(stored)
     if stored.get("schema") != CARD_SCHEMA:
         raise LabError(f"{label}: schema {stored.get('schema')!r}, this version reads {CARD_SCHEMA}")
     try:
@@ -210,6 +229,16 @@ def _card(stored: Any, folder: Path, label: str) -> PolicyCard:
         versions=part.versions,
         folder=folder,
     )
+
+
+def _upgraded(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return a card of schema 1 without the sliced Wasserstein distance, which no longer decides anything."""
+    parts = {
+        name: {key: value for key, value in stored[name].items() if not key.startswith("sliced_wasserstein")}
+        for name in ("measured", "valid")
+        if isinstance(stored.get(name), dict)
+    }
+    return {**stored, **parts, "schema": CARD_SCHEMA}
 
 
 def load_policy(path: str | Path) -> PolicyCard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from e2crf_core.deploy.card import CheckpointChanged, Measured, PolicyCard
+from e2crf_core.deploy.card import CheckpointChanged, Measured, PolicyCard, Validity
 from e2crf_core.deploy.measure import measure_policy
 from e2crf_core.progress import Cancel, Progress, never, silent
 
@@ -42,6 +42,18 @@ def check_card(
     return judge(card, measured, model.device.type)
 
 
+def _distances(measured: Measured, valid: Validity) -> list[str]:
+    """Return the distances to held-out data that changed by more than is stated."""
+    return [
+        f"quality: the {name} changed by {scale * change.value:+.3g}{unit}, at most {scale * limit:+.3g}{unit} is stated"
+        for name, change, limit, scale, unit in (
+            ("marginal Wasserstein distance", measured.change, valid.change_max, 100, "%"),
+            ("log-spectral distance", measured.spectral_change, valid.spectral_change_max, 1, " dB"),
+        )
+        if change is not None and limit is not None and not change.value <= limit
+    ]
+
+
 def judge(card: PolicyCard, measured: Measured, device: str) -> Verdict:
     """Compare a remeasurement with a card's range. Speed counts only on the card's kind of device.
 
@@ -53,13 +65,16 @@ def judge(card: PolicyCard, measured: Measured, device: str) -> Verdict:
         reasons.append(
             f"quality: relative L2 to the uncached twin is {error:.4g}, at most {valid.relative_l2_max:.4g} is stated"
         )
-    change, limit = measured.sliced_wasserstein_change, valid.sliced_wasserstein_change_max
-    if change is None or limit is None:
-        notes.append(f"data set {card.dataset!r} is not here: distances were not compared")
-    elif not change.value <= limit:
+    twin, median = measured.twin, valid.median_l2_max
+    if twin is not None and median is not None and not twin.median.value <= median:
         reasons.append(
-            f"quality: sliced Wasserstein changed by {change.value:+.4g}, at most {limit:+.4g} is stated"
+            f"quality: the median sample's relative L2 is {twin.median.value:.4g}, at most {median:.4g} is stated"
         )
+    reasons += _distances(measured, valid)
+    if measured.change is None:
+        notes.append(f"data set {card.dataset!r} is not here: distances were not compared")
+    elif valid.change_max is None:
+        notes.append("the card states no distances: they were not compared")
     if not measured.speedup_flops >= valid.speedup_flops_min:
         reasons.append(
             f"speed: {measured.speedup_flops:.3g} times fewer operations than uncached, at least"

@@ -14,6 +14,7 @@ from e2crf_core.deploy.measure import cautions
 from e2crf_core.io.extras import require
 from e2crf_core.io.files import replace_file
 from e2crf_core.quality.interval import Interval
+from e2crf_core.quality.protocol import TwinError
 
 
 def to_html(card: PolicyCard, path: str = "card.json") -> str:
@@ -49,10 +50,7 @@ def _write(text: str, path: Path) -> None:
 def _sections(card: PolicyCard) -> dict[str, Mapping[str, Any]]:
     """Return headings with the rows of their tables."""
     m, valid, config = card.measured, card.valid, card.config
-    floor = (
-        "" if m.sliced_wasserstein_floor is None else f"; real series score {m.sliced_wasserstein_floor:.4g}"
-    )
-    limit = valid.sliced_wasserstein_change_max
+    floor = "" if m.floor is None else f"; real series score {m.floor:.4g}"
     return {
         "Deployment": {
             "Checkpoint": f"{card.checkpoint}, digest {card.digest[:16]}",
@@ -63,24 +61,50 @@ def _sections(card: PolicyCard) -> dict[str, Mapping[str, Any]]:
         },
         "Policy": _policy_rows(card),
         f"Measured on {m.num} samples, seed {m.seed}": {
-            "Time of a sample": _range(m.seconds, 1e3, " ms"),
+            f"Time of a sample, in batches of {config.batch}": _range(m.seconds, 1e3, " ms"),
+            "Time of a sample alone": _range(m.seconds_alone, 1e3, " ms"),
             "The same without a cache": _range(m.seconds_uncached, 1e3, " ms"),
             "Speed-up, wall clock": _range(m.speedup_wall),
             "Speed-up, operations": f"{m.speedup_flops:.4g}",
             "Tokens recomputed": f"{100 * m.token_share:.3g}%",
-            "Relative L2 to the uncached twin": _range(m.relative_l2),
-            "Sliced Wasserstein to held-out data": _range(m.sliced_wasserstein) + floor,
-            "Change of it by the cache": _range(m.sliced_wasserstein_change),
+            "Relative L2 to the uncached twin, pooled": _range(m.relative_l2),
+            **_twin_rows(m.twin),
+            "Marginal Wasserstein to held-out data, in std": _range(m.distance) + floor,
+            "Change of it by the cache": _range(m.change, 100, "%"),
+            "Change of the log-spectral distance": _range(m.spectral_change, 1, " dB"),
+            "Verdict, compared with no cache": "not judged" if m.judgment is None else m.judgment.verdict,
         },
         "Range in which this card holds": {
             "Relative L2 at most": f"{valid.relative_l2_max:.4g}",
-            "Change of sliced Wasserstein at most": "not compared" if limit is None else f"{limit:+.4g}",
+            "Relative L2 of the median sample at most": _limit(valid.median_l2_max),
+            "Change of marginal Wasserstein at most": _limit(valid.change_max, 100, "%"),
+            "Change of the log-spectral distance at most": _limit(valid.spectral_change_max, 1, " dB"),
             "Speed-up, wall clock, at least": f"{valid.speedup_wall_min:.4g} (on {card.device})",
             "Speed-up, operations, at least": f"{valid.speedup_flops_min:.4g}",
         },
         "Machine": {name: value for name, value in card.machine.items() if value is not None},
         "Versions": card.versions,
     }
+
+
+def _twin_rows(twin: TwinError | None) -> dict[str, str]:
+    """Return what the pooled error hides: typical and bad samples, flips, and the error of each band."""
+    if twin is None:
+        return {}
+    bands = {
+        f"Error of frequencies {first} to {last - 1}, in their own std": _range(value)
+        for first, last, value in twin.bands
+    }
+    return {
+        "Relative L2 of the median sample": _range(twin.median),
+        "Relative L2 of the 90% quantile": _range(twin.q90),
+        "Samples that ended elsewhere (flips)": _range(twin.flips, 100, "%"),
+        **bands,
+    }
+
+
+def _limit(value: float | None, scale: float = 1.0, unit: str = "") -> str:
+    return "not stated" if value is None else f"{scale * value:.4g}{unit}"
 
 
 def _policy_rows(card: PolicyCard) -> dict[str, Any]:
@@ -95,6 +119,6 @@ def _policy_rows(card: PolicyCard) -> dict[str, Any]:
 
 def _range(interval: Interval | None, scale: float = 1.0, unit: str = "") -> str:
     if interval is None:
-        return "not measured: the data set was not at hand"
+        return "not measured"
     value, low, high = (scale * x for x in (interval.value, interval.low, interval.high))
     return f"{value:.4g}{unit} ({low:.4g} to {high:.4g})"

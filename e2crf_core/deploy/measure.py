@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from e2crf_core.caching.policy import POLICY_SCHEMA
-from e2crf_core.data.datasets import load_dataset
 from e2crf_core.deploy.card import Measured, PolicyCard, Validity, profile_digest
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
@@ -18,19 +17,20 @@ from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import list_checkpoints
 from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, Progress, never, silent
-from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
 from e2crf_core.quality.interval import Interval
-from e2crf_core.quality.intervals import Measurement, measure, measure_change, resample_picks
+from e2crf_core.runs.quality import twin_quality
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Part, Sampler, check_request, warm_up
+from e2crf_core.tuning.space import idle
 from e2crf_core.version import __version__
 
-DIRECTIONS = 500
 RESAMPLES = 200
-FLOOR_REPEATS = 10
+ALONE = 3
+"""Samples that are also run by themselves, for the latency of a single request."""
 # How far a remeasured value may lie outside the measured interval: other machines round differently.
 QUALITY_SLACK = 1.25
 LEAST_RELATIVE_L2 = 1e-3
+LEAST_CHANGE, LEAST_CHANGE_DB = 0.01, 0.1
 WORK_SLACK = 0.9
 WALL_SLACK = 0.7
 
@@ -61,12 +61,22 @@ def measure_policy(
         # Which of the two goes first alternates from batch to batch, so that neither has an advantage.
         for cached in (True, False) if index % 2 == 0 else (False, True):
             parts[cached].append(samplers[cached].draw(size, seed, index * config.batch, cancelled=cancelled))
-            progress(len(parts[True]) + len(parts[False]), 2 * len(sizes))
-    return _measured(model, config, num, seed, parts[True], parts[False])
+            progress(len(parts[True]) + len(parts[False]), 2 * len(sizes) + ALONE)
+    alone = []
+    for first in range(ALONE):
+        alone.append(samplers[True].draw(1, seed, first, cancelled=cancelled).seconds)
+        progress(2 * len(sizes) + len(alone), 2 * len(sizes) + ALONE)
+    return _measured(model, config, num, seed, parts[True], parts[False], alone)
 
 
 def _measured(
-    model: ScoreModel, config: SamplerConfig, num: int, seed: int, cached: list[Part], plain: list[Part]
+    model: ScoreModel,
+    config: SamplerConfig,
+    num: int,
+    seed: int,
+    cached: list[Part],
+    plain: list[Part],
+    alone: list[float],
 ) -> Measured:
     series, twin = (np.concatenate([p.series for p in parts]) for parts in (cached, plain))
     seconds, seconds_plain = ([p.seconds / len(p.series) for p in parts] for parts in (cached, plain))
@@ -74,65 +84,40 @@ def _measured(
     scaled, scaled_twin = (((x - model.mean) / model.std).astype(np.float64) for x in (series, twin))
     if not (np.isfinite(scaled).all() and np.isfinite(scaled_twin).all()):
         raise LabError("the samples are not finite: this policy and solver cannot be deployed")
-    distance, change = _distances(model, series, twin)
+    quality = twin_quality(series, twin, model, resamples=RESAMPLES)
+    distance, judgment = quality.distance, quality.judgment
     sampler = Sampler.of(model, config)
     return Measured(
         num=num,
         seed=seed,
         seconds=_range(seconds),
         seconds_uncached=_range(seconds_plain),
+        seconds_alone=_range(alone),
         speedup_wall=_range([b / a for a, b in zip(seconds, seconds_plain, strict=True)]),
         speedup_flops=sampler.full_flops(num) / sampler.flops(rows, prepared, num),
         token_share=rows / (num * model.n * config.steps),
-        relative_l2=_relative_l2(scaled, scaled_twin, seed),
-        sliced_wasserstein=_plain(distance),
-        sliced_wasserstein_change=_plain(change),
-        sliced_wasserstein_floor=None if distance is None else distance.floor,
+        relative_l2=quality.error.pooled,
+        twin=quality.error,
+        distance=None if distance is None else Interval(distance.value, distance.low, distance.high),
+        floor=None if distance is None else distance.floor,
+        change=None if judgment is None else judgment.primary.change,
+        spectral_change=None if judgment is None or judgment.spectral is None else judgment.spectral.change,
         heldout=None if distance is None else distance.m,
     )
-
-
-def _plain(measured: Measurement | None) -> Interval | None:
-    return None if measured is None else Interval(measured.value, measured.low, measured.high)
 
 
 def _range(values: Sequence[float]) -> Interval:
     return Interval(float(np.median(values)), float(min(values)), float(max(values)))
 
 
-def _relative_l2(a: np.ndarray, b: np.ndarray, seed: int) -> Interval:
-    error, energy = np.square(a - b).sum((1, 2)), np.square(b).sum((1, 2))
-    picks = resample_picks(len(a), 1, resamples=RESAMPLES, seed=seed)
-    replicates = [np.sqrt(error[i].sum() / max(energy[i].sum(), 1e-300)) for i, _ in picks]
-    low, high = np.quantile(replicates, [0.025, 0.975])
-    return Interval(relative_l2(a, b), float(low), float(high))
-
-
-def _distances(
-    model: ScoreModel, series: np.ndarray, twin: np.ndarray
-) -> tuple[Measurement | None, Measurement | None]:
-    """Return sliced Wasserstein to held-out data and its change from the twin; None without the data set."""
-    try:
-        data = load_dataset(model.dataset)
-    except LabError:
-        return None, None
-    heldout, train = (data.standardize(data.x[i]) for i in (data.heldout, data.train))
-    a, b = data.standardize(series), data.standardize(twin)
-    metric, blocks = sliced_wasserstein_metric(directions=DIRECTIONS), heldout_blocks(data)
-    distance = measure(
-        a, heldout, metric, train=train, resamples=RESAMPLES, floor_repeats=FLOOR_REPEATS, blocks=blocks
-    )
-    return distance, measure_change(a, b, heldout, metric, resamples=RESAMPLES, blocks=blocks)
-
-
 def valid_range(measured: Measured) -> Validity:
     """Return the bounds for a measurement: its intervals, with slack for other machines and loads."""
-    change, distance = measured.sliced_wasserstein_change, measured.sliced_wasserstein
+    twin, change, spectral = measured.twin, measured.change, measured.spectral_change
     return Validity(
         relative_l2_max=max(QUALITY_SLACK * measured.relative_l2.high, LEAST_RELATIVE_L2),
-        sliced_wasserstein_change_max=None
-        if change is None or distance is None
-        else max(change.high, change.value + (QUALITY_SLACK - 1) * distance.value),
+        median_l2_max=None if twin is None else max(QUALITY_SLACK * twin.median.high, LEAST_RELATIVE_L2),
+        change_max=None if change is None else max(change.high, change.value + LEAST_CHANGE),
+        spectral_change_max=None if spectral is None else max(spectral.high, spectral.value + LEAST_CHANGE_DB),
         # A speedup beyond the saved operations is due to other load on the machine and must not become a
         # bound.
         speedup_wall_min=WALL_SLACK * min(measured.speedup_wall.low, measured.speedup_flops),
@@ -179,19 +164,16 @@ def make_card(
 
 
 def cautions(card: PolicyCard) -> list[str]:
-    """List warnings for whoever deploys a card: it saves nothing, or costs more time than it saves."""
+    """List warnings for whoever deploys a card: it saves nothing, costs time, hardly computes, or costs quality."""
     measured, wall = card.measured, card.measured.speedup_wall
-    if measured.token_share >= 1:
-        return [
-            "this policy reuses nothing: every token is recomputed at every step, so the cache only costs time"
-        ]
+    notes = [text for _, text in idle(card.config, measured.token_share)]
+    factor = f"{wall.value:.3g} times as fast ({wall.low:.3g} to {wall.high:.3g})"
     if wall.high < 1:
-        return [
-            f"this policy is slower than no cache: {wall.value:.3g} times as fast ({wall.low:.3g} to {wall.high:.3g})"
-        ]
-    if wall.value < 1:
-        return [
-            f"this policy may be slower than no cache: {wall.value:.3g} times as fast"
-            f" ({wall.low:.3g} to {wall.high:.3g})"
-        ]
-    return []
+        notes.append(f"this policy is slower than no cache: {factor}")
+    elif wall.value < 1:
+        notes.append(f"this policy may be slower than no cache: {factor}")
+    judgment = measured.judgment
+    if judgment is not None and judgment.verdict != "as good":
+        said = "worse than" if judgment.verdict == "worse" else "not certain to be as good as"
+        notes.append(f"samples are {said} those without a cache: {judgment.describe()}")
+    return notes

@@ -20,6 +20,8 @@ from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 
+FEWEST_CALLS = 3
+"""Network calls below which samples are close to those of the model without its network."""
 NONE = "none"
 """The search's name for no cache: the plain solver."""
 
@@ -238,6 +240,28 @@ def unfit(config: SamplerConfig) -> str | None:
     if policy is None or policy.refresh_every <= config.steps:
         return None
     return f"it refreshes every {policy.refresh_every} steps, but has only {config.steps}"
+
+
+def idle(config: SamplerConfig, token_share: float) -> list[tuple[str, str]]:
+    """Return (kind, text) of what a measured share of tokens shows: no reuse, hardly any call, a refresh too late."""
+    notes, calls = [], token_share * config.steps
+    if config.policy is not None and token_share > 0.999:
+        notes.append(
+            (
+                "no_reuse",
+                f"this policy reuses nothing at {config.steps} steps: take more steps, a larger threshold, or no cache",
+            )
+        )
+    if calls < FEWEST_CALLS:
+        notes.append(
+            (
+                "few_calls",
+                f"the network runs only {calls:.3g} times: with fewer than {FEWEST_CALLS} calls a cache never engages,"
+                " and samples are close to those of a Gaussian",
+            )
+        )
+    reason = unfit(config)
+    return notes if reason is None else [*notes, ("idle_refresh", f"the policy cannot do what it says: {reason}")]
 
 
 def fit_policy(policy: CachePolicy, steps: int) -> CachePolicy:

@@ -19,13 +19,11 @@ from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, warm_up
 from e2crf_core.tuning.choice import digits, dominating, milliseconds
 from e2crf_core.tuning.measure import BESIDE, Bench, Point, Rung, measure
-from e2crf_core.tuning.space import FIELDS, NEEDS, OFF, SEARCHABLE, unfit
+from e2crf_core.tuning.space import FIELDS, NEEDS, OFF, SEARCHABLE, idle
 from e2crf_core.tuning.study import Study
 
 CLIFF_SHARE = {"marginal_wasserstein": 0.1, "sliced_wasserstein": 0.1, "relative_l2": 1.0}
 """The relative change of quality within 20% of the threshold that counts as a cliff."""
-FEWEST_CALLS = 3
-"""Network calls below which samples are close to those of the model without its network."""
 INERT_PERCENT, NEAR_PERCENT = 40, 90
 """Percent of an advice's time after which inert knobs, then neighbors, are measured; the rest times the solver."""
 
@@ -193,7 +191,9 @@ def warn(
         for knob in inert
     ]
     cautions += _cliffs(last, quality, near)
-    cautions += _idle(point)
+    cautions += [
+        Caution(kind, f"{text[:1].upper()}{text[1:]}.") for kind, text in idle(point.setting, last.token_share)
+    ]
     if policy is not None and uncached is not None and last.seconds >= uncached:
         cautions.append(
             Caution(
@@ -214,32 +214,6 @@ def warn(
                     f" at {milliseconds(plain[0])}.",
                 )
             )
-    return cautions
-
-
-def _idle(point: Point) -> list[Caution]:
-    """Warn about a cache that reuses nothing, computes hardly anything, or cannot do what its policy says."""
-    last, policy, cautions = point.last, point.setting.policy, []
-    if policy is not None and last.token_share > 0.999:
-        cautions.append(
-            Caution(
-                "no_reuse",
-                f"This policy reuses nothing at {point.setting.steps} steps: each token moves farther than the"
-                " threshold allows. Take more steps, a larger threshold, or no cache.",
-            )
-        )
-    calls = last.token_share * point.setting.steps
-    if calls < FEWEST_CALLS:
-        cautions.append(
-            Caution(
-                "few_calls",
-                f"The network runs only {calls:.3g} times: with fewer than {FEWEST_CALLS} calls a cache never engages,"
-                " and samples are close to those of a Gaussian.",
-            )
-        )
-    reason = unfit(point.setting)
-    if reason is not None:
-        cautions.append(Caution("idle_refresh", f"The policy cannot do what it says: {reason}."))
     return cautions
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from e2crf_core.deploy.card import PolicyCard, load_policy, usage
+from e2crf_core.deploy.measure import cautions
 from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.tuning.measure import Point
@@ -151,16 +152,17 @@ def _card_button(name: str, record: Record, point: Point, *, able: bool, quiet: 
 
 def _card(folder: Path, card: PolicyCard) -> None:
     m = card.measured
-    speed, twin, distance = (
-        None if x is None else (x.value, x.low, x.high)
-        for x in (m.speedup_wall, m.relative_l2, m.sliced_wasserstein)
-    )
-    assert speed is not None and twin is not None
-    quality = "" if distance is None else f", sliced Wasserstein {spanned(distance)}"
+    error = m.relative_l2 if m.twin is None else m.twin.median
+    speed, twin = ((x.value, x.low, x.high) for x in (m.speedup_wall, error))
     st.markdown(
         f"On {m.num} fresh samples (seed {m.seed}): **{spanned(speed, unit=' times')}** as fast as the same "
-        f"solver without a cache, relative L2 to it **{spanned(twin)}**{quality}."
+        f"solver without a cache; the median sample's relative L2 to it is **{spanned(twin)}**."
     )
+    if m.judgment is not None:
+        st.markdown(f"Distance to real data, compared with no cache: **{m.judgment.verdict}**"
+                    f" ({m.judgment.describe()}).")
+    for note in cautions(card):
+        st.warning(plain_text(f"{note[:1].upper()}{note[1:]}."), icon=":material/warning:")
     with st.container(horizontal=True):
         for file, label, mime in (
             ("card.json", "Card (JSON)", "application/json"),
