@@ -31,7 +31,10 @@ ONNX = all(importlib.util.find_spec(m) for m in ("onnx", "onnxscript", "onnxrunt
             CachePolicy(trigger="fixed", refresh_every=3, predictor="linear"),
             {"steps": 21, "solver": "heun", "grid": "log_snr"},
         ),
-        (CachePolicy(trigger="log_snr", tau=0.9, refresh_every=7, start=1.5), {"steps": 30, "solver": "sde_dpmpp_2m"}),
+        (
+            CachePolicy(trigger="log_snr", tau=0.9, refresh_every=7, start=1.5),
+            {"steps": 30, "solver": "sde_dpmpp_2m"},
+        ),
     ],
 )
 def test_an_exported_run_equals_the_eager_one(

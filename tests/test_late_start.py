@@ -34,7 +34,9 @@ def test_no_call_is_made_before_the_start_and_the_first_one_computes_everything(
 
 
 @pytest.mark.parametrize("start", [0.0, 1e-9])
-def test_a_start_at_the_first_step_changes_nothing_but_the_first_call(model: ScoreModel, start: float) -> None:
+def test_a_start_at_the_first_step_changes_nothing_but_the_first_call(
+    model: ScoreModel, start: float
+) -> None:
     usual = Sampler(model, CachePolicy(trigger="log_snr", tau=0.4, predictor="linear"), **PLAN).sample(2)
     made = Sampler(model, late(start), **PLAN).sample(2)
     assert np.array_equal(made.tokens, usual.tokens) == (start == 0)

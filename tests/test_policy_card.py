@@ -234,7 +234,7 @@ def test_from_a_search_to_a_gate_on_the_command_line(
         "--checkpoint",
         "ecg",
         "--num",
-        "4",
+        "8",
         "--batch",
         "2",
         "--device",

@@ -59,7 +59,7 @@ class PaperLiteral(Paper):
     """
 
     name = "paper_literal"
-    help = "published rule to the letter: tau in published units; every R steps, or on warnings, a random subset is probed"
+    help = "published rule to the letter: tau in published units; every R steps, or on r, a random subset is probed"
     reads = (COMMON - {"tau_safe"}) | {"tau", "energy_weighting", "energy_eps"}
     base: Mapping[str, Any] = {
         "tau": 0.01,

@@ -45,7 +45,8 @@ def check_card(
 def _distances(measured: Measured, valid: Validity) -> list[str]:
     """Return the distances to held-out data that changed by more than is stated."""
     return [
-        f"quality: the {name} changed by {scale * change.value:+.3g}{unit}, at most {scale * limit:+.3g}{unit} is stated"
+        f"quality: the {name} changed by {scale * change.value:+.3g}{unit}, at most"
+        f" {scale * limit:+.3g}{unit} is stated"
         for name, change, limit, scale, unit in (
             ("marginal Wasserstein distance", measured.change, valid.change_max, 100, "%"),
             ("log-spectral distance", measured.spectral_change, valid.spectral_change_max, 1, " dB"),

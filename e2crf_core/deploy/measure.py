@@ -117,7 +117,9 @@ def valid_range(measured: Measured) -> Validity:
         relative_l2_max=max(QUALITY_SLACK * measured.relative_l2.high, LEAST_RELATIVE_L2),
         median_l2_max=None if twin is None else max(QUALITY_SLACK * twin.median.high, LEAST_RELATIVE_L2),
         change_max=None if change is None else max(change.high, change.value + LEAST_CHANGE),
-        spectral_change_max=None if spectral is None else max(spectral.high, spectral.value + LEAST_CHANGE_DB),
+        spectral_change_max=None
+        if spectral is None
+        else max(spectral.high, spectral.value + LEAST_CHANGE_DB),
         # A speedup beyond the saved operations is due to other load on the machine and must not become a
         # bound.
         speedup_wall_min=WALL_SLACK * min(measured.speedup_wall.low, measured.speedup_flops),

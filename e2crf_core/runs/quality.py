@@ -56,7 +56,9 @@ def twin_quality(
     blocks = heldout_blocks(data)
     return TwinQuality(
         error,
-        measure(cached, held, PRIMARY_METRIC, train=train, resamples=resamples, floor_repeats=10, blocks=blocks),
+        measure(
+            cached, held, PRIMARY_METRIC, train=train, resamples=resamples, floor_repeats=10, blocks=blocks
+        ),
         PRIMARY_METRIC(plain, held),
         judge(cached, plain, held, blocks=blocks, resamples=resamples),
     )

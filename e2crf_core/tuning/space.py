@@ -27,7 +27,17 @@ NONE = "none"
 
 FIELDS = {f.name: f for f in fields(CachePolicy)}
 SEARCHABLE = tuple(name for name in FIELDS if name != "trigger")
-MAIN_FIELDS = ("tau", "bands", "clock", "start", "refresh_every", "k_low", "predictor", "adapt", "error_budget")
+MAIN_FIELDS = (
+    "tau",
+    "bands",
+    "clock",
+    "start",
+    "refresh_every",
+    "k_low",
+    "predictor",
+    "adapt",
+    "error_budget",
+)
 LAST_BAND = 100_000
 
 # A field's value when its feature is off, and the range searched when it is on.
@@ -39,7 +49,12 @@ OFF: dict[str, float] = {
     "tau_warn": 0.0,
     "predictor_split": 0,
 }
-_ON_RANGES = {"start": (0.3, 5.0), "probe_share": (0.002, 0.2), "tau_safe": (1e-3, 1.0), "tau_warn": (1e-2, 10.0)}
+_ON_RANGES = {
+    "start": (0.3, 5.0),
+    "probe_share": (0.002, 0.2),
+    "tau_safe": (1e-3, 1.0),
+    "tau_warn": (1e-2, 10.0),
+}
 # Fields that matter only if another one is set.
 NEEDS = {
     "alpha": "correct",
@@ -261,7 +276,11 @@ def idle(config: SamplerConfig, token_share: float) -> list[tuple[str, str]]:
             )
         )
     reason = unfit(config)
-    return notes if reason is None else [*notes, ("idle_refresh", f"the policy cannot do what it says: {reason}")]
+    return (
+        notes
+        if reason is None
+        else [*notes, ("idle_refresh", f"the policy cannot do what it says: {reason}")]
+    )
 
 
 def fit_policy(policy: CachePolicy, steps: int) -> CachePolicy:

@@ -192,7 +192,8 @@ def warn(
     ]
     cautions += _cliffs(last, quality, near)
     cautions += [
-        Caution(kind, f"{text[:1].upper()}{text[1:]}.") for kind, text in idle(point.setting, last.token_share)
+        Caution(kind, f"{text[:1].upper()}{text[1:]}.")
+        for kind, text in idle(point.setting, last.token_share)
     ]
     if policy is not None and uncached is not None and last.seconds >= uncached:
         cautions.append(

@@ -159,8 +159,10 @@ def _card(folder: Path, card: PolicyCard) -> None:
         f"solver without a cache; the median sample's relative L2 to it is **{spanned(twin)}**."
     )
     if m.judgment is not None:
-        st.markdown(f"Distance to real data, compared with no cache: **{m.judgment.verdict}**"
-                    f" ({m.judgment.describe()}).")
+        st.markdown(
+            f"Distance to real data, compared with no cache: **{m.judgment.verdict}**"
+            f" ({m.judgment.describe()})."
+        )
     for note in cautions(card):
         st.warning(plain_text(f"{note[:1].upper()}{note[1:]}."), icon=":material/warning:")
     with st.container(horizontal=True):

@@ -53,7 +53,10 @@ export const whyOf = (rec, step, k) => {
     ];
   if (code === 4) return whyRefreshed(rec, step, policy, tau, before);
   if (policy.start > 0 && rec.at("log_snr", step) - rec.at("log_snr", 0) < policy.start)
-    return ["first", `log(a/s) has not yet moved by ${policy.start}: until then F = 0, without a network call.`];
+    return [
+      "first",
+      `log(a/s) has not yet moved by ${policy.start}: until then F = 0, without a network call.`,
+    ];
   if (policy.trigger === "never")
     return ["reused", "trigger “never” reuses everything after the first step."];
   if (e > tau)
