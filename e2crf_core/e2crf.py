@@ -67,8 +67,8 @@ def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[
     if cache is not None and policy.tau_warn:
         refresh = refresh | (cache.r > policy.tau_warn)[:, None]
     if policy.probe_share:
-        probed = (problem.noise.uniform(i) < policy.probe_share) & (reasons == 0)
-        probed = probed & refresh if rule.probes_when_due else probed
+        drawn = problem.noise.uniform(i) < policy.probe_share
+        probed = drawn & (reasons == 0) & (refresh | (not rule.probes_when_due))
         reasons = torch.where(probed, int(Reason.PROBE), reasons).to(torch.uint8)
     reasons[:, : policy.k_low + 1] = int(Reason.LOW_BAND)
     if cache is not None and policy.tau_safe and "tau_safe" in rule.reads:

@@ -52,7 +52,7 @@ def test_a_newcomer_sees_the_demo_with_all_its_steps(world):
     assert (head["count"], head["n"], head["num"]) == (40, recorder.n, 3)
     for name in ("reasons", "e", "drift", "series", "x0", "spectrum"):
         np.testing.assert_array_equal(arrays[name], recorder.column(name))
-    assert set(head["whatif"]["triggers"]) == {*schedules(), "paper"}
+    assert set(head["whatif"]["triggers"]) == {*schedules(), "paper", "paper_literal"}
     assert arrays["p"].shape == (40, recorder.n, 2 * recorder.M)
 
 

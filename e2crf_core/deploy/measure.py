@@ -15,7 +15,6 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import list_checkpoints
-from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.quality.interval import Interval
 from e2crf_core.runs.quality import twin_quality

@@ -41,7 +41,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Judgment:
+class HeldoutScores:
     """The scores of a model and of naive answers to one question about the same held-out windows.
 
     `ratio` is the model's CRPS over that of the best naive answer, None if that one has no error; `scores`
@@ -84,7 +84,7 @@ def judge(
     config: SamplerConfig = ASKING,
     progress: Progress = silent,
     cancelled: Cancel = never,
-) -> Judgment:
+) -> HeldoutScores:
     """Answer for up to `windows` held-out windows with the values outside `known` (N, M) missing.
 
     With fewer than 19 draws, 90% intervals are too wide. Raises LabError if nothing is missing or known, or if
@@ -121,7 +121,7 @@ def judge(
     }
     ranked = sorted((name for name in scores if name != NETWORK), key=lambda name: scores[name].crps.value)
     ratio = _ratio(errors[NETWORK], errors[ranked[0]], pick)
-    return Judgment(tuple(scores[name] for name in (NETWORK, *ranked)), ratio, len(index), draws)
+    return HeldoutScores(tuple(scores[name] for name in (NETWORK, *ranked)), ratio, len(index), draws)
 
 
 def _gaussian(model: ScoreModel, holes: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

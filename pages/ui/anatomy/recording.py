@@ -78,7 +78,7 @@ def whatif_block(archive: Archive, model: ScoreModel) -> tuple[dict[str, Any], d
     arrays: dict[str, np.ndarray] = {}
     if "gain" in known and seen.gain is not None:
         # The gain trigger measures drift of the network's input, so the published drift is not available.
-        known = tuple(name for name in known if name != "paper")
+        known = tuple(name for name in known if not name.startswith("paper"))
         weight = np.stack([influence(seen.alone, i).cpu().numpy() for i in range(len(seen.gain))])
         arrays |= {"p": seen.u[:, 0].numpy(), "w": seen.gain * weight}
     else:
