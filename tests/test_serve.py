@@ -25,6 +25,7 @@ from e2crf_core.cli import main
 from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.serving.batching import SampleJob
+from e2crf_core.serving.connections import TimedConnection, server_config
 from e2crf_core.serving.guards import MAX_BODY
 from e2crf_core.serving.queue import QueueFull, SampleQueue
 from e2crf_core.serving.requests import Limits
@@ -293,11 +294,11 @@ def test_closing_ends_running_and_waiting_work() -> None:
 
 
 @contextmanager
-def running(app: Any) -> Iterator[str]:
+def running(app: Any, connection: type[TimedConnection] = TimedConnection) -> Iterator[str]:
     """Provide a real server on a real port."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
+        server = uvicorn.Server(server_config(app, connection))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         wait_for(lambda: server.started, "server start")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from e2crf_core.cli import main
+from e2crf_core.serving.connections import TimedConnection
 from e2crf_core.serving.guards import JsonBodies
 from e2crf_core.serving.requests import Limits
 from e2crf_core.serving.server import make_app
-from tests.test_serve import BODY, LOCAL, MODEL, held
+from tests.test_serve import BODY, LOCAL, MODEL, held, running
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -105,6 +110,51 @@ def test_a_body_that_does_not_come_is_cut_off() -> None:
     scope = {"type": "http", "method": "POST", "headers": []}
     asyncio.run(JsonBodies(app, seconds=0.01)(scope, never, send))
     assert sent[0]["status"] == 408
+
+
+class Hasty(TimedConnection):
+    head_s = read_s = 0.2
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHost: local", b"\r\n"])
+def test_a_client_that_does_not_finish_its_head_is_cut_off(sent: bytes) -> None:
+    with running(make_app(MODEL), Hasty) as url, socket.create_connection(address(url), PATIENCE_S) as slow:
+        slow.sendall(sent)
+        assert cut_off(slow)
+        # Others are served, also after a pause that the head of a first request may not take.
+        with httpx.Client(base_url=url) as client:
+            assert client.get("/health/live").status_code == client.get("/health/live").status_code == 200
+
+
+def test_a_client_that_does_not_read_is_cut_off() -> None:
+    ended = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(100):
+                await send({"type": "http.response.body", "body": bytes(1_000_000), "more_body": True})
+            ended.set()
+
+    with running(app, Hasty) as url, socket.create_connection(address(url), PATIENCE_S) as lazy:
+        lazy.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert ended.wait(PATIENCE_S) and cut_off(lazy)
+
+
+def address(url: str) -> tuple[str, int]:
+    """Return host and port of an address."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
+def cut_off(connection: socket.socket) -> bool:
+    """Read until the server ends the connection."""
+    try:
+        while connection.recv(1 << 20):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "lab.example"])

@@ -12,9 +12,6 @@ from typing import Any
 
 from e2crf_core.errors import LabError
 
-KEEP_ALIVE_S = 5
-CONNECTIONS = 512
-
 
 def add(commands: Any) -> None:
     """Register the command."""
@@ -50,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
     import uvicorn
 
+    from e2crf_core.serving.connections import server_config
     from e2crf_core.serving.requests import Limits
     from e2crf_core.serving.server import make_app
 
@@ -68,17 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         app = make_app(model, limits=limits, token=token, default=default, hosts=hosts)
         port = sockets[0].getsockname()[1]
         print(f"serving {model.name} on http://{arguments.host}:{port} (docs at /docs)", flush=True)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_level="warning",
-                timeout_graceful_shutdown=5,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                limit_concurrency=CONNECTIONS,
-                server_header=False,
-            )
-        )
-        server.run(sockets=sockets)
+        uvicorn.Server(server_config(app)).run(sockets=sockets)
 
 
 def _check_exposure(host: str, token: str | None) -> None:
