@@ -60,6 +60,9 @@ ROUTES = (
     "/openapi.json",
     "/samples",
     "/none",
+    "/v2",
+    "/v2/health/ready",
+    "/v2/models/test/infer",
 )
 
 
@@ -107,7 +110,7 @@ def test_a_body_that_does_not_come_is_cut_off() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "headers": []}
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
     asyncio.run(JsonBodies(app, seconds=0.01)(scope, never, send))
     assert sent[0]["status"] == 408
 

@@ -21,6 +21,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+INFERENCE = "/v2/"
+"""The routes of the Open Inference Protocol, which prescribes another form of faults."""
 MAX_BODY = 65_536
 BODY_S = 15.0
 """Seconds that a client may take to send a body."""
@@ -86,7 +88,7 @@ class HostGuard:
             # A socket that is closed before it is accepted gets the answer 403.
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await answer(send, 403, "this host name is not served here")
+            await answer(scope, send, 403, "this host name is not served here")
 
 
 class SecurityHeaders:
@@ -114,11 +116,18 @@ class SecurityHeaders:
 class JsonBodies:
     """A wrapper that reads each body whole, limited in size and time, and only passes on unambiguous JSON.
 
+    `translate` may turn a request into one with a JSON body; it raises LabError for what it cannot read.
     Answers 408 to a body that does not arrive, 413 to one that is too large, 422 to one that is not JSON.
     """
 
-    def __init__(self, app: App, limit: int = MAX_BODY, seconds: float = BODY_S) -> None:
-        self.app, self.limit, self.seconds = app, limit, seconds
+    def __init__(
+        self,
+        app: App,
+        limit: int = MAX_BODY,
+        seconds: float = BODY_S,
+        translate: Callable[[Scope, bytes], tuple[Scope, bytes]] = lambda scope, body: (scope, body),
+    ) -> None:
+        self.app, self.limit, self.seconds, self.translate = app, limit, seconds, translate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an ASGI call."""
@@ -127,21 +136,22 @@ class JsonBodies:
             return
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         if not stated.isdigit() or len(stated) > 9 or int(stated) > self.limit:
-            await answer(send, 413, self._too_large)
+            await answer(scope, send, 413, self._too_large)
             return
         try:
             body = await asyncio.wait_for(self._body(receive), self.seconds)
         except TimeoutError:
-            await answer(send, 408, f"the body did not arrive within {self.seconds:g} s")
+            await answer(scope, send, 408, f"the body did not arrive within {self.seconds:g} s")
             return
         if body is None:
-            await answer(send, 413, self._too_large)
+            await answer(scope, send, 413, self._too_large)
             return
         try:
+            scope, body = self.translate(scope, body)
             if body:
                 parse_json(body, "the body", limit=self.limit)
         except LabError as fault:
-            await answer(send, 422, str(fault))
+            await answer(scope, send, 422, str(fault))
             return
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         await self.app(scope, lambda: self._again(messages, receive), send)
@@ -170,9 +180,10 @@ class JsonBodies:
         return messages.pop() if messages else await receive()
 
 
-async def answer(send: Send, status: int, detail: str) -> None:
-    """Send a small JSON answer that states why a request was rejected."""
+async def answer(scope: Scope, send: Send, status: int, detail: str) -> None:
+    """Send a small JSON answer that states why a request was rejected, in the form that its route has."""
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    body = json.dumps({"detail": detail, "faults": []}).encode()
+    inference = scope.get("path", "").startswith(INFERENCE)
+    body = json.dumps({"error": detail} if inference else {"detail": detail, "faults": []}).encode()
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

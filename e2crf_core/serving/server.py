@@ -4,7 +4,7 @@
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -36,10 +36,12 @@ from e2crf_core.serving.answers import (
 from e2crf_core.serving.batching import SampleJob
 from e2crf_core.serving.documentation import documentation
 from e2crf_core.serving.drawing import drawn, status_of
-from e2crf_core.serving.guards import HostGuard, JsonBodies, Receive, Scope, SecurityHeaders, Send
+from e2crf_core.serving.guards import INFERENCE, HostGuard, JsonBodies, Receive, Scope, SecurityHeaders, Send
+from e2crf_core.serving.inference import V2Fault, inference_routes
 from e2crf_core.serving.questions import Scorer, add_questions, body_limit
 from e2crf_core.serving.queue import QueueFull, SampleQueue
 from e2crf_core.serving.requests import Limits, job_of, request_model
+from e2crf_core.serving.tensors import plain_request
 from e2crf_core.version import __version__
 
 EVENT_BUFFER = 512
@@ -101,10 +103,12 @@ def make_app(
     guard = [] if token is None else [Depends(_guard(token))]
     _add_health(app, model, queue)
     _add_metrics(app, queue, guard)
-    _add_samples(app, model, queue, request_model(limits, default), guard)
+    body_model = request_model(limits, default)
+    _add_samples(app, model, queue, body_model, guard)
     add_questions(app, model, queue, scorer, limits, {"dependencies": guard, "responses": FAULTS})
+    app.include_router(inference_routes(model, queue, body_model, guard, FAULTS))
     # The middleware added last is reached first.
-    app.add_middleware(JsonBodies, limit=body_limit(model))
+    app.add_middleware(JsonBodies, limit=body_limit(model), translate=plain_request)
     app.add_middleware(HostGuard, names=frozenset(hosts))
     app.add_middleware(SecurityHeaders)
     return app
@@ -119,16 +123,25 @@ async def _invalid(request: Request, fault: Any) -> JSONResponse:
         FieldFault(pointer=pointer(error["loc"][1:]), problem=str(error["msg"])) for error in fault.errors()
     ]
     detail = "; ".join(f"{one.pointer}: {one.problem}" if one.pointer else one.problem for one in faults)
-    return JSONResponse(Fault(detail=detail[:4000], faults=faults).model_dump(), 422)
+    return _answer(request, Fault(detail=detail[:4000], faults=faults), 422)
 
 
 async def _refused(request: Request, fault: Any) -> JSONResponse:
-    return JSONResponse(Fault(detail=str(fault.detail)).model_dump(), fault.status_code, fault.headers)
+    return _answer(request, Fault(detail=str(fault.detail)), fault.status_code, fault.headers)
 
 
 async def _unfit(request: Request, fault: Any) -> JSONResponse:
     headers = {"Retry-After": str(fault.retry_after)} if isinstance(fault, QueueFull) else None
-    return JSONResponse(fault_of(fault).model_dump(), status_of(fault), headers)
+    return _answer(request, fault_of(fault), status_of(fault), headers)
+
+
+def _answer(
+    request: Request, fault: Fault, status: int, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Return a fault in the form that clients of the route expect."""
+    protocol = request.url.path.startswith(INFERENCE)
+    content = V2Fault(error=fault.detail) if protocol else fault
+    return JSONResponse(content.model_dump(), status, dict(headers or {}))
 
 
 def _guard(token: str) -> Callable[..., None]:
