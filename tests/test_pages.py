@@ -4,7 +4,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from e2crf_core.caching.policy import PRESETS
-from e2crf_core.runs.line import Line
+from e2crf_core.runs.line import WaitingLine
 from e2crf_core.runs.run import FINISHED
 from pages.ui.common import registry
 from pages.ui.live.canvas import OVERLAP
@@ -188,7 +188,7 @@ def test_an_unknown_run_in_the_address_is_explained():
 
 
 def test_a_run_waits_in_line_while_all_samplers_are_at_work(monkeypatch):
-    monkeypatch.setattr(registry.RUNS, "line", Line(1, most=2))
+    monkeypatch.setattr(registry.RUNS, "line", WaitingLine(1, most=2))
     sessions = [watching() for _ in range(3)]
     first, second = (started(at, steps=2000, pace=20.0) for at in sessions[:2])
     until(lambda: first.status == "running")

@@ -17,7 +17,7 @@ REMEMBERED = 32
 """Completed turns whose mean length predicts the next ones."""
 
 
-class Line:
+class WaitingLine:
     """A line before `slots` places of work, in which at most `most` tickets wait.
 
     Owners take rounds: an owner's second ticket comes after the first ones of all who wait, so that nobody
@@ -95,7 +95,7 @@ class Line:
 class Ticket:
     """One piece of work in a line: it waits, holds a slot, or does neither."""
 
-    def __init__(self, line: Line, owner: str, left: Callable[[], float | None]) -> None:
+    def __init__(self, line: WaitingLine, owner: str, left: Callable[[], float | None]) -> None:
         self.line, self.owner, self.left = line, owner, left
         self.rank = (0, 0)
         self.since = 0.0

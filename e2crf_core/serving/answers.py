@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from e2crf_core.caching.events import StepEvent
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
-from e2crf_core.serving.batching import Answer
+from e2crf_core.serving.batching import Delivery
 
 
 class FieldFault(BaseModel):
@@ -72,7 +72,7 @@ class SamplesAnswer(BaseModel):
     token_share: float
 
 
-def as_json(answer: Answer, model: ScoreModel) -> tuple[bytes, str]:
+def as_json(answer: Delivery, model: ScoreModel) -> tuple[bytes, str]:
     content = {
         "samples": answer.series.tolist(),
         "channels": list(model.channels),
@@ -83,7 +83,7 @@ def as_json(answer: Answer, model: ScoreModel) -> tuple[bytes, str]:
     return json.dumps(content).encode(), "application/json"
 
 
-def as_npz(answer: Answer, model: ScoreModel) -> tuple[bytes, str]:
+def as_npz(answer: Delivery, model: ScoreModel) -> tuple[bytes, str]:
     file = io.BytesIO()
     np.savez_compressed(file, samples=answer.series, channels=np.array(model.channels))
     return file.getvalue(), "application/octet-stream"

@@ -23,7 +23,7 @@ from e2crf_core.sampling.sampler import Sampler, Step, observe, synchronize
 
 
 @dataclass(frozen=True)
-class Answer:
+class Delivery:
     """The series (num, N, M) in data units; seconds until the first step, and of computing; share of tokens."""
 
     series: np.ndarray
@@ -55,7 +55,7 @@ class SampleJob:
         self.given, self.done, self.on_event = given, done, on_event
         self.created = time.monotonic()
         self.started: float | None = None
-        self.answer: Answer | None = None
+        self.answer: Delivery | None = None
         self.error: LabError | None = None
         self.cancelled = False
         self.taken = 0
@@ -96,7 +96,7 @@ class SampleJob:
         if sum(map(len, self.parts)) == self.num:
             assert self.started is not None
             whole = np.concatenate(self.parts)
-            self.answer = Answer(whole, self.started - self.created, self.seconds, self.rows / self.num)
+            self.answer = Delivery(whole, self.started - self.created, self.seconds, self.rows / self.num)
             self.end()
 
 

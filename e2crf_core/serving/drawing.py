@@ -7,7 +7,7 @@ import asyncio
 from fastapi import Request
 
 from e2crf_core.errors import LabError
-from e2crf_core.serving.batching import Answer, SampleJob
+from e2crf_core.serving.batching import Delivery, SampleJob
 from e2crf_core.serving.queue import DeadlinePassed, QueueFull, SampleQueue, SamplingFailed, Stopping
 
 POLL = 0.2
@@ -26,7 +26,7 @@ def status_of(fault: LabError) -> int:
     return STATUS.get(type(fault), 409)
 
 
-async def drawn(queue: SampleQueue, job: SampleJob, request: Request) -> Answer | None:
+async def drawn(queue: SampleQueue, job: SampleJob, request: Request) -> Delivery | None:
     """Return the samples of a job; None if the client disconnected. Raises LabError without samples."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     job.done = lambda: loop.call_soon_threadsafe(ready.set)

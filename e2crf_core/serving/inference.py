@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.io.json_files import parse_json
-from e2crf_core.serving.batching import Answer
+from e2crf_core.serving.batching import Delivery
 from e2crf_core.serving.drawing import drawn
 from e2crf_core.serving.guards import INFERENCE
 from e2crf_core.serving.queue import SampleQueue
@@ -143,7 +143,7 @@ def request_of(body: Any, body_model: type[BaseModel]) -> Any:
         raise LabError(" ".join(str(fault).split())[:400], field="policy") from None
 
 
-def answer_of(answer: Answer, model: ScoreModel, body: Any) -> tuple[bytes, dict[str, str]]:
+def answer_of(answer: Delivery, model: ScoreModel, body: Any) -> tuple[bytes, dict[str, str]]:
     """Return the body and the headers of an answer: JSON, followed by the tensors that are wanted as bytes."""
     values = {
         "samples": answer.series.astype(np.float32),

@@ -18,7 +18,7 @@ from e2crf_core.questions.answers import ASKING, check_series, forecast_window
 from e2crf_core.questions.recordings import interval_levels
 from e2crf_core.questions.watching import heldout_windows, score_recording
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.serving.batching import Answer, SampleJob
+from e2crf_core.serving.batching import Delivery, SampleJob
 from e2crf_core.serving.drawing import drawn
 from e2crf_core.serving.guards import MAX_BODY
 from e2crf_core.serving.queue import QueueFull, SampleQueue, Stopping
@@ -176,7 +176,9 @@ def job_about(model: ScoreModel, body: Any, window: np.ndarray) -> SampleJob:
     return SampleJob(config, body.num, body.seed, deadline=body.deadline_s, given=observed[None])
 
 
-def summary(answer: Answer, model: ScoreModel, window: np.ndarray, level: float, last: int) -> QuestionAnswer:
+def summary(
+    answer: Delivery, model: ScoreModel, window: np.ndarray, level: float, last: int
+) -> QuestionAnswer:
     """Return median and interval of the draws for the `last` steps of `window` (N, M)."""
     draws = np.where(np.isnan(window), answer.series, window)[:, model.length - last :]
     low, median, high = np.quantile(draws, interval_levels(level), axis=0)

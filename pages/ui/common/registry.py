@@ -9,7 +9,7 @@ from dataclasses import replace
 from e2crf_core.cluster.remote_run import RemoteRun
 from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import of_handle
-from e2crf_core.runs.line import Line
+from e2crf_core.runs.line import WaitingLine
 from e2crf_core.runs.run import FINISHED, RunHandle, RunSpec
 from e2crf_core.runs.store import RunStore
 from pages.ui.common.messages import minutes_text
@@ -69,7 +69,7 @@ def line_text(run: RunHandle) -> str:
 class RunRegistry:
     """Runs in line for `slots` samplers, those at work, and the `keep` newest finished ones.
 
-    Runs wait first come, first served, and fairly between owners (see `Line`); at most `waiting` do. A run
+    Runs wait first come, first served, and fairly between owners (see `WaitingLine`); at most `waiting` do. A run
     that nobody watches ends by itself. A finished one is kept longer while it is watched, and is forgotten
     `FORGET_S` after that. `ended` is called with each run that has ended, on a separate thread. Safe to call
     from any thread.
@@ -83,7 +83,7 @@ class RunRegistry:
         ended: Callable[[RunHandle], None] | None = None,
         waiting: int = 64,
     ) -> None:
-        self.line = Line(slots, waiting)
+        self.line = WaitingLine(slots, waiting)
         self._keep = keep
         self._make = make
         self._on_end = ended
