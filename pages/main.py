@@ -25,6 +25,7 @@ page = st.navigation(
         st.Page("live.py", title="Live", icon=":material/play_circle:", default=True),
         st.Page("lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
         st.Page("anatomy.py", title="Anatomy", icon=":material/biotech:", url_path="anatomy"),
+        st.Page("ask.py", title="Ask", icon=":material/help_center:", url_path="ask"),
         st.Page("compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
         st.Page("tune.py", title="Tune", icon=":material/tune:", url_path="tune"),
         st.Page("runs.py", title="Runs", icon=":material/folder_open:", url_path="runs"),

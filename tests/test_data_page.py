@@ -14,7 +14,6 @@ from e2crf_core.models import quality_card
 from e2crf_core.models.checkpoints import list_checkpoints, read_card
 from pages.ui.common import uploads
 from pages.ui.common.messages import plain_text
-from pages.ui.data import import_view
 from tests.packets import canvas_packets
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text
@@ -196,7 +195,7 @@ def test_a_file_that_is_no_table_of_numbers_is_refused_in_one_line(content):
 
 
 def test_ready_windows_keep_their_length(tmp_path, monkeypatch):
-    monkeypatch.setattr(import_view, "at_home", lambda: True)
+    monkeypatch.setattr(uploads, "at_home", lambda: True)
     path = tmp_path / "windows.npy"
     np.save(path, np.random.default_rng(0).normal(size=(40, 20, 3)).astype(np.float32))
     at = opened("data", view="import")
@@ -209,7 +208,7 @@ def test_ready_windows_keep_their_length(tmp_path, monkeypatch):
 def test_paths_are_read_for_visitors_at_this_machine_only(monkeypatch):
     assert not any(w.key == "path" for w in opened("data", view="import").text_input)
     with monkeypatch.context() as patch:
-        patch.setattr(import_view, "at_home", lambda: True)
+        patch.setattr(uploads, "at_home", lambda: True)
         at = opened("data", view="import")
         clean(at.text_input(key="path").set_value("/no/such/file.csv").run())
         assert "There is no file" in at.error[0].value

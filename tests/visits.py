@@ -7,6 +7,7 @@ from streamlit.testing.v1 import AppTest
 PAGES = (
     "lessons",
     "anatomy",
+    "ask",
     "compare",
     "tune",
     "runs",

@@ -9,13 +9,12 @@ import streamlit as st
 
 from e2crf_core.data.datasets import list_datasets
 from e2crf_core.data.importing import ImportReport, import_file
-from e2crf_core.data.sources import TABLE_SUFFIXES
 from e2crf_core.data.survey import FileSurvey, survey_file
 from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import check_name, user_dir, user_folder
 from pages.ui.common import library
 from pages.ui.common.messages import plain_text, say
-from pages.ui.common.uploads import at_home, keep
+from pages.ui.common.uploads import chosen_file
 from pages.ui.data.import_form import LABELS, import_form
 from pages.ui.data.reading import decisions_panel, reading_form
 
@@ -77,28 +76,6 @@ def run_import(path: Path, choices: dict[str, Any]) -> tuple[str, ImportReport]:
         )
     with st.spinner("Cutting windows"):
         return name, import_file(path, out=user_folder("data", name), **choices)
-
-
-def chosen_file() -> Path | None:
-    """Draw the upload and, for a visitor at this machine, the path; return the chosen file."""
-    upload = st.file_uploader("File", type=[s.lstrip(".") for s in TABLE_SUFFIXES], key="upload")
-    typed = ""
-    if at_home():
-        typed = st.text_input(
-            "or its path on this computer",
-            key="path",
-            placeholder="/home/me/prices.csv",
-            help="Large files need no upload. Offered only to a browser on the same computer.",
-        )
-    if upload is not None:
-        return keep(upload)
-    if not typed.strip():
-        return None
-    path = Path(typed.strip().strip('"')).expanduser()
-    if not path.is_file():
-        st.error(say(f"there is no file '{path}': check the path"))
-        return None
-    return path
 
 
 def preview_panel(seen: FileSurvey) -> None:

@@ -1,0 +1,1 @@
+"""Parts of the page Ask: series, questions, answers, and their judgment on held-out windows."""
