@@ -20,6 +20,7 @@ from e2crf_core.commands import (
     fourierdiffusion,
     info,
     localize,
+    own_network,
     sample,
     serve,
     train,
@@ -40,6 +41,7 @@ COMMANDS = (
     cluster,
     data,
     fourierdiffusion,
+    own_network,
 )
 
 

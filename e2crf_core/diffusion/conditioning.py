@@ -106,7 +106,7 @@ def series_basis(length: int) -> np.ndarray:
 def _pattern(model: ScoreModel, observed: np.ndarray) -> np.ndarray:
     """Return which positions (N, M) are observed, the same for all series."""
     shape = (model.length, len(model.channels))
-    if tuple(model.mu.shape) != (model.length // 2 + 1, 2 * shape[1]):
+    if not model.half_spectrum:
         raise LabError(
             f"model {model.name!r} cannot be asked: its tokens are not the half spectrum of a series",
             field="checkpoint",

@@ -80,6 +80,11 @@ class ScoreModel:
         return self.mu.shape[0]
 
     @property
+    def half_spectrum(self) -> bool:
+        """Return whether tokens are the half spectrum of a series (E1), as those of imported models may not be."""
+        return tuple(self.mu.shape) == (self.length // 2 + 1, 2 * len(self.channels))
+
+    @property
     def device(self) -> torch.device:
         """Return the model's device."""
         return self.mu.device

@@ -23,7 +23,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import reason
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.json_files import write_json
-from e2crf_core.models import fourierdiffusion
+from e2crf_core.models import fourierdiffusion, own
 from e2crf_core.models.cards import SCHEMA, check_weights, load_card, read_profile
 from e2crf_core.models.devices import choose_device
 from e2crf_core.models.folders import (
@@ -137,5 +137,6 @@ def _transformer_model(name: str, card: dict[str, Any], tensors: dict[str, Tenso
 LOADERS: dict[str, Loader] = {
     KIND: load_transformer,
     fourierdiffusion.KIND: fourierdiffusion.load_model,
+    own.KIND: own.load_model,
 }
 """Loaders by the `kind` in a card. Another kind of network needs one more entry."""

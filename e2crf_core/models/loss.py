@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, precondition
+from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, precondition
+from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.network.forward import plain_forward
-from e2crf_core.network.transformer import ScoreTransformer
+from e2crf_core.network.protocol import TokenNetwork
+
+LOSS_DRAWS = 8
 
 
 def train_levels(generator: torch.Generator, count: int) -> Tensor:
@@ -20,7 +24,7 @@ def train_levels(generator: torch.Generator, count: int) -> Tensor:
 
 
 def batch_loss(
-    network: ScoreTransformer,
+    network: TokenNetwork,
     z0: Tensor,
     v: Tensor,
     mask: Tensor,
@@ -34,7 +38,7 @@ def batch_loss(
 
 
 def weighted_errors(
-    network: ScoreTransformer,
+    network: TokenNetwork,
     z0: Tensor,
     v: Tensor,
     mask: Tensor,
@@ -64,3 +68,26 @@ def weighted_errors(
         prepared, target, weight = (x[:, :keep] for x in (prepared, target, weight))
     prediction = network.head(plain_forward(network, prepared, network.condition(levels)[:, None]))
     return (weight * (prediction.float() - target).square()).sum((1, 2)), weight.sum((1, 2))
+
+
+def heldout_loss(model: ScoreModel, held: np.ndarray, *, seed: int = 0) -> dict[str, float]:
+    """Return the training loss on standardized held-out series (S, N, M), with its 95% interval.
+
+    The interval is that of the mean over windows. F = 0, the exact denoiser of Gaussian data, has a loss of
+    about 1, which the network has to beat.
+    """
+    network, device = model.network, model.device
+    clean = (torch.as_tensor(tokenize(held)) - model.mu.cpu()).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    error, weight = np.zeros(len(clean)), np.zeros(len(clean))
+    with torch.inference_mode():
+        for _ in range(LOSS_DRAWS):
+            levels = train_levels(generator, len(clean)).to(device)
+            noise = torch.randn(clean.shape, generator=generator).to(device)
+            errors, weights = weighted_errors(network, clean, model.v, model.mask, levels, noise)
+            error += errors.cpu().numpy()
+            weight += weights.cpu().numpy()
+    # A ratio of sums over windows, as in training; its spread follows from the ratio estimator's residuals.
+    mean = float(error.sum() / weight.sum())
+    spread = 1.96 * float((error - mean * weight).std(ddof=1) / weight.mean() / len(error) ** 0.5)
+    return {"value": mean, "low": mean - spread, "high": mean + spread}

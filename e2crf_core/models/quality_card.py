@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from e2crf_core.data.datasets import Dataset, load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.errors import LabError
 from e2crf_core.io.json_files import write_json
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.models.folders import CARD, checkpoint_folder, read_card
-from e2crf_core.models.loss import train_levels, weighted_errors
-from e2crf_core.network.transformer import ScoreTransformer
+from e2crf_core.models.loss import heldout_loss
 from e2crf_core.progress import Progress, silent
 from e2crf_core.quality.distances import standard_metrics
 from e2crf_core.sampling.calibration import calibrate
@@ -25,7 +22,6 @@ from e2crf_core.sampling.sampler import Sampler
 
 SOLVER = {"solver": "dpmpp_2m", "grid": "log_snr", "steps": 60}
 DRAWS = 40
-LOSS_DRAWS = 8
 LEAST_HALF = 4
 
 
@@ -101,29 +97,6 @@ def heldout_protocol(
             "ratio": float(value.mean() / floor.mean()),
         }
     measured: dict[str, Any] = {"size": half, "draws": DRAWS, "seed": seed, **SOLVER, "figures": figures}
-    if isinstance(model.network, ScoreTransformer):
+    if model.half_spectrum:
         measured["loss"] = heldout_loss(model, held, seed=seed)
     return measured
-
-
-def heldout_loss(model: ScoreModel, held: np.ndarray, *, seed: int = 0) -> dict[str, float]:
-    """Return the training loss on standardized held-out series (S, N, M), with its 95% interval.
-
-    The interval is that of the mean over windows. F = 0, the exact denoiser of Gaussian data, has a loss of
-    about 1, which the network has to beat.
-    """
-    network, device = model.network, model.device
-    clean = (torch.as_tensor(tokenize(held)) - model.mu.cpu()).to(device)
-    generator = torch.Generator().manual_seed(seed)
-    error, weight = np.zeros(len(clean)), np.zeros(len(clean))
-    with torch.inference_mode():
-        for _ in range(LOSS_DRAWS):
-            levels = train_levels(generator, len(clean)).to(device)
-            noise = torch.randn(clean.shape, generator=generator).to(device)
-            errors, weights = weighted_errors(network, clean, model.v, model.mask, levels, noise)
-            error += errors.cpu().numpy()
-            weight += weights.cpu().numpy()
-    # A ratio of sums over windows, as in training; its spread follows from the ratio estimator's residuals.
-    mean = float(error.sum() / weight.sum())
-    spread = 1.96 * float((error - mean * weight).std(ddof=1) / weight.mean() / len(error) ** 0.5)
-    return {"value": mean, "low": mean - spread, "high": mean + spread}

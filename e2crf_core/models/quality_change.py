@@ -9,7 +9,8 @@ import numpy as np
 
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.models.quality_card import DRAWS, SOLVER, heldout_loss
+from e2crf_core.models.loss import heldout_loss
+from e2crf_core.models.quality_card import DRAWS, SOLVER
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.quality.distances import standard_metrics
 from e2crf_core.sampling.sampler import Sampler

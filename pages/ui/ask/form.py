@@ -186,7 +186,7 @@ def gap_form(model: ScoreModel, data: Dataset) -> tuple[int, int, list[int]]:
 
 @st.cache_data(show_spinner="Reading the file", max_entries=4)
 def recording_of(
-    path: str, _stamp: library.Stamp, checkpoint: str, _model: library.Stamp, reading: dict[str, Any]
+    path: str, stamp: library.Stamp, checkpoint: str, model: library.Stamp, reading: dict[str, Any]
 ) -> Recording:
     """Read a file for a model. Raises LabError."""
     return read_recording(Path(path), library.model(checkpoint), **reading)

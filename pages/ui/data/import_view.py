@@ -24,7 +24,7 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", " ": "space", "|": "b
 
 
 @st.cache_data(show_spinner="Reading the file", max_entries=4)
-def look_at(path: str, _stamp: library.Stamp, reading: dict[str, Any]) -> tuple[FileSurvey, int | None]:
+def look_at(path: str, stamp: library.Stamp, reading: dict[str, Any]) -> tuple[FileSurvey, int | None]:
     """Return how a file would be read, and the steps of a window if it holds finished windows (S, N, M)."""
     seen = survey_file(path, **reading)
     return seen, seen.ready_steps

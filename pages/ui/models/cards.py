@@ -107,7 +107,7 @@ def headline(card: dict[str, Any]) -> None:
 
 
 @st.cache_data(show_spinner="Drawing 16 series with 25 network calls", max_entries=24)
-def drawn(name: str, seed: int, _stamp: library.Stamp) -> np.ndarray:
+def drawn(name: str, seed: int, stamp: library.Stamp) -> np.ndarray:
     """Draw series (COUNT, N, M) in data units without a cache, which shows the model alone."""
     return Sampler(library.model(name), policy=None, **DRAWING).sample(COUNT, seed).series
 
