@@ -13,7 +13,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.progress import Cancel, Progress
 from e2crf_core.quality.interval import Interval
-from e2crf_core.questions.heldout import Judgment, judge
+from e2crf_core.questions.heldout import HeldoutScores, judge
 from pages.ui.ask.answers import job_progress
 from pages.ui.ask.plots import judgment_chart
 from pages.ui.ask.work import JOBS, Drawing
@@ -43,7 +43,7 @@ def judging_panel(
     windows = min(24, len(data.heldout))
     key = (checkpoint, data.name, known.tobytes(), drawing.calls)
     kept = st.session_state.get(JOB)
-    job: ThreadJob[Judgment] | None = kept[1] if kept and kept[0] == key else None
+    job: ThreadJob[HeldoutScores] | None = kept[1] if kept and kept[0] == key else None
     if job is not None and job.status == "running":
         job_progress(job, f"Answering for {windows} held-out windows")
         return
@@ -62,7 +62,7 @@ def judging_panel(
 
 
 def _work(model: ScoreModel, data: Dataset, known: np.ndarray, windows: int, drawing: Drawing) -> Any:
-    def work(progress: Progress, cancelled: Cancel) -> Judgment:
+    def work(progress: Progress, cancelled: Cancel) -> HeldoutScores:
         return judge(
             model,
             data,
@@ -83,7 +83,7 @@ def spread(value: Interval, form: str) -> str:
     return f"{value.value:{form}} ({value.low:{form}} to {value.high:{form}})"
 
 
-def verdict(judgment: Judgment) -> str:
+def verdict(judgment: HeldoutScores) -> str:
     """Return what was measured in a sentence."""
     best, ratio = judgment.best, judgment.ratio
     if ratio is None:
@@ -96,7 +96,7 @@ def verdict(judgment: Judgment) -> str:
     )
 
 
-def judgment_view(judgment: Judgment, data: Dataset) -> None:
+def judgment_view(judgment: HeldoutScores, data: Dataset) -> None:
     """Draw a judgment: a sentence, a chart and a table."""
     ours = judgment.scores[0].coverage
     assert ours is not None

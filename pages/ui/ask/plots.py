@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.colors import hex_to_rgb
 from plotly.subplots import make_subplots
 
-from e2crf_core.questions.heldout import NETWORK, Judgment
+from e2crf_core.questions.heldout import NETWORK, HeldoutScores
 from pages.ui.ask.subject import Subject, stretches
 from pages.ui.ask.work import LEVELS, Answer
 from pages.ui.common.charts import panel_title
@@ -117,7 +117,7 @@ def _bands(plot: go.Figure, subject: Subject, answer: Answer, channel: int, row:
     _line(plot, row, subject.x, middle, "median", color, "solid", row == 1)
 
 
-def judgment_chart(judgment: Judgment, colors: Sequence[str]) -> go.Figure:
+def judgment_chart(judgment: HeldoutScores, colors: Sequence[str]) -> go.Figure:
     """Plot the CRPS of the model and of naive answers with their intervals, the best one on top."""
     ranked = sorted(judgment.scores, key=lambda score: -score.crps.value)
     plot = go.Figure()
