@@ -1,6 +1,6 @@
 """Does a cache pay on questions? Tuned and judged on the question's own metric, CRPS, against whole forwards.
 
-    python -m benchmarks.question_cache [--windows 48] [--num 24] [--datasets household stocks wind] [--out FILE.json]
+    python -m benchmarks.question_cache [--windows 40] [--num 16] [--datasets household stocks wind] [--out FILE.json]
 
 Each candidate answers the same question about the same windows as the reference, 40 uncached steps. Its cost is in
 whole-forward equivalents: the operations of all it computes, over those of one forward with its step. Candidates
@@ -59,19 +59,28 @@ class Candidate:
 
 
 def candidates() -> Iterator[Candidate]:
-    """Yield everything that competes: caches on 20 and 40 steps, and plans with fewer steps."""
-    for solver in ("sde_dpmpp_2m", "dpmpp_2m", "ancestral"):
+    """Yield everything that competes: caches on 40 and 24 steps, and plans with 13 steps and no cache."""
+    for solver in ("sde_dpmpp_2m", "dpmpp_2m"):
         for grid in ("log_snr", "profile"):
             config = replace(ASKING, policy=None, solver=solver, grid=grid, steps=13)
-            yield Candidate(f"{solver} {grid} 13 steps", config, grid == "profile")
-    for solver in ("sde_dpmpp_2m", "dpmpp_2m"):
-        for steps, taus in ((40, (0.55, 0.6, 0.7)), (24, (0.6, 0.8))):
-            for clock, own in (("log_snr", False), ("profile", False), ("profile", True)):
-                for predictor in ("linear", "hermite") if clock == "profile" else ("linear",):
-                    for tau in taus:
-                        policy = CachePolicy(trigger="log_snr", tau=tau, clock=clock, predictor=predictor)
-                        name = f"{solver} {steps} steps, {'question' if own else clock} clock, {predictor}, tau {tau}"
-                        yield Candidate(name, replace(ASKING, policy=policy, solver=solver, steps=steps), own)
+            yield Candidate(f"{solver}, 13 steps, {grid} grid", config, grid == "profile")
+    for clock in ("log_snr", "profile", "question"):
+        for predictor in ("linear", "quadratic", "hermite"):
+            for tau in (0.6, 0.65, 0.7):
+                yield _cache("sde_dpmpp_2m", 40, clock, predictor, tau)
+        yield _cache("sde_dpmpp_2m", 24, clock, "hermite", 0.6)
+        yield _cache("dpmpp_2m", 40, clock, "hermite", 0.6)
+
+
+def _cache(solver: str, steps: int, clock: str, predictor: str, tau: float) -> Candidate:
+    own = clock == "question"
+    policy = CachePolicy(trigger="log_snr", tau=tau, clock="profile" if own else clock, predictor=predictor)
+    name = f"{solver}, {steps} steps, {clock} clock, {predictor}, tau {tau}"
+    return Candidate(name, replace(ASKING, policy=policy, solver=solver, steps=steps), own)
+
+
+DEFAULT = "sde_dpmpp_2m, 40 steps, profile clock, linear, tau 0.6"
+"""The cache of `benchmarks.questions`, judged in any case."""
 
 
 def question_profile(model: ScoreModel, windows: np.ndarray, known: np.ndarray) -> Profile:
@@ -167,9 +176,8 @@ def study(
         report(done, len(field))
     most = SHARE * base["forwards"]
     named = {candidate.name: candidate for candidate in field}
-    default = "sde_dpmpp_2m 40 steps, profile clock, linear, tau 0.6"
     final = dict.fromkeys(
-        [chosen(rows, cached=True, most=most), chosen(rows, cached=False, most=most), default]
+        [chosen(rows, cached=True, most=most), chosen(rows, cached=False, most=most), DEFAULT]
     )
     judge = setting(judging, arguments.num, SEED + 1)
     base = judge.answer(reference)
@@ -192,11 +200,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--windows", type=int, default=48, help="held-out windows to judge on")
-    parser.add_argument("--num", type=int, default=24, help="draws for each window when judging")
-    parser.add_argument("--tuning", type=int, default=32, help="other held-out windows to choose on")
+    parser.add_argument("--windows", type=int, default=40, help="held-out windows to judge on")
+    parser.add_argument("--num", type=int, default=16, help="draws for each window when judging")
+    parser.add_argument("--tuning", type=int, default=24, help="other held-out windows to choose on")
     parser.add_argument("--tuning-num", type=int, default=6, help="draws for each window when choosing")
-    parser.add_argument("--datasets", nargs="+", default=["household", "stocks", "wind"])
+    parser.add_argument("--datasets", nargs="+", default=["wind", "stocks", "household"])
     parser.add_argument("--questions", nargs="+", choices=list(QUESTIONS), default=list(QUESTIONS)[:1])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "question_cache_cpu.json")
