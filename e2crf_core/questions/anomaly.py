@@ -140,7 +140,7 @@ class Detector:
                 raise Cancelled
             part = index[first : first + BATCH]
             filled = _filled(model, x[part])
-            closed, learned = _gaussian_part(model, filled), self._network_part(filled)
+            closed, learned = gaussian_part(model, filled), self._network_part(filled)
             gaps = missing[part]
             # The squares of all whitened values are the Gaussian score of the known ones.
             total[part] = (closed + np.where(gaps, self.mean, learned)).sum((1, 2))
@@ -203,7 +203,7 @@ def _filled(model: ScoreModel, x: np.ndarray) -> np.ndarray:
     return filled
 
 
-def _gaussian_part(model: ScoreModel, x: np.ndarray) -> np.ndarray:
+def gaussian_part(model: ScoreModel, x: np.ndarray) -> np.ndarray:
     """Return (B, N, M) half the squares of the series whitened by N(mu, v + NOISE²)."""
     mu, v, mask = (part.double().cpu().numpy() for part in (model.mu, model.v, model.mask))
     whitened = detokenize(mask * (tokenize(x) - mu) / np.sqrt(v + NOISE * NOISE), model.length)

@@ -1,0 +1,201 @@
+"""Does the anomaly score find what is planted? ROC areas, beside a matrix profile and the Gaussian of E3 alone.
+
+    python -m benchmarks.anomalies [--windows 64] [--datasets ecg wind] [--out FILE.json]
+
+Half of the held-out windows calibrate the detector; each of up to `--windows` others is scored twice, as it is and with
+one anomaly in one channel: a spike of one step, a shift of the level to the window's end, or a stretch that repeats
+its first value (on ecg over the second beat, which is then missing), at three sizes each. Spikes and shifts are in
+standard deviations of the channel, stretches in shares of the window. Intervals are 95% bootstrap intervals over
+windows, drawn in blocks where they overlap in time.
+
+The baseline from a library is the matrix profile (stumpy): the largest distance of a subsequence of an eighth of a
+window to its nearest neighbor in training windows, averaged over channels, in two forms: z-normalized, and not. It
+sees the same standardized values; install stumpy to run it, or pass `--no-stumpy`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+
+from e2crf_core import load_checkpoint, load_dataset
+from e2crf_core.commands.terminal import ProgressLine
+from e2crf_core.io.files import replace_file
+from e2crf_core.io.provenance import Provenance, array_digest
+from e2crf_core.models.heldout import heldout_blocks
+from e2crf_core.quality.interval import Interval
+from e2crf_core.questions.anomaly import Detector, gaussian_part
+
+HERE = Path(__file__).resolve().parent
+SEED = 42_000
+KINDS: dict[str, tuple[float, ...]] = {
+    "spike": (0.5, 1.0, 2.0),
+    "level shift": (0.25, 0.5, 1.0),
+    "dropout": (0.04, 0.08, 0.16),
+}
+NEIGHBORS = 150
+"""Training windows in which the matrix profile looks for neighbors."""
+PEAK = 5
+"""Steps over which the score of the worst place is smoothed."""
+
+Method = Callable[[np.ndarray], np.ndarray]
+
+
+def plant(window: np.ndarray, kind: str, size: float, rng: np.random.Generator, *, beat: bool) -> np.ndarray:
+    """Return a standardized window (N, M) with one anomaly; padding at its end is left alone."""
+    planted, steps = window.copy(), len(window)
+    channel = int(rng.integers(window.shape[1]))
+    moving = np.flatnonzero(np.diff(window[:, channel]))
+    end = int(moving[-1]) + 1 if len(moving) else steps - 1
+    sign = rng.choice([-1.0, 1.0])
+    if kind == "spike":
+        planted[rng.integers(1, end), channel] += sign * size
+    elif kind == "level shift":
+        planted[rng.integers(1, max(2, 3 * end // 4)) : end + 1, channel] += sign * size
+    else:
+        width = max(2, round(size * steps))
+        start = int(rng.integers(1, max(2, end - width)))
+        if beat:
+            later = end // 4 + int(window[end // 4 : end, channel].argmax())
+            start = min(max(1, later - width // 2), max(1, end - width))
+        planted[start : start + width, channel] = planted[start - 1, channel]
+    return planted
+
+
+def roc_area(normal: np.ndarray, planted: np.ndarray) -> float:
+    """Return the probability that a planted window scores higher than a normal one; ties count half."""
+    ranks = rankdata(np.concatenate([normal, planted]))[len(normal) :]
+    return float((ranks.sum() - len(planted) * (len(planted) + 1) / 2) / (len(normal) * len(planted)))
+
+
+def roc_interval(normal: np.ndarray, planted: np.ndarray, blocks: np.ndarray) -> Interval:
+    """Return the ROC area of scores (W,) and (W,) of the same windows with its interval over `blocks` (W,)."""
+    rng = np.random.default_rng(SEED)
+    members = [np.flatnonzero(blocks == label) for label in np.unique(blocks)]
+    areas = []
+    for _ in range(500):
+        pick = np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))])
+        areas.append(roc_area(normal[pick], planted[pick]))
+    low, high = np.quantile(areas, [0.025, 0.975]).tolist()
+    return Interval(roc_area(normal, planted), low, high)
+
+
+def worst_place(normal: np.ndarray) -> Method:
+    """Return a score of contributions (W, N, M): the highest smoothed one, in deviations of normal windows'."""
+
+    def smooth(part: np.ndarray) -> np.ndarray:
+        total = np.cumsum(np.pad(part, ((0, 0), (PEAK // 2 + 1, PEAK // 2), (0, 0))), axis=1)
+        return total[:, PEAK:] - total[:, :-PEAK]
+
+    usual = smooth(normal)
+    spread = usual.std(0)
+    floor = 1e-3 * spread.max()
+    return lambda part: ((smooth(part) - usual.mean(0)) / (spread + floor)).max((1, 2))
+
+
+def matrix_profile(train: np.ndarray, *, normalized: bool) -> Method:
+    """Return the score of the matrix profile against training windows (K, N, M), standardized."""
+    import stumpy
+
+    join = stumpy.stump if normalized else stumpy.aamp
+    length = train.shape[1]
+    width = max(4, length // 8)
+
+    def strung(windows: np.ndarray) -> np.ndarray:
+        """Join windows (W, N) to a series, with a missing value after each, which no subsequence crosses."""
+        return np.pad(windows, ((0, 0), (0, 1)), constant_values=np.nan).ravel().astype(np.float64)
+
+    def score(windows: np.ndarray) -> np.ndarray:
+        profiles = []
+        for channel in range(windows.shape[2]):
+            ours, theirs = strung(windows[..., channel]), strung(train[..., channel])
+            found = join(ours, width, theirs, ignore_trivial=False)[:, 0].astype(np.float64)
+            found = np.append(found, np.full(width - 1, np.nan)).reshape(len(windows), length + 1)
+            profiles.append(found[:, : length + 1 - width])
+        mean = np.mean(profiles, axis=0)
+        return np.where(np.isfinite(mean), mean, -np.inf).max(1)
+
+    return score
+
+
+def study(name: str, count: int, *, library: bool) -> tuple[dict[str, Any], Provenance]:
+    """Plant every kind at every size into windows of one data set, and score them with every method."""
+    model, data = load_checkpoint(name, "cpu"), load_dataset(name)
+    rng = np.random.default_rng(SEED)
+    place = rng.permutation(len(data.heldout))
+    half = len(place) // 2
+    calibration, test = np.sort(place[:half]), np.sort(place[half : half + count])
+    labels = heldout_blocks(data)
+    units = data.x.astype(np.float64)
+    detector = Detector.fit(model, units[data.heldout[calibration]], blocks=labels[calibration])
+    usual = detector.score(units[data.heldout[calibration]])
+    local = worst_place(usual.per_step)
+    truth = (units[data.heldout[test]] - model.mean) / model.std
+    profiles: dict[str, Method] = {}
+    if library:
+        chosen = rng.choice(data.train, min(NEIGHBORS, len(data.train)), replace=False)
+        near = (units[chosen] - model.mean) / model.std
+        profiles["matrix profile, z-normalized"] = matrix_profile(near, normalized=True)
+        profiles["matrix profile"] = matrix_profile(near, normalized=False)
+
+    def scores(windows: np.ndarray) -> dict[str, np.ndarray]:
+        network = detector.score(windows * model.std + model.mean)
+        closed = gaussian_part(model, windows).sum((1, 2))
+        return {
+            "score": network.total,
+            "score, worst place": local(network.per_step),
+            "Gaussian of E3": closed,
+            **{key: method(windows) for key, method in profiles.items()},
+        }
+
+    normal = scores(truth)
+    threshold = detector.threshold(0.05)
+    rows = []
+    for kind, sizes in KINDS.items():
+        for size in sizes:
+            windows = np.stack([plant(x, kind, size, rng, beat=name == "ecg") for x in truth])
+            planted = scores(windows)
+            areas = {key: asdict(roc_interval(normal[key], planted[key], labels[test])) for key in planted}
+            hits = float((planted["score"] > threshold.value).mean())
+            rows.append({"kind": kind, "size": size, "roc_area": areas, "hits_at_5_percent": hits})
+    origin = Provenance.now(data=array_digest(data.x), checkpoint=model.digest(), seeds=[SEED], batch=64)
+    return {
+        "windows": len(test),
+        "calibration": half,
+        "false_alarms_at_5_percent": float((normal["score"] > threshold.value).mean()),
+        "false_alarm_interval": asdict(threshold.rate),
+        "anomalies": rows,
+    }, origin
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the study and write its results after each data set."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--windows", type=int, default=64, help="held-out windows of each data set")
+    parser.add_argument("--datasets", nargs="+", default=["ecg", "household", "stocks", "wind"])
+    parser.add_argument("--no-stumpy", action="store_true", help="leave the matrix profile out")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "anomalies_cpu.json")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    results: dict[str, Any] = {"datasets": {}}
+    progress = ProgressLine("anomalies")
+    for done, name in enumerate(arguments.datasets, 1):
+        rows, origin = study(name, arguments.windows, library=not arguments.no_stumpy)
+        results["datasets"][name] = {**rows, "provenance": origin.to_json()}
+        replace_file(arguments.out, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
+        progress(done, len(arguments.datasets))
+
+
+if __name__ == "__main__":
+    main()

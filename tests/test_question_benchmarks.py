@@ -1,0 +1,72 @@
+"""What the benchmarks of questions compare: particles are exact for Gaussian data; planted anomalies are local."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import anomalies, question_cache, question_methods
+from e2crf_core.questions import baselines
+from e2crf_core.sampling.sampler import Sampler
+
+
+@pytest.fixture(scope="module")
+def window(gaussian_model) -> np.ndarray:
+    """Provide a standardized series of the model's own law with a gap."""
+    window = (
+        Sampler(gaussian_model, None, steps=40, solver="ancestral", grid="log_snr").sample(1, 3).series[0]
+    )
+    window = window.astype(np.float64)
+    window[5:9] = np.nan
+    return window
+
+
+def test_particles_follow_the_closed_form_posterior(gaussian_model, window):
+    draws = question_methods.particles(gaussian_model, window, 300, 1, steps=60)
+    truth = baselines.gaussian(gaussian_model, window)
+    missing = np.isnan(window)
+    error = (draws.mean(0) - truth.mean)[missing] / truth.std[missing]
+    # Resampling leaves fewer independent draws than there are particles.
+    assert np.abs(error).mean() < 0.2
+    np.testing.assert_allclose(draws.std(0)[missing] / truth.std[missing], 1.0, atol=0.35)
+
+
+def test_more_visits_bring_replacement_closer_to_the_posterior(gaussian_model, window):
+    truth = baselines.gaussian(gaussian_model, window)
+    missing = np.isnan(window)
+
+    def error(repeats: int) -> float:
+        draws = question_methods.replacement(
+            gaussian_model, window[None], 100, 2, steps=20 * repeats, repeats=repeats
+        )
+        return float(np.abs((draws.mean(0) - truth.mean)[missing] / truth.std[missing]).mean())
+
+    assert error(5) < 0.8 * error(1)
+
+
+@pytest.mark.parametrize("kind", list(anomalies.KINDS))
+def test_an_anomaly_is_in_one_channel_and_keeps_the_padding(kind):
+    rng = np.random.default_rng(0)
+    clean = rng.standard_normal((40, 3)).cumsum(0)
+    clean[30:] = clean[30]
+    for size in anomalies.KINDS[kind]:
+        planted = anomalies.plant(clean, kind, size, rng, beat=False)
+        changed = (planted != clean).any(0)
+        assert changed.sum() == 1
+        np.testing.assert_array_equal(planted[31:], clean[31:])
+
+
+def test_roc_area_of_known_scores():
+    low, high = np.arange(10.0), np.arange(10.0) + 20
+    assert anomalies.roc_area(low, high) == 1.0 and anomalies.roc_area(low, low) == 0.5
+    interval = anomalies.roc_interval(low, low + 3, np.arange(10))
+    assert interval.value == pytest.approx(0.755)
+    assert interval.low < interval.value < interval.high
+
+
+def test_the_question_profile_has_mean_one(model):
+    windows = np.random.default_rng(0).standard_normal((4, 24, 2))
+    profile = question_cache.question_profile(model, windows, np.arange(24) < 18)
+    assert np.mean(profile.weights) == pytest.approx(1.0, abs=0.2) and min(profile.weights) > 0
+    names = [candidate.name for candidate in question_cache.candidates()]
+    assert len(set(names)) == len(names) and question_cache.DEFAULT in names
