@@ -22,6 +22,7 @@ class FakeRun:
         self.spec = RunSpec("wind", 3, 0, SamplerConfig(policy or CachePolicy(), steps))
         self.policy, self.policy_version, self.pace = self.spec.policy, 0, 0.0
         self.status, self.error, self.progress, self.eta_s = "running", None, 0.0, float("nan")
+        self.twin, self.model = None, None
         self.recorder = Recorder(steps, n, N, M, 3)
         self.ticket = None
         self.idle_s = float("inf")

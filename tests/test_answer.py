@@ -12,12 +12,15 @@ from e2crf_core.evaluation.alone import own_error, solvers_alone, without_networ
 from e2crf_core.quality.distances import relative_l2, relative_l2_per_sample
 from e2crf_core.quality.protocol import whitened_errors
 from e2crf_core.runs.answer import answer, standardized, variance_pair
+from e2crf_core.runs.run import RunSpec
 from e2crf_core.runs.twin import TwinStore, compute_twin, step_errors
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
+from tests.tiny import ended
 
 MODEL = replace(make_model(), mean=np.array([3.0, -1.0], np.float32), std=np.array([2.0, 0.5], np.float32))
+PLAIN = replace(MODEL, dataset="")
 PLAN = {"steps": 20, "solver": "dpmpp_2m", "grid": "log_snr"}
 CACHED = SamplerConfig(CachePolicy(trigger="log_snr", tau=1.8, predictor="linear"), **PLAN)
 PAPER = SamplerConfig(CachePolicy.of("paper").replace(tau=0.5, refresh_every=0), **PLAN)
@@ -81,10 +84,11 @@ def test_the_path_of_a_twin_ends_in_its_sample():
 def test_the_error_at_the_last_step_is_the_error_of_the_sample(store):
     twin = store.twin(MODEL, CACHED, 1, 3)
     reply = answer(MODEL, CACHED, 3, 1, twin=twin)
-    states = [MODEL.series(s.after.z.numpy())[0] for s in Sampler.of(MODEL, CACHED).steps(1, 3)]
-    errors = step_errors(MODEL, np.stack(states), twin.path)
+    steps = Sampler.of(MODEL, CACHED).steps(1, 3)
+    estimates = [MODEL.series(step.info.denoised.numpy())[0] for step in steps]
+    errors = step_errors(MODEL, np.stack(estimates), twin.path)
     each = relative_l2_per_sample(*(standardized(MODEL, x) for x in (reply.series, twin.series)))
-    assert errors[-1] == pytest.approx(each[0]) and errors[0] < errors[-1]
+    assert errors[-1] == pytest.approx(each[0]) and errors[0] < 1e-6
 
 
 def test_a_twin_is_kept_in_memory_and_on_disk_and_named_by_all_it_depends_on(store):
@@ -136,3 +140,21 @@ def test_solvers_alone_come_closer_with_more_steps_and_pair_only_without_noise()
     noisy = replace(config, solver="ancestral")
     assert list(solvers_alone(MODEL, noisy, 0, twin)) == []
     assert own_error(MODEL, noisy, 0, twin) is None and without_network(MODEL, noisy, 0, twin) is None
+
+
+def test_a_run_knows_its_twin_at_every_step_and_keeps_it_for_the_next(monkeypatch, tmp_path):
+    monkeypatch.setenv("E2CRF_HOME", str(tmp_path))
+    spec = RunSpec("test", 2, 41, CACHED, "cpu")
+    first, again = ended(spec, PLAIN), ended(replace(spec, compare=False), PLAIN)
+    np.testing.assert_array_equal(first.twin.series, first.result.comparison.samples_uncached)
+    assert again.twin is first.twin
+    errors = step_errors(PLAIN, first.recorder.column("x0"), first.twin.path)
+    each = relative_l2_per_sample(
+        *(standardized(PLAIN, x) for x in (first.result.samples, first.twin.series))
+    )
+    assert errors[-1] == pytest.approx(each[0])
+    long = replace(CACHED, steps=60)
+    unknown = ended(RunSpec("test", 20, 42, long, "cpu", compare=False), PLAIN)
+    assert unknown.twin is None
+    late = ended(RunSpec("test", 20, 42, long, "cpu"), PLAIN)
+    np.testing.assert_array_equal(late.twin.path[-1], late.twin.series[0])

@@ -8,6 +8,7 @@ import pytest
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
 from e2crf_core.runs.run import Comparison, RunResult, RunSpec
+from e2crf_core.runs.twin import Twin, step_errors
 from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common.axes import time_axis
 from pages.ui.common.packet import pack
@@ -205,3 +206,17 @@ def test_notes_are_honest():
     assert "nothing to gain" in notes(result(twin=twin(1.1), share=1.0))[0]
     assert "Slower" in (slower := notes(result(twin=twin(0.7), share=1.0))[0]) and "nothing to gain" in slower
     assert notes(result(twin=twin(3))) == []
+
+
+def test_a_picture_carries_the_error_to_the_twin_of_every_step_once_the_twin_is_known():
+    run = FakeRun()
+    run.write(5)
+    assert "errors" not in decode(feed.picture(run, REFERENCE, 0)[0])[1]
+    states = run.recorder.column("x0")
+    run.model = SimpleNamespace(mean=np.zeros(M), std=np.ones(M))
+    run.twin = Twin(states[-1:], np.repeat(states[:1], 40, axis=0), 1.0)
+    _, arrays = decode(feed.picture(run, REFERENCE, 5)[0])
+    np.testing.assert_allclose(arrays["errors"], step_errors(run.model, states, run.twin.path[:5]), rtol=1e-6)
+    assert arrays["errors"][0] == 0 and arrays["errors"][1] > 0
+    run.write(2)
+    assert len(decode(feed.picture(run, REFERENCE, 5)[0])[1]["errors"]) == 7

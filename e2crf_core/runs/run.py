@@ -21,6 +21,7 @@ from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.progress import Cancel
 from e2crf_core.runs.comparison import Comparison, compare
 from e2crf_core.runs.line import Ticket
+from e2crf_core.runs.twin import TWINS, Twin
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler, check_request, observe, warm_up
@@ -115,8 +116,9 @@ class RunHandle:
     """Controls one run. All methods may be called from any thread; none blocks except `wait`.
 
     `status` goes ready -> loading -> running <-> paused -> comparing -> done, or ends in stopped or failed
-    (with `error`). With `orphan_s`, the worker stops if `touch` is not called for that many seconds. With a
-    `ticket`, it is waiting until it has a slot, which it gives back while it is paused.
+    (with `error`). `twin` is the uncached twin, once known. With `orphan_s`, the worker stops if `touch` is not
+    called for that many seconds. With a `ticket`, it is waiting until it has a slot, which it gives back while
+    it is paused.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class RunHandle:
         self.result: RunResult | None = None
         self.model: ScoreModel | None = None
         self.ticket: Ticket | None = None
+        self.twin: Twin | None = None
         self._load = load
         self._policy = (0, spec.policy)
         self._pace = spec.pace
@@ -282,6 +285,7 @@ class RunHandle:
         """Load the model, take the steps, and compare."""
         self.model = self._load(self.spec.checkpoint, self.spec.device)
         try:
+            self.twin = self._first_twin(self.model)
             result = self._cached(self.model)
         except Cancelled:
             self.status = "stopped"
@@ -290,6 +294,11 @@ class RunHandle:
         if self.spec.compare and not self._skip and self._has_turn(lambda: self._skip):
             self._compare(self.model, result)
         self.status = "done"
+
+    def _first_twin(self, model: ScoreModel) -> Twin | None:
+        spec, ended = self.spec, lambda: self._stop or self._orphaned()
+        request = (model, spec.config, spec.num, spec.seed)
+        return None if self._watch else TWINS.soon(*request, compute=spec.compare, cancelled=ended)
 
     def _cached(self, model: ScoreModel) -> RunResult:
         """Run and record the cached sampler. Raises Cancelled when it is stopped."""
@@ -333,13 +342,18 @@ class RunHandle:
         spec = self.spec
         self._done, self._step_seconds, self.status = 0, 0.0, "comparing"
         sampler = Sampler.of(model, spec.config.twin)
+        path = []
         try:
             for step in sampler.steps(spec.num, spec.seed, cancelled=self._no_twin, timed=True):
                 self._step_seconds += step.seconds
                 self._done = step.after.step
+                path.append(step.info.denoised[0].cpu().numpy())
         except Cancelled:
             return
         plain = model.series(step.after.z.cpu().numpy())
+        if self.twin is None and not self._watch:
+            self.twin = Twin(plain, model.series(np.stack(path)), self._step_seconds)
+            TWINS.keep(model, spec.config, spec.seed, self.twin)
         seconds = {"seconds": result.seconds, "seconds_uncached": self._step_seconds}
         self.result = replace(result, comparison=compare(result.samples, plain, model, **seconds))
 

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,12 @@ from e2crf_core.quality.distances import relative_l2_per_sample
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
 
-VERSION = 1
+VERSION = 2
 """Increased whenever twins of older versions must be computed again."""
 MEMORY_BYTES = 1 << 26
 DISK_BYTES = 1 << 28
+SOON = 1000
+"""Steps times samples of twins that are quick enough to be waited for, about a second."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +41,8 @@ _log = logging.getLogger(__name__)
 class Twin:
     """The uncached run of `num` samples on the noise of one seed.
 
-    `series` (num, N, M) are the finished samples, and `path` (steps, N, M) the first sample's noisy state after
-    each step, both in data units. `seconds` is the compute time when it ran, after a warm-up step.
+    `series` (num, N, M) are the finished samples, and `path` (steps, N, M) the first sample's denoised
+    estimate at each step, both in data units. `seconds` is the compute time when it ran, after a warm-up step.
     """
 
     series: np.ndarray
@@ -85,7 +88,7 @@ def compute_twin(
     warm_up(sampler, num, seed)
     path, seconds = [], 0.0
     for step in sampler.steps(num, seed, cancelled=cancelled, timed=True):
-        path.append(step.after.z[0].cpu().numpy())
+        path.append(step.info.denoised[0].cpu().numpy())
         seconds += step.seconds
         progress(step.after.step, sampler.plan.steps)
     return Twin(model.series(step.after.z.cpu().numpy()), model.series(np.stack(path)), seconds)
@@ -133,13 +136,39 @@ class TwinStore:
         twin = self._find(key, model, config, num)
         if twin is None:
             twin = compute_twin(model, config, num, seed, progress=progress, cancelled=cancelled)
-            self._remember(key, twin)
-            try:
-                replace_file(self.folder / f"{key}.npz", lambda path: _write(twin, path))
-                self._trim()
-            except OSError as fault:
-                _log.warning("the twin of %s was not kept: %s", model.name, fault)
+            self._keep(key, twin)
         return twin
+
+    def soon(
+        self,
+        model: ScoreModel,
+        config: SamplerConfig,
+        num: int,
+        seed: int,
+        *,
+        compute: bool = True,
+        cancelled: Cancel = never,
+    ) -> Twin | None:
+        """Return the twin if it is kept or, with `compute`, takes at most SOON steps of a sample; else None.
+
+        A twin that cannot be computed is None too: the run itself meets the same fault, and reports it.
+        """
+        if compute and config.steps * num <= SOON:
+            with suppress(LabError):
+                return self.twin(model, config, num, seed, cancelled=cancelled)
+        return self.find(model, config, num, seed)
+
+    def keep(self, model: ScoreModel, config: SamplerConfig, seed: int, twin: Twin) -> None:
+        """Keep a twin that was computed elsewhere."""
+        self._keep(twin_key(model, config, len(twin.series), seed), twin)
+
+    def _keep(self, key: str, twin: Twin) -> None:
+        self._remember(key, twin)
+        try:
+            replace_file(self.folder / f"{key}.npz", lambda path: _write(twin, path))
+            self._trim()
+        except OSError as fault:
+            _log.warning("a twin was not kept: %s", fault)
 
     def _find(self, key: str, model: ScoreModel, config: SamplerConfig, num: int) -> Twin | None:
         with self._lock:
@@ -195,12 +224,14 @@ def _read(path: Path, series: tuple[int, ...], states: tuple[int, ...], limit: i
     return twin
 
 
-def step_errors(model: ScoreModel, series: np.ndarray, path: np.ndarray) -> np.ndarray:
-    """Return (k,) relative L2 of noisy states (k, N, M) to the twin's (k, N, M), both in data units.
+def step_errors(model: ScoreModel, estimates: np.ndarray, path: np.ndarray) -> np.ndarray:
+    """Return (k,) relative L2 of denoised estimates (k, N, M) to the twin's (k, N, M), both in data units.
 
-    After the last step the states are finished samples, so the last value is the sample's error to its twin.
+    The last step's estimate is the finished sample, so the last value is the sample's error to its twin.
     """
-    return relative_l2_per_sample(*((x.astype(np.float64) - model.mean) / model.std for x in (series, path)))
+    return relative_l2_per_sample(
+        *((x.astype(np.float64) - model.mean) / model.std for x in (estimates, path))
+    )
 
 
 TWINS = TwinStore()

@@ -117,17 +117,18 @@ def answer_packet(request: Request, reply: Reply) -> bytes:
     return pack(header, arrays)
 
 
-def threshold_range(trigger: str, way: float) -> list[float] | None:
+def threshold_range(trigger: str, way: float, steps: int) -> list[float] | None:
     """Return the range of tau worth turning for a trigger; None where tau does nothing.
 
-    `way` is how far log(a/s) moves during a run.
+    `way` is how far log(a/s) moves during a run of `steps` steps: below one step, every step computes everything.
     """
     rule = TRIGGERS[trigger]
     if "tau" not in rule.reads:
         return None
     ranges = rule.search_range(way)
     if ranges is not None:
-        return [ranges[1], ranges[2]]
+        shortest = 0.8 * way / steps if trigger == "log_snr" else 0.0
+        return [max(ranges[1], min(shortest, ranges[2] / 4)), ranges[2]]
     usual = CachePolicy.of(trigger).tau
     return [usual / 100, usual * 100]
 
@@ -177,7 +178,7 @@ def instrument_hello(
             name: {
                 "help": rule.help,
                 "meaning": MEANINGS.get(name, sentence(rule.help)),
-                "range": threshold_range(name, way),
+                "range": threshold_range(name, way, config.steps),
                 "base": policy_values(CachePolicy.of(name)),
                 "constant": rule.verdict is not None,
             }

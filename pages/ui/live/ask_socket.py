@@ -15,6 +15,7 @@ from pages.ui.common.hosts import host_allowed
 from pages.ui.common.messages import sentence
 from pages.ui.live.answer_packets import read_request
 from pages.ui.live.asking import Asker
+from pages.ui.live.live_packets import read_message
 from pages.ui.live.socket import (
     MESSAGE_BYTES,
     TOO_BIG,
@@ -90,9 +91,7 @@ async def _receive(websocket: WebSocket, asker: Asker) -> None:
             await websocket.close(TOO_FAST, "too many messages")
             return
         try:
-            message = json.loads(text)
-            if not isinstance(message, dict):
-                raise LabError("a message must be a JSON object")
+            message = read_message(text)
             kind = message.get("type")
             if kind == "calibrate":
                 asker.calibrate()
@@ -100,7 +99,5 @@ async def _receive(websocket: WebSocket, asker: Asker) -> None:
                 asker.ask(read_request(message))
             else:
                 raise LabError(f"unknown message type {kind!r:.40}", remedy="use ask or calibrate")
-        except (json.JSONDecodeError, RecursionError):
-            await websocket.send_text(json.dumps({"error": "A message must be a JSON object."}))
         except LabError as fault:
             await websocket.send_text(json.dumps({"error": sentence(str(fault))}))

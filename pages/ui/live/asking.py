@@ -165,7 +165,7 @@ class Asker:
         """Find error and cost over the range of tau: predicted where the network is calibrated, else measured."""
         config, policy = request.config, request.config.policy
         assert policy is not None
-        span = threshold_range(policy.trigger, way_of(model, config))
+        span = threshold_range(policy.trigger, way_of(model, config), config.steps)
         if span is None:
             yield _curve_packet(request, [], measured=False)
             return

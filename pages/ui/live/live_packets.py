@@ -16,6 +16,7 @@ from pages.ui.common.axes import time_axis
 from pages.ui.common.packet import finite, pack
 from pages.ui.common.reference import Reference
 from pages.ui.common.registry import line_text
+from pages.ui.live.twin_errors import errors_of
 
 CHUNK = 512
 """Most steps in one streamed packet, so that a late viewer of a long run catches up in pieces, without a pause."""
@@ -115,7 +116,8 @@ def picture(
 ) -> tuple[bytes, int]:
     """Pack what was published since step `start`, at most `limit` steps; returns it with the step to continue from.
 
-    Per-step columns come for all new steps, series and spectra only for the newest one.
+    Per-step columns come for all new steps, series and spectra only for the newest one, and errors to the twin,
+    once it is known, for all steps.
     """
     recorder = handle.recorder
     count = recorder.count if recorder is not None else 0
@@ -148,6 +150,9 @@ def picture(
         arrays["series"] = recorder.column("series")[stop - 1]
         arrays["x0"] = recorder.column("x0")[stop - 1]
         arrays["x0_spectrum"] = reference.amplitude(arrays["x0"])
+    errors = errors_of(handle, stop)
+    if errors is not None:
+        arrays["errors"] = errors
     return pack(header, arrays), stop
 
 

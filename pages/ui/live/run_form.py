@@ -18,7 +18,7 @@ from pages.ui.common.session import owner
 from pages.ui.live.policy_form import PRESET, current_policy
 
 PACE = 10.0
-DEFAULTS = {"steps": 40, "num": 8, "seed": 0}
+DEFAULTS = {"steps": 40, "num": 16, "seed": 0}
 PLAN = ("dpmpp_2m", "profile")
 BOUNDS = {"steps": (2, 2000), "num": (1, 256), "seed": (0, 2**31 - 1)}
 SOLVER_LABELS = {
@@ -179,20 +179,21 @@ def settings(checkpoints: list[str]) -> None:
         format_func=checkpoint_label,
         help="A trained network. It draws series like those of the data set it was trained on.",
     )
+    whole = st.container()
+    _named(whole, "solver", SOLVER_LABELS, "How steps from noise to series are taken.", _solver_chosen)
     left, right = st.columns(2)
-    _named(left, "solver", SOLVER_LABELS, "How steps from noise to series are taken.", _solver_chosen)
     _named(
-        right,
+        left,
         "grid",
         GRID_LABELS,
         "Where on the noise scale the steps lie. Profile: dense where series form.",
     )
-    _number(left, "steps", "Steps from noise to series: the network calls of an uncached run.", 10)
-    _number(right, "num", "Series drawn at once. The panels show the first.")
-    _number(left, "seed", "The same seed gives the same noise, so runs can be compared.")
+    _number(right, "steps", "Steps from noise to series: the network calls of an uncached run.", 10)
+    _number(left, "num", "Series drawn at once. The panels show the first.")
+    _number(right, "seed", "The same seed gives the same noise, so runs can be compared.")
     address = cluster_address()
     cluster_help = f" cluster: a node of the Ray cluster at {address}, with a GPU if it has one."
-    right.selectbox(
+    st.selectbox(
         LABELS["device"],
         (*DEVICES, CLUSTER) if address else DEVICES,
         key="device",

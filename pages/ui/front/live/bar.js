@@ -16,18 +16,15 @@ const STATUS = {
 };
 const TILES = {
   step: ["Step", "Steps taken, from noise to series"],
-  share: [
-    "Tokens computed",
-    "Share of all frequencies, of all samples, that the network has computed so far",
-  ],
-  hits: ["Hit rate (reused)", "Share that came from the cache instead"],
-  flops: ["FLOPs saved", "Arithmetic operations left out, compared with a run without a cache"],
-  ms: ["Compute per step", "Mean of the last 50 steps, without waiting for the pace"],
-  speed: ["Speed", "Steps per second over the last two seconds, pace included"],
+  recent: ["Tokens now", "Share of all frequencies, of all samples, that the last 20 steps computed"],
+  share: ["Tokens so far", "Share that the network has computed since the first step"],
+  flops: ["Less work now", "Operations of an uncached run over those of the last 20 steps"],
+  error: ["Error now", "Relative L2 of this sample's denoised estimate to that of its uncached twin at the same step"],
+  ms: ["Compute per step", "Mean of the last 20 steps, without waiting for the pace"],
   left: ["Time left", "In the present phase, at the speed so far"],
   version: ["Policy changes", "Changes of the policy during this run"],
 };
-const RECENT_STEPS = 50;
+const RECENT_STEPS = 20;
 
 export class Bar {
   constructor(lab) {
@@ -142,16 +139,20 @@ export class Bar {
     const share = count ? sums.tokens / (count * hello.num * hello.n) : Number.NaN;
     const speed = store.speed();
     const recent = Math.min(RECENT_STEPS, count);
-    let ms = 0;
-    for (let i = count - recent; i < count; i++) ms += (store.cell("seconds", i) * 1000) / recent;
+    const lately = (name) => {
+      let sum = 0;
+      for (let i = count - recent; i < count; i++) sum += store.cell(name, i);
+      return sum;
+    };
+    const error = store.errors.at(-1);
     const timed = status === "running" || status === "comparing";
     const left = timed ? (now.eta ?? (speed ? (hello.steps - count) / speed : null)) : null;
     this.tile("step", count, `of ${hello.steps}`);
     this.tile("share", percent(share), "%");
-    this.tile("hits", percent(1 - share), "%");
-    this.tile("flops", count ? percent(1 - sums.flops / sums.full) : "–", "%");
-    this.tile("ms", count ? short(ms) : "–", "ms");
-    this.tile("speed", status === "running" && speed ? speed.toFixed(speed < 10 ? 1 : 0) : "–", "steps/s");
+    this.tile("recent", percent(lately("tokens") / (recent * hello.num * hello.n)), "%");
+    this.tile("flops", count ? short(lately("flops_full") / lately("flops")) : "–", "times");
+    this.tile("error", short(error));
+    this.tile("ms", count ? short((1000 * lately("seconds")) / recent) : "–", "ms");
     this.tile("left", ...duration(left));
     this.tile("version", hello.run ? version : "–");
   }

@@ -17,9 +17,14 @@ const REST_MS = 300;
 const TRAIL = 60;
 const TILES = {
   error: ["Error to the twin", "Relative L2 over all samples to an uncached run on the same noise"],
-  cost: ["Cost", "Whole forwards: all tokens of every sample once is 1"],
-  ms: ["Compute time", "Of the whole batch, measured on this machine"],
-  tokens: ["Tokens computed", "Frequencies that the network computed for each sample"],
+  cost: ["Cost, against no cache", "Whole forwards: all tokens of every sample once is 1"],
+  ms: ["Compute time, against no cache", "Of the whole batch, measured on this machine"],
+  tokens: ["Tokens, against no cache", "Frequencies that the network computed for each sample"],
+};
+
+const timesText = (ratio) => {
+  if (Math.abs(ratio - 1) < 0.02) return "as without a cache";
+  return `${+Math.max(ratio, 1 / ratio).toPrecision(2)} × ${ratio < 1 ? "more" : "less"}`;
 };
 
 const settingOf = ({ policy, solver, grid, steps }) => ({ policy, solver, grid, steps });
@@ -231,6 +236,8 @@ class Instrument extends Board {
     if (!head.settled) this.trail = [...this.trail, answer].slice(-TRAIL);
     this.status(`${head.num} samples, ${short(head.ms)} ms`, head.settled ? "good" : "warn");
     this.showTiles(head);
+    if (head.settled)
+      setText(this.el("said"), `Error ${short(head.error.pooled[0])} at ${short(head.cost)} whole forwards`);
     this.pins.draw();
   }
 
@@ -274,10 +281,7 @@ class Instrument extends Board {
 
   showTiles(head) {
     const [value, low, high] = head.error.pooled;
-    const times = (key) => {
-      const ratio = head.full[key] / head[key];
-      return `${+Math.max(ratio, 1 / ratio).toPrecision(2)} × ${ratio < 1 ? "more" : "less"} than without a cache`;
-    };
+    const times = (key) => timesText(head.full[key] / head[key]);
     this.tile("error", short(value), head.settled ? `95%: ${short(low)} to ${short(high)}` : "");
     this.tile("cost", short(head.cost), `forwards · ${times("cost")}`);
     this.tile("ms", short(head.ms), `ms · ${times("ms")}`);

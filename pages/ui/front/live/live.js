@@ -8,7 +8,15 @@ import { Bar } from "./bar.js";
 import { Handles } from "./handles.js";
 import { Link } from "./link.js";
 import { DecisionMap } from "./map.js";
-import { drawEnergy, drawIntensity, drawScores, drawSeries, drawSpectrum, legends } from "./panels.js";
+import {
+  drawEnergy,
+  drawError,
+  drawIntensity,
+  drawScores,
+  drawSeries,
+  drawSpectrum,
+  legends,
+} from "./panels.js";
 import { Store } from "./store.js";
 
 const LIVE = new Set(["ready", "waiting", "loading", "running", "paused"]);
@@ -97,6 +105,7 @@ class Lab extends Board {
   draw() {
     drawSeries(this);
     drawSpectrum(this);
+    drawError(this);
     this.map.draw();
     drawScores(this);
     // Long curves that grow by a pixel: ten times a second is as good, and leaves the processor to the

@@ -26,6 +26,7 @@ export const legends = (lab) => {
   put("series", [["real series", t.faint], ...state]);
   put("spectrum", [["real data, median", t.faint], ...state]);
   put("map", [...reasonLegend(t), ["policy changed", t.text, "dash"]]);
+  put("error", [["denoised estimate of this sample", t.colors[1]]]);
   put("scores", scoreLegend(t));
   put("intensity", [
     ["this sample", t.colors[0]],
@@ -163,6 +164,16 @@ export const drawIntensity = (lab) => {
   });
   plot.line(count, mean, t.noisy, { width: 1, start: 0.5 });
   plot.line(count, r, t.colors[0], { width: 1.6, start: 0.5 });
+};
+
+export const drawError = (lab) => {
+  const { store, theme: t } = lab;
+  const { hello, errors } = store;
+  const plot = lab.plots.error;
+  const domain = span(lab, "error", (see) => errors.forEach(see), []);
+  plot.axes(t, { domain: [0, hello.steps], title: "step" }, { domain, log: true, title: "relative L2" });
+  if (errors.length) plot.line(errors.length, (i) => positive(errors[i]), t.colors[1], { start: 0.5 });
+  else plot.note(t, hello.run ? "known once the uncached run is made" : "of the denoised estimate at each step");
 };
 
 export const drawEnergy = (lab) => {

@@ -1,7 +1,6 @@
 // Error against cost, both logarithmic: the present setting, its trail and curve, pins, and what a cache must beat.
 
 import { setLegend } from "../shared/dom.js";
-import { clamp } from "../shared/scales.js";
 import { short } from "../shared/text.js";
 
 export const UNITS = {
@@ -79,6 +78,9 @@ export const domainsOf = (marks, levels, old) => {
   };
 };
 
+// No error at all lies below every logarithmic axis: it is drawn at its foot.
+const above = (plot, y) => Math.min(plot.y(y), plot.bottom - 8);
+
 const colorsOf = (t) => ({
   alone: t.colors[1],
   curve: t.colors[0],
@@ -141,7 +143,7 @@ const drawCurves = (plot, t, of, predicted) => {
   path(plot, of("curve"), colors.curve, { dash: predicted ? [6, 4] : [], alpha: 0.6 });
   of("trail").forEach((m, i, all) => {
     const alpha = 0.08 + (0.5 * (i + 1)) / all.length;
-    drawMark(plot, t, "dot", plot.x(m.x), plot.y(m.y), 3, { fill: colors.trail, alpha });
+    drawMark(plot, t, "dot", plot.x(m.x), above(plot, m.y), 3, { fill: colors.trail, alpha });
   });
   for (const m of alone)
     drawMark(plot, t, "diamond", plot.x(m.x), plot.y(m.y), 4.2, { stroke: colors.alone });
@@ -153,7 +155,7 @@ const drawPresent = (plot, t, of) => {
   const colors = colorsOf(t);
   const c = plot.ctx;
   for (const m of of("full")) {
-    const [x, y] = [plot.x(m.x), plot.bottom - 7];
+    const [x, y] = [plot.x(m.x), above(plot, LEAST)];
     drawMark(plot, t, "square", x, y, 4.5, { fill: colors.full });
     c.fillStyle = t.text;
     c.textAlign = "right";
@@ -161,7 +163,7 @@ const drawPresent = (plot, t, of) => {
     c.fillText("no cache: 0 ↓", x - 9, y - 1);
   }
   for (const m of of("pin")) {
-    const [x, y] = [plot.x(m.x), plot.y(m.y)];
+    const [x, y] = [plot.x(m.x), above(plot, m.y)];
     drawMark(plot, t, "dot", x, y, 8, { fill: t.back, stroke: colors.pin });
     c.fillStyle = t.text;
     c.textAlign = "center";
@@ -174,7 +176,7 @@ const drawPresent = (plot, t, of) => {
       plot.clipped(() => {
         plot.straight([x, plot.y(m.low), x, plot.y(m.high)], colors.now, { width: 2 });
       });
-    drawMark(plot, t, "dot", x, plot.y(m.y), 7, { fill: colors.now, stroke: t.text });
+    drawMark(plot, t, "dot", x, above(plot, m.y), 7, { fill: colors.now, stroke: t.text });
   }
   record(plot, "now", colors.now, of("now"));
   record(plot, "pins", colors.pin, of("pin"));
@@ -227,8 +229,7 @@ export const markNear = (plot, marks, px, py) => {
   let least = NEAR ** 2;
   for (const mark of marks) {
     if (!mark.text) continue;
-    const y = mark.kind === "full" ? plot.bottom - 7 : clamp(plot.y(mark.y), plot.top, plot.bottom);
-    const gap = (plot.x(mark.x) - px) ** 2 + (y - py) ** 2;
+    const gap = (plot.x(mark.x) - px) ** 2 + (above(plot, mark.y) - py) ** 2;
     if (gap < least) [best, least] = [mark, gap];
   }
   return best;

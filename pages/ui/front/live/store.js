@@ -10,6 +10,7 @@ export class Store {
     this.reasons = new Uint8Array(head.steps * head.n);
     this.scores = new Float32Array(head.steps * head.n);
     this.bands = new Float32Array(head.steps * this.bandCount);
+    this.errors = new Float32Array(0);
     this.policy = head.policy;
     this.version = 0;
     this.sums = { tokens: 0, flops: 0, full: 0 };
@@ -25,6 +26,8 @@ export class Store {
   take({ head, arrays }) {
     if (head.from > this.count) return false;
     this.now = head;
+    // All steps at once: the twin may become known after the run.
+    if (arrays.errors) this.errors = arrays.errors;
     if (head.policy) {
       this.policy = head.policy;
       this.version = head.version;
