@@ -1,6 +1,6 @@
 """Does the anomaly score find what is planted? ROC areas, beside a matrix profile and the Gaussian of E3 alone.
 
-    python -m benchmarks.anomalies [--windows 64] [--datasets ecg wind] [--out FILE.json]
+    python -m benchmarks.anomalies [--windows 48] [--datasets ecg wind] [--out FILE.json]
 
 Half of the held-out windows calibrate the detector; each of up to `--windows` others is scored twice, as it is and with
 one anomaly in one channel: a spike of one step, a shift of the level to the window's end, or a stretch that repeats
@@ -9,8 +9,8 @@ standard deviations of the channel, stretches in shares of the window. Intervals
 windows, drawn in blocks where they overlap in time.
 
 The baseline from a library is the matrix profile (stumpy): the largest distance of a subsequence of an eighth of a
-window to its nearest neighbor in training windows, averaged over channels, in two forms: z-normalized, and not. It
-sees the same standardized values; install stumpy to run it, or pass `--no-stumpy`.
+window to its nearest neighbor in training windows, in deviations of those of normal windows and over all channels, in
+two forms: z-normalized, and not. It sees the same standardized values; install stumpy to run it, or pass `--no-stumpy`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ KINDS: dict[str, tuple[float, ...]] = {
     "level shift": (0.25, 0.5, 1.0),
     "dropout": (0.04, 0.08, 0.16),
 }
-NEIGHBORS = 150
+NEIGHBORS = 60
 """Training windows in which the matrix profile looks for neighbors."""
 PEAK = 5
 """Steps over which the score of the worst place is smoothed."""
@@ -101,8 +101,11 @@ def worst_place(normal: np.ndarray) -> Method:
     return lambda part: ((smooth(part) - usual.mean(0)) / (spread + floor)).max((1, 2))
 
 
-def matrix_profile(train: np.ndarray, *, normalized: bool) -> Method:
-    """Return the score of the matrix profile against training windows (K, N, M), standardized."""
+def matrix_profile(train: np.ndarray, usual: np.ndarray, *, normalized: bool) -> Method:
+    """Return the score of the matrix profile against training windows (K, N, M), all standardized.
+
+    Distances of each channel are in deviations of those of other normal windows `usual`.
+    """
     import stumpy
 
     join = stumpy.stump if normalized else stumpy.aamp
@@ -113,15 +116,28 @@ def matrix_profile(train: np.ndarray, *, normalized: bool) -> Method:
         """Join windows (W, N) to a series, with a missing value after each, which no subsequence crosses."""
         return np.pad(windows, ((0, 0), (0, 1)), constant_values=np.nan).ravel().astype(np.float64)
 
-    def score(windows: np.ndarray) -> np.ndarray:
-        profiles = []
-        for channel in range(windows.shape[2]):
-            ours, theirs = strung(windows[..., channel]), strung(train[..., channel])
+    seen: dict[tuple[int, bytes], np.ndarray] = {}
+
+    def look(windows: np.ndarray, channel: int) -> np.ndarray:
+        """Return profiles (W, N - width + 1) of one channel; what was looked up before is not joined again."""
+        keys = [(channel, window[:, channel].tobytes()) for window in windows]
+        new = [place for place, key in enumerate(keys) if key not in seen]
+        if new:
+            ours, theirs = strung(windows[new, :, channel]), strung(train[..., channel])
             found = join(ours, width, theirs, ignore_trivial=False)[:, 0].astype(np.float64)
-            found = np.append(found, np.full(width - 1, np.nan)).reshape(len(windows), length + 1)
-            profiles.append(found[:, : length + 1 - width])
-        mean = np.mean(profiles, axis=0)
-        return np.where(np.isfinite(mean), mean, -np.inf).max(1)
+            rows = np.append(found, np.full(width - 1, np.nan)).reshape(len(new), length + 1)
+            seen.update(zip((keys[place] for place in new), rows[:, : length + 1 - width], strict=True))
+        return np.stack([seen[key] for key in keys])
+
+    def finite(windows: np.ndarray, channel: int) -> np.ndarray:
+        return np.where(np.isfinite(found := look(windows, channel)), found, 0.0)
+
+    channels = range(train.shape[2])
+    scale = [(found.mean(), found.std() + 1e-9) for found in (finite(usual, c) for c in channels)]
+
+    def score(windows: np.ndarray) -> np.ndarray:
+        worst = [(finite(windows, c).max(1) - scale[c][0]) / scale[c][1] for c in channels]
+        return np.max(worst, axis=0)
 
     return score
 
@@ -142,9 +158,11 @@ def study(name: str, count: int, *, library: bool) -> tuple[dict[str, Any], Prov
     profiles: dict[str, Method] = {}
     if library:
         chosen = rng.choice(data.train, min(NEIGHBORS, len(data.train)), replace=False)
-        near = (units[chosen] - model.mean) / model.std
-        profiles["matrix profile, z-normalized"] = matrix_profile(near, normalized=True)
-        profiles["matrix profile"] = matrix_profile(near, normalized=False)
+        near, other = (
+            (units[part] - model.mean) / model.std for part in (chosen, data.heldout[calibration[:NEIGHBORS]])
+        )
+        profiles["matrix profile, z-normalized"] = matrix_profile(near, other, normalized=True)
+        profiles["matrix profile"] = matrix_profile(near, other, normalized=False)
 
     def scores(windows: np.ndarray) -> dict[str, np.ndarray]:
         network = detector.score(windows * model.std + model.mean)
@@ -181,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--windows", type=int, default=64, help="held-out windows of each data set")
+    parser.add_argument("--windows", type=int, default=48, help="held-out windows of each data set")
     parser.add_argument("--datasets", nargs="+", default=["ecg", "household", "stocks", "wind"])
     parser.add_argument("--no-stumpy", action="store_true", help="leave the matrix profile out")
     parser.add_argument("--threads", type=int, default=2)
