@@ -158,6 +158,26 @@ class TestCommands:
         assert (table.time.diff().dropna() == pd.Timedelta("10min")).all()
         assert (table.P_avg_low <= table.P_avg).all()
 
+    def test_a_cache_answers_with_less_work_and_another_answer(self, holes, tmp_path):
+        def values(policy):
+            out = tmp_path / f"{policy}.csv"
+            ask = [
+                "forecast",
+                str(holes),
+                "--checkpoint",
+                "wind",
+                "--num",
+                "2",
+                "--steps",
+                "8",
+                "--horizon",
+                "5",
+            ]
+            assert main([*ask, "--policy", policy, "--out", str(out)]) == 0
+            return pd.read_csv(out).to_numpy()
+
+        assert not np.array_equal(values("fast"), values("exact"))
+
     def test_forecast_continues(self, holes, tmp_path, capsys):
         out = tmp_path / "ahead.csv"
         ask = ["forecast", str(holes), "--checkpoint", "wind", "--num", "3", "--steps", "4", "--horizon", "5"]
@@ -170,6 +190,7 @@ class TestCommands:
             (["--checkpoint", "ecg"], "--channels"),
             (["--level", "2"], "--level"),
             (["--num", "1"], "--num"),
+            (["--policy", "nothing"], "--policy"),
             (["--out", "no/such/folder.csv"], "folder"),
         ],
     )

@@ -42,7 +42,12 @@ def _shared(parser: argparse.ArgumentParser, file_help: str) -> None:
     _reading(parser, file_help)
     parser.add_argument("--num", type=int, default=64, help="draws for each window")
     parser.add_argument("--level", type=float, default=0.9, help="share of draws inside the interval")
-    parser.add_argument("--steps", type=int, default=40, help="network calls for each draw")
+    parser.add_argument("--steps", type=int, default=40, help="steps of the solver for each draw")
+    parser.add_argument(
+        "--policy",
+        default="exact",
+        help="cache: preset name or JSON file; by default the network runs every step",
+    )
 
 
 def _reading(parser: argparse.ArgumentParser, file_help: str) -> None:
@@ -169,6 +174,7 @@ def _prepared(
     """Return model, recording, sampler configuration, and levels; reject bad input before any work."""
     from dataclasses import replace
 
+    from e2crf_core.commands.sample import load_policy_argument
     from e2crf_core.commands.terminal import check_out_file
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.questions.answers import ASKING
@@ -178,9 +184,10 @@ def _prepared(
     levels = interval_levels(arguments.level)
     if arguments.num < 2:
         raise LabError(f"num {arguments.num}", field="num", remedy="an interval takes at least 2 draws")
+    config = replace(ASKING, steps=arguments.steps, policy=load_policy_argument(arguments.policy))
     model = load_checkpoint(arguments.checkpoint, arguments.device)
     recording = _recording(arguments, arguments.file, model)
-    return model, recording, replace(ASKING, steps=arguments.steps), levels
+    return model, recording, config, levels
 
 
 def _recording(arguments: argparse.Namespace, file: Path, model: ScoreModel) -> Recording:
