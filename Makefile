@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8501
 
 .PHONY: app dev check test lint lint-python lint-types lint-imports lint-sizes lint-spelling lint-front lint-docs format \
-	browser proxy wheel lock architecture clean paper-tables paper-tables-quick
+	browser proxy wheel lock architecture clean soak paper-tables paper-tables-quick
 
 $(VENV)/.app: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -85,6 +85,11 @@ lock: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) artifacts build dist *.egg-info
+
+# Half an hour of 20 visitors and a busy server: fair turns, steady memory, quick small requests. MINUTES=3 for a short form.
+MINUTES ?= 30
+soak: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 # The published tables on our data, beside the published values: benchmarks/results/paper_tables_*.md
 paper-tables: $(VENV)/.app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,9 @@ from fastapi.testclient import TestClient
 
 from e2crf_core import Sampler
 from e2crf_core.caching.policy import PRESETS
+from e2crf_core.caching.state import SamplerState
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.serving.batching import Batch
 from e2crf_core.serving.queue import SampleQueue
 from e2crf_core.serving.requests import Limits
 from e2crf_core.serving.rounds import FIRST_S, Rounds
@@ -113,3 +116,11 @@ def test_the_delay_of_waiting_requests_is_measured_while_they_wait(client: TestC
         until(lambda: delay() > 0)
     assert len(waiting.series()) == 1 and delay() == 0
     queue.release(waiting.job)
+
+
+def test_nothing_of_a_batch_stays_in_memory_once_it_is_done() -> None:
+    with SampleQueue(MODEL) as queue:
+        asked = Asked(queue, FAST, 4, 1)
+        asked.series()
+        queue.release(asked.job)
+        until(lambda: not [one for one in gc.get_objects() if type(one) in (Batch, SamplerState)])

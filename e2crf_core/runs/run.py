@@ -17,6 +17,7 @@ import torch
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError, make_whole
+from e2crf_core.io.memory import give_back
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.progress import Cancel
 from e2crf_core.runs.comparison import Comparison, compare
@@ -273,6 +274,7 @@ class RunHandle:
             if ticket is not None:
                 ticket.give()
             self._ended.set()
+            give_back()
 
     def _has_turn(self, given_up: Cancel) -> bool:
         """Wait for a slot; return False when the run must end, or once `given_up()`."""

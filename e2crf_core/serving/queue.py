@@ -14,6 +14,7 @@ from collections.abc import Collection
 
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
+from e2crf_core.io.memory import give_back
 from e2crf_core.sampling.finite import NotFinite
 from e2crf_core.sampling.sampler import Sampler, check_request
 from e2crf_core.serving.batching import Batch, Piece, SampleJob
@@ -147,18 +148,30 @@ class SampleQueue:
                 if not self._open:
                     break
                 self._sweep()
-                plans = self._plans(RUNNING - len(rounds))
-            for batch in filter(None, map(self._begun, plans)):
-                rounds.enter(batch)
-                self._runs(*self._running, batch)
+            # No variable here may hold a batch: this frame lives as long as the server.
+            self._admit(rounds)
             if rounds:
-                batch, seconds = rounds.turn()
-                if self._goes_on(batch, seconds):
-                    rounds.again(batch)
-                else:
-                    self._runs(*(other for other in self._running if other is not batch))
+                self._turn(rounds)
+            if not rounds:
+                give_back()
         self._end({job for batch in self._running for job in batch.jobs} | {*self._pending}, Stopping())
         self._runs()
+
+    def _admit(self, rounds: Rounds[Batch]) -> None:
+        """Begin what is waiting, as far as there is room."""
+        with self._lock:
+            plans = self._plans(RUNNING - len(rounds))
+        for batch in filter(None, map(self._begun, plans)):
+            rounds.enter(batch)
+            self._runs(*self._running, batch)
+
+    def _turn(self, rounds: Rounds[Batch]) -> None:
+        """Advance the batch whose turn it is."""
+        batch, seconds = rounds.turn()
+        if self._goes_on(batch, seconds):
+            rounds.again(batch)
+        else:
+            self._runs(*(other for other in self._running if other is not batch))
 
     def _runs(self, *batches: Batch) -> None:
         self._running = batches
