@@ -27,6 +27,8 @@ from e2crf_core.sampling.sampler import Sampler
 from e2crf_core.tuning.choice import dominating, importance
 from e2crf_core.tuning.executors import Local, TrialJob
 from e2crf_core.tuning.measure import Point, front_points, measure
+from e2crf_core.tuning.more import measure_more
+from e2crf_core.tuning.record import StudyReader
 from e2crf_core.tuning.space import (
     FIELDS,
     NONE,
@@ -198,6 +200,25 @@ from tests.studies import study
 for point in study(Path({out!r})).run():
     print(point.number, flush=True)
 """
+
+
+def test_more_samples_are_kept_with_the_study(tmp_path: Path) -> None:
+    made = study(tmp_path)
+    list(made.run(max_trials=2))
+    number = next(p.number for p in made.points if p.complete)
+    with pytest.raises(LabError, match="more than 8"):
+        measure_more(made, number, SPEC.num)
+    seen: list[tuple[int, int]] = []
+    measure_more(made, number, 11, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (12, 12)
+    again = study(tmp_path)
+    for one in (made, again):
+        reference, point = one.reference, next(p for p in one.points if p.number == number)
+        assert reference is not None and reference.more is not None and point.more is not None
+        assert point.more.num == reference.more.num == 12
+        assert point.against(reference).primary.num == 12 and point.last.num == SPEC.num
+    record = StudyReader(tmp_path).read()
+    assert record is not None and record.point(number) == next(p for p in made.points if p.number == number)
 
 
 def test_kill_minus_nine_loses_no_finished_trial(tmp_path: Path) -> None:

@@ -46,6 +46,36 @@ def test_pick_meets_a_latency_budget_with_the_best_quality_it_can_tell() -> None
     assert pick(alike, REFERENCE, latency=4.0).point.number == 4
 
 
+def alone(made: Point, seconds: float) -> Point:
+    """Return a point whose lone sample takes so many seconds."""
+    return replace(made, rungs=(replace(made.last, alone=seconds),))
+
+
+def test_a_budget_for_a_lone_sample_is_one_of_its_own() -> None:
+    """A share of a batch says nothing about a single request: point 0 is fast in batches and slow alone."""
+    batch = alone(point(0, 1, 1.01, CACHED, spread=0.01), 9.0)
+    single = alone(point(1, 2, 1.01, CACHED, spread=0.01), 3.0)
+    never = point(2, 0.5, 1.01, CACHED, spread=0.01)
+    points = [REFERENCE, batch, single, never]
+    assert pick(points, REFERENCE, budget=0.05).point is never
+    choice = pick(points, REFERENCE, alone=4.0, budget=0.05)
+    assert choice.point is single and "for a lone sample" in choice.why
+    assert pick(points, REFERENCE, alone=4.0).point is single
+    assert not pick(points, REFERENCE, alone=1.0).within
+    both = pick(points, REFERENCE, latency=1.5, alone=10.0, budget=0.05)
+    assert both.point is batch and "1.5e+03 ms" not in both.why and "1,500 ms a sample and" in both.why
+
+
+def test_more_samples_of_a_trial_decide_where_those_of_the_study_could_not() -> None:
+    wide = point(1, 2, 1.02, CACHED, spread=0.1)
+    first = pick([REFERENCE, wide], REFERENCE)
+    assert not first.within and first.candidate == 1
+    many = replace(REFERENCE, more=rung(10.0, 1.0, num=80))
+    narrow = replace(wide, more=rung(2.0, 1.02, num=80, spread=0.02))
+    second = pick([many, narrow], many)
+    assert second.within and second.point is narrow and "certain to be below +3.9%" in second.why
+
+
 def test_pick_meets_a_quality_budget_with_the_upper_end_of_the_interval() -> None:
     wide, narrow = point(0, 1, 1.05, CACHED, spread=0.2), point(1, 2, 1.05, CACHED, spread=0.01)
     choice = pick([REFERENCE, wide, narrow], REFERENCE, budget=0.1)
@@ -77,7 +107,7 @@ def test_too_few_samples_are_an_answer_of_their_own() -> None:
     assert choice.point is REFERENCE and not choice.within
     # A half-width of 9.5% on 8 samples has to shrink to the 3% that are left below the margin.
     assert choice.needed is not None and 60 < choice.needed < 100
-    assert f"Measure {choice.needed - 8} more samples" in choice.why
+    assert f"Measure {choice.needed - 8} more samples of trial 1" in choice.why
     hopeless = pick([REFERENCE, point(1, 2, 1.3, CACHED, spread=0.1)], REFERENCE)
     assert hopeless.needed is None and "More samples would not help" in hopeless.why
 

@@ -36,7 +36,11 @@ def add(commands: Any) -> None:
     tune.add_argument(
         "--reference-steps", type=int, help="of the uncached run; default: what the budget allows"
     )
-    tune.add_argument("--latency-ms", type=float, help="choose the best point within so many ms a sample")
+    tune.add_argument(
+        "--latency-ms", type=float, help="choose the best point within so many ms a sample, in batches"
+    )
+    tune.add_argument("--latency-alone-ms", type=float, help="the same for a sample run by itself")
+    tune.add_argument("--more", action="store_true", help="measure as many more samples as a decision needs")
     tune.add_argument(
         "--quality-budget",
         type=float,
@@ -67,7 +71,7 @@ def _range(text: str) -> tuple[int, int]:
 
 def _check_budgets(arguments: argparse.Namespace) -> None:
     """Reject, before any measurement, what could only fail after it."""
-    for name in ("minutes", "latency_ms", "quality_budget", "trials", "workers"):
+    for name in ("minutes", "latency_ms", "latency_alone_ms", "quality_budget", "trials", "workers"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < float("inf"):
             raise LabError(f"{value} must be above 0", field=name)
@@ -138,13 +142,31 @@ def _print_point(study: Any, point: Any, minutes: float) -> None:
     )
 
 
+def _pick(study: Any, arguments: argparse.Namespace) -> Any:
+    """Choose a point by the budgets given."""
+    from e2crf_core.tuning.choice import pick
+
+    latency, alone = (
+        None if given is None else given / 1e3 for given in (arguments.latency_ms, arguments.latency_alone_ms)
+    )
+    return pick(
+        [study.reference, *study.points],
+        study.reference,
+        cost=study.spec.cost,
+        quality=study.spec.quality,
+        latency=latency,
+        alone=alone,
+        budget=arguments.quality_budget,
+    )
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Search, choose, and warn; write study.json and policy.json; print the reading and one JSON line."""
-    from e2crf_core.commands.terminal import check_out_folder, interruptible
+    from e2crf_core.commands.terminal import ProgressLine, check_out_folder, interruptible
     from e2crf_core.io.extras import require
 
     require("tune", "tune", "optuna", "sqlalchemy")
-    from e2crf_core.tuning.choice import pick
+    from e2crf_core.tuning.more import MOST, measure_more
     from e2crf_core.tuning.report import save_report
     from e2crf_core.tuning.warnings import advise
 
@@ -160,14 +182,12 @@ def run(arguments: argparse.Namespace) -> None:
             raise LabError(
                 "the study ended before its reference was measured", field="minutes", remedy="give it more"
             )
-        choice = pick(
-            [study.reference, *study.points],
-            study.reference,
-            cost=study.spec.cost,
-            quality=study.spec.quality,
-            latency=arguments.latency_ms / 1e3 if arguments.latency_ms is not None else None,
-            budget=arguments.quality_budget,
-        )
+        choice = _pick(study, arguments)
+        if arguments.more and choice.needed is not None and choice.candidate is not None and not stopped():
+            progress = ProgressLine("measuring more samples")
+            num = min(choice.needed, MOST)
+            measure_more(study, choice.candidate, num, cancelled=stopped, progress=progress)
+            choice = _pick(study, arguments)
         inert, warnings = advise(study, choice.point)
     report = save_report(study, choice, inert, warnings)
     print(choice.why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ FEWEST_TRIALS = 12
 class Choice:
     """A chosen point and the reason in words; `within` states whether it meets the request.
 
-    `needed` is the number of samples at which a cheaper point would probably qualify, if too few were
+    `needed` is the number of samples at which trial `candidate` would probably qualify, if too few were
     measured.
     """
 
@@ -31,6 +32,7 @@ class Choice:
     why: str
     within: bool
     needed: int | None = None
+    candidate: int | None = None
 
 
 def pick(
@@ -40,9 +42,12 @@ def pick(
     cost: str = "seconds",
     quality: str = "marginal_wasserstein",
     latency: float | None = None,
+    alone: float | None = None,
     budget: float | None = None,
 ) -> Choice:
-    """Choose the point for a latency budget (seconds per sample), a quality budget, both, or neither.
+    """Choose the point for latency budgets, a quality budget, all, or none.
+
+    `latency` is in seconds per sample in batches of the study's size, `alone` in seconds for a lone sample.
 
     One rule, the protocol's: a point qualifies if both its distances to real data are *certain* to be within the
     budget, that is, with the upper ends of their paired 95% intervals. `budget` is how much worse than the
@@ -54,20 +59,21 @@ def pick(
     complete = [point for point in points if point.complete and unfit(point.setting) is None]
     if not complete:
         raise LabError("no trial has finished yet: nothing can be chosen")
-    if any(given is not None and not given > 0 for given in (latency, budget)):
+    if any(given is not None and not given > 0 for given in (latency, alone, budget)):
         raise LabError("a budget must be above 0")
-    in_time = [p for p in complete if latency is None or p.last.seconds <= latency]
+    limits = _limits(latency, alone)
+    in_time = [p for p in complete if _in_time(p, latency, alone)]
     if not in_time:
-        point = min(complete, key=lambda p: p.last.seconds)
+        point = min(complete, key=lambda p: p.last.seconds if alone is None else p.last.alone or math.inf)
         why = (
-            f"No point takes {digits(1e3 * (latency or 0))} ms a sample or less. The fastest measured takes"
-            f" {milliseconds(point)}: {point.setting.describe()}."
+            f"No point takes {limits} or less. The fastest measured takes {milliseconds(point)}:"
+            f" {point.setting.describe()}."
         )
         return Choice(point, why, False)
     if budget is not None:
-        return _within(in_time, reference, cost, quality, budget, latency)
-    if latency is not None:
-        return _best_in_time(in_time, reference, cost, quality, latency)
+        return _within(in_time, reference, cost, quality, budget, limits)
+    if limits:
+        return _best_in_time(in_time, reference, cost, quality, limits)
     if quality == "relative_l2":
         point = _knee(front_points(complete, cost), cost)
         why = (
@@ -75,7 +81,21 @@ def pick(
             f" time. That is {_measured(point, reference, quality)}."
         )
         return Choice(point, why, True)
-    return _within(complete, reference, cost, quality, MARGIN, None)
+    return _within(complete, reference, cost, quality, MARGIN, limits)
+
+
+def _limits(latency: float | None, alone: float | None) -> str:
+    """Word latency budgets, for use within a sentence; empty without any."""
+    parts = [f"{digits(1e3 * latency)} ms a sample"] if latency is not None else []
+    parts += [f"{digits(1e3 * alone)} ms for a lone sample"] if alone is not None else []
+    return " and ".join(parts)
+
+
+def _in_time(point: Point, latency: float | None, alone: float | None) -> bool:
+    """Return whether a point meets the latency budgets; one that was never run alone does not meet the second."""
+    if latency is not None and point.last.seconds > latency:
+        return False
+    return alone is None or (point.last.alone is not None and point.last.alone <= alone)
 
 
 def _within(
@@ -84,7 +104,7 @@ def _within(
     cost: str,
     quality: str,
     budget: float,
-    latency: float | None,
+    limits: str,
 ) -> Choice:
     """Return the cheapest point that meets a quality budget with the upper end of its interval."""
     limit = (
@@ -98,7 +118,7 @@ def _within(
     if not able:
         return _nothing(points, reference, quality, budget, limit)
     point = min(able, key=lambda p: p.last.cost(cost))
-    in_time = "" if latency is None else f"and in {digits(1e3 * latency)} ms a sample or less, "
+    in_time = f"and in {limits} or less, " if limits else ""
     why = (
         f"The cheapest of {len(able)} points that are certain to stay within {limit}, {in_time}is"
         f" {_measured(point, reference, quality)}."
@@ -114,32 +134,31 @@ def _nothing(points: Sequence[Point], reference: Point, quality: str, budget: fl
         f"Nothing qualifies with {closest.last.num} samples: no point is certain to stay within {limit}. The closest"
         f" is {_measured(closest, reference, quality)}."
     )
-    needed = None
+    needed = candidate = None
     if quality != "relative_l2":
-        each = [p.last.against(reference.last).within(budget).needed for p in rivals]
-        needed = min((count for count in each if count is not None), default=None)
-        why += (
-            " More samples would not help: every point measured worse than that."
-            if needed is None
-            else f" Measure {needed - closest.last.num} more samples to decide."
-        )
+        counts = {p.number: p.against(reference).within(budget).needed for p in rivals}
+        known = {number: count for number, count in counts.items() if count is not None}
+        if known:
+            candidate, needed = min(known.items(), key=lambda item: item[1])
+            done = next(p for p in rivals if p.number == candidate).against(reference).primary.num
+            why += f" Measure {needed - done} more samples of trial {candidate} to decide."
+        else:
+            why += " More samples would not help: every point measured worse than that."
     safe = next((p for p in points if p.number == reference.number), closest)
-    return Choice(safe, why, False, needed)
+    return Choice(safe, why, False, needed, candidate)
 
 
-def _best_in_time(
-    points: Sequence[Point], reference: Point, cost: str, quality: str, latency: float
-) -> Choice:
+def _best_in_time(points: Sequence[Point], reference: Point, cost: str, quality: str, limits: str) -> Choice:
     """Return the best quality among fast enough points, or the cheapest one certain to be as good."""
     best = min(points, key=lambda p: p.last.quality)
     alike = [p for p in points if p is best or _excess(p, best, quality) <= _tolerance(best, quality)]
     point = min(alike, key=lambda p: p.last.cost(cost))
     why = (
-        f"Of {len(points)} points that take {digits(1e3 * latency)} ms a sample or less, {len(alike)} are certain to be"
+        f"Of {len(points)} points that take {limits} or less, {len(alike)} are certain to be"
         f" within {100 * MARGIN:.0f}% of the best quality; the cheapest of them is"
         f" {_measured(point, reference, quality)}."
     )
-    if quality != "relative_l2" and point.last.against(reference.last).verdict != "as good":
+    if quality != "relative_l2" and point.against(reference).verdict != "as good":
         why += f" It is not certain to be within {100 * MARGIN:.0f}% of the reference's quality."
     return Choice(point, why, True)
 
@@ -163,7 +182,7 @@ def _excess(point: Point, reference: Point, quality: str) -> float:
     """Return the upper end of a point's excess error, in the units of a quality budget."""
     if quality == "relative_l2":
         return point.last.high
-    return MARGIN * point.last.against(reference.last).excess
+    return MARGIN * point.against(reference).excess
 
 
 def digits(value: float) -> str:
@@ -173,16 +192,17 @@ def digits(value: float) -> str:
 
 def milliseconds(point: Point) -> str:
     """Return the time per sample, for use within a sentence."""
-    return f"{digits(1e3 * point.last.seconds)} ms a sample"
+    text = f"{digits(1e3 * point.last.seconds)} ms a sample"
+    return (
+        text if point.last.alone is None else f"{text} ({digits(1e3 * point.last.alone)} ms for a lone one)"
+    )
 
 
 def _quality(point: Point, reference: Point, quality: str) -> str:
     last = point.last
     if quality == "relative_l2":
         return f"relative L2 {last.quality:.3g} ({last.low:.3g} to {last.high:.3g}) to its uncached twin"
-    return (
-        f"{QUALITIES[quality]} {last.quality:.4g}, {last.against(reference.last).describe()} of the reference"
-    )
+    return f"{QUALITIES[quality]} {last.quality:.4g}, {point.against(reference).describe()} of the reference"
 
 
 def _measured(point: Point, reference: Point, quality: str) -> str:
@@ -197,7 +217,7 @@ def dominating(points: Sequence[Point], other: Point, cost: str) -> list[Point]:
         for p in points
         if p.complete
         and p.last.cost(cost) < other.last.cost(cost)
-        and all(part.change.value <= 0 for part in p.last.against(other.last).parts)
+        and all(part.change.value <= 0 for part in p.against(other).parts)
     ]
     return sorted(better, key=lambda p: p.last.quality)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,8 @@ QUALITIES = {
 COSTS = ("seconds", "flops")
 BESIDE = (LOG_SPECTRAL_DISTANCE, KURTOSIS_DIFFERENCE)
 """Distances that are monitored beside the deciding one."""
+MORE = "more"
+"""The study's attribute that holds measurements on more samples, by trial."""
 GROWTH = 4
 # A finished trial must be this much cheaper before it may end another, because timings are not exact.
 CHEAPER = 0.95
@@ -109,7 +111,7 @@ class Rung:
     interval `low`..`high`; `replicates` are its values on the bootstrap resamples that all trials share, so
     the difference of two trials has an interval of its own, far narrower than the two. `beside` has other
     distances to held-out data by name, and `spectral` the replicates of the log-spectral one; older studies lack
-    them.
+    them. `alone` is the seconds of one sample run by itself, None where it was not measured.
     """
 
     num: int
@@ -125,6 +127,16 @@ class Rung:
     replicates: tuple[float, ...]
     beside: dict[str, float] = field(default_factory=dict)
     spectral: tuple[float, ...] = ()
+    alone: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; `from_json` restores an equal rung."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(stored: dict[str, Any]) -> Rung:
+        """Invert `to_json`."""
+        return Rung(**stored | {name: tuple(stored.get(name, ())) for name in ("replicates", "spectral")})
 
     def cost(self, name: str) -> float:
         """Return seconds or flops per sample."""
@@ -153,7 +165,10 @@ class Rung:
 
 @dataclass(frozen=True)
 class Point:
-    """A measured setting. `origin` says who proposed it; `beaten_by` names the trial that ended it early."""
+    """A measured setting. `origin` says who proposed it; `beaten_by` names the trial that ended it early.
+
+    `more` holds measurements on more samples than the study's, where those could not decide.
+    """
 
     number: int
     origin: str
@@ -161,11 +176,19 @@ class Point:
     rungs: tuple[Rung, ...]
     complete: bool
     beaten_by: int | None = None
+    more: Rung | None = None
 
     @property
     def last(self) -> Rung:
         """Return the measurements on most samples."""
         return self.rungs[-1]
+
+    def against(self, reference: Point) -> Judgment:
+        """Return the protocol's judgment against the reference, on as many samples as both were measured on."""
+        more, theirs = self.more, reference.more
+        if more is not None and theirs is not None and more.num == theirs.num:
+            return more.against(theirs)
+        return self.last.against(reference.last)
 
     def at(self, num: int) -> Rung | None:
         """Return the measurements on exactly `num` samples."""
@@ -178,11 +201,16 @@ class Point:
     @staticmethod
     def from_json(stored: dict[str, Any]) -> Point:
         """Invert `to_json`."""
-        rungs = tuple(
-            Rung(**rung | {name: tuple(rung.get(name, ())) for name in ("replicates", "spectral")})
-            for rung in stored["rungs"]
-        )
+        rungs = tuple(Rung.from_json(rung) for rung in stored["rungs"])
+        more = stored.get("more")
+        stored = {**stored, "more": None if more is None else Rung.from_json(more)}
         return Point(**{**stored, "setting": SamplerConfig.from_json(stored["setting"]), "rungs": rungs})
+
+
+def with_more(point: Point, attrs: Mapping[str, Any]) -> Point:
+    """Return a point with what the study's attributes say of it on more samples, if anything was measured."""
+    stored = attrs.get(MORE, {}).get(str(point.number))
+    return point if stored is None else replace(point, more=Rung.from_json(stored))
 
 
 @dataclass(frozen=True)
@@ -285,6 +313,8 @@ def measure(
                 theirs = rival.at(size)
                 if theirs is not None and dominates(theirs, rungs[-1], spec.cost):
                     return tuple(rungs), rival.number, np.concatenate([p.series for p in parts])
+    alone = sampler.draw(1, spec.seed, cancelled=cancelled).seconds
+    rungs[-1] = replace(rungs[-1], alone=alone)
     return tuple(rungs), None, np.concatenate([p.series for p in parts])
 
 

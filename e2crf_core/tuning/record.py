@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import TrialState
 
 from e2crf_core.errors import LabError
-from e2crf_core.tuning.measure import Point, StudySpec
+from e2crf_core.tuning.measure import Point, StudySpec, with_more
 from e2crf_core.tuning.space import SearchSpace
 from e2crf_core.tuning.storage import process_alive, stored_study
 from e2crf_core.tuning.study import CUT, SCHEMA
@@ -123,8 +123,8 @@ class StudyReader:
         here = bool(driver) and driver["host"] == socket.gethostname() and process_alive(int(driver["pid"]))
         return Record(
             **settings,
-            reference=Point.from_json(stored) if stored else None,
-            points=tuple(self._points[number] for number in sorted(self._points)),
+            reference=with_more(Point.from_json(stored), attrs) if stored else None,
+            points=tuple(with_more(self._points[number], attrs) for number in sorted(self._points)),
             failed=tuple(sorted(self._failed.items())),
             floor=None if floor is None else float(floor),
             no_network=None if attrs.get("no_network") is None else float(attrs["no_network"]),

@@ -86,7 +86,7 @@ class SearchSpace:
     tokens: int
     triggers: tuple[str, ...] = (NONE, *(name for name in deciding() if not TRIGGERS[name].calibrated))
     fields: tuple[str, ...] = MAIN_FIELDS
-    solvers: tuple[str, ...] = ("euler_maruyama", "dpmpp_2m", "sde_dpmpp_2m", "ddim")
+    solvers: tuple[str, ...] = ("euler_maruyama", "dpmpp_2m", "sde_dpmpp_2m", "ddim", "unipc_2", "etd_ab2")
     grids: tuple[str, ...] = ("linear", "log_snr", "profile")
     steps: tuple[int, int] = (4, 1000)
     ranges: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
@@ -350,6 +350,7 @@ def starting_points(space: SearchSpace, reference: SamplerConfig) -> list[tuple[
         found += [
             ("solver alone", SamplerConfig(None, fit_steps(solver, steps), solver, grid)) for steps in (8, 20)
         ]
+    found.append(("trigger nested", replace(reference, policy=CachePolicy.of("nested"))))
     points: list[tuple[str, SamplerConfig]] = []
     for origin, setting in found:
         if space.params(setting) is not None and all(setting != known for _, known in points):

@@ -35,7 +35,7 @@ from e2crf_core.quality.intervals import real_floor
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import warm_up
 from e2crf_core.tuning.executors import Executor, Local, Outcome, TrialJob
-from e2crf_core.tuning.measure import BESIDE, Bench, Point, StudySpec, front_points, measure
+from e2crf_core.tuning.measure import BESIDE, Bench, Point, StudySpec, front_points, measure, with_more
 from e2crf_core.tuning.space import FIELDS, SearchSpace, fit_steps, measure_ranges, starting_points
 from e2crf_core.tuning.storage import open_storage, study_name
 
@@ -338,14 +338,15 @@ class Study:
 
     def _load(self) -> None:
         """Load what is stored: finished points; interrupted trials return to the queue."""
-        stored = self.study.user_attrs.get("reference")
-        self.reference = Point.from_json(stored) if stored else None
+        attrs = self.study.user_attrs
+        stored = attrs.get("reference")
+        self.reference = with_more(Point.from_json(stored), attrs) if stored else None
         if self.reference is not None and self.spec.quality == "relative_l2":
             self.bench = replace(self.bench, twin=self._load_twin())
         retried = set(self.study.user_attrs.get("retried", []))
         for trial in self.study.get_trials(deepcopy=False):
             if "point" in trial.user_attrs and trial.state.is_finished():
-                self.points.append(Point.from_json(trial.user_attrs["point"]))
+                self.points.append(with_more(Point.from_json(trial.user_attrs["point"]), attrs))
                 continue
             if trial.state == TrialState.RUNNING:
                 self._abandon(trial.number, CUT)

@@ -12,11 +12,12 @@ from pages.ui.tune.study_values import COSTS, qualities
 
 @dataclass(frozen=True)
 class Options:
-    """Axes and budgets: `latency` in ms, `budget` as a share of the reference's distance or a relative L2."""
+    """Axes and budgets: `latency` and `alone` in ms, `budget` as a share of the reference's distance or an L2."""
 
     cost: str
     quality: str
     latency: float | None
+    alone: float | None
     budget: float | None
 
 
@@ -61,7 +62,7 @@ def budget_input(label: str, key: str, help: str, low: float) -> float | None:
 def options_row(record: Record) -> Options:
     """Draw the axes and budgets."""
     relative = record.spec.quality == "relative_l2"
-    a, b, c, d = st.columns([1.1, 1.5, 1, 1.2], vertical_alignment="bottom")
+    a, b, c, alone, d = st.columns([1, 1.4, 1, 1, 1.1], vertical_alignment="bottom")
     with a:
         cost = choice("Cost", COSTS, "cost", record.spec.cost)
     with b:
@@ -71,7 +72,14 @@ def options_row(record: Record) -> Options:
         latency = budget_input(
             "Latency budget (ms)",
             "latency",
-            "Per sample. The page picks the best quality within this time.",
+            f"Per sample, in batches of {record.spec.batch}. The page picks the best quality within this time.",
+            1e-3,
+        )
+    with alone:
+        single = budget_input(
+            "Latency alone (ms)",
+            "alone",
+            "For a lone sample, as for a single request: several times the share of a sample in a batch.",
             1e-3,
         )
     with d:
@@ -87,7 +95,7 @@ def options_row(record: Record) -> Options:
             1e-4,
         )
     share = budget if relative or budget is None else budget / 100
-    return Options(cost, quality, latency, share)
+    return Options(cost, quality, latency, single, share)
 
 
 def choose(record: Record, options: Options) -> Choice | None:
@@ -100,5 +108,6 @@ def choose(record: Record, options: Options) -> Choice | None:
         cost=options.cost,
         quality=record.spec.quality,
         latency=None if options.latency is None else options.latency / 1e3,
+        alone=None if options.alone is None else options.alone / 1e3,
         budget=options.budget,
     )

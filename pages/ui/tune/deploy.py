@@ -42,7 +42,7 @@ def warnings(name: str, record: Record, point: Point, *, able: bool, quiet: bool
         "of the threshold does to quality on the same samples, and how fast the solver is without a cache.",
     )
     job = advice_job(point.number)
-    if _in_progress(name, job, "Measuring neighboring settings and unused fields"):
+    if in_progress(name, job, "Measuring neighboring settings and unused fields"):
         return
     advice = advice_of(name, point.number)
     if advice is not None:
@@ -75,7 +75,7 @@ def _show_advice(advice: Advice) -> None:
         st.success("No reason for a warning was found.", icon=":material/check:")
 
 
-def _in_progress(name: str, job: str, text: str) -> bool:
+def in_progress(name: str, job: str, text: str) -> bool:
     """Draw a running job, or why it failed; False when the page should offer it."""
     state = study_job.JOBS.state(name, job)
     if state is not None and state.running:
@@ -112,7 +112,7 @@ def deploy(name: str, record: Record, point: Point, checkpoint: str | None, *, q
         st.markdown("This is a solver without a cache: it needs no policy and no card. These lines run it:")
         st.code(solver_code(checkpoint or "CHECKPOINT", point.setting), language="python", wrap_lines=True)
         return
-    if _in_progress(name, card_job(point.number), "Measuring on fresh noise, next to the uncached twin"):
+    if in_progress(name, card_job(point.number), "Measuring on fresh noise, next to the uncached twin"):
         return
     folder = card_of(name, point.number)
     if folder is not None:

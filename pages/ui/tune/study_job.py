@@ -29,6 +29,7 @@ from pages.ui.tune.study_files import (
 )
 
 SEARCH = "search"
+MORE_JOB = "more"
 EXIT_S = 60
 ORDER = "job.json"
 MODULE = "pages.ui.tune.study_worker"
@@ -52,7 +53,7 @@ class SpaceOrder(BaseModel):
 class StudyOrder(BaseModel):
     """What a worker is asked to do with a study."""
 
-    task: Literal["search", "advice", "card"] = "search"
+    task: Literal["search", "advice", "card", "more"] = "search"
     checkpoint: str
     spec: StudySpec
     space: SpaceOrder
@@ -129,6 +130,11 @@ class StudyJobs:
         """Measure the policy card of a trial on `num` samples."""
         changes = {"task": "card", "trial": trial, "num": num, "seed": seed}
         self._begin(name, card_job(trial), self._order(name).model_copy(update=changes))
+
+    def measure_more(self, name: str, trial: int, num: int) -> None:
+        """Measure a trial and the reference on `num` samples, where fewer could not decide."""
+        changes = {"task": "more", "trial": trial, "num": num}
+        self._begin(name, MORE_JOB, self._order(name).model_copy(update=changes))
 
     def stop(self, name: str, job: str = SEARCH) -> None:
         """Ask a job to end; nothing that was measured is lost."""

@@ -66,7 +66,8 @@ def measurements(record: Record, point: Point) -> None:
         st.metric("Time per sample", f"{number(value)} ms", help="Median over batches; below, the range.")
         ratio = reference.last.seconds / last.seconds
         speed = "" if point.number == REFERENCE else f" · {number(ratio)}× as fast as the reference"
-        st.caption(f"{number(low)} to {number(high)} ms{speed}")
+        alone = "" if last.alone is None else f" · alone {number(1e3 * last.alone)} ms"
+        st.caption(f"{number(low)} to {number(high)} ms in batches of {record.spec.batch}{alone}{speed}")
     with b:
         st.metric("Operations per sample", f"{number(last.flops / 1e9)} GFLOP")
         st.caption(f"{100 * last.flop_share:.3g}% of the same solver without a cache")

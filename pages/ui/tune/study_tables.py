@@ -39,6 +39,7 @@ def trials_frame(record: Record, cost: str) -> pd.DataFrame:
                 "ms": 1e3 * last.seconds,
                 "ms_low": 1e3 * last.seconds_low,
                 "ms_high": 1e3 * last.seconds_high,
+                "ms_alone": None if last.alone is None else 1e3 * last.alone,
                 "gflop": last.flops / 1e9,
                 "quality": last.quality,
                 "quality_low": last.low,
@@ -51,7 +52,7 @@ def trials_frame(record: Record, cost: str) -> pd.DataFrame:
                 "setting": point.setting.describe(),
             }
         )
-    return pd.DataFrame(rows).astype({"tau": "Float64", "refresh_every": "Int64"})
+    return pd.DataFrame(rows).astype({"tau": "Float64", "ms_alone": "Float64", "refresh_every": "Int64"})
 
 
 def importance_chart(shares: Mapping[str, Mapping[str, float]], colors: Sequence[str]) -> go.Figure:

@@ -15,6 +15,7 @@ from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.tuning.choice import pick
 from e2crf_core.tuning.measure import Point
+from e2crf_core.tuning.more import measure_more
 from e2crf_core.tuning.record import StudyReader, begun
 from e2crf_core.tuning.report import save_report
 from e2crf_core.tuning.space import SearchSpace, measure_ranges
@@ -39,7 +40,8 @@ class StudyWorker(Worker):
         order = read_file(self.job / ORDER, StudyOrder)
         if order is None:
             raise LabError(f"the job file {self.job / ORDER} is damaged")
-        {"search": self.search, "advice": self.advice, "card": self.card}[order.task](order)
+        tasks = {"search": self.search, "advice": self.advice, "card": self.card, "more": self.more}
+        tasks[order.task](order)
 
     def open(self, order: StudyOrder, minutes: float) -> Study:
         """Return the study, new or resumed."""
@@ -107,6 +109,16 @@ class StudyWorker(Worker):
         """Return the advice on a point. Raises Cancelled."""
         self.say(status="advising")
         return advise(study, point, self.cancelled, lambda done, total: self.say(share=done / total))
+
+    def more(self, order: StudyOrder) -> None:
+        """Measure a trial and the reference on more samples."""
+        study = self.open(order, 1.0)
+        self.say(status="measuring")
+        try:
+            measure_more(study, order.trial, order.num, cancelled=self.cancelled, progress=self.report)
+        finally:
+            study.release()
+        self.say(status="done", share=1.0)
 
     def card(self, order: StudyOrder) -> None:
         """Measure a policy on fresh noise and write its card."""

@@ -6,15 +6,17 @@ import streamlit as st
 
 from e2crf_core.errors import LabError
 from e2crf_core.tuning.choice import Choice
+from e2crf_core.tuning.more import MOST
 from e2crf_core.tuning.record import Record
-from pages.ui.common.messages import plain_text, remove_button, say
+from pages.ui.common.messages import minutes_text, plain_text, remove_button, say
 from pages.ui.common.query_params import note
 from pages.ui.jobs.job import JobState
 from pages.ui.tune import study_job
 from pages.ui.tune.choices import Options, choose, options_row, select, selected_trial
+from pages.ui.tune.deploy import BUSY, in_progress
 from pages.ui.tune.pictures import live_picture, live_trials, picture, trials
 from pages.ui.tune.progress import attempt, ended_words, resume_button, works_elsewhere
-from pages.ui.tune.study_files import record_of
+from pages.ui.tune.study_files import checkpoint_of, record_of
 from pages.ui.tune.study_point import point_view
 
 
@@ -85,10 +87,33 @@ def watch(name: str, training: str | None) -> None:
     (live_trials if running else trials)(name, shown, options)
 
 
+def more(name: str, record: Record, choice: Choice, *, quiet: bool) -> None:
+    """Offer to measure as many samples as a decision needs, or show how far that is."""
+    if in_progress(name, study_job.MORE_JOB, "Measuring more samples of a trial and of the reference"):
+        return
+    point, reference = record.point(choice.candidate), record.reference
+    if choice.needed is None or point is None or reference is None:
+        return
+    num = min(choice.needed, MOST)
+    seconds = num * (point.last.seconds + reference.last.seconds)
+    able = checkpoint_of(record.digest) is not None
+    st.button(
+        f"Measure {num - record.spec.num} more samples of trial {point.number}",
+        type="primary",
+        icon=":material/playlist_add:",
+        key="tune.measure_more",
+        disabled=not (quiet and able),
+        on_click=attempt,
+        args=(lambda: study_job.JOBS.measure_more(name, point.number, num),),
+        help=f"Draws {num} samples of trial and reference: about {minutes_text(seconds)}." if quiet else BUSY,
+    )
+
+
 def details(name: str, record: Record, choice: Choice, shown: int | None, *, quiet: bool) -> None:
     """Draw the selected point; `quiet` means that nothing is being measured."""
     point = record.point(shown)
     assert point is not None
+    more(name, record, choice, quiet=quiet)
     with st.container(border=True, key="results"):
         if choice.point.number != shown:
             st.button(
