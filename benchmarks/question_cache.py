@@ -12,9 +12,9 @@ reference's noise, plans with fewer steps cannot, so their intervals are wider.
 
 Guidance and reuse interact: the observation fixes part of the answer, so a stale output does harm at other noise
 levels than in an unconditional run. The study measures where, by the change of the *missing* values' denoised
-estimate in guided runs (the question's profile), and lets policies refresh on that clock. The candidates are what was left
-of a wider search on the same windows: the linear and the quadratic predictor, 24 steps, and DPM-Solver++(2M) with and
-without a cache were worse.
+estimate in guided runs (the question's profile), and lets policies refresh on that clock. The candidates are what was
+left of a wider search on the tuning windows of wind, in which the linear and the quadratic predictor, 24 steps, and
+DPM-Solver++(2M) with and without a cache were no better.
 """
 
 from __future__ import annotations
