@@ -101,7 +101,7 @@ def test_a_resting_hand_gets_more_samples_the_curve_and_what_a_cache_must_beat(v
     curve = viewer.of("curve")[-1][0]
     assert curve["measured"] and len(curve["points"]) > 5
     costs = [cost for _, _, cost, _, _ in curve["points"]]
-    assert costs[0] >= costs[-1]
+    assert costs[0] <= costs[-1]
     anchors = viewer.of("anchors")[-1][0]
     assert anchors["no_network"] > 0 and [run[1] for run in anchors["alone"]] == [3, 4, 5, 6]
 
@@ -120,7 +120,8 @@ def test_sessions_take_turns():
     one.ask(read_request(question(1, settle=True)))
     until(lambda: ("one", "anchors") in order)
     one.close(), two.close()
-    assert order[:3] == [("one", "answer"), ("two", "answer"), ("one", "curve")]
+    assert order[0] == ("one", "answer")
+    assert ("one", "anchors") not in order[: order.index(("two", "answer"))]
 
 
 def test_a_closed_viewer_hears_no_more(viewer):

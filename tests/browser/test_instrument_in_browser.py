@@ -120,6 +120,10 @@ def test_other_settings_act_too_and_what_cannot_run_is_said(visit):
     page.get_by_role("alert").get_by_text("odd number").wait_for()
     page.get_by_label("Solver", exact=True).last.select_option("unipc_2")
     settled(page)
+    page.get_by_label("Rule", exact=True).select_option("nested")
+    page.get_by_role("button", name="Measure it now").wait_for()
+    page.get_by_label("Rule", exact=True).select_option("log_snr")
+    settled(page)
     page.get_by_role("slider", name="K", exact=True).focus()
     cost = shown(page)[2]
     for _ in range(3):

@@ -1,6 +1,6 @@
 """Answer the instrument: the newest question wins, and work on an older one ends at its next step.
 
-All sessions share one worker. It does one piece at a time - one run, a few points of a curve - and takes the
+All sessions share a few workers. They do one piece at a time - one run, one point of a curve - and take the
 sessions in turn, so a long job of one never holds up the drag of another.
 """
 
@@ -32,7 +32,6 @@ from pages.ui.live.answer_packets import (
     SETTLED_NUM,
     Request,
     answer_packet,
-    policy_values,
     threshold_range,
 )
 
@@ -41,7 +40,13 @@ QUICK_RESAMPLES = 20
 PREDICTED_POINTS, MEASURED_POINTS = 25, 11
 
 _log = logging.getLogger(__name__)
-_worker = ThreadPoolExecutor(1, "answers")
+REMEMBERED = 256
+"""Curves and anchors kept for all sessions."""
+WORKERS = 2
+"""A long run of one session then leaves a place for the others."""
+
+_worker = ThreadPoolExecutor(WORKERS, "answers")
+_finished: dict[object, dict[str, Any]] = {}
 
 
 def way_of(model: ScoreModel, config: SamplerConfig) -> float:
@@ -79,12 +84,10 @@ class Asker:
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._send = send
         self._newest: Request | None = None
-        self._stages: Iterator[bytes | None] | None = None
+        self._stages: Iterator[bytes] | None = None
         self._queued = False
         self._closed = False
         self._lock = threading.Lock()
-        self._curve: object = None
-        self._anchors: object = None
 
     def ask(self, request: Request) -> None:
         """Replace the question; whatever was being worked on for an older one ends."""
@@ -111,7 +114,6 @@ class Asker:
     def _work(self) -> None:
         """Do one piece of work, then go to the end of the line."""
         with self._lock:
-            self._queued = False
             request = self._newest
             if self._closed or request is None:
                 return
@@ -128,18 +130,18 @@ class Asker:
             packet = pack(_fault(request, "This setting could not be run; the log says why."), {})
             stages = iter(())
         with self._lock:
-            current = request is self._newest and not self._closed
-            if current and packet:
-                self._send(packet)
-            if current:
+            # In line again only now: two workers must never share one question.
+            self._queued = False
+            if request is not self._newest:
+                self._enqueue()
+            elif packet:
                 self._stages = stages
-                if packet != b"":
-                    self._enqueue()
-            else:
+                if not self._closed:
+                    self._send(packet)
                 self._enqueue()
 
-    def _all_stages(self, request: Request) -> Iterator[bytes | None]:
-        """Yield a packet, or None, after each piece of work on a question."""
+    def _all_stages(self, request: Request) -> Iterator[bytes]:
+        """Yield a packet after each piece of work on a question."""
 
         def cancelled() -> bool:
             return self._closed or request is not self._newest
@@ -153,74 +155,13 @@ class Asker:
         yield first_answer(request, cancelled)
         if not request.settle:
             return
-        settings = (request.checkpoint, request.config.plan, request.seed)
-        if self._curve != (settings, replace(policy, tau=1.0)):
-            yield from self._curve_stages(request, model, cancelled)
-            self._curve = (settings, replace(policy, tau=1.0))
-        if self._anchors != settings:
-            yield from self._anchor_stages(request, model, cancelled)
-            self._anchors = settings
-
-    def _curve_stages(self, request: Request, model: ScoreModel, cancelled: Cancel) -> Iterator[bytes | None]:
-        """Find error and cost over the range of tau: predicted where the network is calibrated, else measured."""
-        config, policy = request.config, request.config.policy
-        assert policy is not None
-        span = threshold_range(policy.trigger, way_of(model, config), config.steps)
-        if span is None:
-            yield _curve_packet(request, [], measured=False)
-            return
-        plan = Sampler.of(model, config).plan
-        steady = not (policy.probe_share or policy.tau_safe or policy.tau_warn)
-        measured = not (policy.rule.depends == "clock" and steady and is_calibrated(model, plan))
-        points: list[list[float]] = []
-        for tau in np.geomspace(span[0], span[1], MEASURED_POINTS if measured else PREDICTED_POINTS):
-            if cancelled():
-                raise Cancelled
-            changed = policy.replace(tau=float(tau))
-            if measured:
-                reply = answer(
-                    model,
-                    replace(config, policy=changed),
-                    request.seed,
-                    QUICK_NUM,
-                    resamples=QUICK_RESAMPLES,
-                    cancelled=cancelled,
-                )
-                row = [reply.error.pooled.value, reply.cost, reply.tokens, 1000 * reply.seconds]
-            else:
-                try:
-                    guess = predict(
-                        model, changed, steps=config.steps, solver=config.solver, grid=config.grid
-                    )
-                except LabError:
-                    break
-                row = [guess.error, guess.cost, guess.share * config.steps * model.n, 0.0]
-            points.append([float(tau), *row])
-            yield None
-        yield _curve_packet(request, points, measured=measured)
-
-    def _anchor_stages(
-        self, request: Request, model: ScoreModel, cancelled: Cancel
-    ) -> Iterator[bytes | None]:
-        """Measure what a cache must beat; the picture grows with each solver."""
-        config, seed = request.config, request.seed
-        twin = TWINS.twin(model, config, QUICK_NUM, seed, cancelled=cancelled)
-        header: dict[str, Any] = {
-            "kind": "anchors",
-            "serial": request.serial,
-            "plan": list(config.plan),
-            "no_network": without_network(model, config, seed, twin),
-            "floor": None,
-            "alone": [],
-        }
-        yield pack(header, {})
-        for run in solvers_alone(model, config, seed, twin, cancelled=cancelled):
-            header["alone"].append(
-                [run.error, run.steps, run.steps * model.n, 1000 * run.seconds, run.solver]
-            )
-            yield pack(header, {})
-        header["floor"] = own_error(model, config, seed, twin, cancelled=cancelled)
-        yield pack(header, {})
+        where = (library.model_stamp(request.checkpoint), request.config.plan, request.seed)
+        yield from _kept(
+            (*where, replace(policy, tau=1.0), is_measured(request, model)),
+            request,
+            lambda: curve_stages(request, model, cancelled),
+        )
+        yield from _kept(where, request, lambda: anchor_stages(request, model, cancelled))
 
     def _calibrate(self, request: Request) -> None:
         """Calibrate in a thread of its own: it takes a minute or two, and others go on meanwhile."""
@@ -235,23 +176,86 @@ class Asker:
         except LabError as fault:
             self._send(pack(_fault(request, sentence(str(fault))), {}))
             return
-        self._curve = None
         if self._newest is not None:
             self.ask(self._newest)
 
 
+def is_measured(request: Request, model: ScoreModel) -> bool:
+    """Return whether the curve over tau must be measured, because nothing predicts it."""
+    policy = request.config.policy
+    assert policy is not None
+    steady = not (policy.probe_share or policy.tau_safe or policy.tau_warn)
+    plan = Sampler.of(model, request.config).plan
+    return not (policy.rule.depends == "clock" and steady and is_calibrated(model, plan))
+
+
+def curve_stages(request: Request, model: ScoreModel, cancelled: Cancel) -> Iterator[dict[str, Any]]:
+    """Find error and cost over the range of tau, cheapest first; the curve grows with each point.
+
+    It is predicted where the network is calibrated, else measured.
+    """
+    config, policy = request.config, request.config.policy
+    assert policy is not None
+    measured = is_measured(request, model)
+    span = threshold_range(policy.trigger, way_of(model, config), config.steps)
+    points: list[list[float]] = []
+    header = {"kind": "curve", "measured": measured}
+    if span is None:
+        yield {**header, "points": points}
+        return
+    for tau in np.geomspace(span[1], span[0], MEASURED_POINTS if measured else PREDICTED_POINTS):
+        if cancelled():
+            raise Cancelled
+        changed = replace(config, policy=policy.replace(tau=float(tau)))
+        point = _measured(request, model, changed, cancelled) if measured else _predicted(model, changed)
+        if point is None:
+            break
+        points = [*points, [float(tau), *point]]
+        yield {**header, "points": points}
+
+
+def _measured(request: Request, model: ScoreModel, config: SamplerConfig, cancelled: Cancel) -> list[float]:
+    reply = answer(model, config, request.seed, QUICK_NUM, resamples=QUICK_RESAMPLES, cancelled=cancelled)
+    return [reply.error.pooled.value, reply.cost, reply.tokens, 1000 * reply.seconds]
+
+
+def _predicted(model: ScoreModel, config: SamplerConfig) -> list[float] | None:
+    """Return error, cost, and tokens, without a time; None for a policy that nothing predicts."""
+    assert config.policy is not None
+    try:
+        guess = predict(model, config.policy, steps=config.steps, solver=config.solver, grid=config.grid)
+    except LabError:
+        return None
+    return [guess.error, guess.cost, guess.share * config.steps * model.n, 0.0]
+
+
+def anchor_stages(request: Request, model: ScoreModel, cancelled: Cancel) -> Iterator[dict[str, Any]]:
+    """Measure what a cache must beat; the picture grows with each solver."""
+    config, seed = request.config, request.seed
+    twin = TWINS.twin(model, config, QUICK_NUM, seed, cancelled=cancelled)
+    rows: list[list[Any]] = []
+    header = {"kind": "anchors", "no_network": without_network(model, config, seed, twin), "floor": None}
+    yield {**header, "alone": rows}
+    for run in solvers_alone(model, config, seed, twin, cancelled=cancelled):
+        rows = [*rows, [run.error, run.steps, run.steps * model.n, 1000 * run.seconds, run.solver]]
+        yield {**header, "alone": rows}
+    floor = own_error(model, config, seed, twin, cancelled=cancelled)
+    yield {**header, "alone": rows, "floor": floor, "whole": True}
+
+
+def _kept(key: object, request: Request, stages: Callable[[], Iterator[dict[str, Any]]]) -> Iterator[bytes]:
+    """Yield packets of growing headers; the complete one is remembered, and later sent at once."""
+    header = _finished.get(key)
+    if header is not None:
+        yield pack({**header, "serial": request.serial}, {})
+        return
+    for header in stages():
+        yield pack({**header, "serial": request.serial}, {})
+    while len(_finished) >= REMEMBERED:
+        _finished.pop(next(iter(_finished)), None)
+    if header is not None:
+        _finished[key] = header
+
+
 def _fault(request: Request, text: str) -> dict[str, Any]:
     return {"kind": "fault", "serial": request.serial, "text": text}
-
-
-def _curve_packet(request: Request, points: list[list[float]], *, measured: bool) -> bytes:
-    assert request.config.policy is not None
-    header = {
-        "kind": "curve",
-        "serial": request.serial,
-        "policy": policy_values(request.config.policy),
-        "plan": list(request.config.plan),
-        "measured": measured,
-        "points": points,
-    }
-    return pack(header, {})

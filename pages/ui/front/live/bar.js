@@ -19,7 +19,10 @@ const TILES = {
   recent: ["Tokens now", "Share of all frequencies, of all samples, that the last 20 steps computed"],
   share: ["Tokens so far", "Share that the network has computed since the first step"],
   flops: ["Less work now", "Operations of an uncached run over those of the last 20 steps"],
-  error: ["Error now", "Relative L2 of this sample's denoised estimate to that of its uncached twin at the same step"],
+  error: [
+    "Error now",
+    "Relative L2 of this sample's denoised estimate to that of its uncached twin at the same step",
+  ],
   ms: ["Compute per step", "Mean of the last 20 steps, without waiting for the pace"],
   left: ["Time left", "In the present phase, at the speed so far"],
   version: ["Policy changes", "Changes of the policy during this run"],

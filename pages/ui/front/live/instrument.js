@@ -230,9 +230,9 @@ class Instrument extends Board {
     if (answer.head.serial < (this.answer?.head.serial ?? 0)) return;
     const { head } = answer;
     this.answer = answer;
-    this.button("calibrate").hidden = true;
-    this.note("");
+    this.el("unmeasured").hidden = true;
     this.fault(null);
+    this.stale(false);
     if (!head.settled) this.trail = [...this.trail, answer].slice(-TRAIL);
     this.status(`${head.num} samples, ${short(head.ms)} ms`, head.settled ? "good" : "warn");
     this.showTiles(head);
@@ -242,17 +242,25 @@ class Instrument extends Board {
   }
 
   uncalibrated() {
-    const button = this.button("calibrate");
-    Object.assign(button, { hidden: false, disabled: false });
+    this.el("unmeasured").hidden = false;
+    this.button("calibrate").disabled = false;
     this.status("Not measured yet", "warn");
-    this.note("This rule plans by the network's own errors: 1 to 2 minutes, once.");
+    this.note("This rule plans by the network's own errors, which are measured once: 1 to 2 minutes.");
+    this.stale(true);
   }
 
   fault(text) {
     const box = this.lab.querySelector(".fault");
     box.hidden = !text;
     box.textContent = text || "";
-    if (text) this.status("No answer", "bad");
+    if (!text) return;
+    this.status("No answer", "bad");
+    this.stale(true);
+  }
+
+  // Whether what is drawn belongs to an earlier setting than the one on the dial.
+  stale(yes) {
+    this.lab.classList.toggle("stale", yes);
   }
 
   note(text) {
@@ -303,6 +311,7 @@ class Instrument extends Board {
       renders: this.renders,
       serial,
       settled,
+      whole: this.anchors?.whole ?? false,
       tau: policy?.tau ?? "",
       cost: cost ?? "",
       error: error?.pooled[0] ?? "",

@@ -6,8 +6,8 @@ import { decimal, short } from "../shared/text.js";
 const NAMES = {
   k_low: "K",
   detail: "Detail",
-  start: "Start at step",
-  refresh_every: "Refresh every",
+  start: "Start",
+  refresh_every: "Refresh",
   predictor: "Predictor",
 };
 const STEPS = [5, 8, 10, 12, 16, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1000, 2000];

@@ -173,7 +173,8 @@ export const drawError = (lab) => {
   const domain = span(lab, "error", (see) => errors.forEach(see), []);
   plot.axes(t, { domain: [0, hello.steps], title: "step" }, { domain, log: true, title: "relative L2" });
   if (errors.length) plot.line(errors.length, (i) => positive(errors[i]), t.colors[1], { start: 0.5 });
-  else plot.note(t, hello.run ? "known once the uncached run is made" : "of the denoised estimate at each step");
+  else
+    plot.note(t, hello.run ? "known once the uncached run is made" : "of the denoised estimate at each step");
 };
 
 export const drawEnergy = (lab) => {

@@ -104,15 +104,16 @@ const drawMark = (plot, t, shape, x, y, r, { fill, stroke, alpha = 1, width = 1.
   });
 };
 
-const drawLevel = (plot, value, text, color, below) => {
+const drawLevel = (plot, value, text, color) => {
   if (!(value > plot.y.domain[0])) return;
   const y = plot.y(value);
   const c = plot.ctx;
   plot.horizontal(y, color, { dash: [5, 4] });
   c.fillStyle = color;
-  c.textAlign = "right";
-  c.textBaseline = below ? "top" : "bottom";
-  c.fillText(text, plot.right - 4, below ? y + 3 : y - 3);
+  c.textAlign = "left";
+  const low = y + 18 > plot.bottom;
+  c.textBaseline = low ? "bottom" : "top";
+  c.fillText(text, plot.left + 6, low ? y - 3 : y + 3);
 };
 
 const record = (plot, name, color, marks) => {
@@ -216,8 +217,8 @@ export const drawPlane = (board) => {
   }
   const of = (kind) => marks.filter((m) => m.kind === kind);
   if (anchors) {
-    drawLevel(plot, anchors.no_network, `no network: ${short(anchors.no_network)}`, t.muted, true);
-    drawLevel(plot, anchors.floor, `the twin's own error: ${short(anchors.floor)}`, t.muted, false);
+    drawLevel(plot, anchors.no_network, `no network: ${short(anchors.no_network)}`, t.muted);
+    drawLevel(plot, anchors.floor, `the twin's own error: ${short(anchors.floor)}`, t.muted);
   }
   drawCurves(plot, t, of, curve && !curve.measured);
   drawPresent(plot, t, of);
