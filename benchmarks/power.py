@@ -22,7 +22,6 @@ import numpy as np
 from e2crf_core.data.datasets import list_datasets, load_dataset
 from e2crf_core.diffusion.score_model import token_statistics
 from e2crf_core.diffusion.spectral import detokenize, tokenize
-from e2crf_core.evaluation.shards import data_digest
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import Provenance
 from e2crf_core.models.heldout import heldout_blocks
@@ -182,7 +181,7 @@ def main() -> None:
         train, held = (
             data.standardize(data.x[part]).astype(np.float64) for part in (data.train, data.heldout)
         )
-        provenance = Provenance.now(data=data_digest(data), checkpoint="none", seeds=(1, 2, 3), batch=0)
+        provenance = Provenance.now(data=data.digest, checkpoint="none", seeds=(1, 2, 3), batch=0)
         studies[name] = {
             "num": arguments.num,
             "trials": arguments.trials,

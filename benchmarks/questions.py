@@ -24,7 +24,7 @@ import torch
 from e2crf_core import CachePolicy, Dataset, ScoreModel, load_checkpoint, load_dataset
 from e2crf_core.commands.terminal import ProgressLine
 from e2crf_core.io.files import replace_file
-from e2crf_core.io.provenance import Provenance, array_digest
+from e2crf_core.io.provenance import Provenance
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.probabilistic import covered, crps, gaussian_crps
 from e2crf_core.questions import baselines
@@ -128,9 +128,7 @@ def study(name: str, count: int, num: int) -> tuple[dict[str, Any], Provenance]:
                 for key, value in asked.items()
             },
         }
-    origin = Provenance.now(
-        data=array_digest(data.x), checkpoint=model.digest(), seeds=[SEED], batch=ASKING.batch
-    )
+    origin = Provenance.now(data=data.digest, checkpoint=model.digest(), seeds=[SEED], batch=ASKING.batch)
     return rows, origin
 
 

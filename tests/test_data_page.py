@@ -14,6 +14,7 @@ from e2crf_core.models import quality_card
 from e2crf_core.models.checkpoints import list_checkpoints, read_card
 from pages.ui.common import uploads
 from pages.ui.common.messages import plain_text
+from tests.edited import edit
 from tests.packets import canvas_packets
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text
@@ -236,7 +237,7 @@ def test_a_model_card_draws_real_and_generated_series_side_by_side(assets):
         "history": [{"step": 1, "loss": 2.0, "heldout": 1.5}, {"step": 2, "loss": 1.0, "heldout": 1.2}],
         "profile": {"levels": [-1.0, 0.0, 1.0], "weights": [0.5, 1.5, 1.0]},
     }
-    (folder / "card.json").write_text(json.dumps(card))
+    edit(folder / "card.json", json.dumps(card))
     at = opened("models", model="wind")
     samples, protocol, history, profile = charts(at)
     names = [trace["name"] for trace in samples["data"]]
@@ -256,7 +257,7 @@ def test_a_model_card_draws_real_and_generated_series_side_by_side(assets):
 
 def test_an_unmeasured_model_says_so(assets):
     card = assets / "checkpoints" / "wind" / "card.json"
-    card.write_text(json.dumps({k: v for k, v in json.loads(card.read_text()).items() if k != "measured"}))
+    edit(card, json.dumps({k: v for k, v in json.loads(card.read_text()).items() if k != "measured"}))
     assert "Not measured yet" in text(opened("models"))
 
 

@@ -11,6 +11,7 @@ from e2crf_core.data.datasets import load_dataset
 from e2crf_core.data.importing import import_file
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npy, read_npz
+from e2crf_core.io.sets import DIGESTS
 from tests.rates import rates, refused
 
 
@@ -84,10 +85,10 @@ def test_a_folder_with_other_files_is_not_written_to(tmp_path):
     assert [p.name for p in out.iterdir()] == ["thesis.txt"]
 
 
-def test_an_import_replaces_an_import_and_leaves_two_files(tmp_path):
+def test_an_import_replaces_an_import_and_leaves_nothing_else(tmp_path):
     rates(200, 2, holes=0).to_csv(tmp_path / "fx.csv", index=False)
     for window in (20, 10):
         import_file(tmp_path / "fx.csv", window=window, out=tmp_path / "fx")
-        assert sorted(p.name for p in (tmp_path / "fx").iterdir()) == ["card.json", "dataset.npz"]
+        assert sorted(p.name for p in (tmp_path / "fx").iterdir()) == ["card.json", "dataset.npz", DIGESTS]
         assert load_dataset(tmp_path / "fx").length == window
         assert json.loads((tmp_path / "fx" / "card.json").read_text())["window"]["steps"] == window

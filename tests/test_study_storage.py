@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,8 +15,10 @@ import optuna
 import pytest
 
 from e2crf_core import LabError
-from e2crf_core.tuning.storage import open_storage, shown
-from tests.studies import study
+from e2crf_core.tuning.record import StudyReader
+from e2crf_core.tuning.storage import STORE, open_storage, shown
+from e2crf_core.tuning.study import Study
+from tests.studies import MODEL, SPACE, SPEC, study, toy
 
 POSTGRES = os.environ.get("E2CRF_TEST_POSTGRES")
 """URL of a database, for the test that needs a server."""
@@ -78,3 +84,87 @@ def test_a_study_in_postgresql_goes_on(tmp_path: Path) -> None:
     resumed = study(out, storage=POSTGRES)
     assert [p.number for p in resumed.points] == [0, 1] and resumed.reference is not None
     assert [p.number for p in resumed.run(max_trials=1)] == [2]
+
+
+def measured(folder: Path, trials: int = 2) -> Path:
+    list(study(folder).run(max_trials=trials))
+    return folder
+
+
+def test_a_renamed_or_copied_folder_still_is_that_study(tmp_path: Path) -> None:
+    before = measured(tmp_path / "old")
+    points = study(before).points
+    copy = Path(shutil.copytree(before, tmp_path / "copy"))
+    renamed = before.rename(tmp_path / "new")
+    for folder in (copy, renamed):
+        record = StudyReader(folder).read()
+        assert record is not None and list(record.points) == points
+        assert study(folder).points == points
+
+
+def test_a_folder_with_its_storage_elsewhere_keeps_its_study_when_renamed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'all.db'}"
+    list(study(tmp_path / "old", storage=url).run(max_trials=1))
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert [p.number for p in study(tmp_path / "new", storage=url).points] == [0]
+
+
+def test_a_study_is_not_resumed_on_other_data_but_its_data_set_may_be_renamed(tmp_path: Path) -> None:
+    folder = measured(tmp_path / "study", 1)
+    data = toy()
+    renamed = Study(MODEL, replace(data, name="other"), folder, SPEC, space=SPACE)
+    assert [p.number for p in renamed.points] == [0]
+    with pytest.raises(LabError, match="differs in data"):
+        Study(MODEL, replace(data, x=data.x + 1), folder, SPEC, space=SPACE)
+
+
+def numbers(folder: Path) -> object:
+    """Return what is shown and learned of a study, without clocks and the process that works on it."""
+    record = StudyReader(folder).read()
+    assert record is not None
+    return replace(record, driver=None), study(folder).points
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update trial_values set value = value * 1.0001 where trial_id = 1",
+        "update trial_params set param_value = param_value + 1 where trial_id = 1",
+        "update trial_params set distribution_json = replace(distribution_json, '0.', '1.')",
+        "update trial_user_attributes set key = 'poins' where key = 'point' and trial_id = 2",
+        "update trial_user_attributes set value_json = replace(value_json, '\"quality\": ', '\"quality\": 1')",
+        "update study_user_attributes set key = 'referense' where key = 'reference'",
+        "update study_user_attributes set value_json = replace(value_json, '\"value\": ', '\"value\": 1') "
+        "where key = 'floor'",
+        "update trials set state = 'PRUNED' where trial_id = 1",
+        "update trials set study_id = 3 where trial_id = 1",
+    ],
+)
+def test_a_changed_value_is_refused(tmp_path: Path, base: Path, change: str) -> None:
+    folder = Path(shutil.copytree(base, tmp_path / "study"))
+    before = numbers(folder)
+    with closing(sqlite3.connect(folder / STORE)) as database, database:
+        assert database.execute(change).rowcount
+    try:
+        assert numbers(folder) == before, "a changed value was taken for good"
+    except LabError as fault:
+        assert "\n" not in str(fault) and "damaged" in str(fault)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return measured(tmp_path_factory.mktemp("study") / "base", 4)
+
+
+def test_a_queued_trial_that_was_changed_is_not_measured(tmp_path: Path, base: Path) -> None:
+    folder = Path(shutil.copytree(base, tmp_path / "study"))
+    with closing(sqlite3.connect(folder / STORE)) as database, database:
+        rows = database.execute("select trial_system_attribute_id, value_json from trial_system_attributes")
+        for row, text in rows.fetchall():
+            text = text.replace('"steps": ', '"steps": 1')
+            database.execute(
+                "update trial_system_attributes set value_json = ? where trial_system_attribute_id = ?",
+                (text, row),
+            )
+    with pytest.raises(LabError, match="damaged"):
+        list(study(folder).run(max_trials=1))

@@ -17,6 +17,7 @@ from e2crf_core.data.datasets import Dataset
 from e2crf_core.data.importing import import_file
 from e2crf_core.io.resources import assets_dir
 from e2crf_core.models.training import Trainer, TrainSpec
+from tests.edited import edit
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = TrainSpec(
@@ -159,7 +160,7 @@ def test_damaged_checkpoints_are_refused_in_one_line(tmp_path: Path) -> None:
         (good, card.replace('"length": 16', '"length": 40')),
     ):
         (folder / "model.safetensors").write_bytes(weights_bytes)
-        (folder / "card.json").write_text(text)
+        edit(folder / "card.json", text)
         with pytest.raises(LabError) as caught:
             load_checkpoint(folder, device="cpu")
         assert "\n" not in str(caught.value)

@@ -293,11 +293,14 @@ def measure(name: str) -> dict[str, object]:
 
 def write_cards() -> None:
     """Put fresh measurements into the four cards; their words are written by hand."""
+    from e2crf_core.io.json_files import json_writer
+    from e2crf_core.io.sets import write_set
+
     for name in BUILDERS:
         path = HERE / f"{name}.json"
         card = json.loads(path.read_text(encoding="utf-8"))
         card["measured"] = measure(name)
-        path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_set(HERE, {path.name: json_writer(card)}, beside=[f"{name}.npz"])
 
 
 def main() -> int:

@@ -54,14 +54,15 @@ def _config(arguments: argparse.Namespace, batch: int) -> Any:
     return SamplerConfig(policy, arguments.steps, arguments.solver, arguments.grid, batch)
 
 
-def _chosen(folder: Path, digest: str) -> Any:
+def _chosen(folder: Path, model: Any) -> Any:
     """Return the configuration that a study chose, if the study used this checkpoint."""
     from e2crf_core.io.json_files import read_json
+    from e2crf_core.io.sets import read_set
     from e2crf_core.sampling.config import SamplerConfig
 
     path = folder / "study.json"
     try:
-        study = read_json(path)
+        study = read_set(folder, [path.name], lambda: read_json(path))
         number, measured_on = study["choice"]["number"], study["digest"]
         points = [study["reference"], *study["points"]]
         config = SamplerConfig.from_json(next(p for p in points if p["number"] == number)["setting"])
@@ -69,7 +70,7 @@ def _chosen(folder: Path, digest: str) -> Any:
         raise LabError(fault.problem, field="study") from None
     except (ValueError, KeyError, TypeError, StopIteration):
         raise LabError(f"{path} is not a study that 'tune' has finished", field="study") from None
-    if measured_on != digest:
+    if not model.has_digest(str(measured_on)):
         raise LabError(
             f"the study {folder} was made on another checkpoint",
             field="study",
@@ -98,7 +99,7 @@ def _deploy(arguments: argparse.Namespace) -> None:
     config = _config(arguments, arguments.batch)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
     if arguments.study is not None:
-        config = replace(_chosen(arguments.study, model.digest()), batch=arguments.batch)
+        config = replace(_chosen(arguments.study, model), batch=arguments.batch)
     with interruptible() as stopped:
         card = make_card(
             arguments.checkpoint,

@@ -16,6 +16,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npz
 from e2crf_core.io.json_files import read_json, validated
 from e2crf_core.io.resources import assets_dir
+from e2crf_core.io.sets import read_set, settle
 from e2crf_core.io.userfiles import user_folder, user_names
 
 
@@ -193,6 +194,8 @@ def _locate(name_or_path: str | Path) -> _Place:
         return _Place(name, folder / f"{name}.npz", folder / f"{name}.json")
     own = name in list_datasets()
     path = user_folder("data", name) if own else Path(name_or_path)
+    if path.is_dir():
+        settle(path)
     if path.is_dir() and (path / "dataset.npz").is_file():
         where = "" if own else str(path.resolve())
         return _Place(path.resolve().name, path / "dataset.npz", path / "card.json", where)
@@ -243,6 +246,10 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     Raises LabError if it does not exist or its file lacks the expected arrays.
     """
     place = _locate(name_or_path)
+    return read_set(place.arrays.parent, (place.arrays.name, place.card.name), lambda: _load(place))
+
+
+def _load(place: _Place) -> Dataset:
     path = place.arrays
     stored = read_npz(path)
     plain = read_json(place.card) if place.card.is_file() else {}

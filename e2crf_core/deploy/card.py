@@ -142,7 +142,7 @@ class PolicyCard:
         if name not in list_checkpoints() and not Path(name).is_absolute():
             name = self.folder / name
         model = load_checkpoint(name, device)
-        if model.digest() == self.digest and profile_digest(model) == self.profile:
+        if model.has_digest(self.digest) and profile_digest(model) == self.profile:
             return model
         profile = " and another profile" if profile_digest(model) != self.profile else ""
         raise CheckpointChanged(

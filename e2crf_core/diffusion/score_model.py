@@ -105,7 +105,22 @@ class ScoreModel:
         return precondition(self.v, self.schedule.a(t), self.schedule.s(t))
 
     def digest(self) -> str:
-        """Return a SHA-256 over weights, statistics, profile, and bands: what a policy was tuned for."""
+        """Return a SHA-256 over all that determines samples: weights, statistics, schedule, profile, scale."""
+        digest = hashlib.sha256(self._weights_digest().encode())
+        digest.update(repr(self.schedule).encode())
+        for scale in self._scale():
+            digest.update(np.asarray(scale, dtype=np.float64).tobytes())
+        return digest.hexdigest()
+
+    def has_digest(self, digest: str) -> bool:
+        """Return whether `digest` is this model's; that of the first release left out schedule and scale."""
+        return digest in (self.digest(), self._weights_digest())
+
+    def _scale(self) -> tuple[np.ndarray, ...]:
+        """Return what `series` scales by."""
+        return self.mean, self.std
+
+    def _weights_digest(self) -> str:
         digest = hashlib.sha256(repr((self.profile.levels, self.profile.weights)).encode())
         if edges := getattr(self.network, "edges", ()):
             digest.update(repr(edges).encode())

@@ -13,7 +13,8 @@ from typing import Any
 from e2crf_core.evaluation.reading import reading
 from e2crf_core.evaluation.shards import SCHEMA, stored_config
 from e2crf_core.evaluation.tables import Evaluation, TableRow
-from e2crf_core.io.files import replace_file
+from e2crf_core.io.files import text_writer
+from e2crf_core.io.sets import write_set
 from e2crf_core.quality.interval import Interval
 
 TIMINGS = ("seconds", "speedup", "speedup_twin")
@@ -87,12 +88,11 @@ def _line(row: TableRow) -> dict[str, Any]:
 def write_results(evaluation: Evaluation, out: Path) -> None:
     """Write results.json, results.csv and, if plotly is installed, report.html to `out`."""
     stored = json.dumps(to_json(evaluation), indent=1) + "\n"
-    replace_file(out / "results.json", lambda p: p.write_text(stored, encoding="utf-8"))
-    replace_file(out / "results.csv", lambda p: p.write_text(to_csv(evaluation), encoding="utf-8"))
+    writers = {"results.json": text_writer(stored), "results.csv": text_writer(to_csv(evaluation))}
     try:
         from e2crf_core.evaluation.report import evaluation_report
     except ImportError as missing:
         LOG.warning("no report.html: %s is not installed (pip install 'e2crf-lab[tune]')", missing.name)
-        return
-    page = evaluation_report(evaluation)
-    replace_file(out / "report.html", lambda p: p.write_text(page, encoding="utf-8"))
+    else:
+        writers["report.html"] = text_writer(evaluation_report(evaluation))
+    write_set(out, writers)

@@ -25,7 +25,7 @@ from e2crf_core.evaluation.config import Configs
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.json_files import read_json
 from e2crf_core.io.locks import is_empty
-from e2crf_core.io.provenance import array_digest, machine, versions
+from e2crf_core.io.provenance import machine, versions
 from e2crf_core.progress import Progress, silent
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, check_request, synchronize
@@ -82,18 +82,13 @@ class Task:
             "schema": SCHEMA,
             "configs": hashlib.sha256(rows.encode()).hexdigest(),
             "checkpoint": self.model.digest(),
-            "data": data_digest(self.dataset),
+            "data": self.dataset.digest,
             "versions": versions(),
             "num": self.num,
             "seed": self.seed,
             "batch": self.batch,
             "device": str(self.model.device),
         }
-
-
-def data_digest(data: Dataset) -> str:
-    """SHA-256 over the windows of a data set, their split and the scale that standardizes them."""
-    return array_digest(data.x, data.split, data.mean, data.std)
 
 
 def stored_config(name: str, config: SamplerConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from e2crf_core.evaluation.anchors import no_network
-from e2crf_core.evaluation.shards import Shard, Task, data_digest, read_shards
+from e2crf_core.evaluation.shards import Shard, Task, read_shards
 from e2crf_core.evaluation.tables import (
     STABLE_WITHIN,
     Estimate,
@@ -75,7 +75,7 @@ def summarize(
         floors={m.name: real_floor(held, task.num, m, train=train) for m in metrics},
         rows=tuple(rows),
         provenance=Provenance.now(
-            data=data_digest(data),
+            data=data.digest,
             checkpoint=task.model.digest(),
             seeds=range(task.seed, task.seed + task.repeats),
             batch=task.batch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import socket
 import tempfile
 import time
@@ -18,11 +19,13 @@ _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file atomically: `write` fills a temporary file beside `path`, which then takes its name."""
+    """Write a file atomically: `write` fills a temporary file beside `path`, which then takes its name.
+
+    What killed writers left in the folder goes first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name[:100]}.{_HOST}-{os.getpid()}.", suffix=".tmp"
-    )
+    remove_leftovers(path.parent)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path.name), suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -33,8 +36,22 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def text_writer(text: str) -> Callable[[Path], object]:
+    """Return a function that writes a text to a path, in UTF-8."""
+    return lambda path: path.write_text(text, encoding="utf-8")
+
+
+def temporary_folder(parent: Path, label: str) -> Path:
+    """Make a hidden folder in `parent`, which `remove_leftovers` removes if this process is killed."""
+    return Path(tempfile.mkdtemp(dir=parent, prefix=_prefix(label), suffix=".tmp"))
+
+
+def _prefix(label: str) -> str:
+    return f".{label[:100]}.{_HOST}-{os.getpid()}."
+
+
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove temporary files in `folder` whose writer was killed, and return them.
+    """Remove temporary files and folders in `folder` whose writer was killed, and return them.
 
     A writer on this machine is dead if no process has its number. For other machines on a shared folder, and
     for reused numbers, the file's age decides (one day).
@@ -44,13 +61,14 @@ def remove_leftovers(folder: Path) -> list[Path]:
         name = _TEMPORARY.fullmatch(path.name)
         with contextlib.suppress(OSError):
             old = time.time() - path.stat().st_mtime > LEFT_BEHIND_S
-            if name and (old or (name["host"] == _HOST and not _runs(int(name["process"])))):
-                path.unlink()
+            if name and (old or (name["host"] == _HOST and not process_alive(int(name["process"])))):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
                 removed.append(path)
     return removed
 
 
-def _runs(process: int) -> bool:
+def process_alive(process: int) -> bool:
+    """Return whether a process on this machine has this number."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from e2crf_core.errors import LabError
-from e2crf_core.io.files import replace_file
+from e2crf_core.io.files import replace_file, text_writer
 
 LIMIT_BYTES = 64 << 20
 LIMIT_DEPTH = 64
@@ -104,8 +105,12 @@ def faults_text(fault: ValidationError) -> str:
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
     """Write a JSON file in UTF-8, atomically. Raises ValueError for NaN and infinite numbers."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
-    replace_file(Path(path), lambda target: target.write_text(text, encoding="utf-8"))
+    replace_file(Path(path), json_writer(value, indent=indent))
+
+
+def json_writer(value: Any, *, indent: int | None = 1) -> Callable[[Path], object]:
+    """Return a function that writes `value` to a path. Raises ValueError for NaN and infinite numbers."""
+    return text_writer(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _check_depth(text: str, limit: int) -> None:

@@ -5,7 +5,6 @@ Every results file carries a `Provenance`; a reader refuses to mix or compare mi
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -128,13 +127,3 @@ def _git(root: Path, *arguments: str) -> str:
         ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
     )
     return done.stdout.strip()
-
-
-def array_digest(*arrays: np.ndarray) -> str:
-    """Return a SHA-256 over shapes, types, and values of some arrays."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        plain = np.ascontiguousarray(array)
-        digest.update(f"{plain.dtype.str}{plain.shape}".encode())
-        digest.update(plain.tobytes())
-    return digest.hexdigest()

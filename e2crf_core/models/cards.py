@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from e2crf_core.diffusion.score_model import Profile
 from e2crf_core.errors import LabError
 from e2crf_core.io.json_files import read_json, validated
+from e2crf_core.io.sets import read_set
 
 SCHEMA = 1
 MAX_LENGTH = 1 << 16
@@ -92,7 +93,7 @@ class ModelCard(BaseModel):
 def load_card(path: Path) -> dict[str, Any]:
     """Load and check the model card in a file, as a plain dict. Raises LabError."""
     try:
-        card = read_json(path)
+        card = read_set(path.parent, [path.name], lambda: read_json(path))
     except LabError as fault:
         raise LabError(f"model card {fault}") from None
     stated = card.get("schema") if isinstance(card, dict) else None

@@ -1,5 +1,7 @@
 """Save and load checkpoints: a folder with model.safetensors (weights, statistics) and card.json (all else).
 
+Both are one set (see `io.sets`), so weights and card always belong together.
+
 `load_checkpoint` opens every kind that a card may name. Each kind has a loader in `LOADERS`.
 """
 
@@ -21,8 +23,8 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import coordinate_mask
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import reason
-from e2crf_core.io.files import replace_file
-from e2crf_core.io.json_files import write_json
+from e2crf_core.io.json_files import json_writer
+from e2crf_core.io.sets import read_set, write_set
 from e2crf_core.models import fourierdiffusion, own
 from e2crf_core.models.cards import SCHEMA, check_weights, load_card, read_profile
 from e2crf_core.models.devices import choose_device
@@ -74,8 +76,7 @@ def save_checkpoint(model: ScoreModel, folder: Path, dtype: torch.dtype = torch.
         "profile": asdict(model.profile),
         "stored": str(dtype).removeprefix("torch."),
     }
-    replace_file(folder / WEIGHTS, lambda path: save_file(tensors, str(path)))
-    write_json(folder / CARD, card)
+    write_set(folder, {WEIGHTS: lambda path: save_file(tensors, str(path)), CARD: json_writer(card)})
 
 
 @own_settings()
@@ -83,6 +84,11 @@ def load_checkpoint(name_or_path: str | Path, device: str = "auto") -> ScoreMode
     """Load a checkpoint by name, or from a folder. Raises LabError with one clear line."""
     folder = checkpoint_folder(name_or_path)
     target = choose_device(device)
+    model = read_set(folder, (WEIGHTS, CARD), lambda: _load(folder))
+    return model if target.type == "cpu" else model.to(target)
+
+
+def _load(folder: Path) -> ScoreModel:
     card = load_card(folder / CARD)
     loader = LOADERS.get(card["kind"])
     if loader is None:
@@ -90,8 +96,7 @@ def load_checkpoint(name_or_path: str | Path, device: str = "auto") -> ScoreMode
             f"checkpoint {folder} is of kind {card['kind']!r}: this version reads {', '.join(LOADERS)}"
         )
     check_weights(card, folder / WEIGHTS)
-    model = loader(folder, card)
-    return model if target.type == "cpu" else model.to(target)
+    return loader(folder, card)
 
 
 def load_transformer(folder: Path, card: dict[str, Any]) -> ScoreModel:

@@ -7,6 +7,7 @@ from typing import Any
 
 from e2crf_core.errors import LabError
 from e2crf_core.io.resources import assets_dir
+from e2crf_core.io.sets import settle
 from e2crf_core.io.userfiles import user_folder, user_names
 from e2crf_core.models.cards import load_card
 
@@ -32,8 +33,11 @@ def checkpoint_folder(name_or_path: str | Path) -> Path:
         return assets_dir() / "checkpoints" / name
     if name in list_checkpoints():
         return user_folder("checkpoints", name)
-    if (Path(name_or_path) / WEIGHTS).is_file():
-        return Path(name_or_path)
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        settle(folder)
+    if (folder / WEIGHTS).is_file():
+        return folder
     raise LabError(
         f"unknown checkpoint {name!r}",
         field="checkpoint",

@@ -11,9 +11,10 @@ import numpy as np
 from e2crf_core.data.datasets import Dataset, load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
-from e2crf_core.io.json_files import write_json
+from e2crf_core.io.json_files import json_writer
+from e2crf_core.io.sets import write_set
 from e2crf_core.models.checkpoints import load_checkpoint
-from e2crf_core.models.folders import CARD, checkpoint_folder, read_card
+from e2crf_core.models.folders import CARD, WEIGHTS, checkpoint_folder, read_card
 from e2crf_core.models.loss import heldout_loss
 from e2crf_core.progress import Progress, silent
 from e2crf_core.quality.distances import standard_metrics
@@ -48,9 +49,8 @@ def measure_card(checkpoint: str | Path, seed: int = 0, progress: Progress = sil
     measured = heldout_protocol(model, dataset, seed=seed, progress=progress)
     measured["command"] = f"python -m e2crf_core card --checkpoint {checkpoint} --seed {seed}"
     folder = checkpoint_folder(checkpoint)
-    write_json(
-        folder / CARD, {**read_card(folder), "profile": asdict(calibrate(model)), "measured": measured}
-    )
+    card = {**read_card(folder), "profile": asdict(calibrate(model)), "measured": measured}
+    write_set(folder, {CARD: json_writer(card)}, beside=(WEIGHTS,))
     distance = measured["figures"]["sliced_wasserstein_time"]
     return {
         "sliced_wasserstein": distance["value"],

@@ -24,11 +24,12 @@ from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, token
 from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.errors import LabError, make_whole, whole_number
 from e2crf_core.io.arrays import reason
-from e2crf_core.io.files import replace_file
 from e2crf_core.io.locks import claimed
 from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.models.devices import choose_device
+from e2crf_core.models.folders import WEIGHTS
 from e2crf_core.models.loss import batch_loss, train_levels
+from e2crf_core.models.training_state import read_state, trained_on, write_state
 from e2crf_core.network.host import own_settings
 from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 
@@ -290,8 +291,7 @@ class Trainer:
                 return
 
     def save_state(self) -> None:
-        """Write the resumable state through a temporary file."""
-        self.state_path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the resumable state."""
         state = {
             "spec": json.dumps(asdict(self.spec)),
             "data": self.data_digest,
@@ -305,23 +305,24 @@ class Trainer:
             "seconds": self.seconds,
             "history": json.dumps(self.history),
         }
-        replace_file(self.state_path, lambda path: torch.save(state, path))
+        write_state(self.state_path, state)
 
     def _resume(self) -> None:
-        if not self.state_path.is_file():
-            return
         try:
-            state = torch.load(self.state_path, weights_only=True, map_location=self.device)
+            state = self._stored()
+            if state is None:
+                return
             kept = TrainSpec(**json.loads(state["spec"]))
-            if state.get("data", self.data_digest) != self.data_digest:
+            if not trained_on(state, self.data_digest, self.mu, self.v):
                 raise self._occupied("on other data: the data set was imported anew, or is another one")
-            asked = replace(self.spec, steps=self.spec.steps or kept.steps)
-            if replace(asked, minutes=kept.minutes) != kept:
+            # The same data may have moved.
+            asked = replace(self.spec, steps=self.spec.steps or kept.steps, minutes=kept.minutes)
+            if asked != replace(kept, data=asked.data):
                 raise self._occupied("with other settings")
-            self.spec = kept
+            self.spec = asked
             self.network.load_state_dict(state["network"])
             # Training states from before version 0.2 spell the key in British English.
-            self.optimizer.load_state_dict(state.get("optimizer", state.get("optimiser")))
+            self.optimizer.load_state_dict(state["optimizer" if "optimizer" in state else "optimiser"])
             self.average, self.best_weights = state["average"], state["best_weights"]
             self.step, self.best = state["step"], state["best"]
             self.since_best, self.seconds = state["since_best"], state["seconds"]
@@ -330,6 +331,15 @@ class Trainer:
             raise
         except Exception as fault:  # a damaged state raises whatever its loader stumbles over
             raise self._occupied(f"that cannot be resumed ({reason(fault)})") from None
+
+    def _stored(self) -> dict[str, Any] | None:
+        try:
+            state = read_state(self.state_path, self.device)
+        except LabError as fault:
+            raise self._occupied(f"that cannot be resumed ({fault.problem})") from None
+        if state is None and (self.out / WEIGHTS).is_file():
+            raise self._occupied("of which only the checkpoint is left")
+        return state
 
     def _occupied(self, how: str) -> LabError:
         return LabError(

@@ -29,7 +29,7 @@ def events(archive: Archive) -> Iterator[StepEvent]:
 
 def check_same_weights(archive: Archive, model: ScoreModel) -> None:
     """Raise LabError unless `model` has the weights that made the run."""
-    if model.digest() != archive.model["digest"]:
+    if not model.has_digest(archive.model["digest"]):
         raise LabError(
             f"checkpoint {archive.spec.checkpoint!r} has changed since this run was made: its weights differ",
             field="checkpoint",

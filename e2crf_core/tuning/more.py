@@ -5,6 +5,7 @@ from __future__ import annotations
 from e2crf_core.errors import LabError
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.tuning.measure import MORE, Bench, Point, Rung, with_more
+from e2crf_core.tuning.stored import read_attributes, set_attribute
 from e2crf_core.tuning.study import Study
 
 MOST = 4096
@@ -36,12 +37,10 @@ def measure_more(
         )
 
     measured = {one.number: rung(place, one) for place, one in enumerate((reference, point))}
-    known = dict(study.study.user_attrs.get(MORE, {}))
+    known = dict(read_attributes(study.study).get(MORE, {}))
     known |= {str(trial): one.to_json() for trial, one in measured.items()}
-    study.study.set_user_attr(MORE, known)
-    study.reference, *study.points = [
-        with_more(one, study.study.user_attrs) for one in (reference, *study.points)
-    ]
+    set_attribute(study.study, MORE, known)
+    study.reference, *study.points = [with_more(one, {MORE: known}) for one in (reference, *study.points)]
 
 
 def extended(bench: Bench, point: Point, batches: int, cancelled: Cancel, progress: Progress) -> Rung:

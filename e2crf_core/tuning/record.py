@@ -6,22 +6,29 @@ import os
 import socket
 import sqlite3
 import threading
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 
 from e2crf_core.errors import LabError
+from e2crf_core.io.files import process_alive
 from e2crf_core.tuning.measure import Point, StudySpec, with_more
 from e2crf_core.tuning.space import SearchSpace
-from e2crf_core.tuning.storage import process_alive, stored_study
-from e2crf_core.tuning.study import CUT, SCHEMA
+from e2crf_core.tuning.storage import STORE, connect, stored_study
+from e2crf_core.tuning.stored import (
+    CUT,
+    SCHEMA,
+    UNSEALED,
+    guarded,
+    measured_point,
+    read_attributes,
+    why_failed,
+)
 
-STORE = "study.db"
-READABLE = (1, 2, SCHEMA)
-"""Schemas that can be read; studies of earlier ones can be chosen from but not continued."""
+READABLE = (*UNSEALED, SCHEMA)
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -63,15 +70,12 @@ def begun(folder: Path) -> bool:
     Does not use optuna, which would set the storage up itself and so disturb the process that does. Raises
     LabError for a damaged file.
     """
-    path = (folder / STORE).resolve()
+    path = folder / STORE
     if not path.is_file() or not path.stat().st_size:
         return False
     try:
-        database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
-        try:
+        with closing(connect(path)) as database:
             return database.execute("select 1 from study_user_attributes limit 1").fetchone() is not None
-        finally:
-            database.close()
     except sqlite3.OperationalError:
         return False  # the table is not there yet
     except sqlite3.DatabaseError as fault:
@@ -97,28 +101,31 @@ class StudyReader:
         if begin != _MAGIC:
             raise LabError(f"{path} is no study: it is damaged, or another kind of file")
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.study = self._guarded(lambda: stored_study(folder))
+        self.study = guarded(folder, lambda: stored_study(folder))
 
     def read(self) -> Record | None:
         """Return the current study, or None until its settings are written. Raises LabError if damaged."""
         with self._lock:
-            return self._guarded(self._read)
+            return guarded(self.folder, self._read)
 
     def _read(self) -> Record | None:
-        attrs = self.study.user_attrs
+        attrs = read_attributes(self.study)
         if "fingerprint" not in attrs or "space" not in attrs:
             return None
         if self._checked.get("fingerprint") != attrs["fingerprint"]:
             self._checked = self._settings(attrs)
+        cost, schema = self._checked["spec"].cost, attrs["fingerprint"]["schema"]
         for trial in self.study.get_trials(deepcopy=False):
             number = trial.number
             if number in self._points or number in self._failed or not trial.state.is_finished():
                 continue
-            if "point" in trial.user_attrs:
-                self._points[number] = Point.from_json(trial.user_attrs["point"])
-            elif trial.state == TrialState.FAIL and trial.user_attrs.get("why", CUT) != CUT:
-                self._failed[number] = str(trial.user_attrs["why"])
-        stored, floor, driver = attrs.get("reference"), attrs.get("floor"), attrs.get("driver")
+            point = measured_point(trial, cost, schema)
+            if point is not None:
+                self._points[number] = point
+            elif (why := why_failed(trial, schema)) != CUT:
+                self._failed[number] = why
+        stored, floor = attrs.get("reference"), attrs.get("floor")
+        driver: dict[str, Any] = attrs.get("driver") or {}
         settings = {name: value for name, value in self._checked.items() if name != "fingerprint"}
         here = bool(driver) and driver["host"] == socket.gethostname() and process_alive(int(driver["pid"]))
         return Record(
@@ -145,16 +152,3 @@ class StudyReader:
             "spec": StudySpec(**mark["spec"]),
             "space": SearchSpace.from_json(attrs["space"]),
         }
-
-    def _guarded(self, action: Any) -> Any:
-        try:
-            return action()
-        except LabError as fault:
-            raise LabError(f"the study in {self.folder} cannot be read: {fault}") from None
-        except (
-            Exception
-        ) as fault:  # a stranger's file may break the storage, or any of the JSON in it, anywhere
-            reason = " ".join(str(fault).split())[:160]
-            raise LabError(
-                f"the study in {self.folder} is damaged: {type(fault).__name__}: {reason}"
-            ) from None

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from e2crf_core.io.files import replace_file
+from e2crf_core.io.files import text_writer
+from e2crf_core.io.sets import write_set
 from e2crf_core.tuning.choice import Choice, importance
+from e2crf_core.tuning.stored import read_attributes
 from e2crf_core.tuning.study import Study
 from e2crf_core.tuning.warnings import Caution, Inert
 
@@ -23,7 +25,7 @@ def summary(study: Study, choice: Choice, inert: Sequence[Inert], told: Sequence
         "dataset": study.dataset.name,
         "spec": asdict(spec),
         "space": study.space.to_json(),
-        "machine": study.study.user_attrs.get("machine"),
+        "machine": read_attributes(study.study).get("machine"),
         "spent_seconds": study.spent,
         "floor": study.floor,
         "no_network": study.no_network,
@@ -51,6 +53,5 @@ def save_report(
     policy = choice.point.setting.policy
     if policy is not None:
         texts["policy.json"] = policy.to_json()
-    for name, text in texts.items():
-        replace_file(study.out / name, lambda path, text=text: path.write_text(text + "\n"))  # type: ignore[misc]
+    write_set(study.out, {name: text_writer(text + "\n") for name, text in texts.items()})
     return report

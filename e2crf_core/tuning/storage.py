@@ -1,8 +1,9 @@
-"""Open a study's storage by address, show it without its password, and check whether a process uses it."""
+"""Open a study by the folder and address of its storage, and show an address without its password."""
 
 from __future__ import annotations
 
-import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -11,7 +12,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from e2crf_core.errors import LabError
+from e2crf_core.io.json_files import read_json, write_json
+from e2crf_core.io.sets import settle
 
+STORE = "study.db"
 PACKAGES = {
     "psycopg": "psycopg[binary]",
     "psycopg2": "psycopg2-binary",
@@ -48,7 +52,7 @@ def open_storage(out: Path, url: str | None) -> optuna.storages.BaseStorage:
     """
     if url is None:
         out.mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{(out / 'study.db').resolve()}"
+        url = f"sqlite:///{(out / STORE).resolve()}"
     try:
         if url.startswith("journal:"):
             backend = JournalFileBackend(url.removeprefix("journal:"))
@@ -62,22 +66,69 @@ def open_storage(out: Path, url: str | None) -> optuna.storages.BaseStorage:
         raise LabError(f"study storage {url!r} cannot be opened: {type(fault).__name__}: {reason}") from None
 
 
-def study_name(folder: Path) -> str:
-    """Return the name of a folder's study in its storage."""
-    return f"e2crf-{folder.resolve().name}"
+def open_study(out: Path, url: str | None) -> tuple[optuna.Study, optuna.storages.BaseStorage]:
+    """Return the study of a folder, stored or new, and its storage at `url` or in the folder.
+
+    Raises LabError like `open_storage`, or for a damaged database.
+    """
+    if out.is_dir():
+        settle(out)
+    if url is None:
+        check_database(out / STORE)
+    storage = open_storage(out, url)
+    name = _only_study(storage, out) if url is None else _kept_name(out)
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=["minimize", "minimize"], load_if_exists=True
+    )
+    return study, storage
 
 
 def stored_study(folder: Path) -> optuna.Study:
-    """Return the optuna study that SQLite holds in `folder`. Raises optuna's errors for a damaged one."""
-    return optuna.load_study(study_name=study_name(folder), storage=open_storage(folder, None))
+    """Return the study that SQLite holds in `folder`. Raises LabError, or optuna's errors for a damaged one."""
+    check_database(folder / STORE)
+    storage = open_storage(folder, None)
+    return optuna.load_study(study_name=_only_study(storage, folder), storage=storage)
 
 
-def process_alive(pid: int) -> bool:
-    """Return whether a process on this machine is running."""
+def check_database(path: Path) -> None:
+    """Check the structure of an SQLite file, if there is one. Raises LabError."""
+    if not path.is_file() or not path.stat().st_size:
+        return
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        with closing(connect(path)) as database:
+            faults = database.execute("pragma integrity_check(1)").fetchall()
+            orphans = database.execute("pragma foreign_key_check").fetchall()
+    except sqlite3.Error as fault:
+        raise LabError(f"{path} is damaged: {fault}") from None
+    if faults != [("ok",)] or orphans:
+        detail = (
+            " ".join(str(faults[0][0]).split())[:100] if faults != [("ok",)] else "rows without their owner"
+        )
+        raise LabError(f"{path} is damaged: {detail}")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open an SQLite file that exists, completing or undoing what a killed process was writing."""
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)
+
+
+def _new_name(folder: Path) -> str:
+    return f"e2crf-{folder.resolve().name}"
+
+
+def _only_study(storage: optuna.storages.BaseStorage, folder: Path) -> str:
+    """Return the name of the study in a folder's own database, whatever the folder is called by now."""
+    return next(iter(optuna.get_all_study_names(storage)), _new_name(folder))
+
+
+def _kept_name(folder: Path) -> str:
+    """Return the name of a folder's study in a database of many. The folder may be renamed or copied."""
+    path = folder / "storage.json"
+    if path.is_file():
+        kept = read_json(path)
+        if isinstance(kept, dict) and isinstance(kept.get("study"), str):
+            return kept["study"]
+        raise LabError(f"{path} is damaged: it does not name the study")
+    name = _new_name(folder)
+    write_json(path, {"study": name})
+    return name

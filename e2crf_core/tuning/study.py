@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -26,9 +27,11 @@ from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.evaluation.anchors import converged, deterministic, no_network
+from e2crf_core.io.arrays import read_npz
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.locks import claim
 from e2crf_core.io.provenance import machine
+from e2crf_core.io.sets import file_digest
 from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, never
 from e2crf_core.quality.intervals import real_floor
@@ -37,12 +40,23 @@ from e2crf_core.sampling.sampler import warm_up
 from e2crf_core.tuning.executors import Executor, Local, Outcome, TrialJob
 from e2crf_core.tuning.measure import BESIDE, Bench, Point, StudySpec, front_points, measure, with_more
 from e2crf_core.tuning.space import FIELDS, SearchSpace, fit_steps, measure_ranges, starting_points
-from e2crf_core.tuning.storage import open_storage, study_name
+from e2crf_core.tuning.storage import open_study
+from e2crf_core.tuning.stored import (
+    CUT,
+    SCHEMA,
+    guarded,
+    measured_point,
+    ordered_params,
+    queue,
+    read_attributes,
+    sealed,
+    set_attribute,
+    stored_point,
+    why_failed,
+)
 
-SCHEMA = 3
 REFERENCE_STEPS = (1000, 500, 300, 200, 100, 50)
 REFERENCE_SHARE = 0.25
-CUT = "cut short"
 
 
 class Study:
@@ -90,20 +104,14 @@ class Study:
         )
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._lock = claim(out, "study")
-        self.storage = open_storage(out, storage)
-        self.study = optuna.create_study(
-            storage=self.storage,
-            study_name=study_name(out),
-            directions=["minimize", "minimize"],
-            load_if_exists=True,
-        )
+        self.study, self.storage = guarded(out, lambda: open_study(out, storage))
         self._claim()
         self.points: list[Point] = []
         self.reference: Point | None = None
         self._reference_steps = reference_steps
         self._clock = time.monotonic()
-        self._spent = float(self.study.user_attrs.get("spent", 0.0))
-        self._load()
+        self._spent = float(self._attributes().get("spent", 0.0))
+        guarded(out, self._load)
 
     @property
     def spent(self) -> float:
@@ -115,13 +123,13 @@ class Study:
         """Return the distance of as many real series to the held-out ones; None for relative L2."""
         if self.spec.quality == "relative_l2":
             return None
-        known = self.study.user_attrs.get("floor")
+        known = self._attributes().get("floor")
         if known is not None:
             return float(known)
         data = self.dataset
         train = data.standardize(data.x[data.train])
         value = real_floor(self.bench.held, self.spec.num, self.spec.metric, train=train, repeats=10).value
-        self.study.set_user_attr("floor", value)
+        set_attribute(self.study, "floor", value)
         return value
 
     @property
@@ -129,17 +137,17 @@ class Study:
         """Return the distance of samples without the network, which every trial must beat."""
         if self.spec.quality == "relative_l2":
             return None
-        known = self.study.user_attrs.get("no_network")
+        known = self._attributes().get("no_network")
         if known is not None:
             return float(known)
         value = self.bench.distance(no_network(self.model, self.spec.num, self.spec.seed))
-        self.study.set_user_attr("no_network", value)
+        set_attribute(self.study, "no_network", value)
         return value
 
     @property
     def spreads(self) -> dict[str, float]:
         """Return how much the distances of `measure.BESIDE` vary between draws of as many real series."""
-        known = self.study.user_attrs.get("spreads")
+        known = self._attributes().get("spreads")
         if known is not None:
             return {name: float(value) for name, value in known.items()}
         data, spreads = self.dataset, {}
@@ -147,12 +155,12 @@ class Study:
         for metric in BESIDE:
             floor = real_floor(self.bench.held, self.spec.num, metric, train=train, repeats=20)
             spreads[metric.name] = floor.high - floor.low
-        self.study.set_user_attr("spreads", spreads)
+        set_attribute(self.study, "spreads", spreads)
         return spreads
 
     def release(self) -> None:
         """Let another process use the study; `run` does so when it ends."""
-        self.study.set_user_attr("driver", None)
+        set_attribute(self.study, "driver", None)
         self._lock.release()
 
     def since(self, cursor: int) -> tuple[list[Point], int]:
@@ -193,7 +201,7 @@ class Study:
             yield self.reference
         if not self.study.get_trials(deepcopy=False):
             for origin, setting in starting_points(self.space, self.reference.setting):
-                self.study.enqueue_trial(self.space.params(setting) or {}, user_attrs={"origin": origin})
+                queue(self.study, self.space.params(setting) or {}, origin)
         ended = 0
         while not over() and (max_trials is None or ended < max_trials):
             width = self.spec.width if max_trials is None else min(self.spec.width, max_trials - ended)
@@ -247,7 +255,7 @@ class Study:
         rungs, _, series = measure(bench, setting, (), cancelled)
         self._save_twin(series)
         point = Point(-1, "reference", setting, rungs, complete=True)
-        self.study.set_user_attr("reference", point.to_json())
+        set_attribute(self.study, "reference", point.to_json())
         self._spend()
         return point
 
@@ -272,6 +280,7 @@ class Study:
                 seed=self.spec.seed + 7919 * count, multivariate=True, group=True, n_startup_trials=12
             )
         trial = self.study.ask()
+        guarded(self.out, lambda: ordered_params(self.study.get_trials(deepcopy=False)[trial.number]))
         setting = self.space.suggest(trial)
         trial.set_user_attr("setting", setting.to_json())
         return TrialJob(trial.number, setting, tuple(self.front()))
@@ -284,8 +293,7 @@ class Study:
         trial = self.study.get_trials(deepcopy=False)[job.number]
         origin = str(trial.user_attrs.get("origin", "search"))
         point = Point(job.number, origin, job.setting, rungs, beaten is None, beaten)
-        trial_id = trial._trial_id
-        self.storage.set_trial_user_attr(trial_id, "point", point.to_json())
+        self.storage.set_trial_user_attr(trial._trial_id, "point", stored_point(point, trial))
         if beaten is None:
             last = point.last
             self.study.tell(job.number, [last.cost(self.spec.cost), last.quality])
@@ -296,13 +304,16 @@ class Study:
 
     def _abandon(self, number: int, why: str) -> None:
         trial = self.study.get_trials(deepcopy=False)[number]
-        self.storage.set_trial_user_attr(trial._trial_id, "why", why)
+        self.storage.set_trial_user_attr(trial._trial_id, "why", sealed(why))
         self.study.tell(number, state=TrialState.FAIL)
 
     def _spend(self) -> None:
         now = time.monotonic()
         self._spent, self._clock = self._spent + now - self._clock, now
-        self.study.set_user_attr("spent", self._spent)
+        set_attribute(self.study, "spent", self._spent)
+
+    def _attributes(self) -> dict[str, Any]:
+        return guarded(self.out, lambda: read_attributes(self.study))
 
     def _claim(self) -> None:
         """Ensure that only this process works on the study, and measures as at its start."""
@@ -310,6 +321,7 @@ class Study:
             "schema": SCHEMA,
             "checkpoint": self.model.digest(),
             "dataset": self.dataset.name,
+            "data": self.dataset.digest,
             "device": str(self.model.device),
             "spec": asdict(self.spec),
             "space": {k: v for k, v in self.space.to_json().items() if k != "ranges"},
@@ -318,14 +330,15 @@ class Study:
             "choices": {name: FIELDS[name].metadata["choices"] for name in self.space.fields},
         }
         ours = json.loads(json.dumps(ours))
-        attrs = self.study.user_attrs
+        attrs = self._attributes()
         theirs = attrs.get("fingerprint")
         if theirs is None:
-            self.study.set_user_attr("fingerprint", ours)
-            self.study.set_user_attr("space", self.space.to_json())
-            self.study.set_user_attr("machine", machine())
+            set_attribute(self.study, "space", self.space.to_json())
+            set_attribute(self.study, "machine", machine())
+            set_attribute(self.study, "fingerprint", ours)
         else:
-            differ = [key for key in ours if theirs.get(key) != ours[key]]
+            # The name of a data set may change, its content may not.
+            differ = [key for key in ours if key != "dataset" and theirs.get(key) != ours[key]]
             if differ:
                 raise LabError(
                     f"the study in {self.out} differs in {', '.join(differ)}",
@@ -334,33 +347,33 @@ class Study:
                 )
             self.space = SearchSpace.from_json(attrs["space"])
         me = {"host": socket.gethostname(), "pid": os.getpid(), "thread": threading.get_ident()}
-        self.study.set_user_attr("driver", me)
+        set_attribute(self.study, "driver", me)
 
     def _load(self) -> None:
         """Load what is stored: finished points; interrupted trials return to the queue."""
-        attrs = self.study.user_attrs
+        attrs = read_attributes(self.study)
         stored = attrs.get("reference")
         self.reference = with_more(Point.from_json(stored), attrs) if stored else None
         if self.reference is not None and self.spec.quality == "relative_l2":
-            self.bench = replace(self.bench, twin=self._load_twin())
-        retried = set(self.study.user_attrs.get("retried", []))
+            self.bench = replace(self.bench, twin=self._load_twin(attrs.get("twin")))
+        retried = set(attrs.get("retried", []))
         for trial in self.study.get_trials(deepcopy=False):
-            if "point" in trial.user_attrs and trial.state.is_finished():
-                self.points.append(with_more(Point.from_json(trial.user_attrs["point"]), attrs))
+            point = measured_point(trial, self.spec.cost, SCHEMA)
+            if point is not None:
+                self.points.append(with_more(point, attrs))
                 continue
             if trial.state == TrialState.RUNNING:
                 self._abandon(trial.number, CUT)
-            elif trial.user_attrs.get("why") != CUT or trial.number in retried:
+            elif trial.state == TrialState.WAITING or why_failed(trial) != CUT or trial.number in retried:
                 continue
             # An enqueued trial may have been killed before it had read its values.
-            params = trial.system_attrs.get("fixed_params")
+            params = ordered_params(trial)
             if params is None and "setting" in trial.user_attrs:
                 params = trial.params
             if params is not None:
-                origin = trial.user_attrs.get("origin", "search")
-                self.study.enqueue_trial(params, user_attrs={"origin": origin})
+                queue(self.study, params, trial.user_attrs.get("origin", "search"))
             retried.add(trial.number)
-            self.study.set_user_attr("retried", sorted(retried))
+            set_attribute(self.study, "retried", sorted(retried))
 
     def _twin_path(self) -> Path:
         return self.out / "reference.npz"
@@ -368,19 +381,15 @@ class Study:
     def _save_twin(self, series: np.ndarray) -> None:
         def write(path: Path) -> None:
             with path.open("wb") as file:
-                np.savez(file, series=series, checkpoint=np.array(self.model.digest()))
+                np.savez(file, series=series)
 
         replace_file(self._twin_path(), write)
+        set_attribute(self.study, "twin", file_digest(self._twin_path()))
 
-    def _load_twin(self) -> np.ndarray:
-        try:
-            with np.load(self._twin_path(), allow_pickle=False) as stored:
-                if str(stored["checkpoint"]) == self.model.digest():
-                    return stored["series"]
-        except (OSError, ValueError, KeyError):
-            pass
-        raise LabError(
-            f"{self._twin_path()} is missing or of another checkpoint",
-            field="out",
-            remedy="begin the study in a new folder",
-        )
+    def _load_twin(self, digest: str | None) -> np.ndarray:
+        path = self._twin_path()
+        if not path.is_file() or file_digest(path) != digest:
+            raise LabError(
+                f"{path} is missing or damaged", field="out", remedy="begin the study in a new folder"
+            )
+        return read_npz(path)["series"]

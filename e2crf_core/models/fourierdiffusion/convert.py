@@ -15,8 +15,8 @@ from torch import Tensor
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npz, reason
-from e2crf_core.io.files import replace_file
-from e2crf_core.io.json_files import write_json
+from e2crf_core.io.json_files import json_writer
+from e2crf_core.io.sets import read_set, write_set
 from e2crf_core.models.cards import SCHEMA, NetworkSizes, check_weights, load_card
 from e2crf_core.models.folders import CARD, WEIGHTS, check_new_checkpoint
 from e2crf_core.models.fourierdiffusion.layout import frequency_order
@@ -124,7 +124,7 @@ def import_fourierdiffusion(
     config = network.config
     shape = (config.length, config.channels)
     statistics = _statistics(Path(stats), shape)
-    channels = tuple(f"c{i + 1}" for i in range(config.channels))
+    channels, data_digest = tuple(f"c{i + 1}" for i in range(config.channels)), ""
     if dataset:
         data = load_dataset(dataset)
         if data.x.shape[1:] != shape:
@@ -132,7 +132,7 @@ def import_fourierdiffusion(
                 f"the windows of data set {dataset!r} have shape {data.x.shape[1:]}, the model makes {shape}",
                 field="dataset",
             )
-        channels, dataset = data.channels, data.reference
+        channels, dataset, data_digest = data.channels, data.reference, data.digest
     tensors = {f"network.{k}": p.contiguous() for k, p in network.state_dict().items()}
     tensors |= {k: torch.as_tensor(v, dtype=torch.float32) for k, v in statistics.items()}
     card = {
@@ -144,10 +144,10 @@ def import_fourierdiffusion(
         "length": config.length,
         "channels": list(channels),
         "dataset": dataset,
+        "data_digest": data_digest,
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    replace_file(out / WEIGHTS, lambda path: save_file(tensors, str(path)))
-    write_json(out / CARD, card)
+    write_set(out, {WEIGHTS: lambda path: save_file(tensors, str(path)), CARD: json_writer(card)})
     return load_fourierdiffusion(out)
 
 
@@ -173,6 +173,10 @@ def _statistics(path: Path, shape: tuple[int, int]) -> dict[str, np.ndarray]:
 def load_fourierdiffusion(folder: str | Path) -> FourierDiffusionModel:
     """Load what `import_fourierdiffusion` wrote, onto the CPU. Raises LabError if it is damaged."""
     folder = Path(folder)
+    return read_set(folder, (WEIGHTS, CARD), lambda: _load(folder))
+
+
+def _load(folder: Path) -> FourierDiffusionModel:
     card = load_card(folder / CARD)
     if card["kind"] != KIND:
         raise LabError(f"{folder} holds no FourierDiffusion model: its kind is {card['kind']!r}")

@@ -195,6 +195,9 @@ class FourierDiffusionModel(ScoreModel):
     position_mean: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     position_std: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
+    def _scale(self) -> tuple[np.ndarray, ...]:
+        return self.position_mean, self.position_std
+
     def positions(self, tokens: np.ndarray) -> np.ndarray:
         """Convert tokens (..., N, M) to standardized positions (..., N, M) in the library's layout."""
         positions = np.empty_like(tokens)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from e2crf_core.errors import LabError
+from e2crf_core.io.sets import read_set
 from e2crf_core.io.userfiles import user_folder
 from e2crf_core.models.checkpoints import list_checkpoints
 from e2crf_core.tuning.choice import importance
@@ -98,14 +99,14 @@ def checkpoint_of(digest: str) -> str | None:
     """Return the name of the checkpoint with these weights, or None."""
     for name in list_checkpoints():
         with suppress(LabError):
-            if _digest(name, library.model_stamp(name)) == digest:
+            if _has_digest(name, library.model_stamp(name), digest):
                 return name
     return None
 
 
 @lru_cache(maxsize=64)
-def _digest(name: str, _: library.Stamp) -> str:
-    return library.model(name).digest()
+def _has_digest(name: str, _: library.Stamp, digest: str) -> bool:
+    return library.model(name).has_digest(digest)
 
 
 def advice_of(name: str, trial: int) -> Advice | None:
@@ -114,7 +115,9 @@ def advice_of(name: str, trial: int) -> Advice | None:
     advice = read_file(folder / "jobs" / advice_job(trial) / ADVICE, Advice)
     if advice is not None:
         return advice
-    report = read_file(folder / REPORT, Report)
+    report = None
+    with suppress(LabError):
+        report = read_set(folder, [REPORT], lambda: read_file(folder / REPORT, Report))
     return report if report is not None and report.choice.number == trial else None
 
 
