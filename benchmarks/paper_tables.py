@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from e2crf_core.commands.terminal import ProgressLine
-from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.config import load_configs
 from e2crf_core.evaluation.evaluate import evaluate
@@ -23,6 +22,7 @@ from e2crf_core.evaluation.shards import Task
 from e2crf_core.evaluation.tables import Evaluation, TableRow
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, read_card
+from e2crf_core.models.training_data import training_data
 from e2crf_core.sampling.config import SamplerConfig
 
 HERE = Path(__file__).resolve().parent
@@ -199,7 +199,7 @@ def main() -> None:
                 rows = {row: scaled(config, QUICK) for row, config in rows.items()}
             task = Task(
                 model=model,
-                dataset=load_dataset(model.dataset),
+                dataset=training_data(model),
                 configs=rows,
                 num=arguments.num or (8 if arguments.quick else 16),
                 repeats=arguments.repeats,

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from e2crf_core.commands.terminal import ProgressLine
-from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.schedules import VP
 from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.errors import LabError
@@ -32,6 +31,7 @@ from e2crf_core.evaluation.summary import summarize
 from e2crf_core.evaluation.tables import Evaluation, TableRow, spanned
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.models.training_data import training_data
 from e2crf_core.quality.distances import relative_l2
 from e2crf_core.quality.interval import Interval
 
@@ -222,7 +222,7 @@ def main() -> None:
                 configs |= load_configs(HERE / "configs" / "solvers_em.json")
             task = Task(
                 model=model,
-                dataset=load_dataset(model.dataset),
+                dataset=training_data(model),
                 configs=configs,
                 num=arguments.num,
                 repeats=arguments.repeats,

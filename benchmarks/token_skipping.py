@@ -34,13 +34,13 @@ from benchmarks.trigger_experiments import Given, effect, network_output, pilot_
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState, StepInfo
 from e2crf_core.caching.triggers import register
-from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.e2crf import advance
 from e2crf_core.errors import LabError
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.models.training_data import training_data
 from e2crf_core.network.forward import attend
 from e2crf_core.network.kvcache import KVCache
 from e2crf_core.quality.distances import relative_l2
@@ -207,7 +207,7 @@ def leaving_out(mask: np.ndarray) -> CachePolicy:
 
 def measure(model: ScoreModel, calls: int, num: int, seed: int) -> list[dict[str, float]]:
     """Measure one record for each tau."""
-    data = load_dataset(model.dataset)
+    data = training_data(model)
 
     def series(sampler: Sampler) -> np.ndarray:
         return data.standardize(sampler.sample(num, seed).series)

@@ -27,6 +27,7 @@ from e2crf_core.evaluation.summary import summarize
 from e2crf_core.evaluation.tables import Evaluation, TableRow
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.models.training_data import training_data
 from e2crf_core.quality.protocol import PRIMARY
 from e2crf_core.report.charts import Curve, as_html, curves_chart, plotly_script
 from e2crf_core.sampling.calibration import calibrate
@@ -284,7 +285,7 @@ def main() -> None:
             steps = arguments.steps or (100 if quick else 200)
             task = Task(
                 model=model,
-                dataset=load_dataset(model.dataset),
+                dataset=training_data(model),
                 configs=study_configs(model, steps, quick),
                 num=arguments.num or (8 if quick else 16),
                 repeats=arguments.repeats or (1 if quick else 3),

@@ -25,10 +25,10 @@ import numpy as np
 import optuna
 
 from e2crf_core.caching.policy import PRESETS
-from e2crf_core.data.datasets import load_dataset
 from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.models.heldout import heldout_blocks
+from e2crf_core.models.training_data import training_data
 from e2crf_core.quality.distances import sliced_wasserstein_metric
 from e2crf_core.quality.intervals import measure_change
 from e2crf_core.sampling.config import SamplerConfig
@@ -74,7 +74,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Measure rivals beside `balanced` on fresh seeds: time per sample and change of held-out distance."""
     model = load_checkpoint(options.checkpoint)
-    data = load_dataset(model.dataset)
+    data = training_data(model)
     held, blocks = data.standardize(data.x[data.heldout]), heldout_blocks(data)
     metric = sliced_wasserstein_metric(directions=500)
     samplers = [Sampler.of(model, replace(setting, batch=options.batch)) for setting in (balanced, *rivals)]

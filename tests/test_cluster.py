@@ -61,7 +61,7 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     more = replace(TASK, num=17)
     assert [s.first for s in run_shards(MODEL, more, tmp_path)] == [12, 16]
     assert len(collect(tmp_path, more)[0]) == 17
-    with pytest.raises(LabError, match="differ in seed"):
+    with pytest.raises(LabError, match="differs in seed"):
         list(run_shards(MODEL, replace(TASK, seed=4), tmp_path))
     with pytest.raises(LabError, match="to its end"):
         collect(tmp_path, replace(TASK, num=40))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from e2crf_core.evaluation.evaluate import evaluate
 from e2crf_core.evaluation.reading import reading
 from e2crf_core.evaluation.report import evaluation_report
 from e2crf_core.evaluation.results import to_csv, to_json
-from e2crf_core.evaluation.shards import Task, claim, run_shards
+from e2crf_core.evaluation.shards import Task, claim, read_shard, run_shards
 from e2crf_core.evaluation.summary import summarize
 from e2crf_core.evaluation.tables import Estimate, Evaluation, TableRow
 from e2crf_core.models.checkpoints import load_checkpoint
@@ -357,3 +358,15 @@ def test_it_says_how_many_samples_a_figure_needs(finished: tuple[Path, Evaluatio
     enough = replace(e, stable={PRIMARY: replace(e.stable[PRIMARY], size=16)})
     assert "known to within 5% from 16 samples on" in " ".join(reading(enough))
     assert "<td>16</td>" in evaluation_report(enough)
+
+
+def test_a_shard_in_the_place_of_another_is_refused(task: Task, tmp_path: Path) -> None:
+    """Neither another row's shard nor that of another evaluation is taken for the one with its name."""
+    for folder, seed in (("one", 0), ("other", 1)):
+        run_shards(replace(task, seed=seed, num=4, repeats=1), tmp_path / folder)
+    shards = tmp_path / "one" / "shards"
+    for source in (shards / "001-r000.npz", tmp_path / "other" / "shards" / "000-r000.npz"):
+        shutil.copy(source, shards / "000-r000.npz")
+        with pytest.raises(LabError, match="damaged or from elsewhere"):
+            read_shard(shards / "000-r000.npz")
+    assert len(read_shard(shards / "001-r000.npz").series) == 4

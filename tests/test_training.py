@@ -1,6 +1,7 @@
 """Training learns, resumes as if never stopped, and rejects data that it cannot train on."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ import torch
 
 from e2crf_core import LabError, Sampler, load_checkpoint
 from e2crf_core.caching.policy import PRESETS
-from e2crf_core.data.datasets import Dataset
+from e2crf_core.data.datasets import Dataset, load_dataset
 from e2crf_core.data.importing import import_file
 from e2crf_core.io.resources import assets_dir
 from e2crf_core.models.training import Trainer, TrainSpec
+from e2crf_core.models.training_data import training_data
 from tests.edited import edit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -236,6 +238,39 @@ def test_a_data_set_in_another_folder_serves_training_and_sampling(tmp_path: Pat
     )
     assert code == 0, line
     assert (elsewhere / "s.npz").is_file()
+
+
+def test_a_data_set_that_was_imported_anew_is_not_taken_for_that_of_its_model(
+    tmp_path: Path, sine_file: Path
+) -> None:
+    folder = tmp_path / "rates"
+    import_file(sine_file, window=16, out=folder)
+    trainer = Trainer(replace(SPEC, steps=5), load_dataset(folder), tmp_path / "model")
+    list(trainer.run())
+    trainer.save()
+    model = load_checkpoint(tmp_path / "model", "cpu")
+    assert training_data(model).digest == model.meta["data_digest"]
+    np.save(sine_file, np.random.default_rng(0).normal(size=(1200, 1)))
+    import_file(sine_file, window=16, out=folder)
+    with pytest.raises(LabError, match="is not what checkpoint 'model' was trained on"):
+        training_data(model)
+    shutil.rmtree(folder)
+    with pytest.raises(LabError, match="data set of checkpoint 'model' cannot be used"):
+        training_data(model)
+
+
+def test_a_moved_data_set_resumes_its_training_but_a_lone_checkpoint_is_not_overwritten(
+    tmp_path: Path,
+) -> None:
+    spec, out = replace(SPEC, steps=10), tmp_path / "model"
+    first = Trainer(spec, toy(), out)
+    list(first.run())
+    first.save()
+    moved = Trainer(replace(spec, data="/elsewhere/toy"), toy(), out)
+    assert moved.step == 10 and moved.spec.data == "/elsewhere/toy"
+    shutil.rmtree(out / "training")
+    with pytest.raises(LabError, match="only the checkpoint is left"):
+        Trainer(spec, toy(), out)
 
 
 def test_too_few_held_out_windows_are_refused_before_training(tmp_path: Path, sine_file: Path) -> None:

@@ -38,6 +38,7 @@ from e2crf_core.tuning.space import (
     starting_points,
     unfit,
 )
+from e2crf_core.tuning.stored import CUT, why_failed
 from tests.studies import MODEL, SPACE, SPEC, point, study
 
 
@@ -252,7 +253,7 @@ def test_a_trial_that_was_cut_is_tried_again(tmp_path: Path) -> None:
     list(cut.run(cancelled=lambda: next(calls)))
     states = [t.state for t in cut.study.trials]
     failed = [t for t in cut.study.trials if t.state == optuna.trial.TrialState.FAIL]
-    assert len(failed) == 1 and failed[0].user_attrs["why"] == "cut short", states
+    assert len(failed) == 1 and why_failed(failed[0]) == CUT, states
     resumed = study(tmp_path)
     again = list(resumed.run(max_trials=len(states)))
     assert SamplerConfig.from_json(failed[0].user_attrs["setting"]) in [p.setting for p in again]
@@ -330,4 +331,4 @@ def test_a_trial_that_fails_does_not_end_the_study(tmp_path: Path) -> None:
     broken = study(tmp_path, executor=Broken())
     list(broken.run(max_trials=3))
     assert [p.number for p in broken.points] == [0, 2]
-    assert broken.study.trials[1].user_attrs["why"] == "no"
+    assert why_failed(broken.study.trials[1]) == "no"

@@ -48,10 +48,10 @@ def _task(arguments: argparse.Namespace) -> Any:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from e2crf_core.cluster.executor import RayShards, connect
     from e2crf_core.commands.terminal import ProgressLine, check_out_folder, interruptible
-    from e2crf_core.data.datasets import load_dataset
     from e2crf_core.evaluation.bulk import assess, draw_here, run_shards
     from e2crf_core.io.files import replace_file
     from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.models.training_data import training_data
     from e2crf_core.sampling.sampler import Sampler
 
     check_out_folder(arguments.out)
@@ -64,7 +64,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     task = _task(arguments)
     model = load_checkpoint(arguments.checkpoint, "cpu" if arguments.ray else arguments.device)
     Sampler.of(model, task.config)
-    dataset = load_dataset(model.dataset)
+    dataset = training_data(model)
     if arguments.ray:
         connect(arguments.ray, arguments.workers, gpus=1 if arguments.gpus else 0)
     report = ProgressLine("shards")

@@ -34,19 +34,19 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run what is missing, write the results, and print the summary."""
     from e2crf_core.commands.terminal import ProgressLine, check_out_folder
-    from e2crf_core.data.datasets import load_dataset
     from e2crf_core.evaluation.config import load_configs
     from e2crf_core.evaluation.evaluate import evaluate
     from e2crf_core.evaluation.reading import reading
     from e2crf_core.evaluation.shards import Task
     from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.models.training_data import training_data
 
     configs = load_configs(arguments.configs)
     check_out_folder(arguments.out)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
     task = Task(
         model=model,
-        dataset=load_dataset(model.dataset),
+        dataset=training_data(model),
         configs=configs,
         num=arguments.num,
         repeats=arguments.repeats,

@@ -36,10 +36,10 @@ def _localize(arguments: argparse.Namespace) -> None:
     import torch
 
     from e2crf_core.commands.terminal import ProgressLine
-    from e2crf_core.data.datasets import load_dataset
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.models.localize import localize
     from e2crf_core.models.training import TrainEvent
+    from e2crf_core.models.training_data import training_data
 
     if arguments.threads > 0:
         torch.set_num_threads(arguments.threads)
@@ -53,7 +53,7 @@ def _localize(arguments: argparse.Namespace) -> None:
 
     _, change = localize(
         model,
-        load_dataset(model.dataset),
+        training_data(model),
         arguments.out,
         minutes=arguments.minutes,
         steps=arguments.steps,

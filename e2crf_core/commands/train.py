@@ -56,9 +56,9 @@ def _train(arguments: argparse.Namespace) -> None:
     import torch
 
     from e2crf_core.commands.terminal import ProgressLine
-    from e2crf_core.data.datasets import load_dataset
+    from e2crf_core.data.datasets import load_dataset, require_heldout
     from e2crf_core.models.checkpoints import check_new_checkpoint
-    from e2crf_core.models.quality_card import measure_card, require_heldout
+    from e2crf_core.models.quality_card import measure_card
     from e2crf_core.models.training import TRAIN_PRESETS, Trainer, TrainSpec
 
     if arguments.preset not in TRAIN_PRESETS:

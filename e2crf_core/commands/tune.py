@@ -95,8 +95,8 @@ def _space(arguments: argparse.Namespace, model: Any) -> Any:
 
 def _study(arguments: argparse.Namespace) -> Any:
     """Open the study in the folder, new or resumed."""
-    from e2crf_core.data.datasets import load_dataset
     from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.models.training_data import training_data
     from e2crf_core.tuning.executors import Local
     from e2crf_core.tuning.measure import StudySpec
     from e2crf_core.tuning.study import Study
@@ -120,7 +120,7 @@ def _study(arguments: argparse.Namespace) -> Any:
         executor = RayExecutor()
     return Study(
         model,
-        load_dataset(model.dataset),
+        training_data(model),
         arguments.out,
         spec,
         space=space,

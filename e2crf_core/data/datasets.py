@@ -177,6 +177,22 @@ def check_new_dataset(out: str | Path) -> None:
         )
 
 
+FEWEST_HELDOUT = 8
+"""The fewest held-out windows against which quality is measured."""
+
+
+def require_heldout(dataset: Dataset) -> None:
+    """Reject a data set with too few held-out windows to measure a model. Raises LabError."""
+    count = len(dataset.heldout)
+    if count < FEWEST_HELDOUT:
+        raise LabError(
+            f"data set {dataset.name!r} has {count} held-out windows, at least {FEWEST_HELDOUT} are needed to measure"
+            " quality",
+            field="data",
+            remedy="import it with a smaller window or stride, or bring more data",
+        )
+
+
 @dataclass(frozen=True)
 class _Place:
     """The place of a data set: array file, card, and absolute path if its name does not find it."""

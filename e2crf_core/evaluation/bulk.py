@@ -19,10 +19,8 @@ import numpy as np
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError, make_whole
-from e2crf_core.io.arrays import read_npz
-from e2crf_core.io.files import replace_file
-from e2crf_core.io.json_files import read_json
-from e2crf_core.io.locks import claimed, is_empty
+from e2crf_core.evaluation.shard_files import claim_folder, read_arrays, write_arrays
+from e2crf_core.io.locks import claimed
 from e2crf_core.models.checkpoints import choose_device
 from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, never
@@ -32,6 +30,7 @@ from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Part, Sampler, check_request, warm_up
 
 MAX_SAMPLES = 10**10
+STATEMENT = "shards.json"
 
 
 def on_device(model: ScoreModel, device: str) -> ScoreModel:
@@ -140,7 +139,7 @@ def run_shards(
     Raises LabError if `out` holds another evaluation, or if a shard fails permanently.
     """
     with claimed(out, "shards"):
-        _claim(out, task.fingerprint(model))
+        claim_folder(out / STATEMENT, task.fingerprint(model), "an evaluation in shards")
         missing = [first for first in task.firsts if _find(out, task, first) is None]
         for shard in draw(model, task, missing, cancelled):
             _write(out, shard)
@@ -159,47 +158,19 @@ def _find(out: Path, task: BulkTask, first: int) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _claim(out: Path, ours: dict[str, Any]) -> None:
-    path = out / "shards.json"
-    if path.is_file():
-        try:
-            theirs = read_json(path)
-        except LabError:
-            theirs = {}
-        theirs = theirs if isinstance(theirs, dict) else {}
-        differ = [key for key in ours if theirs.get(key) != ours[key]]
-        if differ:
-            problem = f"{out} holds shards that differ in {', '.join(differ)}"
-            raise LabError(problem, field="out", remedy="name another folder")
-        return
-    if not is_empty(out):
-        problem = f"{out} is not empty and holds no shards"
-        raise LabError(problem, field="out", remedy="name another folder")
-    replace_file(path, lambda p: p.write_text(json.dumps(ours, indent=1) + "\n"))
-
-
 def _write(out: Path, shard: BulkShard) -> None:
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
-            arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(shard).items()}
-            np.savez(file, **arrays)
-
-    replace_file(_path(out, shard.first, len(shard.series)), write)
+    arrays = {name: np.asarray(value) for name, value in vars(shard).items()}
+    write_arrays(_path(out, shard.first, len(shard.series)), out / STATEMENT, arrays)
 
 
 def _read(out: Path, task: BulkTask, first: int) -> BulkShard:
     path = _find(out, task, first)
     if path is None:
         raise LabError(f"shard {first} is not in {out}: run the evaluation to its end")
-    try:
-        stored = read_npz(path)
-        numbers: dict[str, Any] = {
-            name: int(stored[name]) for name in ("first", "rows", "prepared", "process")
-        }
-        clocks: dict[str, Any] = {name: float(stored[name]) for name in ("seconds", "cpu_seconds")}
-        return BulkShard(series=stored["series"], **numbers, **clocks)
-    except (LabError, KeyError, ValueError, TypeError):
-        raise LabError(f"shard {path} is damaged: delete it and run again") from None
+    stored = read_arrays(path, out / STATEMENT)
+    numbers: dict[str, Any] = {name: int(stored[name]) for name in ("first", "rows", "prepared", "process")}
+    clocks: dict[str, Any] = {name: float(stored[name]) for name in ("seconds", "cpu_seconds")}
+    return BulkShard(series=stored["series"], **numbers, **clocks)
 
 
 def collect(out: Path, task: BulkTask) -> tuple[np.ndarray, list[BulkShard]]:
@@ -226,6 +197,7 @@ def assess(model: ScoreModel, dataset: Dataset, task: BulkTask, out: Path) -> di
     return {
         "checkpoint": model.name,
         "digest": model.digest(),
+        "data": dataset.digest,
         "config": task.config.to_json(),
         "num": task.num,
         "seed": task.seed,

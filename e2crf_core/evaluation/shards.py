@@ -18,20 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from e2crf_core.data.datasets import Dataset
+from e2crf_core.data.datasets import Dataset, require_heldout
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError, make_whole
 from e2crf_core.evaluation.config import Configs
-from e2crf_core.io.files import replace_file
-from e2crf_core.io.json_files import read_json
-from e2crf_core.io.locks import is_empty
+from e2crf_core.evaluation.shard_files import claim_folder, read_arrays, write_arrays
 from e2crf_core.io.provenance import machine, versions
 from e2crf_core.progress import Progress, silent
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, check_request, synchronize
 
 SCHEMA = 2
-FEWEST_HELDOUT = 8
+STATEMENT = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,7 @@ class Task:
             raise LabError(f"repeats {self.repeats}: must lie between 1 and 1000", field="repeats")
         if self.batch < 1 or self.directions < 1:
             raise LabError(f"batch {self.batch} and directions {self.directions} must be at least 1")
-        if len(self.dataset.heldout) < FEWEST_HELDOUT:
-            raise LabError(
-                f"data set {self.dataset.name!r} has {len(self.dataset.heldout)} held-out windows: at least"
-                f" {FEWEST_HELDOUT} are needed to measure quality against"
-            )
+        require_heldout(self.dataset)
 
     @property
     def names(self) -> list[str]:
@@ -111,27 +105,7 @@ class Shard:
 
 def claim(out: Path, task: Task) -> None:
     """Make `out` this task's folder. Raises LabError if it holds shards of another evaluation."""
-    path, ours = out / "evaluation.json", task.fingerprint()
-    remedy = "name another folder"
-    if path.is_file():
-        theirs = _stored(path)
-        differ = [key for key in ours if theirs.get(key) != ours[key]]
-        if differ:
-            problem = f"{out} holds an evaluation that differs in {', '.join(differ)}"
-            raise LabError(problem, field="out", remedy=f"{remedy}, or delete it")
-        return
-    if not is_empty(out):
-        raise LabError(f"{out} is not empty and holds no evaluation", field="out", remedy=remedy)
-    replace_file(path, lambda p: p.write_text(json.dumps(ours, indent=1) + "\n"))
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    """Return the stored description of an evaluation; a damaged one differs from ours in everything."""
-    try:
-        stored = read_json(path)
-    except LabError:
-        return {}
-    return stored if isinstance(stored, dict) else {}
+    claim_folder(out / STATEMENT, task.fingerprint(), "an evaluation")
 
 
 def shard_path(out: Path, index: int, repeat: int) -> Path:
@@ -147,22 +121,18 @@ def read_shards(out: Path, task: Task, name: str) -> list[Shard]:
 
 def _write_shard(path: Path, shard: Shard) -> None:
     meta = {key: value for key, value in vars(shard).items() if key != "series"}
-
-    def write(target: Path) -> None:
-        with target.open("wb") as file:
-            np.savez(file, series=shard.series, meta=np.array(json.dumps(meta)))
-
-    replace_file(path, write)
+    arrays = {"series": shard.series, "meta": np.array(json.dumps(meta))}
+    write_arrays(path, _statement(path), arrays)
 
 
 def read_shard(path: Path) -> Shard:
     """Read one shard. Raises LabError for a missing or damaged file."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return Shard(series=stored["series"], **json.loads(str(stored["meta"])))
-    except Exception as fault:  # whatever is wrong with a shard, the way out is the same
-        problem = f"shard {path} is damaged ({type(fault).__name__})"
-        raise LabError(problem, remedy="delete it and run again") from None
+    stored = read_arrays(path, _statement(path))
+    return Shard(series=stored["series"], **json.loads(str(stored["meta"])))
+
+
+def _statement(shard: Path) -> Path:
+    return shard.parents[1] / STATEMENT
 
 
 def run_shards(task: Task, out: Path, progress: Progress = silent) -> None:

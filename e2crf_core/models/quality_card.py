@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from e2crf_core.data.datasets import Dataset, load_dataset
+from e2crf_core.data.datasets import Dataset, require_heldout
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.errors import LabError
 from e2crf_core.io.json_files import json_writer
 from e2crf_core.io.sets import write_set
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.models.folders import CARD, WEIGHTS, checkpoint_folder, read_card
 from e2crf_core.models.loss import heldout_loss
+from e2crf_core.models.training_data import training_data
 from e2crf_core.progress import Progress, silent
 from e2crf_core.quality.distances import standard_metrics
 from e2crf_core.sampling.calibration import calibrate
@@ -23,20 +23,6 @@ from e2crf_core.sampling.sampler import Sampler
 
 SOLVER = {"solver": "dpmpp_2m", "grid": "log_snr", "steps": 60}
 DRAWS = 40
-LEAST_HALF = 4
-
-
-def require_heldout(dataset: Dataset) -> int:
-    """Return the held-out windows in each half of the protocol. Raises LabError if there are too few."""
-    half = min(len(dataset.heldout) // 2, 512)
-    if half < LEAST_HALF:
-        raise LabError(
-            f"data set {dataset.name!r} has {len(dataset.heldout)} held-out windows, at least {2 * LEAST_HALF} are "
-            "needed to measure a model",
-            field="data",
-            remedy="import it with a smaller window or stride, or bring more data",
-        )
-    return half
 
 
 def measure_card(checkpoint: str | Path, seed: int = 0, progress: Progress = silent) -> dict[str, Any]:
@@ -45,7 +31,7 @@ def measure_card(checkpoint: str | Path, seed: int = 0, progress: Progress = sil
     Returns the main values. `progress` receives (done, total) of the protocol. Raises LabError.
     """
     model = load_checkpoint(checkpoint)
-    dataset = load_dataset(model.dataset)
+    dataset = training_data(model)
     measured = heldout_protocol(model, dataset, seed=seed, progress=progress)
     measured["command"] = f"python -m e2crf_core card --checkpoint {checkpoint} --seed {seed}"
     folder = checkpoint_folder(checkpoint)
@@ -75,7 +61,8 @@ def heldout_protocol(
     the cards describe the model and not a cache. Series are standardized.
     """
     held = dataset.standardize(dataset.x[dataset.heldout])
-    half = require_heldout(dataset)
+    require_heldout(dataset)
+    half = min(len(held) // 2, 512)
     sampler = Sampler(model, policy=None, **SOLVER)  # type: ignore[arg-type]
     made = dataset.standardize(sampler.sample(2 * half, seed, progress=progress).series)
     rng = np.random.default_rng(seed)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.models.training_data import training_data
 from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
 from e2crf_core.quality.intervals import real_floor
 
@@ -50,7 +50,7 @@ def distance_to_heldout(samples: np.ndarray, model: ScoreModel) -> HeldoutDistan
     """
     if not model.dataset:
         return None
-    dataset = load_dataset(model.dataset)
+    dataset = training_data(model)
     metric = sliced_wasserstein_metric(directions=DIRECTIONS)
     heldout = dataset.standardize(dataset.x[dataset.heldout])
     floor = real_floor(heldout, len(samples), metric)

@@ -23,7 +23,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from e2crf_core.data.datasets import Dataset
+from e2crf_core.data.datasets import Dataset, require_heldout
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.evaluation.anchors import converged, deterministic, no_network
@@ -81,10 +81,7 @@ class Study:
     ) -> None:
         if not 0 < minutes <= 1e5:
             raise LabError(f"minutes {minutes}: a positive budget is expected")
-        if len(dataset.heldout) < 8:
-            raise LabError(
-                f"data set {dataset.name!r} has {len(dataset.heldout)} held-out windows, 8 are needed"
-            )
+        require_heldout(dataset)
         spec = spec or StudySpec()
         self.model, self.dataset, self.out, self.spec = model, dataset, out, spec
         self.minutes, self.executor = minutes, executor or Local()

@@ -8,11 +8,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from e2crf_core.data.datasets import load_dataset
 from e2crf_core.deploy.html import save_card
 from e2crf_core.deploy.measure import make_card
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.models.training_data import training_data
 from e2crf_core.tuning.choice import pick
 from e2crf_core.tuning.measure import Point
 from e2crf_core.tuning.more import measure_more
@@ -52,7 +52,7 @@ class StudyWorker(Worker):
         space = SearchSpace(model.n, ranges=ranges, **order.space.model_dump())
         return Study(
             model,
-            load_dataset(model.dataset),
+            training_data(model),
             self.folder,
             order.spec,
             space=space,
