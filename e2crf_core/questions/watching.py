@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.models.heldout import heldout_blocks
+from e2crf_core.models.training_data import training_data
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.questions.anomaly import Detector
 from e2crf_core.questions.recordings import nearest_window
@@ -36,7 +36,7 @@ def heldout_windows(model: ScoreModel) -> tuple[np.ndarray, np.ndarray]:
     Raises LabError if the data set is not here or does not fit.
     """
     try:
-        data = load_dataset(model.dataset)
+        data = training_data(model)
     except LabError as fault:
         raise LabError(
             f"the data set {model.dataset!r} of this model cannot be read ({fault.problem})",

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.models.heldout import heldout_blocks
+from e2crf_core.models.training_data import training_data
 from e2crf_core.quality.intervals import Measurement, measure
 from e2crf_core.quality.protocol import (
     PRIMARY_METRIC,
@@ -47,7 +47,7 @@ def twin_quality(
     cached, plain = standardized(model, samples), standardized(model, twin)
     error = twin_error(cached, plain, variance_pair(model), resamples=resamples)
     try:
-        data = load_dataset(model.dataset)
+        data = training_data(model)
     except LabError:
         return TwinQuality(error)
     if len(samples) < FEWEST_JUDGED:
