@@ -19,8 +19,8 @@ from e2crf_core.diffusion.score_model import DEFAULT_SCHEDULE, ScoreModel, token
 from e2crf_core.diffusion.spectral import coordinate_mask
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import reason
-from e2crf_core.io.files import replace_file
-from e2crf_core.io.json_files import validated, write_json
+from e2crf_core.io.json_files import json_writer, validated
+from e2crf_core.io.sets import write_set
 from e2crf_core.models.cards import SCHEMA, load_card, read_profile
 from e2crf_core.models.folders import CARD, WEIGHTS, check_new_checkpoint
 from e2crf_core.models.loss import heldout_loss
@@ -84,6 +84,7 @@ def import_network(
         mean=dataset.mean,
         std=dataset.std,
         dataset=dataset.reference,
+        meta={"data_digest": dataset.digest},
     )
     laws = check_laws(model)
     loss = heldout_loss(model, dataset.standardize(dataset.x[dataset.heldout]))
@@ -133,6 +134,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 def _card(model: ScoreModel, factory: Factory, loss: dict[str, float], weights: str | Path) -> dict[str, Any]:
     network = model.network
     return {
+        **model.meta,
         "schema": SCHEMA,
         "kind": KIND,
         "title": f"Own network {factory.reference}, weights from {Path(weights).name}",
@@ -157,8 +159,7 @@ def _write(model: ScoreModel, out: Path) -> None:
     tensors = {f"network.{k}": p.clone().contiguous() for k, p in model.network.state_dict().items()}
     tensors |= {"mu": model.mu, "v": model.v}
     tensors |= {"mean": torch.as_tensor(model.mean), "std": torch.as_tensor(model.std)}
-    replace_file(out / WEIGHTS, lambda path: save_file(tensors, str(path)))
-    write_json(out / CARD, model.meta)
+    write_set(out, {WEIGHTS: lambda path: save_file(tensors, str(path)), CARD: json_writer(model.meta)})
 
 
 def load_model(folder: Path, card: dict[str, Any]) -> ScoreModel:
