@@ -29,7 +29,7 @@ from scipy.stats import rankdata
 from e2crf_core import load_checkpoint, load_dataset
 from e2crf_core.commands.terminal import ProgressLine
 from e2crf_core.io.files import replace_file
-from e2crf_core.io.provenance import Provenance, array_digest
+from e2crf_core.io.provenance import Provenance
 from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.quality.interval import Interval
 from e2crf_core.questions.anomaly import Detector, gaussian_part
@@ -184,7 +184,7 @@ def study(name: str, count: int, *, library: bool) -> tuple[dict[str, Any], Prov
             areas = {key: asdict(roc_interval(normal[key], planted[key], labels[test])) for key in planted}
             hits = float((planted["score"] > threshold.value).mean())
             rows.append({"kind": kind, "size": size, "roc_area": areas, "hits_at_5_percent": hits})
-    origin = Provenance.now(data=array_digest(data.x), checkpoint=model.digest(), seeds=[SEED], batch=64)
+    origin = Provenance.now(data=data.digest, checkpoint=model.digest(), seeds=[SEED], batch=64)
     return {
         "windows": len(test),
         "calibration": half,

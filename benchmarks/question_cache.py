@@ -35,7 +35,7 @@ from e2crf_core.commands.terminal import ProgressLine
 from e2crf_core.diffusion.score_model import Profile
 from e2crf_core.diffusion.spectral import detokenize_torch
 from e2crf_core.io.files import replace_file
-from e2crf_core.io.provenance import Provenance, array_digest
+from e2crf_core.io.provenance import Provenance
 from e2crf_core.questions.answers import ASKING
 from e2crf_core.sampling.calibration import EXPONENT, LEAST, REACH, SPACING
 from e2crf_core.sampling.config import SamplerConfig
@@ -185,7 +185,7 @@ def study(
     base = judge.answer(reference)
     judged = [judge.row(named[key], base) for key in final]
     origin = Provenance.now(
-        data=array_digest(data.x), checkpoint=model.digest(), seeds=[SEED, SEED + 1], batch=ASKING.batch
+        data=data.digest, checkpoint=model.digest(), seeds=[SEED, SEED + 1], batch=ASKING.batch
     )
     profiles = {"checkpoint": [*model.profile.weights], "question": [*profile.weights]}
     return {

@@ -39,7 +39,7 @@ from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.diffusion.spectral import detokenize_torch, tokenize_torch
 from e2crf_core.io.files import replace_file
-from e2crf_core.io.provenance import Provenance, array_digest
+from e2crf_core.io.provenance import Provenance
 from e2crf_core.network.forward import plain_forward
 from e2crf_core.quality.probabilistic import covered, crps, gaussian_crps
 from e2crf_core.questions.answers import ASKING
@@ -273,7 +273,7 @@ def study(
         }
         for key, row in rows.items()
     }
-    origin = Provenance.now(data=array_digest(data.x), checkpoint=model.digest(), seeds=[SEED], batch=BATCH)
+    origin = Provenance.now(data=data.digest, checkpoint=model.digest(), seeds=[SEED], batch=BATCH)
     return table, origin
 
 
