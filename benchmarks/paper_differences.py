@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from e2crf_core import CachePolicy, Sampler, load_checkpoint
-from e2crf_core.data.datasets import load_dataset
-from e2crf_core.evaluation.shards import data_digest
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.json_files import write_json
 from e2crf_core.io.provenance import Provenance
+from e2crf_core.models.training_data import training_data
 from e2crf_core.quality.distances import relative_l2
 from e2crf_core.quality.protocol import log_interval
 
@@ -54,7 +53,7 @@ def measure(checkpoint: str, steps: int, num: int, seeds: int) -> dict[str, Any]
             shares[row].append(made.token_share)
             errors[row].append(relative_l2(*scaled))
     provenance = Provenance.now(
-        data=data_digest(load_dataset(model.dataset)),
+        data=training_data(model).digest,
         checkpoint=model.digest(),
         seeds=range(seeds),
         batch=min(num, 64),
