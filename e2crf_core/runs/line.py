@@ -79,12 +79,12 @@ class WaitingLine:
     def _expected(self, ticket: Ticket) -> float | None:
         """Estimate the seconds until a waiting ticket's turn; None while nothing is known."""
         now = time.monotonic()
-        held = [(now - other.since, other.left()) for other in self._holding]
-        lengths = list(self._served) or [done + left for done, left in held if left is not None]
+        turns = [(now - other.since, other.left()) for other in self._holding]
+        lengths = list(self._served) or [done + left for done, left in turns if left is not None]
         if not lengths:
             return None
         mean = sum(lengths) / len(lengths)
-        free = [max(0.0, mean - done) if left is None else left for done, left in held]
+        free = [max(0.0, mean - done) if left is None else left for done, left in turns]
         free += [0.0] * (self.slots - len(free))
         heapq.heapify(free)
         for _ in range(self._waiting.index(ticket)):

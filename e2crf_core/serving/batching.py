@@ -211,20 +211,20 @@ class Batch:
         """Take one step and report it to the jobs that watch. Raises NotFinite; then drop the jobs to blame."""
         clock = time.perf_counter()
         step = next(self._steps)
-        watched = [piece.job.on_event is not None and piece.first == 0 for piece in self.pieces]
-        if any(watched):
+        watchers = [piece.job.on_event if piece.first == 0 else None for piece in self.pieces]
+        if any(watchers):
             synchronize(self.sampler.model.device)
         seconds = time.perf_counter() - clock
         self.state, self.seconds = step.after, self.seconds + seconds
         self.rows += step.info.rows / len(self)
         offset = 0
-        for piece, told in zip(self.pieces, watched, strict=True):
-            if told and piece.job.on_event is not None:
+        for piece, on_event in zip(self.pieces, watchers, strict=True):
+            if on_event is not None:
                 with torch.inference_mode():
                     event = observe(
                         self.sampler, self.problem, step.before, step.info, seconds, offset, 0, step.after
                     )
-                piece.job.on_event(event)
+                on_event(event)
             offset += piece.count
         return step
 
@@ -239,12 +239,12 @@ class Batch:
         owner = [piece.job for piece in self.pieces for _ in range(piece.count)]
         return {owner[sample] for sample in fault.samples}
 
-    def drop(self, leaving: Collection[SampleJob]) -> None:
+    def drop(self, jobs: Collection[SampleJob]) -> None:
         """Remove jobs; what follows for the others is unchanged."""
         assert isinstance(self.problem.noise, JoinedNoise)
         kept, offset, pieces, noises = [], 0, [], []
         for piece, noise in zip(self.pieces, self.problem.noise.parts, strict=True):
-            if piece.job not in leaving:
+            if piece.job not in jobs:
                 kept.append(torch.arange(offset, offset + piece.count))
                 pieces.append(piece)
                 noises.append(noise)

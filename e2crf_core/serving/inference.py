@@ -151,11 +151,11 @@ def answer_of(answer: Delivery, model: ScoreModel, body: Any) -> tuple[bytes, di
         "token_share": np.array([answer.token_share]),
     }
     default = body.parameters.binary_data_output
-    wanted = {one.name: one.parameters.get("binary_data", default) for one in body.outputs}
-    wanted = wanted or dict.fromkeys(OUTPUTS, default)
-    made = [tensor(name, values[name], bool(binary)) for name, binary in wanted.items()]
-    stated = {"model_name": model.name, "id": body.id, "outputs": [described for described, _ in made]}
-    text, data = json.dumps(stated).encode(), b"".join(data for _, data in made)
+    choices = {one.name: one.parameters.get("binary_data", default) for one in body.outputs}
+    choices = choices or dict.fromkeys(OUTPUTS, default)
+    tensors = [tensor(name, values[name], bool(binary)) for name, binary in choices.items()]
+    head = {"model_name": model.name, "id": body.id, "outputs": [described for described, _ in tensors]}
+    text, data = json.dumps(head).encode(), b"".join(data for _, data in tensors)
     if not data:
         return text, {"content-type": "application/json"}
     return text + data, {"content-type": "application/octet-stream", LENGTH: str(len(text))}
@@ -166,9 +166,9 @@ def inference_routes(
 ) -> APIRouter:
     """Return the routes of the protocol. `faults` documents the answers of routes that draw samples."""
     router = APIRouter(prefix=INFERENCE.rstrip("/"))
-    stated: Faults = {status: {**fault, "model": V2Fault} for status, fault in faults.items()}
-    stated[404] = {"model": V2Fault, "description": "Another model is served"}
-    _describe(router, model, queue, stated)
+    answers: Faults = {status: {**fault, "model": V2Fault} for status, fault in faults.items()}
+    answers[404] = {"model": V2Fault, "description": "Another model is served"}
+    _describe(router, model, queue, answers)
     request_body: Any = infer_model(body_model)
 
     @router.post(
@@ -176,7 +176,7 @@ def inference_routes(
         dependencies=guard,
         response_class=Response,
         responses={
-            **stated,
+            **answers,
             200: {"content": {"application/json": {}, "application/octet-stream": {}}},
         },
     )

@@ -248,9 +248,9 @@ class SampleQueue:
             try:
                 step = batch.step()
             except NotFinite as fault:
-                blamed = batch.owners(fault)
-                self._end(blamed, fault)
-                batch.drop(blamed)
+                culprits = batch.owners(fault)
+                self._end(culprits, fault)
+                batch.drop(culprits)
                 continue
             self.metrics.steps.inc(len(batch))
             self.metrics.tokens.inc(step.info.rows)
@@ -267,9 +267,9 @@ class SampleQueue:
         for job in batch.jobs:
             if job.late:
                 self._end({job}, DeadlinePassed(job.deadline or 0))
-        leaving = {job for job in batch.jobs if job.cancelled or job.ended}
-        if leaving:
-            batch.drop(leaving)
+        leavers = {job for job in batch.jobs if job.cancelled or job.ended}
+        if leavers:
+            batch.drop(leavers)
 
     def _fail(self, jobs: Collection[SampleJob], fault: Exception) -> None:
         log.exception("a batch failed")

@@ -75,15 +75,15 @@ def tensor(name: str, values: np.ndarray, binary: bool) -> tuple[dict[str, Any],
     """Return the description of an output tensor, and its bytes, which are none if the data is in the first."""
     text = values.dtype.kind == "U"
     kinds = {np.dtype(code): kind for kind, code in TYPES.items()}
-    stated = {
+    head = {
         "name": name,
         "shape": list(values.shape),
         "datatype": "BYTES" if text else kinds[values.dtype],
     }
     if not binary:
-        return stated | {"data": values.ravel().tolist()}, b""
+        return head | {"data": values.ravel().tolist()}, b""
     data = _strings(values.ravel().tolist()) if text else np.ascontiguousarray(values).tobytes()
-    return stated | {"parameters": {"binary_data_size": len(data)}}, data
+    return head | {"parameters": {"binary_data_size": len(data)}}, data
 
 
 def _strings(texts: Sequence[str]) -> bytes:
