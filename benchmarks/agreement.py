@@ -108,7 +108,7 @@ def _order(
 def report(result: Agreement, title: str) -> str:
     """Describe an agreement in sentences and name the contradictions."""
     lines = [
-        f"{title}: {result.pairs} pairs, {len(result.agreed) + len(result.contradicted)} told apart by both,"
+        f"{title}: {result.pairs} pairs, {len(result.agreed) + len(result.contradicted)} distinguished by both,"
         f" {len(result.first_only)} by the first alone, {len(result.second_only)} by the second alone;"
         f" {len(result.contradicted)} in opposite order."
     ]

@@ -143,14 +143,14 @@ def page(evaluations: dict[str, Evaluation], main: str, quick: bool, seconds: fl
 
 How to read it. Our data sets, network (half-spectrum tokens, spectral preconditioning) and held-out reference are not
 the paper's, so absolute distances cannot be compared; speedups and *changes* can. A change with a star is one whose
-95% intervals over seeds do not overlap; all others are not told apart from no change. `floor` is the distance
-between real sets of these sizes. Relative L2 is the distance to the uncached twin on the same noise: the sharpest
-figure of what a cache did. Speedups are ratios within a repeat of runs that alternate in one process
+95% intervals over seeds do not overlap; no other can be distinguished from no change. `floor` is the distance
+between real sets of these sizes. Relative L2 is the distance to the uncached twin on the same noise: the most
+sensitive measure of what a cache changed. Speedups are ratios within a repeat of runs that alternate in one process
 (median and range). The paper timed at batch 1 on an Apple M3 Max and gives 1.7x, 2.2x and 3.2x in
 different places; its public code ran at 0.9x on a machine of ours.
 
-What stands for what: *fixed schedule* recomputes tokens 0..K always and all every R steps, without events; *no error
-feedback* has no probes, no correction and no levels on r; *no energy weighting* compares plain drift with tau.
+How the paper's rows were set: *fixed schedule* recomputes tokens 0..K always and all every R steps, without events;
+*no error feedback* has no probes, no correction and no levels on r; *no energy weighting* compares plain drift with tau.
 
 ## Table 2: sliced Wasserstein in both domains
 

@@ -1,4 +1,4 @@
-"""What the yardstick sees: false alarms and power of the protocol, and a table of distance by damage.
+"""What the quality protocol detects: false alarms and power of the protocol, and a table of distance by damage.
 
     python -m benchmarks.power
 
@@ -102,7 +102,7 @@ def error_rates(
 ) -> dict[str, float]:
     """Rates over trials of what the protocol says of sets whose truth is known."""
     scale, rng = worsened(train, held, num), np.random.default_rng(2)
-    rates = dict.fromkeys(("false alarm", "false pass", "power", "pass of an equal"), 0.0)
+    rates = dict.fromkeys(("false alarm", "false pass", "power", "an equal passes"), 0.0)
     for trial in range(trials):
         order = rng.permutation(len(train))
         x, other = train[order[:num]], train[order[num : 2 * num]]
@@ -112,7 +112,7 @@ def error_rates(
         rates["false alarm"] += judge(other, x, held, **options).verdict == "worse"
         rates["false pass"] += worse.verdict == "as good"
         rates["power"] += worse.primary.change.low > 0
-        rates["pass of an equal"] += judge(equal, x, held, **options).verdict == "as good"
+        rates["an equal passes"] += judge(equal, x, held, **options).verdict == "as good"
     return {name: count / trials for name, count in rates.items()}
 
 
@@ -139,9 +139,10 @@ def table(train: np.ndarray, held: np.ndarray, num: int, trials: int) -> dict[st
 def page(studies: dict[str, Any], num: int, trials: int) -> str:
     """The results as a Markdown page."""
     parts = [
-        f"# What the yardstick sees\n\nWritten by `python -m benchmarks.power`: sets of {num} series, {trials} trials."
+        "# What the quality protocol detects\n\n"
+        f"Written by `python -m benchmarks.power`: sets of {num} series, {trials} trials."
         " Training series stand for the samples of a perfect generator.\n",
-        "| data | false alarm | false pass at +10% | power at +10% | pass of an equal |\n|---|---|---|---|---|",
+        "| data | false alarm | false pass at +10% | power at +10% | an equal passes |\n|---|---|---|---|---|",
     ]
     parts += [
         f"| {name} | " + " | ".join(f"{100 * rate:.0f}%" for rate in study["rates"].values()) + " |"

@@ -239,10 +239,10 @@ def page(results: dict[str, Any]) -> str:
     """Format the measurements as Markdown."""
     shown = (*WAYS, "outputs_only", "two_calls_fewer")
     lines = [
-        "# Leaving out tokens beside a solver with few calls\n",
+        "# Skipping tokens when the solver needs few calls\n",
         f"Written by `python -m benchmarks.token_skipping`: DPM-Solver++(2M), {results['calls']} calls on the profile"
         f" grid, {results['num']} samples. Relative L2 to the uncached run with as many calls on the same noise;"
-        " `two calls fewer` is the uncached run that makes two calls less.\n",
+        " `two calls fewer` is the uncached run with two calls fewer.\n",
         "| data | tau | tokens run | " + " | ".join(name.replace("_", " ") for name in shown) + " |",
         "|---|---|---|" + "---|" * len(shown),
     ]

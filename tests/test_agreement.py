@@ -94,7 +94,7 @@ def test_command_says_what_it_found(
     b = written(tmp_path / "b", results({"a": (0.11, 0.01), "b": (0.2, 0.01)}, 100))
     c = written(tmp_path / "c", results({"a": (0.3, 0.01), "b": (0.2, 0.01)}, 200))
     assert run(monkeypatch, a, b) == 0
-    assert "1 told apart by both" in (out := capsys.readouterr().out) and "a  better than  b" in out
+    assert "1 distinguished by both" in (out := capsys.readouterr().out) and "a  better than  b" in out
     assert run(monkeypatch, a, c) == 1
     assert "CONTRADICTION: the first has a better than b" in capsys.readouterr().out
 

@@ -17,14 +17,14 @@ from e2crf_core.serving.batching import Delivery
 
 
 class FieldFault(BaseModel):
-    """What is wrong with one field; `pointer` is a JSON pointer into the body."""
+    """A fault in one field; `pointer` is a JSON pointer into the body."""
 
     pointer: str
     problem: str
 
 
 class Fault(BaseModel):
-    """Why a request was not answered, in one line, and field by field where fields are to blame."""
+    """The reason why a request was rejected: one line, and one entry for each field at fault."""
 
     detail: str
     faults: list[FieldFault] = []
@@ -42,7 +42,7 @@ def fault_of(fault: LabError) -> Fault:
 
 
 class Health(BaseModel):
-    """What is served, and how busy it is."""
+    """What the server serves and how busy it is."""
 
     status: Literal["ok"]
     checkpoint: str
@@ -57,13 +57,13 @@ class Health(BaseModel):
 
 
 class State(BaseModel):
-    """An answer to a probe."""
+    """The result of a probe."""
 
     status: Literal["live", "ready"]
 
 
 class SamplesAnswer(BaseModel):
-    """Series in data units, sample by sample, step by step, channel by channel."""
+    """Series in data units, indexed by sample, step and channel."""
 
     samples: list[list[list[float]]]
     channels: list[str]

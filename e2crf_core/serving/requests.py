@@ -88,7 +88,7 @@ _SOLVER = (
         Field(
             strict=True,
             pattern=rf"^{ETA}(0(\.[0-9]{{1,6}})?|1(\.0{{1,6}})?)$",
-            description=f"{ETA}ETA is DDIM with that share, 0 to 1, of ancestral noise",
+            description=f"{ETA}ETA is DDIM with the share ETA, 0 to 1, of ancestral noise",
         ),
     ]
 )
@@ -98,7 +98,7 @@ SECONDS: Any = Annotated[
         strict=True,
         ge=LEAST_DEADLINE_S,
         le=MAX_DEADLINE_S,
-        description="seconds after which the samples are of no use; then the answer is 504",
+        description="seconds after which the server gives up and answers 504",
     ),
 ]
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -113,9 +113,9 @@ def request_model(limits: Limits, default: SamplerConfig) -> type[BaseModel]:
     return create_model(
         "SamplesRequest",
         __config__=STRICT,
-        __doc__="What to draw. A sample depends on seed, its number and the settings, not on other requests.",
+        __doc__="What to draw. A sample depends on the seed, its number and the settings, not on other requests.",
         num=(whole_number(1, limits.num, "number of samples"), 1),
-        seed=(whole_number(0, MAX_SEED, "samples of equal seeds are equal"), 0),
+        seed=(whole_number(0, MAX_SEED, "equal seeds give equal samples"), 0),
         policy=(policy_field(), stated),
         steps=(whole_number(2, limits.steps, "network calls of the solver"), default.steps),
         solver=(_SOLVER, default.solver),

@@ -93,7 +93,7 @@ def make_app(
     app = FastAPI(
         title="E²-CRF samples",
         version=__version__,
-        description="Time series from a cached spectral diffusion model.",
+        description="Draw time series from a cached spectral diffusion model.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -146,12 +146,12 @@ def _answer(
 
 def _guard(token: str) -> Callable[..., None]:
     """Return a dependency that only admits requests with the token."""
-    bearer = HTTPBearer(auto_error=False, description="The token the server was started with")
+    bearer = HTTPBearer(auto_error=False, description="The token that the server was started with")
 
     def allowed(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
         given = credentials.credentials if credentials else ""
         if not hmac.compare_digest(given.encode(), token.encode()):
-            raise HTTPException(401, "a valid token is needed", headers={"WWW-Authenticate": "Bearer"})
+            raise HTTPException(401, "a valid token is required", headers={"WWW-Authenticate": "Bearer"})
 
     return allowed
 
@@ -165,7 +165,7 @@ def _add_health(app: FastAPI, model: ScoreModel, queue: SampleQueue) -> None:
 
     @app.get("/health", response_model=Health, responses=refused)
     async def health() -> Any:
-        """Whether samples can be had, and of what."""
+        """Report what is served and how busy the server is; 503 if its worker has ended."""
         if not queue.alive:
             return JSONResponse(Fault(detail="the worker has ended").model_dump(), 503)
         return Health(
@@ -183,12 +183,12 @@ def _add_health(app: FastAPI, model: ScoreModel, queue: SampleQueue) -> None:
 
     @app.get("/health/live", response_model=State, responses={403: FAULTS[403]})
     async def live() -> State:
-        """Whether the process answers at all; an orchestrator restarts it when not."""
+        """Confirm that the process responds; an orchestrator restarts it if it does not."""
         return State(status="live")
 
     @app.get("/health/ready", response_model=State, responses=refused)
     async def ready() -> Any:
-        """Whether a request sent now would be taken: the worker runs and the queue has room."""
+        """Confirm that a request sent now would be accepted: the worker runs and the queue has room."""
         if not queue.alive or queue.depth >= queue.limit:
             detail = "the queue is full" if queue.alive else "the worker has ended"
             return JSONResponse(Fault(detail=detail).model_dump(), 503)
@@ -196,7 +196,7 @@ def _add_health(app: FastAPI, model: ScoreModel, queue: SampleQueue) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        """The API as one page that needs no other server."""
+        """Return the API as one page that loads nothing from elsewhere."""
         return HTMLResponse(documentation(app.openapi()))
 
 
@@ -208,7 +208,7 @@ def _add_metrics(app: FastAPI, queue: SampleQueue, guard: list[Any]) -> None:
         responses={200: {"content": {"text/plain": {}}}, 401: FAULTS[401], 403: FAULTS[403]},
     )
     async def metrics() -> Response:
-        """Metrics for Prometheus, with histograms of queue time, run time and batch size."""
+        """Return metrics for Prometheus, with histograms of queue time, run time and batch size."""
         return Response(generate_latest(queue.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -220,7 +220,7 @@ def _add_samples(
 
     @route("/samples", {"model": SamplesAnswer, "content": {"application/octet-stream": {}}})
     async def samples(request: Request, body: body_model) -> Response:
-        """Draw samples: JSON, or an npz file with `samples` (num, N, M) and `channels`."""
+        """Draw samples; return JSON, or an npz file with `samples` (num, N, M) and `channels`."""
         answer = await drawn(queue, job_of(body), request)
         if answer is None:
             # Nobody reads this answer; the status is the customary one for a client that disconnected.
@@ -231,7 +231,7 @@ def _add_samples(
 
     @route("/events", {"content": {"text/event-stream": {}}}, response_class=StreamingResponse)
     async def events(body: body_model) -> Response:
-        """Draw samples and tell every step of the first one: server-sent events `step`, then `samples` or `error`."""
+        """Draw samples and stream the steps of the first: server-sent events `step`, then `samples` or `error`."""
         loop = asyncio.get_running_loop()
         steps = _Latest()
         job = job_of(body)
@@ -239,7 +239,7 @@ def _add_samples(
         job.on_event = lambda event: loop.call_soon_threadsafe(steps.put, event)
         queue.submit(job)
         headers = {"Cache-Control": "no-store"}
-        return _Stream(_told(job, steps, queue, model), media_type="text/event-stream", headers=headers)
+        return _Stream(_event_texts(job, steps, queue, model), media_type="text/event-stream", headers=headers)
 
 
 class _Latest:
@@ -255,7 +255,7 @@ class _Latest:
         self.queue.put_nowait(event)
 
 
-async def _told(job: SampleJob, steps: _Latest, queue: SampleQueue, model: ScoreModel) -> AsyncIterator[str]:
+async def _event_texts(job: SampleJob, steps: _Latest, queue: SampleQueue, model: ScoreModel) -> AsyncIterator[str]:
     """Yield the events of a job as text, then its samples or the reason why there are none."""
     try:
         while (event := await steps.queue.get()) is not None:

@@ -34,7 +34,7 @@ def protocol_chart(distances: Mapping[str, Mapping[str, Any]], color: str) -> go
     names = [str(f["title"]) for f in rows]
     plot = go.Figure()
     for label, key, mark, shade, width in (
-        ("real against real", "floor", "square", MUTED, 9),
+        ("real data against real data", "floor", "square", MUTED, 9),
         ("generated against real", "value", "circle", color, 2),
     ):
         middle = [f[key] / f["floor"] for f in rows]

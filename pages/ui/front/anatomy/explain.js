@@ -14,7 +14,7 @@ const whyRefreshed = (rec, step, policy, tau, before) => {
   if (policy.tau_warn > 0 && before > policy.tau_warn)
     return [
       "warn",
-      `the event intensity r = ${short(before)} exceeded τ warn = ${policy.tau_warn}: all is refreshed.`,
+      `the event intensity r = ${short(before)} exceeded τ warn = ${policy.tau_warn}, so everything is refreshed.`,
     ];
   if (WHOLE.includes(policy.trigger)) {
     const scores = rec.e.subarray(step * rec.n, (step + 1) * rec.n);
@@ -63,7 +63,7 @@ export const whyOf = (rec, step, k) => {
     return [
       "calm",
       `its score exceeds τ, but the event intensity r = ${short(before)} is below τ safe = ` +
-        `${policy.tau_safe}: the step passed without work.`,
+        `${policy.tau_safe}: so this step computed nothing.`,
     ];
   return ["reused", `its event score eₖ = ${short(e)} does not exceed the threshold τ = ${short(tau)}.`];
 };

@@ -75,19 +75,19 @@ const sentences = (page, read) => {
     `${percentFine(read(from, "D"))} in D and ${percentFine(read(from, "score"))} in the score`;
   const would = step
     ? `Reused, it would have been off by ${list(kept)}.`
-    : "Before the first step nothing was kept.";
+    : "Nothing was cached before the first step.";
   const stale = rec.reasons[step * n + k]
-    ? ": this frequency was computed, but looked at others that were old"
+    ? ": this frequency was computed, but it attended to stale ones"
     : "";
   const was =
     read(used, "C") < 1e-5
-      ? "The step went on with what a fresh forward gives."
-      : `The step went on with errors of ${list(used)}${stale}.`;
+      ? "The step used what a full recompute gives."
+      : `The step used values that were off by ${list(used)}${stale}.`;
   const other =
     inside.changed === null
       ? ""
-      : ` This machine did not repeat the run: decisions differ from step ${inside.changed + 1} on, ` +
-        "and what is shown from there belongs to another run.";
+      : ` This machine did not reproduce the run exactly: decisions differ from step ${inside.changed + 1} on, ` +
+        "and from there a different run is shown.";
   return `${would} ${was} Values beyond the axis are drawn at its ends.${other}`;
 };
 
@@ -110,7 +110,7 @@ export const drawLayers = (page) => {
   for (let q = 3; q < count; q += q < count - 4 ? 3 : 4) plot.vertical(plot.x(q), t.grid);
   const dots = (from, offset, ...look) =>
     names.map((_, q) => [q + 0.5 + offset, read(from, q), ...look]).filter(([, v]) => Number.isFinite(v));
-  const wouldBe = dots(kept, -0.12, t.colors[1], "had it been reused", 4);
-  drawDots(plot, [...wouldBe, ...dots(used, 0.12, t.colors[0], "as the step went on", 3.2)], range);
+  const wouldBe = dots(kept, -0.12, t.colors[1], "if it had been reused", 4);
+  drawDots(plot, [...wouldBe, ...dots(used, 0.12, t.colors[0], "as the step used it", 3.2)], range);
   page.el("inside_words").textContent = sentences(page, (from, name) => read(from, names.indexOf(name)));
 };

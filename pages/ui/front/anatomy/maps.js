@@ -12,7 +12,7 @@ export const SHADES = {
   drift: "Drift dₖ of the network’s input since it was last computed",
   age: "Age of the features",
   spectrum: "Amplitude |Xₖ| of the noisy state",
-  reuse: "|C_kept − C_fresh| / |C_fresh|, had it been reused",
+  reuse: "|C_kept − C_fresh| / |C_fresh|, if it had been reused",
 };
 const RAMP = 255;
 

@@ -107,8 +107,8 @@ export const legends = (page) => {
     ["high (log scale)", t.colors[0], "box"],
   ];
   const layers = [
-    ["had it been reused", t.colors[1], "box"],
-    ["as the step went on", t.colors[0], "box"],
+    ["if it had been reused", t.colors[1], "box"],
+    ["as the step used it", t.colors[0], "box"],
   ];
   const decisions = reasonLegend(t);
   put("map", shade === "why" ? [...decisions, ["policy changed", t.text, "dash"]] : quantity);

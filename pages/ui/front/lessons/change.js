@@ -7,7 +7,7 @@ import { heat, percentOf } from "./tools.js";
 
 export const change = {
   panels: [
-    ["curves", "Error of D when something is kept for h steps", true],
+    ["curves", "Error of D when a quantity is kept for h steps", true],
     ["map", "Change of F over h steps: step × frequency", true],
   ],
   controls: () => [{ name: "h", label: "Keep for h steps", low: 1, high: 40, start: 5 }],
@@ -89,7 +89,7 @@ export const change = {
     curves: [
       ["score kept", t.colors[0]],
       ["D kept", t.colors[1]],
-      ["F kept, the rest renewed", t.colors[3]],
+      ["F kept, the rest recomputed", t.colors[3]],
     ],
     map: [
       ["unchanged", t.reused, "box"],

@@ -35,8 +35,8 @@ export const noise = {
   },
   values: (d, s, r, t) => [
     ["t", LABELS.t(s.t), "1 is noise, 0 is data", { map: t.colors[0] }],
-    ["a", short(r.a), "scale of the data: a z₀ is lit", { time: t.colors[1] }],
-    ["s", short(r.s), "scale of the noise: s² is lit", { power: t.text }],
+    ["a", short(r.a), "scale of the data; highlights a z₀", { time: t.colors[1] }],
+    ["s", short(r.s), "scale of the noise; highlights s²", { power: t.text }],
     ["z_t", "a z₀ + s ε", "the noisy series", { time: t.noisy }],
     [
       "v_k",

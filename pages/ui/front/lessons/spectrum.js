@@ -7,7 +7,7 @@ import { extent, percentOf, seriesControls, seriesOf, timeAxis, upright } from "
 
 export const spectrum = {
   panels: [
-    ["time", "Series, and what is left of it", true],
+    ["time", "The series and what remains of it", true],
     ["spectrum", "Spectrum: drag the cutoff K", false, "K"],
     ["energy", "Energy captured by frequencies 0..K", false, "K"],
   ],
@@ -38,7 +38,7 @@ export const spectrum = {
       `coefficient at K, of n = ${d.n}`,
       { spectrum: t.colors[1] },
     ],
-    ["w_K", tokenWeight(s.K, d.N), "coefficients this token stands for"],
+    ["w_K", tokenWeight(s.K, d.N), "coefficients that this token represents"],
     ["x low-pass", `${s.K + 1} of ${d.n}`, "frequencies left in it", { time: t.colors[1] }],
     ["Σ |X₀..K|² / Σ |X|²", percentOf(r.captured[s.K]), "energy captured", { energy: t.colors[0] }],
     [

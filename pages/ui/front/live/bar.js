@@ -23,8 +23,8 @@ const TILES = {
     "Error now",
     "Relative L2 of this sample's denoised estimate to that of its uncached twin at the same step",
   ],
-  ms: ["Compute per step", "Mean of the last 20 steps, without waiting for the pace"],
-  left: ["Time left", "In the present phase, at the speed so far"],
+  ms: ["Compute per step", "Mean of the last 20 steps, without the pauses that the pace adds"],
+  left: ["Time left", "For the current phase, at the speed so far"],
   version: ["Policy changes", "Changes of the policy during this run"],
 };
 const RECENT_STEPS = 20;
@@ -129,7 +129,7 @@ export class Bar {
     if (status === "comparing") {
       const [value, unit] = duration(now.eta);
       const left = value === "–" ? "" : `, ${value} ${unit} left`;
-      this.note(`Running the same noise without a cache, to compare: ${percent(now.progress)} %${left}`);
+      this.note(`Running the same noise without a cache for comparison: ${percent(now.progress)} %${left}`);
     } else if (status === "waiting") this.note(now.line);
     else if (lab.isLive(status) || status === "done") this.note("");
     else if (status === "stopped")

@@ -47,7 +47,7 @@ export class Link {
       }
       if (code === 4429) {
         this.closed = true;
-        this.onGone("Too many windows already watch this run.");
+        this.onGone("Too many windows are watching this run already.");
         return;
       }
       this.tries += 1;

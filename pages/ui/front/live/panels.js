@@ -115,7 +115,7 @@ export const drawScores = (lab) => {
   const domain = span(lab, "scores", recent, on ? [handles.value("tau"), force] : []);
   plot.axes(t, { domain: [0, n], title: "frequency k" }, { domain, log: true, title: "eₖ" });
   if (!count) {
-    plot.note(t, on || hello.run ? "drag τ: above the line is recomputed" : "");
+    plot.note(t, on || hello.run ? "drag τ: tokens above the line are recomputed" : "");
     return;
   }
   const at = (count - 1) * n;

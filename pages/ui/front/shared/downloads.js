@@ -26,7 +26,7 @@ const htmlOf = (board) => {
   const data = base64(new TextEncoder().encode(csvOf(tableOf(board))));
   const csv = { download: `${board.file()}.csv`, href: `data:text/csv;base64,${data}` };
   const links = [
-    tag("a", csv, "The numbers behind the picture (CSV)"),
+    tag("a", csv, "The data behind the image (CSV)"),
     tag("a", { href: location.href }, "This view in the lab"),
   ];
   const body = [
@@ -50,25 +50,25 @@ const askForParquet = (board) =>
   );
 
 const FORMATS = {
-  png: { label: "PNG", help: "Picture, as sharp as this screen", make: pngOf },
+  png: { label: "PNG", help: "Image at the resolution of this screen", make: pngOf },
   svg: {
     label: "SVG",
-    help: "Picture that can be scaled and edited",
+    help: "Image that can be scaled and edited",
     make: (board) => new Blob([svgOf(board)], { type: "image/svg+xml" }),
   },
   html: {
     label: "HTML",
-    help: "A page of its own: picture, numbers and data",
+    help: "Standalone page with image, numbers and data",
     make: (board) => new Blob([htmlOf(board)], { type: "text/html" }),
   },
   csv: {
     label: "CSV",
-    help: "The numbers behind the picture",
+    help: "The data behind the image",
     make: (board) => new Blob([csvOf(tableOf(board))], { type: "text/csv" }),
   },
   parquet: {
     label: "Parquet",
-    help: "The numbers as a table for pandas and similar tools",
+    help: "The data as a table for pandas and similar tools",
     ask: askForParquet,
   },
 };
@@ -95,9 +95,9 @@ export const saveMenu = (board) => {
   };
   menu.className = "save";
   head.textContent = "Save";
-  head.title = "Save what is shown: picture, page or numbers";
+  head.title = "Save this view as an image, a page or data";
   list.setAttribute("role", "group");
-  list.setAttribute("aria-label", "Save what is shown as");
+  list.setAttribute("aria-label", "Save this view as");
   for (const [kind, format] of Object.entries(FORMATS)) {
     const save = async () => {
       if (!shownPlots(board).length) return;

@@ -79,7 +79,7 @@ const drawLimits = (chart, { area, range, x, y }) => {
     line({ x1: area.l, x2: area.r, y1: y(v), y2: y(v) }, dash);
     chart.text(area.r - 4, y(v) - 5, name, words);
   };
-  level(head.floor, "real against real", "6 4");
+  level(head.floor, "real data against real data", "6 4");
   level(head.limit, "quality budget", "2 3");
   if (head.latency === null) return;
   line({ x1: x(head.latency), x2: x(head.latency), y1: area.t, y2: area.b }, "2 3");
