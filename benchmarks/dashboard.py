@@ -42,15 +42,19 @@ def dashboard(storage: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
+        with socket.socket() as probe:
+            while probe.connect_ex(("127.0.0.1", port)):
+                if process.poll() is not None:
+                    raise SystemExit("optuna-dashboard did not start")
+                time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(30)
 
 
-def poll(address: str, stop: threading.Event, pause: float) -> Counter[str]:
-    """Ask the dashboard for everything until `stop` is set; return how often each kind of request ended how."""
-    ended: Counter[str] = Counter()
+def poll(address: str, stop: threading.Event, pause: float, ended: Counter[str]) -> None:
+    """Ask the dashboard for everything until `stop` is set; count in `ended` how each kind of request ended."""
     rounds = 0
     with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
 
@@ -73,24 +77,36 @@ def poll(address: str, stop: threading.Event, pause: float) -> Counter[str]:
                     version = trials["note"]["version"] + 1
                     ask("note", "PUT", f"{path}/note", json={"body": f"round {rounds}", "version": version})
             rounds += 1
-    return ended
 
 
-def faults(out: Path, exit_code: int) -> list[str]:
-    """Return what is wrong with a study that has ended; an empty list if it is whole."""
-    found = [f"the study ended with exit code {exit_code}"] if exit_code else []
-    with closing(sqlite3.connect(out / "study.db")) as database:
-        (state,) = database.execute("PRAGMA integrity_check").fetchone()
-        trials = dict(database.execute("SELECT number, state FROM trials").fetchall())
+@contextmanager
+def polled(database: Path, pause: float) -> Iterator[Counter[str]]:
+    """Poll a dashboard of the database during the block; yields how many requests ended how so far."""
+    stop, ended = threading.Event(), Counter[str]()
+    with dashboard(database) as address:
+        reader = threading.Thread(target=poll, args=(address, stop, pause, ended))
+        reader.start()
+        try:
+            yield ended
+        finally:
+            stop.set()
+            reader.join()
+
+
+def faults(database: Path, points: set[int]) -> list[str]:
+    """Return what is wrong with the database of a study that ended with these trials; empty if it is whole."""
+    found = []
+    with closing(sqlite3.connect(database)) as connection:
+        (state,) = connection.execute("PRAGMA integrity_check").fetchone()
+        trials = dict(connection.execute("SELECT number, state FROM trials").fetchall())
     if state != "ok":
         found.append(f"SQLite: {state}")
     unfinished = [number for number, state in trials.items() if state in ("RUNNING", "FAIL")]
     if unfinished:
         found.append(f"trials {unfinished} are not finished")
-    points = {point["number"] for point in json.loads((out / "study.json").read_text())["points"]}
     finished = {number for number, state in trials.items() if state in ("COMPLETE", "PRUNED")}
     if points != finished:
-        found.append(f"the summary and the database differ in trials {sorted(points ^ finished)}")
+        found.append(f"the study and its database differ in trials {sorted(points ^ finished)}")
     return found
 
 
@@ -102,19 +118,20 @@ def watched(command: Sequence[str], out: Path, pause: float) -> dict[str, Any]:
         study = subprocess.Popen([*command, "--out", str(out)], stdout=output, stderr=subprocess.STDOUT)
         while not (out / "study.db").is_file() and study.poll() is None:
             time.sleep(0.05)
-        stop, ended = threading.Event(), Counter[str]()
-        with dashboard(out / "study.db") as address:
-            reader = threading.Thread(target=lambda: ended.update(poll(address, stop, pause)))
-            reader.start()
+        with polled(out / "study.db", pause) as ended:
             exit_code = study.wait()
-            stop.set()
-            reader.join()
-    wrong = faults(out, exit_code)
-    if wrong:
-        wrong.append(log.read_text()[-2000:])
-    trials = len(json.loads((out / "study.json").read_text())["points"]) if not exit_code else 0
+    if exit_code:
+        points, wrong = set(), [f"the study ended with exit code {exit_code}: {log.read_text()[-2000:]}"]
+    else:
+        points = {point["number"] for point in json.loads((out / "study.json").read_text())["points"]}
+        wrong = faults(out / "study.db", points)
     seconds = round(time.monotonic() - began, 1)
-    return {"seconds": seconds, "trials": trials, "requests": dict(sorted(ended.items())), "faults": wrong}
+    return {
+        "seconds": seconds,
+        "trials": len(points),
+        "requests": dict(sorted(ended.items())),
+        "faults": wrong,
+    }
 
 
 def main() -> int:

@@ -150,7 +150,8 @@ sensitive measure of what a cache changed. Speedups are ratios within a repeat o
 different places; its public code ran at 0.9x on a machine of ours.
 
 How the paper's rows were set: *fixed schedule* recomputes tokens 0..K always and all every R steps, without events;
-*no error feedback* has no probes, no correction and no levels on r; *no energy weighting* compares plain drift with tau.
+*no error feedback* has no probes, no correction and no levels on r; *no energy weighting* compares plain drift
+with tau.
 
 ## Table 2: sliced Wasserstein in both domains
 

@@ -151,8 +151,8 @@ class TestWhatIsRead:
 
     def test_calls_are_operations_over_those_of_one_call(self, filled):
         table = solver_table.read_tables(filled / "solver_study_cpu.json")["c"]
-        reference = next(r for r in table.rows if r.name == table.reference)
-        assert table.calls(reference) == pytest.approx(reference.steps)
+        reference = next(r for r in table.rows if r.config.name == table.reference)
+        assert table.calls(reference) == pytest.approx(reference.config.steps)
         assert table.front(lambda r: r.seconds.value, next(iter(table.titles))) == {"EM cached", "DPM++"}
         assert len(solver_table.table_frame(table)) == 3
 
@@ -235,7 +235,7 @@ class TestPage:
         }
         (filled / "solver_study_cpu.json").write_text(json.dumps({"c": stored}))
         table = solver_table.read_tables(filled / "solver_study_cpu.json")["c"]
-        assert [row.name for row in table.rated(solver_table.CONVERGED)] == ["DPM++", "EM cached"]
+        assert [row.config.name for row in table.rated(solver_table.CONVERGED)] == ["DPM++", "EM cached"]
         at = opened("evidence", view="solvers", metric=solver_table.CONVERGED)
         drawn = json.loads(at.get("plotly_chart")[0].proto.spec)
         names = {row[0] for trace in drawn["data"] for row in trace.get("customdata", [])}

@@ -14,11 +14,13 @@ from uuid import uuid4
 import optuna
 import pytest
 
+from benchmarks.dashboard import faults, polled
 from e2crf_core import LabError
 from e2crf_core.tuning.record import StudyReader
 from e2crf_core.tuning.storage import STORE, open_storage, shown
 from e2crf_core.tuning.study import Study
 from tests.studies import MODEL, SPACE, SPEC, study, toy
+from tests.waiting import until
 
 POSTGRES = os.environ.get("E2CRF_TEST_POSTGRES")
 """URL of a database, for the test that needs a server."""
@@ -75,6 +77,19 @@ def test_a_starting_point_killed_before_it_was_read_is_tried_again(tmp_path: Pat
     waiting = [t for t in resumed.study.trials if t.state == optuna.trial.TrialState.WAITING]
     again = [t for t in waiting if t.system_attrs["fixed_params"] == wanted]
     assert len(again) == 1 and again[0].user_attrs["origin"] == asked.user_attrs["origin"]
+
+
+def test_a_study_ends_whole_while_optuna_dashboard_reads_and_writes_its_database(tmp_path: Path) -> None:
+    """The short form of `python -m benchmarks.dashboard`."""
+    watched = study(tmp_path / "study")
+    with polled(tmp_path / "study" / "study.db", pause=0.01) as requests:
+        points = list(watched.run(max_trials=3))
+        until(
+            lambda: requests["trials: 200"] >= 3 and any(name.startswith("note") for name in list(requests))
+        )
+        points += watched.run(max_trials=2)
+    assert faults(tmp_path / "study" / "study.db", {point.number for point in points}) == []
+    assert len(points) == 5 and not any("Error" in name or ": 5" in name for name in requests), requests
 
 
 @pytest.mark.skipif(POSTGRES is None, reason="E2CRF_TEST_POSTGRES names no database")

@@ -115,6 +115,7 @@ class ScoreTransformer(nn.Module):
     def __init__(self, config: NetworkConfig, mu: Tensor | None = None, v: Tensor | None = None) -> None:
         super().__init__()
         self.config = config
+        self.layers, self.heads, self.width = config.layers, config.heads, config.width
         width = config.width
         like = torch.ones(config.tokens, 2 * config.channels)
         self.register_buffer("mu", torch.zeros_like(like) if mu is None else mu.float())
@@ -157,21 +158,6 @@ class ScoreTransformer(nn.Module):
         """Return the operations of `prepare` per sample: the stem's convolutions, two per multiply-add."""
         weights = sum(p.numel() for name, p in self.stem.named_parameters() if p.dim() == 3)
         return 2 * self.config.length * weights
-
-    @property
-    def layers(self) -> int:
-        """Return the number L of layers."""
-        return self.config.layers
-
-    @property
-    def heads(self) -> int:
-        """Return the number of attention heads."""
-        return self.config.heads
-
-    @property
-    def width(self) -> int:
-        """Return the width d of the residual stream."""
-        return self.config.width
 
     def _level(self, log_snr: Tensor) -> Tensor:
         dtype = self.position.dtype

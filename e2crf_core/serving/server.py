@@ -239,7 +239,9 @@ def _add_samples(
         job.on_event = lambda event: loop.call_soon_threadsafe(steps.put, event)
         queue.submit(job)
         headers = {"Cache-Control": "no-store"}
-        return _Stream(_event_texts(job, steps, queue, model), media_type="text/event-stream", headers=headers)
+        return _Stream(
+            _event_texts(job, steps, queue, model), media_type="text/event-stream", headers=headers
+        )
 
 
 class _Latest:
@@ -255,7 +257,9 @@ class _Latest:
         self.queue.put_nowait(event)
 
 
-async def _event_texts(job: SampleJob, steps: _Latest, queue: SampleQueue, model: ScoreModel) -> AsyncIterator[str]:
+async def _event_texts(
+    job: SampleJob, steps: _Latest, queue: SampleQueue, model: ScoreModel
+) -> AsyncIterator[str]:
     """Yield the events of a job as text, then its samples or the reason why there are none."""
     try:
         while (event := await steps.queue.get()) is not None:

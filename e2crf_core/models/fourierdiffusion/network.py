@@ -86,6 +86,7 @@ class FourierDiffusionNetwork(nn.Module):
     def __init__(self, config: FourierDiffusionConfig) -> None:
         super().__init__()
         self.config = config
+        self.layers, self.heads, self.width = config.layers, config.heads, config.width
         self.lift = nn.Linear(config.channels, config.width)
         self.unlift = nn.Linear(config.width, config.channels)
         self.time = nn.Linear(config.width, config.width)
@@ -96,21 +97,6 @@ class FourierDiffusionNetwork(nn.Module):
         self.register_buffer("frequencies", torch.zeros(config.width // 2))
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32)[:, None], persistent=False)
         self.schedule = VP(config.beta_min, config.beta_max, config.eps)
-
-    @property
-    def layers(self) -> int:
-        """Return the number of layers."""
-        return self.config.layers
-
-    @property
-    def heads(self) -> int:
-        """Return the number of attention heads."""
-        return self.config.heads
-
-    @property
-    def width(self) -> int:
-        """Return the width d of features, keys, and values."""
-        return self.config.width
 
     @property
     def prepare_flops(self) -> int:

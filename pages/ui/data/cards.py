@@ -1,6 +1,5 @@
 """The card of a data set: its series, their energy, their origin and license."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from e2crf_core.errors import LabError
 from pages.ui.common import library
 from pages.ui.common.axes import channel_title, time_axis
 from pages.ui.common.charts import series_grid
-from pages.ui.common.messages import plain_text, remove_button, say
-from pages.ui.common.query_params import note, recall
+from pages.ui.common.items import item_choice
+from pages.ui.common.messages import plain_text, say
 from pages.ui.common.theme import palette
 from pages.ui.data.plots import localization_chart
 
@@ -36,13 +35,9 @@ def card_view() -> None:
     if not names:
         st.info("There is no data set yet. Import a file to add one.")
         return
-    unknown = recall("set", names)
-    if unknown:
-        st.info(f"The data set '{plain_text(unknown)}' is no longer here.")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox("Data set", names, key="set", format_func=dataset_label, width=480)
-        note("set", name, names[0])
-        own_actions(name)
+    name = item_choice(
+        "data set", names, "set", dataset_label, use_link, kind="data", shipped=shipped_datasets()
+    )
     try:
         data = library.dataset(name)
     except LabError as fault:
@@ -172,10 +167,8 @@ def cutoff_table(data: Dataset) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(data.channels, name="frequencies kept"))
 
 
-def own_actions(name: str) -> None:
-    """Draw the actions for a data set."""
+def use_link(name: str) -> None:
+    """Draw the link to where a data set is used."""
     st.page_link(
         "training.py", label="Train on it", icon=":material/model_training:", query_params={"data": name}
     )
-    if name not in shipped_datasets():
-        remove_button("data set", name, partial(library.remove, "data", name))

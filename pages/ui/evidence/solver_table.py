@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import AliasChoices, Field
+from pydantic import BeforeValidator, Field
 
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.intervals import seed_spread
@@ -21,44 +20,46 @@ CONVERGED = "to_converged"
 """Relative L2 to the converged solution on the same noise, for rows that add no noise at their steps."""
 
 
-class StoredValue(Stored):
-    """A measured value in the result file."""
-
-    value: float = Field(validation_alias=AliasChoices("value", "median"))
-    low: float
-    high: float
-
-    @property
-    def interval(self) -> Interval:
-        """The value with its interval."""
-        return Interval(self.value, self.low, self.high)
+def _interval(stored: object) -> object:
+    """Return the parts of an interval; a file calls its value `value` or `median`."""
+    if not isinstance(stored, dict):
+        return stored
+    return {"value": stored.get("value", stored.get("median"))} | {k: stored.get(k) for k in ("low", "high")}
 
 
-class StoredPolicy(Stored):
+Finite = Annotated[Interval, BeforeValidator(_interval)]
+
+
+class CachePart(Stored):
     """The part of a policy that the page names."""
 
     trigger: str
 
 
-class StoredConfig(Stored):
+class SolverConfig(Stored):
     """The configuration of a row."""
 
     name: str
     solver: str
     grid: str
     steps: int = Field(gt=0)
-    policy: StoredPolicy | None = None
+    policy: CachePart | None = None
 
 
-class StoredRated(Stored):
-    """A row of the result file."""
+class RatedSolver(Stored):
+    """A row: its configuration, its cost, and a value for each metric."""
 
-    config: StoredConfig
+    config: SolverConfig
     token_share: float = Field(gt=0)
     flops: float = Field(gt=0)
-    seconds: StoredValue
-    speedup: StoredValue
-    metrics: dict[str, StoredValue]
+    seconds: Finite
+    speedup: Finite
+    values: dict[str, Finite] = Field(validation_alias="metrics")
+
+    @property
+    def trigger(self) -> str:
+        """The rule of the cache, or `none`."""
+        return "none" if self.config.policy is None else self.config.policy.trigger
 
 
 class EqualError(Stored):
@@ -68,44 +69,9 @@ class EqualError(Stored):
     faster: float | None
 
 
-class StoredTable(Stored):
-    """The evaluation of one checkpoint in the result file."""
-
-    dataset: str
-    num: int
-    repeats: int
-    reference: str
-    machine: dict[str, Any]
-    titles: dict[str, str]
-    units: dict[str, str]
-    floors: dict[str, StoredValue]
-    reading: tuple[str, ...]
-    rows: tuple[StoredRated, ...]
-    to_converged: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    equal_error: tuple[EqualError, ...] = ()
-
-
-@dataclass(frozen=True)
-class RatedSolver:
-    """A row: its cost, and a value for each metric."""
-
-    name: str
-    solver: str
-    grid: str
-    steps: int
-    trigger: str
-    token_share: float
-    flops: float
-    seconds: Interval
-    speedup: Interval
-    values: dict[str, Interval]
-
-
-@dataclass(frozen=True)
-class SolverTable:
+class SolverTable(Stored):
     """The evaluation of one checkpoint. `floors` are those of real data by metric, for all but `CONVERGED`."""
 
-    checkpoint: str
     dataset: str
     num: int
     repeats: int
@@ -113,15 +79,17 @@ class SolverTable:
     machine: dict[str, Any]
     titles: dict[str, str]
     units: dict[str, str]
-    floors: dict[str, Interval]
+    floors: dict[str, Finite]
     reading: tuple[str, ...]
     rows: tuple[RatedSolver, ...]
+    to_converged: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    equal_error: tuple[EqualError, ...] = ()
 
     @property
     def call_flops(self) -> float:
         """Operations of one uncached network call for one sample, from the reference."""
-        row = next(r for r in self.rows if r.name == self.reference)
-        return row.flops / (row.steps * row.token_share)
+        row = next(r for r in self.rows if r.config.name == self.reference)
+        return row.flops / (row.config.steps * row.token_share)
 
     def calls(self, row: RatedSolver) -> float:
         """Return the uncached network calls that a row's operations amount to."""
@@ -133,25 +101,17 @@ class SolverTable:
 
     def front(self, cost: Callable[[RatedSolver], float], metric: str) -> set[str]:
         """Return the names of the rows that no other row beats in both cost and mean value."""
-        return pareto_front({row.name: (cost(row), row.values[metric].value) for row in self.rated(metric)})
+        return pareto_front(
+            {row.config.name: (cost(row), row.values[metric].value) for row in self.rated(metric)}
+        )
 
 
-def _rated(row: StoredRated, converged: dict[str, tuple[float, ...]]) -> RatedSolver:
-    config = row.config
-    values = {name: stored.interval for name, stored in row.metrics.items()}
-    if config.name in converged:
-        values[CONVERGED] = seed_spread(converged[config.name])
-    return RatedSolver(
-        name=config.name,
-        solver=config.solver,
-        grid=config.grid,
-        steps=config.steps,
-        trigger="none" if config.policy is None else config.policy.trigger,
-        token_share=row.token_share,
-        flops=row.flops,
-        seconds=row.seconds.interval,
-        speedup=row.speedup.interval,
-        values=values,
+def _with_converged(row: RatedSolver, converged: dict[str, tuple[float, ...]]) -> RatedSolver:
+    """Add a row's distance to the converged solution to its values, if it was measured."""
+    if row.config.name not in converged:
+        return row
+    return row.model_copy(
+        update={"values": row.values | {CONVERGED: seed_spread(converged[row.config.name])}}
     )
 
 
@@ -166,33 +126,23 @@ def _equal_error_sentence(errors: tuple[EqualError, ...]) -> list[str]:
     ]
 
 
-def _table(checkpoint: str, stored: StoredTable) -> SolverTable:
-    rows = tuple(_rated(row, stored.to_converged) for row in stored.rows)
+def _table(_: str, stored: SolverTable) -> SolverTable:
+    """Check a stored evaluation, and add what the page says beyond it."""
+    rows = tuple(_with_converged(row, stored.to_converged) for row in stored.rows)
     titles, units = dict(stored.titles), dict(stored.units)
     if not all(set(titles) <= set(row.values) for row in rows):
         raise ValueError("rows lack values")
     if any(CONVERGED in row.values for row in rows):
         titles[CONVERGED], units[CONVERGED] = "relative L2 to the converged solution", "same noise"
-    if stored.reference not in {row.name for row in rows}:
+    if stored.reference not in {row.config.name for row in rows}:
         raise ValueError(f"the reference row {stored.reference!r} is missing")
-    return SolverTable(
-        checkpoint=checkpoint,
-        dataset=stored.dataset,
-        num=stored.num,
-        repeats=stored.repeats,
-        reference=stored.reference,
-        machine=stored.machine,
-        titles=titles,
-        units=units,
-        floors={name: floor.interval for name, floor in stored.floors.items()},
-        reading=(*stored.reading, *_equal_error_sentence(stored.equal_error)),
-        rows=rows,
-    )
+    reading = (*stored.reading, *_equal_error_sentence(stored.equal_error))
+    return stored.model_copy(update={"rows": rows, "titles": titles, "units": units, "reading": reading})
 
 
 @lru_cache(maxsize=8)
 def _tables(path: Path, _: library.Stamp) -> dict[str, SolverTable]:
-    return read_each(path, COMMAND, StoredTable, _table)
+    return read_each(path, COMMAND, SolverTable, _table)
 
 
 def read_tables(path: Path) -> dict[str, SolverTable]:
@@ -205,10 +155,10 @@ def table_frame(table: SolverTable) -> pd.DataFrame:
     rows = []
     for row in sorted(table.rows, key=lambda r: r.seconds.value):
         line: dict[str, Any] = {
-            "name": row.name,
-            "solver": row.solver,
-            "grid": row.grid,
-            "network calls": row.steps,
+            "name": row.config.name,
+            "solver": row.config.solver,
+            "grid": row.config.grid,
+            "network calls": row.config.steps,
             "cache": row.trigger,
             "tokens %": 100 * row.token_share,
             "equivalent calls": table.calls(row),

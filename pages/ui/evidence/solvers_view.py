@@ -79,12 +79,12 @@ def draw(table: SolverTable, work: str, metric: str) -> None:
     marks = []
     for row in table.rated(metric):
         text = (
-            f"{row.steps} calls on the {row.grid} grid, {100 * row.token_share:.1f}% of tokens, "
+            f"{row.config.steps} calls on the {row.config.grid} grid, {100 * row.token_share:.1f}% of tokens, "
             f"{row.speedup.value:.1f}× the speed of {table.reference}"
         )
         cached = row.trigger != "none"
-        value = row.values[metric]
-        marks.append(Mark(row.name, row.solver, cached, price(row), value, row.name in front, text))
+        name, value = row.config.name, row.values[metric]
+        marks.append(Mark(name, row.config.solver, cached, price(row), value, name in front, text))
     plot = solvers_chart(
         marks,
         palette(),

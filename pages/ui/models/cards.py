@@ -1,7 +1,6 @@
 """The card of a checkpoint: its samples next to real series, its quality, and its training."""
 
 import json
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from e2crf_core.sampling.sampler import Sampler
 from pages.ui.common import library
 from pages.ui.common.axes import STEPS_AXIS, time_axis
 from pages.ui.common.charts import history_chart, series_grid
-from pages.ui.common.messages import plain_text, remove_button, say
-from pages.ui.common.query_params import note, recall
+from pages.ui.common.items import item_choice
+from pages.ui.common.messages import say
 from pages.ui.common.theme import palette
 from pages.ui.models.plots import profile_chart, protocol_chart
 
@@ -53,13 +52,15 @@ def card_view() -> None:
         st.info("There is no trained network yet. Train one, or import a FourierDiffusion checkpoint.")
         st.page_link("training.py", label="Train a network", icon=":material/model_training:")
         return
-    unknown = recall("model", names)
-    if unknown:
-        st.info(f"The checkpoint '{plain_text(unknown)}' is no longer here.")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox("Checkpoint", names, key="model", format_func=checkpoint_label, width=480)
-        note("model", name, names[0])
-        own_actions(name)
+    name = item_choice(
+        "checkpoint",
+        names,
+        "model",
+        checkpoint_label,
+        use_link,
+        kind="checkpoints",
+        shipped=shipped_checkpoints(),
+    )
     try:
         card = read_card(name)
     except LabError as fault:
@@ -255,10 +256,8 @@ def facts_panel(name: str, card: dict[str, Any]) -> None:
     )
 
 
-def own_actions(name: str) -> None:
-    """Draw the actions for a checkpoint."""
+def use_link(name: str) -> None:
+    """Draw the link to where a checkpoint is used."""
     st.page_link(
         "live.py", label="Run it live", icon=":material/play_circle:", query_params={"checkpoint": name}
     )
-    if name not in shipped_checkpoints():
-        remove_button("checkpoint", name, partial(library.remove, "checkpoints", name))
