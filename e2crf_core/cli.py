@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     options: Mapping[str, str] = {}
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = parser().parse_args(argv)
         options = arguments.options
         command: Callable[[argparse.Namespace], int | None] = arguments.command
         return command(arguments) or 0
@@ -101,9 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="e2crf", description=__doc__.splitlines()[0] if __doc__ else None)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands. It raises LabError for a wrong command line."""
+    whole = _Parser(prog="e2crf", description=__doc__.splitlines()[0] if __doc__ else None)
+    commands = whole.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for module in COMMANDS:
         module.add(commands)
-    return parser
+    return whole

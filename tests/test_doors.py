@@ -156,6 +156,13 @@ def test_both_servers_listen_on_this_machine_only(servers):
     assert [listening(process) for _, process in servers] == [{LOOPBACK}, {LOOPBACK}]
 
 
+def test_the_proxy_does_not_start_without_a_password(caddy, tmp_path):
+    command = [caddy, "adapt", "--adapter", "caddyfile", "--config", ROOT / "docs/deployment/Caddyfile"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LAB_HOST": HOST}
+    started_open = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert started_open.returncode != 0 and "password" in started_open.stderr
+
+
 def test_pages_need_the_password_and_come_with_security_headers(client):
     for path in ("/", "/_stcore/health", "/tune", "/_stcore/upload_file/1/1"):
         for auth in (None, (USER, "wrong"), ("other", PASSWORD)):
@@ -167,7 +174,7 @@ def test_pages_need_the_password_and_come_with_security_headers(client):
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
 
 
-@pytest.mark.parametrize("path", ["/_stcore/stream", "/lab/live/no-such-run"])
+@pytest.mark.parametrize("path", ["/_stcore/stream", "/lab/live/no-such-run", "/lab/ask"])
 def test_sockets_need_the_password_too(proxy, trust, path):
     for password in (None, "wrong"):
         with pytest.raises(InvalidStatus) as refused, socket(proxy, trust, path, password):
@@ -176,8 +183,9 @@ def test_sockets_need_the_password_too(proxy, trust, path):
 
 
 def test_the_right_password_lets_the_sockets_of_the_live_page_through(proxy, trust):
-    with socket(proxy, trust, "/_stcore/stream", PASSWORD):
-        pass
+    for path in ("/_stcore/stream", "/lab/ask"):
+        with socket(proxy, trust, path, PASSWORD):
+            pass
     with (
         socket(proxy, trust, "/lab/live/no-such-run", PASSWORD) as live,
         pytest.raises(ConnectionClosed) as closed,
