@@ -79,6 +79,14 @@ def test_a_starting_point_killed_before_it_was_read_is_tried_again(tmp_path: Pat
     assert len(again) == 1 and again[0].user_attrs["origin"] == asked.user_attrs["origin"]
 
 
+def test_a_study_waits_for_whoever_holds_the_lock_of_its_database(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path / "study", None)
+    assert isinstance(storage, optuna.storages.RDBStorage)
+    with storage.engine.connect() as connection:
+        (milliseconds,) = connection.exec_driver_sql("PRAGMA busy_timeout").one()
+    assert milliseconds == 60_000
+
+
 def test_a_study_ends_whole_while_optuna_dashboard_reads_and_writes_its_database(tmp_path: Path) -> None:
     """The short form of `python -m benchmarks.dashboard`."""
     watched = study(tmp_path / "study")

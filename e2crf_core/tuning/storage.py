@@ -24,6 +24,9 @@ PACKAGES = {
 }
 """Packages of drivers that have another name or more than one package."""
 
+BUSY_S = 60.0
+"""Seconds that a study waits for a lock that another process holds on its SQLite file."""
+
 
 def shown(url: str) -> str:
     """Return the address without its password, for messages. An unreadable one loses all after its scheme."""
@@ -57,7 +60,9 @@ def open_storage(out: Path, url: str | None) -> optuna.storages.BaseStorage:
         if url.startswith("journal:"):
             backend = JournalFileBackend(url.removeprefix("journal:"))
             return optuna.storages.JournalStorage(backend)
-        return optuna.storages.RDBStorage(url)
+        # A dashboard that reads may hold SQLite's lock for a while: the study waits for it instead of ending.
+        patience = {"connect_args": {"timeout": BUSY_S}} if url.startswith("sqlite") else None
+        return optuna.storages.RDBStorage(url, engine_kwargs=patience)
     except ImportError:
         raise LabError(f"study storage {shown(url)!r} cannot be opened: {missing_driver(url)}") from None
     except Exception as fault:  # drivers raise what they like; the way out is the same
