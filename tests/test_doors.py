@@ -13,11 +13,12 @@ import sys
 import httpx
 import pytest
 import trustme
+from starlette.testclient import TestClient
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from e2crf_core.serving.server import make_app
-from tests.routes import refusals
+from tests.routes import listed, refusals
 from tests.served import LAB, ROOT, SERVE, free_port, listening, started
 from tests.test_serve import MODEL
 from tests.tiny import tiny_assets
@@ -149,6 +150,16 @@ def test_serve_refuses_a_foreign_host_on_every_route_of_its_own_table():
         table = refusals(app, host)
         assert all(table.values()) and len(table) > 8
         assert {("POST", "/samples"), ("GET", "/metrics"), ("GET", "/docs")} <= table.keys()
+
+
+def test_whatever_makes_serve_work_needs_its_token():
+    app = make_app(MODEL, token=TOKEN)
+    client = TestClient(app, base_url="http://localhost")
+    posts = {path for method, path in listed(app.routes) if method == "POST"}
+    assert {"/samples", "/events", "/impute", "/score"} <= posts
+    for path in posts:
+        assert client.post(path, json={}).status_code == 401, path
+        assert client.post(path, json={}, headers={"Authorization": "Bearer wrong"}).status_code == 401, path
 
 
 def test_both_servers_listen_on_this_machine_only(servers):
