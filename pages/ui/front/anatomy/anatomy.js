@@ -62,7 +62,7 @@ class Anatomy extends Board {
     this.images = {};
     this.shadeFromAddress = false;
     this.step = clamp(view.step ?? Math.floor(rec.count * 0.4), 0, rec.count - 1);
-    // A visitor's first look is at a decision that has a story: an event, where there is one.
+    // Start at a decision worth a look: an event, if there is one.
     const event = rec.reasons.subarray(this.step * rec.n, (this.step + 1) * rec.n).indexOf(EVENT);
     this.k = clamp(view.k ?? Math.max(0, event), 0, rec.n - 1);
     this.mode = view.mode === "whatif" ? "whatif" : "look";
@@ -78,7 +78,7 @@ class Anatomy extends Board {
     askWith(this, view.policy);
   }
 
-  // The server sees a value once only if it differs from the last one.
+  // The server notices a value only if it differs from the last one.
   send(name, value) {
     this.trigger(name, { ...value, n: Math.random() });
   }
@@ -146,7 +146,7 @@ class Anatomy extends Board {
     }, ADDRESS_MS);
   }
 
-  // What a saved picture says of itself.
+  // The caption of a saved picture.
   title() {
     return this.mode === "look" ? "Anatomy of a run" : "What if: another policy over a recorded run";
   }

@@ -9,7 +9,7 @@ const percentFine = (v) => {
   return v < 1e-5 ? "0 %" : `${short(100 * v)} %`;
 };
 
-// Takes in what the server knows of the layers by now.
+// Adds what the server has computed about the layers so far.
 export const look = (page, { head, arrays }) => {
   const { rec } = page;
   const shade = page.el("shade");

@@ -167,7 +167,7 @@ class Lesson extends Board {
     canvas.setAttribute("aria-valuetext", `${control.label} ${text.textContent}`);
   }
 
-  // Symbols of the formula with their values; one that is a trace lights it up while it is pointed at or
+  // Symbols of the formula with their values; one that stands for a trace highlights it while pointed at or
   // focused.
   showValues(values) {
     const list = this.lab.querySelector(".values");
@@ -215,7 +215,7 @@ class Lesson extends Board {
     }, ADDRESS_MS);
   }
 
-  // What a saved picture says of itself.
+  // The caption of a saved picture.
   title() {
     return `Lesson: ${this.key}`;
   }

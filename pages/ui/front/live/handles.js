@@ -84,7 +84,7 @@ export class Handles {
     }, wait);
   }
 
-  // Tells the page about a change that has ended, so that its widgets follow.
+  // Notifies the page of a change that has ended, so that its widgets follow.
   release() {
     if (Object.keys(this.draft).length)
       this.lab.trigger("policy", { changes: { ...this.draft }, n: Math.random() });

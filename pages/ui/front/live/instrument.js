@@ -112,7 +112,7 @@ class Instrument extends Board {
     return dialOf(this.hello, this.state.policy, this.state.steps);
   }
 
-  // What Python hands over at every rerun. A setting that the page changed is taken over; one that it only
+  // What Python passes at every rerun. A setting that the page changed is taken over; one that it only
   // repeats, or confirms, must not undo what the hand has done since.
   update({ data, setTriggerValue }) {
     this.trigger = setTriggerValue;

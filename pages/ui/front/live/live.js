@@ -55,7 +55,7 @@ class Lab extends Board {
     this.map?.restart();
   }
 
-  // What Python hands over at every rerun.
+  // What Python passes at every rerun.
   update({ data, setTriggerValue }) {
     this.trigger = setTriggerValue;
     this.useTheme();
@@ -123,7 +123,7 @@ class Lab extends Board {
     this.showPhase();
   }
 
-  // Tells the page once when the run goes on to another phase.
+  // Notifies the page once when the run enters another phase.
   showPhase() {
     const { hello } = this.store;
     const { status } = this.lab.dataset;
@@ -133,7 +133,7 @@ class Lab extends Board {
     this.trigger("phase", { phase, n: Math.random() });
   }
 
-  // What a saved picture says of itself.
+  // The caption of a saved picture.
   title() {
     return "A live run";
   }

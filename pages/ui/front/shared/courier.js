@@ -20,7 +20,7 @@ class Courier {
     this.trigger = setTriggerValue;
     if (!data) return;
     const { head, arrays } = readPacket(data);
-    // A change of theme hands over the same data once more.
+    // A change of theme passes the same data again.
     if (head.id === this.last) return;
     this.last = head.id;
     download(head.file, new Blob([arrays.body], { type: "application/vnd.apache.parquet" }));

@@ -15,7 +15,7 @@ export const svgElement = (tag, attributes, parent, text) => {
   return node;
 };
 
-// A text is written only where it changed: a screen reader would say it again.
+// Text is written only if it changed; otherwise a screen reader would read it again.
 export const setText = (node, text) => {
   if (node.textContent !== String(text)) node.textContent = text;
 };
@@ -32,8 +32,7 @@ export const setLegend = (section, items) => {
   section.querySelector(".legend").replaceChildren(...entries);
 };
 
-// Writes what is shown into the address, so that a link opens it; null leaves a name out. The server need not
-// know.
+// Writes the view into the address, so that a link opens it; null removes a name. The server is not told.
 export const setAddress = (values) => {
   const query = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(values)) {

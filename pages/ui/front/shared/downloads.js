@@ -1,4 +1,4 @@
-// The Save menu of a board: its picture (PNG, SVG), a page of its own (HTML) and the numbers behind it (CSV,
+// The Save menu of a board: its picture (PNG, SVG), a standalone page (HTML) and the data behind it (CSV,
 // Parquet). A board has plots, lab, theme and draw(), and says its title(), caption() and file().
 
 import { base64, download } from "./files.js";

@@ -59,7 +59,7 @@ export class Plot {
     }
     c.textBaseline = "top";
     c.textAlign = "center";
-    // Places with names, or round numbers.
+    // Named positions, or round numbers.
     const room = Math.floor((this.right - this.left) / 60);
     const ticks = x.names
       ? x.names.map((name, i) => [i + 0.5, name])
@@ -167,7 +167,7 @@ export class Plot {
     });
   }
 
-  // While one trace is lit, the others step back.
+  // While one trace is highlighted, the others fade.
   light(color) {
     return !this.lit || this.lit === color ? 1 : 0.16;
   }

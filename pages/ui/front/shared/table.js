@@ -1,4 +1,4 @@
-// The numbers behind the plots of a board, as one table.
+// The data behind the plots of a board, as one table.
 
 import { recorded } from "./sheet.js";
 import { SvgContext } from "./svg.js";

@@ -72,7 +72,7 @@ class StudyChart {
     this.render();
   }
 
-  // Marks a trial at once; the page hears of it when the keys rest.
+  // Marks a trial at once; the page is notified once the keys rest.
   choose(number, wait = SETTLE_MS) {
     this.selected = number;
     this.pending = true;
