@@ -113,6 +113,24 @@ def test_the_image_runs_without_privileges_and_installs_locked_files_only():
     assert "DEVICE=cpu" in values("ARG")
 
 
+@pytest.mark.parametrize(
+    ("device", "files"), [("cpu", ["requirements.lock"]), ("cuda", list(LOCKS)), ("tpu", None)]
+)
+def test_the_device_decides_which_locked_files_are_installed(tmp_path, device, files):
+    """The step itself is run, with a program in place of pip that prints its arguments."""
+    (step,) = [value for value in values("RUN") if "DEVICE" in value]
+    (tmp_path / "pip").write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
+    (tmp_path / "pip").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DEVICE": device, "TORCH_INDEX": "INDEX"}
+    done = subprocess.run(["sh", "-c", step], env=environment, capture_output=True, text=True)
+    if files is None:
+        assert done.returncode != 0 and "cpu or cuda" in done.stdout
+    else:
+        words = done.stdout.split()
+        given = [file for option, file in zip(words, words[1:], strict=False) if option == "--requirement"]
+        assert done.returncode == 0 and given == files and ("INDEX" in words) == (device == "cpu")
+
+
 def test_the_compose_file_publishes_the_lab_on_this_machine_only():
     services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
     open_to_others = [
