@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires, version
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,7 @@ def test_the_device_decides_which_locked_files_are_installed(tmp_path, device, f
         assert done.returncode != 0 and "cpu or cuda" in done.stdout
     else:
         words = done.stdout.split()
-        given = [file for option, file in zip(words, words[1:], strict=False) if option == "--requirement"]
+        given = [file for option, file in pairwise(words) if option == "--requirement"]
         assert done.returncode == 0 and given == files and ("INDEX" in words) == (device == "cpu")
 
 
