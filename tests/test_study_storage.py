@@ -91,13 +91,15 @@ def test_a_study_ends_whole_while_optuna_dashboard_reads_and_writes_its_database
     """The short form of `python -m benchmarks.dashboard`."""
     watched = study(tmp_path / "study")
     with polled(tmp_path / "study" / "study.db", pause=0.01) as requests:
-        points = list(watched.run(max_trials=3))
+        list(watched.run(max_trials=3))
         until(
             lambda: requests["trials: 200"] >= 3 and any(name.startswith("note") for name in list(requests))
         )
-        points += watched.run(max_trials=2)
-    assert faults(tmp_path / "study" / "study.db", {point.number for point in points}) == []
-    assert len(points) == 5 and not any("Error" in name or ": 5" in name for name in requests), requests
+        list(watched.run(max_trials=2))
+    assert faults(tmp_path / "study" / "study.db", {point.number for point in watched.points}) == []
+    assert len(watched.points) == 5 and not any("Error" in name or ": 5" in name for name in requests), (
+        requests
+    )
 
 
 @pytest.mark.skipif(POSTGRES is None, reason="E2CRF_TEST_POSTGRES names no database")
