@@ -123,7 +123,7 @@ def form(checkpoints: list[str]) -> tuple[ComparisonJob | None, bool]:
         1,
         MOST_SAMPLES,
         key="compare.num",
-        help="Use 64 or more for a meaningful sliced Wasserstein distance.",
+        help="Use 64 or more to decide whether a row is as good as row 1.",
     )
     seed = c.number_input("Seed", 0, MOST_SEED, key="compare.seed")
     planned: ComparisonJob | None = None

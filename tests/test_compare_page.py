@@ -80,7 +80,9 @@ def test_rows_run_one_after_another_and_are_measured_on_the_same_noise():
     frame = at.session_state["compare.summary"][1]
     assert (frame["relative L2 low"] <= frame["relative L2"]).all()
     assert frame["tokens computed %"].iloc[0] == 100 and frame["relative L2"].iloc[0] == 0
-    assert (frame["sliced Wasserstein high"] >= frame["sliced Wasserstein"]).all()
+    assert (frame["marginal Wasserstein high"] >= frame["marginal Wasserstein"]).all()
+    assert table["Compared with row 1"].iloc[0] == "reference"
+    assert set(frame["verdict"]) <= {"as good", "worse", "undecided", "too few samples"}
     assert len(at.get("plotly_chart")) == 4
     assert at.query_params["v"] and at.query_params["num"] == "3"
 

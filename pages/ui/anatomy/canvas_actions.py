@@ -7,6 +7,7 @@ import streamlit as st
 
 from e2crf_core.errors import LabError
 from e2crf_core.runs.archive import Archive, archive_name
+from e2crf_core.runs.quality import TwinQuality
 from e2crf_core.runs.run import FINISHED, RunHandle
 from e2crf_core.runs.whatif import predict, trace
 from pages.ui.anatomy.layer_job import LAYER_JOBS
@@ -16,6 +17,7 @@ from pages.ui.common.kept_runs import model_of
 from pages.ui.common.messages import say
 from pages.ui.common.registry import RUNS, line_text
 from pages.ui.common.session import owner
+from pages.ui.common.twin_quality import quality_of
 
 KEY = "anatomy"
 FAULT = "anatomy.fault"
@@ -92,12 +94,46 @@ def truth_panel(name: str) -> None:
             st.error(say(run.error or "The run ended before it was done"))
         else:
             st.dataframe(truth_table(started["prediction"], run), hide_index=True)
+            quality = quality_of(run)
+            if quality is not None:
+                st.dataframe(quality_table(quality), hide_index=True)
+                st.caption(quality_words(quality))
+            st.query_params["confirmed"] = archive_name(run)
             st.page_link(
                 "anatomy.py",
                 label="Open the real run here",
                 icon=":material/open_in_new:",
                 query_params={"run": archive_name(run)},
             )
+
+
+def quality_table(quality: TwinQuality) -> pd.DataFrame:
+    """Return the error to the uncached twin, overall and by band, and the primary distance, a row each."""
+    error, distance = quality.error, quality.distance
+    rows = [
+        ("Relative L2 to the uncached twin, median sample", error.median, 1.0),
+        ("Relative L2 of the sample at the 90% quantile", error.q90, 1.0),
+        ("Samples that ended elsewhere, %", error.flips, 100.0),
+        *((f"Error of k = {a} to {b - 1}, in std of each frequency", e, 1.0) for a, b, e in error.bands),
+    ]
+    if distance is not None:
+        rows.append(("Marginal Wasserstein distance to held-out data, std", distance, 1.0))
+    spans = [
+        (label, scale * e.value, f"{scale * e.low:.3g} to {scale * e.high:.3g}") for label, e, scale in rows
+    ]
+    table = pd.DataFrame(spans, columns=["Quality", "Measured", "95% interval"])
+    return table.assign(Measured=[f"{value:.3g}" for value in table["Measured"]])
+
+
+def quality_words(quality: TwinQuality) -> str:
+    """Return the verdict on the distances to held-out data."""
+    judgment, distance = quality.judgment, quality.distance
+    if judgment is None or distance is None:
+        return "Too few samples, or no data set at hand, to compare distances to real data."
+    return (
+        f"Compared with its uncached twin: {judgment.verdict} ({judgment.describe()}). The twin's distance is"
+        f" {quality.uncached:.3g}, that of as many real series {distance.floor:.3g}."
+    )
 
 
 def truth_table(prediction: Any, run: RunHandle) -> pd.DataFrame:

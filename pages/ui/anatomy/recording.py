@@ -202,10 +202,10 @@ def recording_packet(
 
 
 def confirmed_spec(archive: Archive, changes: Mapping[str, Any]) -> RunSpec:
-    """Return the spec of the real run that a what-if asks for. Raises LabError for an invalid policy."""
+    """Return the spec of the real run and its twin that a what-if asks for. Raises LabError for a bad policy."""
     policy = archive.recorder.policies[-1][2]
     if refusal(archive, policy):
         policy = CachePolicy(trigger="log_snr")
     allowed = {name: changes[name] for name in (*ASKED, "trigger") if name in changes}
     config = replace(archive.spec.config, policy=policy.replace(**allowed))
-    return replace(archive.spec, config=config, compare=False, pace=0.0)
+    return replace(archive.spec, config=config, compare=True, pace=0.0)

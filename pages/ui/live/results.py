@@ -10,6 +10,7 @@ import streamlit as st
 from e2crf_core.runs.archive import archive_name
 from e2crf_core.runs.run import RunHandle, RunResult
 from pages.ui.common.reference import Reference
+from pages.ui.common.twin_quality import quality_of
 
 FEW_SAMPLES = 64
 UNKNOWN = "–"
@@ -21,8 +22,8 @@ HELP = {
     "one after the other. Waiting for the chosen pace does not count.",
     "l2": "Distance from the samples of the uncached run on the same noise, relative to their size; 0 is "
     "identical. This is the sharpest measure, because it sees only the effect of the cache.",
-    "sw": "Sliced Wasserstein distance to real series that the network never saw; smaller is better. The "
-    "floor is the distance between real series: no distance below it can be expected.",
+    "mw": "Marginal Wasserstein distance to real series that the network never saw, in standard deviations; "
+    "smaller is better. As many real series are the stated distance away: no sampler can be expected below it.",
 }
 
 
@@ -52,8 +53,8 @@ def notes(result: RunResult) -> list[str]:
         )
     if count < FEW_SAMPLES:
         texts.append(
-            f"With {count} sample{'s' if count > 1 else ''} the sliced Wasserstein distance is mostly noise: "
-            f"compare settings with {FEW_SAMPLES} or more, or use the relative L2."
+            f"With {count} sample{'s' if count > 1 else ''}, distances to real data are mostly noise: compare "
+            f"settings with {FEW_SAMPLES} or more, or use the relative L2."
         )
     return texts
 
@@ -63,7 +64,7 @@ def results_card(handle: RunHandle, reference: Reference) -> None:
     result = handle.result
     if result is None or handle.status != "done":
         return
-    twin = result.comparison
+    twin, quality = result.comparison, quality_of(handle)
     with st.container(border=True, key="results"):
         st.markdown("##### What the cache did in this run")
         a, b, c, d, e = st.columns([1, 1, 1, 1, 1.6])
@@ -83,19 +84,29 @@ def results_card(handle: RunHandle, reference: Reference) -> None:
                 "Relative L2",
                 UNKNOWN if twin is None else f"{twin.relative_l2:.3f}",
                 "l2",
-                "to the uncached twin",
+                "to the uncached twin"
+                if quality is None
+                else f"median sample {quality.error.median.value:.3f} · "
+                f"90% quantile {quality.error.q90.value:.3f} · {quality.error.flips.value:.0%} ended elsewhere",
             )
         with e:
-            if twin is None:
-                _value("Sliced Wasserstein", UNKNOWN, "sw", "to held-out data")
+            distance = None if quality is None else quality.distance
+            if quality is None or distance is None or quality.judgment is None:
+                _value(
+                    "Distance to held-out data", UNKNOWN, "mw", "needs 8 samples or more and an uncached twin"
+                )
             else:
                 _value(
-                    "Sliced Wasserstein to held-out data",
-                    f"{twin.sliced_wasserstein:.3f}",
-                    "sw",
-                    f"uncached {twin.sliced_wasserstein_uncached:.3f} · "
-                    f"real vs real {twin.sliced_wasserstein_floor:.3f}",
+                    "Marginal Wasserstein to held-out data",
+                    f"{distance.value:.3f}",
+                    "mw",
+                    f"uncached {quality.uncached:.3f} · real vs real {distance.floor:.3f}",
                 )
+        if quality is not None and quality.judgment is not None:
+            judgment = quality.judgment
+            st.caption(
+                f":material/balance: Compared with no cache: **{judgment.verdict}** ({judgment.describe()})."
+            )
         for note in notes(result):
             st.caption(f":material/info: {note}")
         _downloads(handle, reference)

@@ -81,7 +81,7 @@ const marginOf = (rec, policy) => {
 
 const TIME_BASIS =
   "Time is a straight line through the recorded steps, on this machine as busy as it was then; " +
-  "quality is not predicted: confirm with a real run.";
+  "quality is not predicted: confirm with a real run, which also runs its uncached twin.";
 
 const basis = (rec, policy, factor) => {
   if (!rec.bySample(policy))
