@@ -82,7 +82,7 @@ def test_the_real_run_of_a_whatif_differs_in_its_policy_alone():
     demo = kept_runs.open_run(kept_runs.DEMO)
     spec = recording.confirmed_spec(demo, {"trigger": "log_snr", "tau": 0.4})
     assert (spec.policy.trigger, spec.policy.tau, spec.policy.k_low) == ("log_snr", 0.4, DEMO_POLICY.k_low)
-    assert (spec.seed, spec.num, spec.config.steps, spec.compare) == (5, 3, 40, False)
+    assert (spec.seed, spec.num, spec.config.steps, spec.compare) == (5, 3, 40, True)
 
 
 def test_a_finished_live_run_is_kept_and_can_be_annotated_repeated_and_deleted():
