@@ -10,6 +10,7 @@ from pages.ui.ask.form import (
     GAPS,
     LABELS,
     NEXT,
+    NORMAL,
     drawing_form,
     file_question,
     model_choice,
@@ -18,15 +19,16 @@ from pages.ui.ask.form import (
     window_question,
 )
 from pages.ui.ask.judging import judging_panel
+from pages.ui.ask.normal import normal_panel
 from pages.ui.ask.subject import Subject, heldout_mask
 from pages.ui.common import library
 from pages.ui.common.messages import NO_NETWORK, say
 from pages.ui.common.query_params import choice
 
-KINDS = {GAPS: "Fill the gaps", NEXT: "What comes next?"}
+KINDS = {GAPS: "Fill the gaps", NEXT: "What comes next?", NORMAL: "Is this normal?"}
 INTRO = (
     "A model that was trained to draw whole series also answers questions about **one**, without retraining: "
-    "it draws many series that agree with everything you know. Bands show how sure it is."
+    "it draws many series that agree with everything you know, and tells how improbable a series is."
 )
 
 
@@ -56,6 +58,9 @@ def page() -> None:
         st.error(say(fault, LABELS))
         return
     if subject is None:
+        return
+    if kind == NORMAL:
+        normal_panel(checkpoint, model, data, subject)
         return
     with st.expander("Draws and network calls", icon=":material/tune:"):
         drawing = drawing_form()

@@ -2,15 +2,20 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from e2crf_core import LabError, load_checkpoint, load_dataset
+from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import never, silent
+from e2crf_core.questions.anomaly import Detector
 from e2crf_core.questions.files import Recording
+from e2crf_core.questions.watching import RecordingScores
 from pages.ui.ask.answers import answer_frame
 from pages.ui.ask.form import own_data
+from pages.ui.ask.normal import Verdict, calibration_part
 from pages.ui.ask.subject import gaps_subject, heldout_mask, next_subject, stretches, window_subject
 from pages.ui.ask.work import MOST, AskJobs, Drawing, answer
 from tests.tiny import tiny_assets
@@ -224,3 +229,52 @@ def forever(cancelled):
     pause = threading.Event()
     while not cancelled():
         pause.wait(0.01)
+
+
+# ---- is this normal?
+
+
+def test_a_planted_spike_is_found_where_it_is_and_the_window_without_it_is_scored():
+    at = opened("ask", ask="normal", checkpoint="wind", plant="spike", size="20", alarms="10")
+    press(at, "Answer")
+    done(at, "ask.normal")
+    assert "This is unusual" in text(at)
+    figure = json.loads(at.get("plotly_chart")[0].proto.spec)
+    marked = [trace for trace in figure["data"] if trace["name"] == "cause"]
+    assert marked and any(trace["name"] == "threshold" for trace in figure["data"])
+    spiked = float(measures(at)["Score"].replace(",", ""))
+    clean(at.segmented_control(key="plant").set_value("nothing").run())
+    assert not at.metric
+    press(at, "Answer")
+    done(at, "ask.normal")
+    assert float(measures(at)["Score"].replace(",", "")) < spiked
+    assert "plant" not in at.query_params
+
+
+def test_a_recording_is_judged_window_by_window():
+    at = asked(table(holes=range(20, 30)), ask="normal")
+    press(at, "Answer")
+    done(at, "ask.normal")
+    assert "of 2 windows" in text(at) and "Highest score" in measures(at)
+
+
+def test_windows_that_calibrate_are_not_judged():
+    data = load_dataset("wind")
+    part = calibration_part(data)
+    blocks = heldout_blocks(data)
+    assert part.any() and not part.all()
+    assert not set(blocks[part]) & set(blocks[~part])
+    at = opened("ask", ask="normal", checkpoint="wind")
+    assert f"Window (1 to {int((~part).sum())})" in [w.label for w in at.number_input]
+
+
+def test_causes_are_the_fewest_values_that_explain_the_score():
+    per_step = np.array([[1.0], [9.0], [5.0], [1.0]])
+    scores = RecordingScores(np.array([0]), np.array([16.0]), np.zeros(4, int), per_step)
+    detector = Detector(load_checkpoint("wind", "cpu"), 1, 0, np.arange(20.0) / 2, 1.0, 20)
+    verdict = Verdict(detector, scores)
+    threshold = detector.threshold(0.5)
+    assert verdict.unusual(threshold).all()
+    assert verdict.causes(replace(threshold, value=9.0)).ravel().tolist() == [False, True, False, False]
+    assert verdict.causes(replace(threshold, value=5.0)).ravel().tolist() == [False, True, True, False]
+    assert not verdict.causes(replace(threshold, value=16.0)).any()

@@ -148,6 +148,16 @@ def test_an_uploaded_file_becomes_a_data_set_that_all_pages_know():
     assert list_datasets() == shipped_datasets() and not user_folder("data", data.name).exists()
 
 
+def test_a_stretch_of_the_file_is_drawn_with_its_gaps_before_anything_is_written():
+    lines = csv().decode().splitlines()
+    at = uploaded("\n".join(lines[:100] + lines[103:]).encode())
+    (figure,) = charts(at)
+    assert [len(trace["y"]) for trace in figure["data"]] == [398, 398] and figure["data"][0]["y"][0] == 1.0
+    shaded = [shape["yref"] for shape in figure["layout"]["shapes"]]
+    assert sorted(shaded) == ["y domain", "y domain", "y2 domain"], "a gap in eur, and an outage in both"
+    assert list_datasets() == shipped_datasets()
+
+
 def test_short_gaps_are_filled_on_demand():
     at = uploaded(csv())
     clean(field(at, "gaps").set_value("interpolate").run())

@@ -150,12 +150,61 @@ def test_row_counters_and_parts_of_a_date_are_no_channels(tmp_path):
     assert kept.channels == ("v", "hour") and kept.x[0, 5, 1] == 5
 
 
-def test_a_date_in_parts_is_left_out_and_rows_stay_in_order(tmp_path):
-    lines = [f"{m.year},{m.month},{m.day},{m.hour},{i % 5 + 0.5}" for i, m in enumerate(HOURS)]
-    data, report = imported(
-        written(tmp_path, "year,month,day,hour,v\n" + "\n".join(lines)), tmp_path, window=12
-    )
-    assert data.channels == ("v",) and noted(report, "hour", "part of the date") and len(data.x) == 5
+PARTS = pd.date_range("2023-02-27 22:00", periods=60, freq="h")
+
+
+@pytest.mark.parametrize(
+    ("header", "form", "moments", "first", "seconds"),
+    [
+        ("year,month,day,hour,v", "{m.year},{m.month},{m.day},{m.hour}", PARTS, PARTS[0], 3600),
+        ("v0,Jahr,Monat,Tag,v", "{i}.5,{m.year},{m.month},{m.day}", DAYS, DAYS[0], 86400),
+        ("Year,DOY,v", "{m.year},{m.day_of_year}", DAYS, DAYS[0], 86400),
+        ("yyyy,mm,dd,time,v", "{m.year},{m.month},{m.day},{m:%H:%M}", PARTS, PARTS[0], 3600),
+        (
+            "#YY,MM,DD,hh,mm,v",
+            "{m.year},{m.month:02d},{m.day:02d},{m.hour:02d},{m.minute:02d}",
+            PARTS - pd.Timedelta("10min"),
+            pd.Timestamp("2023-02-27 21:50"),
+            3600,
+        ),
+        ("date,hour,v", "{m:%Y-%m-%d},{m.hour}", PARTS, PARTS[0], 3600),
+        ("year,month,day,hhmm,v", "{m.year},{m.month},{m.day},{m.hour}00", PARTS, PARTS[0], 3600),
+        ("stamp,v", "{m:%Y%m%dT%H%M%S}", PARTS, PARTS[0], 3600),
+        ("stamp,v", "{m:%Y%m%d %H:%M}", PARTS, PARTS[0], 3600),
+    ],
+)
+def test_a_date_in_parts_or_without_marks_is_one_clock(tmp_path, header, form, moments, first, seconds):
+    lines = [f"{form.format(i=i, m=m)},{i % 5}.5" for i, m in enumerate(moments)]
+    data, report = imported(written(tmp_path, header + "\n" + "\n".join(lines)), tmp_path, window=12)
+    assert data.start[0] == f"{first:%Y-%m-%dT%H:%M:%S}" and data.card["sampling"]["seconds"] == seconds
+    assert data.channels[-1] == "v" and len(data.channels) == 1 + header.startswith("v0")
+    assert len(data.x) == 5 and report.dropped == 0
+    assert "year" not in header.lower() or noted(report, "dates joined", "guess")
+
+
+def test_names_in_a_comment_are_the_header(tmp_path):
+    lines = "".join(f"{i} {i % 5}.5 {i % 7}\n" for i in range(60))
+    path = written(tmp_path, f"# made by a logger\n# t temp hum\n# s degC %\n{lines}", "log.txt")
+    data, report = imported(path, tmp_path, window=12)
+    assert data.channels == ("temp", "hum") and data.units == ("degC", "%")
+    assert noted(report, "comment above the table", "guess") and data.card["sampling"]["seconds"] == 1
+
+
+def test_months_and_years_are_months(tmp_path):
+    months = pd.date_range("2010-01-01", periods=40, freq="MS")
+    lines = [f"{m.year},{m.month},{i % 5}.5" for i, m in enumerate(months)]
+    data, _ = imported(written(tmp_path, "year,month,v\n" + "\n".join(lines)), tmp_path, window=8)
+    assert data.card["sampling"]["text"] == "1 month" and data.start[1] == "2010-09-01T00:00:00"
+    assert data.channels == ("v",)
+
+
+def test_parts_that_leave_hours_out_or_name_no_day_are_seen(tmp_path):
+    lines = [f"{m.year},{m.month},{m.day},{m.hour},{i % 5}.5" for i, m in enumerate(PARTS)]
+    del lines[20:23]
+    data, _ = imported(written(tmp_path, "year,month,day,hour,v\n" + "\n".join(lines)), tmp_path, window=12)
+    assert data.start[:2].tolist() == ["2023-02-27T22:00:00", "2023-02-28T21:00:00"]
+    path = written(tmp_path, "year,month,day,v\n" + "".join(f"2023,2,{d},1.5\n" for d in range(20, 31)))
+    assert "2023-2-29" in str(question(path, tmp_path / "b", window=4))
 
 
 def test_a_number_that_often_means_missing_is_pointed_out(tmp_path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
+from e2crf_core.data.date_parts import date_columns, read_parts, time_columns
 from e2crf_core.data.numbers import PLAIN_STYLE, BadCell, NumberStyle, decide_style, numbers
 from e2crf_core.data.profiles import ColumnProfile
 from e2crf_core.data.sources import Source
@@ -30,7 +31,10 @@ _CLEARLY = 4.0
 
 @dataclass(frozen=True)
 class TimeColumns:
-    """The time of rows: one column, or a date column and a time-of-day column, and how to read them."""
+    """The time of rows: one column, a date and a time of day, or `parts` of a date, and how to read them.
+
+    `parts` names the columns of whole numbers by part (`date_parts`); one other column may complete them.
+    """
 
     columns: tuple[str, ...]
     style: TimeStyle
@@ -38,9 +42,23 @@ class TimeColumns:
     tz: str = ""
     text: str = ""
     certain: bool = True
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, arrays: Sequence[pa.Array]) -> np.ndarray:
         """Read the clock's columns as int64 microseconds, local if a zone is given. Raises BadCell."""
+        if self.parts:
+            joined = read_parts(
+                [arrays[self.columns.index(name)] for name in self.parts.values()], [*self.parts]
+            )
+            rest = [
+                array
+                for name, array in zip(self.columns, arrays, strict=True)
+                if name not in self.parts.values()
+            ]
+            if not rest:
+                return joined
+            dated = "year" not in self.parts
+            return joined + (micros(rest[0], self.style, self.number) if dated else time_of_day(rest[0]))
         stamps = micros(arrays[0], self.style, self.number)
         return stamps + time_of_day(arrays[1]) if len(self.columns) == 2 else stamps
 
@@ -59,8 +77,9 @@ def find_clock(
         return None, []
     found: list[TimeColumns] = []
     questions: list[LabError] = []
+    parts = date_columns(columns) if name is None else {}
     for column in columns.values():
-        if name is not None and column.name != name:
+        if (name is not None and column.name != name) or column.name in parts.values():
             continue
         clock, asked = _clock_of(source, column, date_order, named=name is not None)
         questions += asked if name is not None else []
@@ -70,6 +89,8 @@ def find_clock(
     found = [_with_time_of_day(source, clock, columns) for clock in found]
     if name is not None and not found:
         raise _no_time(source, name)
+    if parts and not any(clock.style.epoch for clock in found):
+        found, questions = [_of_parts(parts, columns)], []
     clock, asked = _choose(source, found)
     if clock is None:
         return None, asked
@@ -78,6 +99,16 @@ def find_clock(
     if tz:
         clock = replace(clock, tz=tz, text=f"{clock.text}, local time of {tz} kept as UTC")
     return clock, questions
+
+
+def _of_parts(parts: dict[str, str], columns: dict[str, ColumnProfile]) -> TimeColumns:
+    """Join the parts of a date, and a column of times of day if no part is an hour."""
+    names = tuple(parts.values())
+    text = f"dates joined from {', '.join(parts)}"
+    clocks = [column.name for column in columns.values() if column.clock]
+    if clocks and not {"hour", "hhmm"} & parts.keys():
+        names, text = (*names, clocks[0]), f"{text}, with the time of day from {clocks[0]!r}"
+    return TimeColumns(names, TimeStyle("parts"), text=text, certain=False, parts=parts)
 
 
 def _no_time(source: Source, name: str) -> LabError:
@@ -168,15 +199,21 @@ def _by_regularity(source: Source, column: ColumnProfile) -> tuple[TimeColumns, 
 
 
 def _with_time_of_day(source: Source, clock: TimeColumns, columns: dict[str, ColumnProfile]) -> TimeColumns:
-    """Join a column of repeated days with a column of times of day."""
+    """Join a column of repeated days with a column of times of day, or with columns of hours and minutes."""
+    times = time_columns({name: column for name, column in columns.items() if name not in clock.columns})
     clocks = [c.name for c in columns.values() if c.clock]
     dated = clock.style.date_only or clock.style.digits or clock.style.layout in ("ISO8601", "native")
-    if not clocks or not dated or clock.columns[0] in clocks:
+    if not (clocks or times) or not dated or clock.columns[0] in clocks or clock.parts:
         return clock
     array = next(source.batches([clock.columns[0]]))[0]
     stamps = micros(array, clock.style, clock.number)
     if len(stamps) < 2 or (np.diff(stamps) != 0).all() or (stamps % 86_400_000_000 != 0).any():
         return clock
+    if not clocks:
+        text = f"{clock.text}, with the time of day from {', '.join(map(repr, times.values()))}"
+        return replace(
+            clock, columns=(clock.columns[0], *times.values()), text=text, certain=False, parts=times
+        )
     text = f"{clock.text}, with the time of day from {clocks[0]!r}"
     return replace(clock, columns=(clock.columns[0], clocks[0]), text=text)
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from e2crf_core.data.numbers import ANY_NUMBER, is_gap
-from e2crf_core.data.times import CLOCK_LIKE, ELAPSED, TIME_LIKE, is_time_name
+from e2crf_core.data.header_cells import numeric_header, readable
+from e2crf_core.data.numbers import is_gap
+from e2crf_core.data.times import ELAPSED, is_time_name
 from e2crf_core.errors import LabError
 
 SPACES = " "
@@ -94,12 +95,6 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
             seen[name] += 1
         unique.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
     return tuple(unique)
-
-
-def readable(cell: str) -> bool:
-    """Return whether a cell is a number in any notation, a time stamp, a time of day, or a gap."""
-    cell = cell.strip()
-    return is_gap(cell) or any(re.match(pattern, cell) for pattern in (ANY_NUMBER, TIME_LIKE, CLOCK_LIKE))
 
 
 def split_records(text: str, delimiter: str, most: int | None = None) -> Iterator[tuple[int, list[str]]]:
@@ -205,6 +200,8 @@ def sniff(path: Path, *, skip: int | None = None, header: int | None = None) -> 
     lacking = _lacking_name(split, start) if skip is None and start and not top.rows else None
     if lacking is not None:
         above, start, top = above[:-1], start - 1, _Header(1, lacking)
+    if not top.rows and skip is None and header is None:
+        top = _commented(lines[:first], split) or top
     if above:
         notes.append((f"{_lines(len(above))} above the table left out: {_shown(above)}", False))
     if split.delimiter == SPACES:
@@ -273,6 +270,22 @@ def _lacking_name(split: _Split, start: int) -> tuple[str, ...] | None:
     return ("", *cells)
 
 
+def _commented(lines: list[str], split: _Split) -> _Header | None:
+    """Return names in comments just above a table without a header, as NumPy and NOAA write them."""
+    rows: list[list[str]] = []
+    for line in reversed(lines):
+        cells = next((cells for _, cells in split_records(line.lstrip("# \t"), split.delimiter)), [])
+        if not line.startswith("#") or len(cells) != split.width or any(map(readable, cells)):
+            break
+        rows.insert(0, cells)
+    if not rows:
+        return None
+    top = _several(rows)
+    return _Header(
+        0, top.names, top.units, (("the names are in a comment above the table", False), *top.notes)
+    )
+
+
 def _header(split: _Split, start: int, wanted: int | None) -> _Header:
     """Return the header rows of the table that begins at record `start`."""
     rows = [
@@ -289,7 +302,7 @@ def _header(split: _Split, start: int, wanted: int | None) -> _Header:
         any(word and column in data for column, word in enumerate(words))
         or all(word or is_gap(cell) for word, cell in zip(words, rows[0], strict=True))
     ):
-        if _numeric_header(rows[0], body):
+        if numeric_header(rows[0], body):
             return _Header(
                 1,
                 tuple(rows[0]),
@@ -335,23 +348,6 @@ def _data_columns(body: list[list[str]], width: int) -> set[int]:
         if cells and sum(readable(cell) for cell in cells) > len(cells) / 2:
             data.add(column)
     return data
-
-
-def _numeric_header(first: list[str], body: list[list[str]]) -> bool:
-    """Detect a numeric header: 0, 1, 2 or 2019, 2020, 2021 above values that are written differently."""
-    cells = [cell.strip() for cell in first]
-    labels = cells[1:] if cells and not cells[0] and len(cells) > 1 else cells
-    if not all(cell.isdigit() for cell in labels) or not body:
-        return False
-    values = [int(cell) for cell in labels]
-    if values != list(range(values[0], values[0] + len(values))) or not (
-        values[0] <= 1 or 1900 <= values[0] <= 2100
-    ):
-        return False
-    if labels is not cells:
-        return True
-    decimals = sum(any(mark in cell for mark in ".,eE") for record in body for cell in record)
-    return decimals > sum(map(len, body)) / 2 and (len(values) > 1 or values[0] == 0)
 
 
 def _footer(path: Path, encoding: str, split: _Split) -> tuple[frozenset[str], int]:

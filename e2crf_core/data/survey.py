@@ -16,6 +16,7 @@ from e2crf_core.data.plan import Decision, Reading, TablePlan
 from e2crf_core.data.profiles import TableProfile
 from e2crf_core.data.series_files import ReadySeries
 from e2crf_core.data.sources import CsvSource, Source
+from e2crf_core.data.tables import group_slices
 from e2crf_core.errors import LabError
 
 STRETCH = 400
@@ -39,7 +40,8 @@ class FileSurvey:
     `decisions` state how each column is read, including guesses. `questions` must be answered before an
     import; each is a LabError whose `field` names the argument of `import_file` that answers it. `choices`
     state how many windows each way of handling gaps leaves, with one recommended; they are empty while a
-    question is open. `stretch` (T, M) holds the first rows of the channels `stretch_names` for a plot.
+    question is open. `stretch` (T, M) holds the first rows of the channels `stretch_names` in order of time, of
+    one group, for a plot, and `stretch_stamps` (T,) their time stamps in microseconds, None without any.
     `ready_steps` is the length of the series in a file of whole series, else None.
     """
 
@@ -60,6 +62,7 @@ class FileSurvey:
     choices: tuple[GapChoice, ...]
     stretch: np.ndarray
     stretch_names: tuple[str, ...]
+    stretch_stamps: np.ndarray | None = None
     ready_steps: int | None = None
 
     @property
@@ -135,6 +138,7 @@ def _of_table(
     dialect = source.dialect if isinstance(source, CsvSource) else None
     decimals = [style.decimal for style in plan.styles.values()]
     regular = loaded.table.regular if loaded else None
+    shown = slice(min(STRETCH, group_slices(loaded.table.codes)[0].stop) if loaded else 0)
     columns = []
     for name, column in profile.columns.items():
         seen = column.evidence
@@ -158,8 +162,9 @@ def _of_table(
         decisions=loaded.decisions if loaded else plan.decisions,
         questions=tuple(questions),
         choices=_choices(loaded, window, stride),
-        stretch=loaded.table.values[:STRETCH] if loaded else np.zeros((0, 0)),
+        stretch=loaded.table.values[shown] if loaded else np.zeros((0, 0)),
         stretch_names=loaded.names if loaded else (),
+        stretch_stamps=loaded.table.stamps[shown] if loaded and loaded.table.stamps is not None else None,
     )
 
 

@@ -20,7 +20,7 @@ from e2crf_core.errors import LabError
 
 # No delimiter may follow: a whole line that begins with a time stamp is not a cell.
 TIME_LIKE = (
-    r"^(\d{1,4}([-/.])\w{1,9}\2\d{1,4}|\d{1,2} [A-Za-z]{3,9}\.? \d{4}|[A-Za-z]{3,9}\.? \d{1,2},? \d{4}"
+    r"^(\d{1,4}([-/.])\w{1,9}\2\d{1,4}|\d{8}(?=[ T])|\d{1,2} [A-Za-z]{3,9}\.? \d{4}|[A-Za-z]{3,9}\.? \d{1,2},? \d{4}"
     r"|[A-Za-z]{3,9}[- ]\d{2,4}|\d{4}-\d{2}|\d{1,2}/\d{4}|\d{4}[- ]?Q[1-4])([ T][^;,|\t]*)?$"
 )
 CLOCK_LIKE = r"^\d{1,2}:\d{2}(:\d{2}([.]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?$"

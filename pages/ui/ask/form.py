@@ -14,7 +14,18 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import read_card
 from e2crf_core.questions.files import Recording, mismatches, read_recording
-from pages.ui.ask.subject import Subject, gaps_subject, next_subject, window_subject
+from pages.ui.ask.normal import calibration_part
+from pages.ui.ask.subject import (
+    DROPOUT,
+    SHIFT,
+    SPIKE,
+    Subject,
+    gaps_subject,
+    next_subject,
+    planted,
+    whole_subject,
+    window_subject,
+)
 from pages.ui.ask.work import Drawing
 from pages.ui.common import library
 from pages.ui.common.messages import plain_text, say
@@ -22,6 +33,8 @@ from pages.ui.common.query_params import choice, note, recall, recall_number
 from pages.ui.common.uploads import chosen_file
 
 GAPS, NEXT, NORMAL = "gaps", "next", "normal"
+NOTHING = "nothing"
+FAULTS = {NOTHING: "Nothing", SPIKE: "A spike", SHIFT: "A shift of level", DROPOUT: "A stuck sensor"}
 SOURCES = {"window": "A held-out window", "file": "A file of mine"}
 LABELS = {
     "channels": "Columns",
@@ -111,8 +124,11 @@ def horizon_form(model: ScoreModel) -> int:
     return int(horizon)
 
 
-def window_form(model: ScoreModel) -> tuple[Dataset, int]:
-    """Draw the choice of a held-out window. Raises LabError if no data set fits."""
+def window_form(model: ScoreModel, kind: str) -> tuple[Dataset, int]:
+    """Draw the choice of a held-out window. Raises LabError if no data set fits.
+
+    Whether a window is normal is asked only about those that do not calibrate the answer.
+    """
     names = fitting_sets(model)
     if not names:
         raise LabError(
@@ -125,30 +141,45 @@ def window_form(model: ScoreModel) -> tuple[Dataset, int]:
         name = st.selectbox(LABELS["data"], names, key="set")
     note("set", name, names[0])
     data = library.dataset(name)
-    key = f"ask.window.{name}"
-    recall_number(key, "window", 1, 1, len(data.heldout))
+    windows = data.heldout[~calibration_part(data)] if kind == NORMAL else data.heldout
+    key = f"ask.window.{name}{'.normal' if kind == NORMAL else ''}"
+    recall_number(key, "window", 1, 1, len(windows))
     with right:
         place = st.number_input(
-            f"Window (1 to {len(data.heldout)})",
+            f"Window (1 to {len(windows)})",
             1,
-            len(data.heldout),
+            len(windows),
             key=key,
             help="Held-out windows, which no network has seen, in order.",
         )
     note("window", str(place), "1")
-    return data, int(data.heldout[int(place) - 1])
+    return data, int(windows[int(place) - 1])
 
 
 def window_question(model: ScoreModel, kind: str) -> tuple[Subject, Dataset]:
     """Draw the question about a held-out window. Raises LabError."""
-    data, index = window_form(model)
+    data, index = window_form(model, kind)
     hidden = np.zeros((model.length, len(model.channels)), dtype=bool)
     if kind == NEXT:
         hidden[-horizon_form(model) :] = True
     elif kind == GAPS:
         first, last, channels = gap_form(model, data)
         hidden[first:last, channels] = True
-    return window_subject(data, index, hidden), data
+    subject = window_subject(data, index, hidden)
+    return (planted_form(subject, data) if kind == NORMAL else subject), data
+
+
+def planted_form(subject: Subject, data: Dataset) -> Subject:
+    """Draw what is planted into a window, to see whether it is noticed; returns the window with it."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        fault = choice("Plant into it", FAULTS, "plant")
+    if fault == NOTHING:
+        return subject
+    recall_number("ask.size", "size", 5, 1, 20)
+    size = right.slider("Size (standard deviations)", 1, 20, key="ask.size", disabled=fault == DROPOUT)
+    note("size", str(size), "5")
+    return planted(subject, fault, size * data.std.astype(np.float64))
 
 
 def gap_form(model: ScoreModel, data: Dataset) -> tuple[int, int, list[int]]:
@@ -212,6 +243,8 @@ def file_question(model: ScoreModel, checkpoint: str, kind: str) -> Subject | No
     step = data.card.get("sampling", {}).get("seconds") if data else None
     for text in mismatches(model, recording, step):
         st.warning(say(text))
+    if kind == NORMAL:
+        return whole_subject(recording)
     if kind == NEXT:
         horizon = horizon_form(model)
         held_back = st.toggle(

@@ -10,6 +10,7 @@ from plotly.colors import hex_to_rgb
 from plotly.subplots import make_subplots
 
 from e2crf_core.questions.heldout import NETWORK, HeldoutScores
+from e2crf_core.questions.watching import RecordingScores
 from pages.ui.ask.subject import Subject, stretches
 from pages.ui.ask.work import LEVELS, Answer
 from pages.ui.common.charts import panel_title
@@ -143,3 +144,60 @@ def judgment_chart(judgment: HeldoutScores, colors: Sequence[str]) -> go.Figure:
     plot.update_xaxes(title="CRPS (standard deviations of the data; smaller is better)", rangemode="tozero")
     plot.update_yaxes(showgrid=False, categoryorder="array", categoryarray=[score.name for score in ranked])
     return plain(plot, 90 + 38 * len(ranked), legend=False)
+
+
+def normal_chart(
+    subject: Subject,
+    scores: RecordingScores | None,
+    causes: np.ndarray | None,
+    colors: Sequence[str],
+    threshold: float = 0.0,
+) -> go.Figure:
+    """Plot a series, a row for each channel, with the values that cause a verdict; below, scores of windows."""
+    channels, below = len(subject.titles), scores is not None
+    rows = channels + below
+    plot = make_subplots(rows, 1, shared_xaxes=True, vertical_spacing=0.3 / (rows + 2))
+    for row, title in enumerate(subject.titles, 1):
+        values = subject.values[:, row - 1]
+        _line(plot, row, subject.x, values, "series", MUTED, "solid", row == 1)
+        if causes is not None and causes[:, row - 1].any():
+            marked = causes[:, row - 1]
+            plot.add_trace(
+                go.Scatter(
+                    x=subject.x[marked],
+                    y=values[marked],
+                    mode="markers",
+                    name="cause",
+                    legendgroup="cause",
+                    showlegend=not causes[:, : row - 1].any(),
+                    marker={"color": colors[1], "size": 8, "symbol": "x"},
+                    hovertemplate="%{y:.4g}<extra>cause</extra>",
+                ),
+                row,
+                1,
+            )
+        panel_title(plot, title, MUTED, row)
+    if scores is not None:
+        _window_scores(plot, subject, scores, rows, colors, threshold)
+    plot.update_xaxes(title=subject.x_title, row=rows, col=1)
+    height = ROW_HEIGHT * rows
+    return plain(plot, 90 + height).update_layout(legend={"y": 1 + 26 / height}, margin={"t": 64})
+
+
+def _window_scores(
+    plot: go.Figure,
+    subject: Subject,
+    scores: RecordingScores,
+    row: int,
+    colors: Sequence[str],
+    threshold: float,
+) -> None:
+    """Add one level line for each window's score, and the threshold."""
+    level = scores.totals[scores.window]
+    breaks = np.flatnonzero(np.diff(scores.window)) + 1
+    steps = np.insert(np.arange(len(level)), breaks, breaks - 1)
+    height = np.insert(level, breaks, np.nan)
+    _line(plot, row, subject.x[steps], height, "score of a window", colors[0], "solid", True)
+    ends = subject.x[[0, -1]]
+    _line(plot, row, ends, np.full(2, threshold), "threshold", colors[1], "dash", True)
+    panel_title(plot, "score (nats)", MUTED, row)

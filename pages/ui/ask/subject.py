@@ -12,6 +12,8 @@ from e2crf_core.errors import LabError
 from e2crf_core.questions.files import Recording
 from pages.ui.common.axes import channel_title, time_axis
 
+SPIKE, SHIFT, DROPOUT = "spike", "shift", "stuck"
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -54,6 +56,24 @@ def window_subject(data: Dataset, index: int, hidden: np.ndarray) -> Subject:
         rows=list(range(data.length)),
         titles=tuple(channel_title(data, channel) for channel in range(len(data.channels))),
     )
+
+
+def planted(subject: Subject, fault: str, size: np.ndarray) -> Subject:
+    """Return a subject with a fault of `size` (M,) in its middle: a spike, a shift of level, or a stuck sensor."""
+    values, half = subject.values.copy(), len(subject.values) // 2
+    last = half + len(values) // 4
+    if fault == SPIKE:
+        values[half] += size
+    elif fault == SHIFT:
+        values[half:last] += size
+    else:
+        values[half:last] = values[half - 1]
+    return replace(subject, values=values, truth=None)
+
+
+def whole_subject(recording: Recording) -> Subject:
+    """Return a whole recording as it is."""
+    return _of(recording, recording.values, recording.stamps)
 
 
 def gaps_subject(recording: Recording) -> Subject:

@@ -16,7 +16,7 @@ from pages.ui.common import library
 from pages.ui.common.messages import plain_text, say
 from pages.ui.common.uploads import chosen_file
 from pages.ui.data.import_form import LABELS, import_form
-from pages.ui.data.reading import decisions_panel, reading_form
+from pages.ui.data.reading import decisions_panel, reading_form, stretch_panel
 
 MEASURABLE = 8
 SHOWN_WARNINGS = 3
@@ -53,6 +53,7 @@ def import_view() -> None:
         st.error(say(f"{path.name} has no column of numbers, so there is nothing to learn from"))
         return
     decisions_panel(seen, LABELS)
+    stretch_panel(seen)
     choices = import_form(path, seen, ready) | reading
     result = f"imported.{path}"
     if st.button("Import", type="primary", icon=":material/download_done:", key="import"):

@@ -8,6 +8,10 @@ import streamlit as st
 
 from e2crf_core.data.survey import FileSurvey
 from pages.ui.common.messages import plain_text, say
+from pages.ui.common.theme import palette
+from pages.ui.data.plots import stretch_chart
+
+MOST_DRAWN = 6
 
 READING_LABELS = {
     "time": "Time column",
@@ -89,3 +93,28 @@ def decisions_panel(seen: FileSurvey, labels: dict[str, str]) -> None:
                 counted, hide_index=True, height=190, alt="Windows left under each way of handling gaps"
             )
             st.caption(plain_text(f"Windows of {window} rows without overlap; nothing has been written yet."))
+
+
+def stretch_panel(seen: FileSurvey) -> None:
+    """Draw the beginning of the file as it is read, before anything is written."""
+    shown = len(seen.stretch)
+    if shown < 2 or not seen.stretch_names:
+        return
+    channels = min(MOST_DRAWN, len(seen.stretch_names))
+    st.markdown(
+        f"##### The first {shown:,} rows, as they are read",
+        help="In order of time. Shaded: empty cells, and rows that the file leaves out.",
+    )
+    st.plotly_chart(
+        stretch_chart(
+            seen.stretch[:, :channels],
+            seen.stretch_names[:channels],
+            seen.stretch_stamps,
+            seen.step,
+            palette()[0],
+        ),
+        key=f"stretch.{seen.path}",
+        alt=f"The first {shown} rows of {channels} channels, with gaps shaded",
+    )
+    if channels < len(seen.stretch_names):
+        st.caption(f"{channels} of {len(seen.stretch_names)} channels are drawn.")
