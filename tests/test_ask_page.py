@@ -15,7 +15,7 @@ from e2crf_core.questions.files import Recording
 from e2crf_core.questions.watching import RecordingScores
 from pages.ui.ask.answers import answer_frame
 from pages.ui.ask.form import own_data
-from pages.ui.ask.normal import Verdict, calibration_part
+from pages.ui.ask.normal import ScoredSeries, calibration_part
 from pages.ui.ask.subject import gaps_subject, heldout_mask, next_subject, stretches, window_subject
 from pages.ui.ask.work import MOST, AskJobs, Drawing, answer
 from tests.tiny import tiny_assets
@@ -272,7 +272,7 @@ def test_causes_are_the_fewest_values_that_explain_the_score():
     per_step = np.array([[1.0], [9.0], [5.0], [1.0]])
     scores = RecordingScores(np.array([0]), np.array([16.0]), np.zeros(4, int), per_step)
     detector = Detector(load_checkpoint("wind", "cpu"), 1, 0, np.arange(20.0) / 2, 1.0, 20)
-    verdict = Verdict(detector, scores)
+    verdict = ScoredSeries(detector, scores)
     threshold = detector.threshold(0.5)
     assert verdict.unusual(threshold).all()
     assert verdict.causes(replace(threshold, value=9.0)).ravel().tolist() == [False, True, False, False]

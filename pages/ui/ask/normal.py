@@ -36,7 +36,7 @@ _detectors: dict[tuple[Any, ...], Detector] = {}
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ScoredSeries:
     """A series judged by a detector that was calibrated on normal windows."""
 
     detector: Detector
@@ -90,7 +90,7 @@ def detector_for(
 
 
 def _work(checkpoint: str, model: ScoreModel, data: Dataset, subject: Subject) -> Any:
-    def work(progress: Progress, cancelled: Cancel) -> Verdict:
+    def work(progress: Progress, cancelled: Cancel) -> ScoredSeries:
         later = -(-len(subject.values) // model.length)
 
         def first(done: int, total: int) -> None:
@@ -102,7 +102,7 @@ def _work(checkpoint: str, model: ScoreModel, data: Dataset, subject: Subject) -
         def second(done: int, total: int) -> None:
             progress(fit + done, fit + total)
 
-        return Verdict(
+        return ScoredSeries(
             detector, score_recording(detector, subject.values, progress=second, cancelled=cancelled)
         )
 
@@ -119,7 +119,7 @@ def normal_panel(checkpoint: str, model: ScoreModel, data: Dataset | None, subje
     digest = hashlib.sha256(np.ascontiguousarray(subject.values).tobytes()).hexdigest()
     key = (checkpoint, data.name, digest)
     kept = st.session_state.get(JOB)
-    job: ThreadJob[Verdict] | None = kept[1] if kept and kept[0] == key else None
+    job: ThreadJob[ScoredSeries] | None = kept[1] if kept and kept[0] == key else None
     running = job is not None and job.status == "running"
     if st.button("Answer", type="primary", icon=":material/play_arrow:", disabled=running):
         try:
@@ -140,7 +140,7 @@ def normal_panel(checkpoint: str, model: ScoreModel, data: Dataset | None, subje
     verdict_view(subject, job.result)
 
 
-def verdict_view(subject: Subject, verdict: Verdict) -> None:
+def verdict_view(subject: Subject, verdict: ScoredSeries) -> None:
     """Draw the verdict at a chosen rate of false alarms, the values that cause it, and the downloads."""
     count = len(verdict.detector.normal)
     least = -(-100 // (count + 1))
@@ -179,7 +179,7 @@ def verdict_view(subject: Subject, verdict: Verdict) -> None:
     )
 
 
-def numbers(verdict: Verdict, threshold: Threshold) -> None:
+def numbers(verdict: ScoredSeries, threshold: Threshold) -> None:
     """Draw the highest score and how rare it is among normal windows."""
     totals = verdict.scores.totals
     if np.isnan(totals).all():
@@ -198,7 +198,7 @@ def numbers(verdict: Verdict, threshold: Threshold) -> None:
         )
 
 
-def verdict_frame(subject: Subject, verdict: Verdict, threshold: Threshold) -> pd.DataFrame:
+def verdict_frame(subject: Subject, verdict: ScoredSeries, threshold: Threshold) -> pd.DataFrame:
     """Return scores as a table: the window's score and verdict, and each value's contribution, step by step."""
     scores = verdict.scores
     causes = verdict.causes(threshold)
