@@ -1,7 +1,10 @@
 """Helpers that wait in a browser for an event, never for a fixed time: busy machines are slow, not wrong."""
 
+from tests.waiting import until
+
 STILL = """(quiet) => {
-  const busy = document.querySelector('[data-testid="stStatusWidget"], [data-testid="stSkeleton"]');
+  const ran = document.querySelector('.stApp')?.getAttribute('data-test-script-state') === 'notRunning';
+  const busy = !ran || document.querySelector('[data-testid="stStatusWidget"], [data-testid="stSkeleton"]');
   const size = `${document.querySelectorAll('*').length} ${document.body.innerText.length}`;
   const seen = `${size} ${window.sent} ${location.href}`;
   if (busy || window.seenBefore !== seen) {
@@ -24,7 +27,7 @@ STANDING = """(node) => new Promise((done) => {
 
 
 def settled(page, quiet=700):
-    """Wait until a page has neither changed nor sent anything for `quiet` milliseconds."""
+    """Wait until a page's script has run, and nothing has changed or been sent for `quiet` milliseconds."""
     page.wait_for_function(STILL, arg=quiet)
 
 
@@ -32,3 +35,16 @@ def standing(locator):
     """Wait until an element has not moved for twenty frames; return its box."""
     locator.evaluate(STANDING)
     return locator.bounding_box()
+
+
+def click_until(page, locator, condition):
+    """Click the middle of an element that may move or be drawn again, until a condition holds."""
+
+    def attempt():
+        if box := locator.bounding_box():
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            page.mouse.down()
+            page.mouse.up()
+        return condition()
+
+    until(attempt)

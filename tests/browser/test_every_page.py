@@ -80,8 +80,9 @@ def test_every_page_is_whole(chromium, address, theme, width):
             assert page.locator('[data-testid="stException"]').count() == 0, f"/{path} raised"
             assert "Page not found" not in page.content(), f"/{path}"
             assert page.evaluate(OVERFLOW) == 0, f"/{path} is wider than {width} px"
-            lying = page.evaluate(OVERLAPS)
-            assert lying["count"] > 0 and lying["bad"] == [], f"/{path} at {width} px: {lying['bad'][:5]}"
+            page.wait_for_function(f"() => ({OVERLAPS})().count > 0")
+            overlaps = page.evaluate(OVERLAPS)["bad"]
+            assert overlaps == [], f"/{path} at {width} px: {overlaps[:5]}"
             dark = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).colorScheme")
             assert dark == theme, f"/{path} is shown in {dark}"
             page.screenshot(path=ARTIFACTS / f"{path or 'live'}-{theme}-{width}.png")

@@ -5,6 +5,8 @@ import re
 import pytest
 from playwright import sync_api
 
+from tests.browser.patience import click_until
+
 pytestmark = pytest.mark.browser
 SLOW = 90_000
 
@@ -22,10 +24,9 @@ def test_points_arrive_one_is_clicked_and_its_details_are_shown(visit):
     chart.locator('[data-number="0"]').wait_for(state="attached")
     chart.locator('[data-number="1"]').wait_for(state="attached")
 
-    box = chart.locator('[data-mark="reference"] path').last.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    reference = chart.locator('[data-mark="reference"] path').last
+    click_until(page, reference, lambda: chart.get_attribute("data-selected") == "-1")
     sync_api.expect(chart.locator(".tip")).to_contain_text("Uncached reference")
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     heading(page, "Uncached reference").wait_for()
     page.wait_for_url(re.compile(r"trial=-1"))
     chart.locator("svg[tabindex]").focus()
