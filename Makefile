@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8501
 
 .PHONY: app dev check test lint lint-python lint-types lint-imports lint-sizes lint-spelling lint-front lint-docs format \
-	browser proxy wheel lock architecture clean soak paper-tables paper-tables-quick
+	browser proxy wheel lock architecture clean soak kill paper-tables paper-tables-quick
 
 $(VENV)/.app: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -90,6 +90,10 @@ clean:
 MINUTES ?= 30
 soak: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+
+# 200 writers killed while they save, 400 flipped bits in each kind of store: nothing lost, nothing wrong taken for good.
+kill: $(VENV)/.dev
+	$(BIN)/python -m tests.kill
 
 # The published tables on our data, beside the published values: benchmarks/results/paper_tables_*.md
 paper-tables: $(VENV)/.app

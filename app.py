@@ -4,11 +4,13 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
+from e2crf_core.io.userfiles import clean_home
 from e2crf_core.serving.guards import SecurityHeaders
 from pages.ui.common.hosts import LabHostGuard, page_headers
 from pages.ui.live.ask_socket import ASK_ROUTE, ask_socket
 from pages.ui.live.socket import LIVE_ROUTE, live_socket
 
+clean_home()
 app = st.App(
     "pages/main.py",
     routes=[WebSocketRoute(LIVE_ROUTE, live_socket), WebSocketRoute(ASK_ROUTE, ask_socket)],

@@ -27,6 +27,7 @@ from e2crf_core.commands import (
     tune,
 )
 from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.io.userfiles import clean_home
 
 COMMANDS = (
     sample,
@@ -88,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parser().parse_args(argv)
         options = arguments.options
+        clean_home()
         command: Callable[[argparse.Namespace], int | None] = arguments.command
         return command(arguments) or 0
     except LabError as fault:

@@ -22,6 +22,7 @@ from e2crf_core.models.checkpoints import load_checkpoint, save_checkpoint
 from e2crf_core.quality.interval import Interval
 from e2crf_core.sampling.config import SamplerConfig
 from tests.conftest import make_model
+from tests.edited import edit
 from tests.tiny import tiny_assets
 
 POLICY = CachePolicy(trigger="log_snr", tau=0.4)
@@ -253,7 +254,7 @@ def test_from_a_search_to_a_gate_on_the_command_line(
     card = json.loads((out / "card.json").read_text())
     assert card["checkpoint"] == "ecg" and card["measured"]["distance"]["value"] > 0
     card["valid"]["speedup_wall_min"] = 0.0
-    (out / "card.json").write_text(json.dumps(card))
+    edit(out / "card.json", json.dumps(card))
     check = ["check", "--device", "cpu", "--card"]
     capsys.readouterr()
     assert main([*check, str(out / "card.json")]) == 0

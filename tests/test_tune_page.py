@@ -31,6 +31,7 @@ from pages.ui.tune import study_form, study_job, study_values
 from pages.ui.tune.study_files import advice_job, advice_of, card_of, checkpoint_of, record_of
 from pages.ui.tune.study_job import SpaceOrder, StudyJobs, StudyOrder
 from pages.ui.tune.study_worker import StudyWorker
+from tests.edited import edit
 from tests.packets import canvas_packets
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text
@@ -288,7 +289,7 @@ def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, mon
     np.testing.assert_array_equal(names["series"], expected)
     # Seconds are those of a busy machine: what is tested is the line, and quality.
     loose = replace(card, valid=replace(card.valid, speedup_wall_min=0.0))
-    (folder / "card.json").write_text(loose.to_json())
+    edit(folder / "card.json", loose.to_json())
     assert command.split()[:4] == ["python", "-m", "e2crf_core", "check"]
     assert main(command.split()[3:]) == 0 and '"passed": true' in capsys.readouterr().out
 

@@ -1,13 +1,16 @@
 """Imported data and trained models are found by name, and no name leads outside the user's folder."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from e2crf_core.data.datasets import list_datasets, load_dataset
 from e2crf_core.data.importing import import_file
 from e2crf_core.errors import LabError
-from e2crf_core.io.userfiles import check_name, free_name, user_folder
+from e2crf_core.io.sets import DIGESTS, write_set
+from e2crf_core.io.userfiles import check_name, clean_home, free_name, user_folder
 from e2crf_core.models.checkpoints import checkpoint_folder, list_checkpoints, load_checkpoint, read_card
 from tests.tiny import tiny_assets
 
@@ -68,3 +71,18 @@ def test_a_free_name_is_always_safe_and_new(wanted):
     first = check_name(free_name(wanted, []))
     second = check_name(free_name(wanted, [first]))
     assert second != first and check_name(free_name(wanted, [first, second])) not in (first, second)
+
+
+WRITER = "import sys, pathlib, e2crf_core.io.files as f; f.temporary_folder(pathlib.Path(sys.argv[1]), 'set')"
+
+
+def test_what_killed_processes_left_is_gone_after_the_next_start(home):
+    folder = home / "checkpoints" / "mine"
+    write_set(folder, {"card.json": lambda path: path.write_text("old")})
+    subprocess.run([sys.executable, "-c", WRITER, str(folder)], check=True)
+    assert list(folder.glob(".set.*"))
+    (folder / ".committed").mkdir()
+    (folder / ".committed" / "card.json").write_text("new")
+    clean_home()
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", DIGESTS]
+    assert (folder / "card.json").read_text() == "new"

@@ -24,6 +24,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import MAX_STEPS
 from e2crf_core.errors import LabError
 from e2crf_core.io.json_files import faults_text, parse_json, read_json
+from e2crf_core.io.sets import read_set
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.protocol import SPECTRAL_MARGIN, Equivalence, Judgment, TwinError
@@ -245,7 +246,8 @@ def load_policy(path: str | Path) -> PolicyCard:
     """Read a policy card: `.policy`, `.settings` and `.model()` are what a Sampler needs. Raises LabError."""
     path = Path(path)
     label = f"policy card {path}"
-    return _card(read_json(path, limit=MAX_CARD_BYTES), path.resolve().parent, label)
+    stored = read_set(path.parent, [path.name], lambda: read_json(path, limit=MAX_CARD_BYTES))
+    return _card(stored, path.resolve().parent, label)
 
 
 def profile_digest(model: ScoreModel) -> str:

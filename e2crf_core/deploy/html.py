@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from e2crf_core.deploy.card import PolicyCard, usage
 from e2crf_core.deploy.measure import cautions
 from e2crf_core.io.extras import require
-from e2crf_core.io.files import replace_file
+from e2crf_core.io.files import text_writer
+from e2crf_core.io.sets import write_set
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.protocol import TwinError
 
@@ -33,18 +33,13 @@ def to_html(card: PolicyCard, path: str = "card.json") -> str:
 
 
 def save_card(card: PolicyCard, folder: Path) -> None:
-    """Write card.html, policy.json and, last, card.json into `folder`."""
+    """Write card.html, policy.json and card.json into `folder`, as one set."""
     texts = {
         "card.html": to_html(card),
         "policy.json": card.policy.to_json() + "\n",
         "card.json": card.to_json() + "\n",
     }
-    for name, text in texts.items():
-        replace_file(folder / name, partial(_write, text))
-
-
-def _write(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_set(folder, {name: text_writer(text) for name, text in texts.items()})
 
 
 def _sections(card: PolicyCard) -> dict[str, Mapping[str, Any]]:

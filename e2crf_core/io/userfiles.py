@@ -6,6 +6,7 @@ It is `~/.e2crf-lab`, or the value of the variable E2CRF_HOME, with one folder p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Literal
 
 from e2crf_core.errors import LabError
+from e2crf_core.io.sets import settle
 
 Kind = Literal["data", "checkpoints", "studies"]
+DEPTH = 4
+"""How deep in the user's folder files are written."""
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}", re.ASCII)
 
 
@@ -42,6 +46,14 @@ def user_names(kind: Kind, marker: str) -> list[str]:
     """Return sorted names of the user's folders with a file `marker`; skip names that are not ours."""
     found = (user_dir() / kind).glob(f"*/{marker}")
     return sorted(path.parent.name for path in found if _SAFE.fullmatch(path.parent.name))
+
+
+def clean_home() -> None:
+    """Complete or remove what killed processes left in the user's own folder, as every program does when it starts."""
+    for place, _, _ in os.walk(user_dir()):
+        if len(Path(place).relative_to(user_dir()).parts) <= DEPTH:
+            with contextlib.suppress(LabError):
+                settle(Path(place))
 
 
 def free_name(wanted: str, taken: Iterable[str]) -> str:
