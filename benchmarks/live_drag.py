@@ -72,7 +72,7 @@ def measured(address: str, checkpoint: str, seconds: float, rounds: int) -> dict
         ready = (
             f"() => {{ {LAB} return lab && lab.dataset.settled === 'true' && lab.dataset.whole === 'true'; }}"
         )
-        page.wait_for_function(ready, timeout=180_000)
+        page.wait_for_function(ready, timeout=600_000)
         drag(page, 1.0)
         runs = [drag(page, seconds) for _ in range(rounds)]
     delays = np.concatenate([run["delays"] for run in runs])

@@ -51,9 +51,21 @@ test("questions: one under way, the newest waits, older ones are forgotten", () 
   // An answer to an older question does not end the wait for this one; one that is late does.
   newest.answered(3);
   assert.deepEqual(sent, [1, 4, 5]);
-  now = 1000;
+  now = 10000;
   newest.flush();
   assert.deepEqual(sent, [1, 4, 5, 6]);
+});
+
+test("a settled question gives way at once when the hand moves again", () => {
+  const sent = [];
+  const newest = new Newest(
+    (question) => sent.push(question.tau),
+    () => 0,
+  );
+  newest.ask({ tau: 1, settle: true });
+  newest.ask({ tau: 2 });
+  newest.ask({ tau: 3 });
+  assert.deepEqual(sent, [1, 2]);
 });
 
 test("serial numbers rise by one for each question", () => {

@@ -3,8 +3,9 @@
 import { readPacket } from "../shared/packet.js";
 
 const TRIES = 3;
-// An answer that takes longer is not waited for: the server drops it for the next question.
-const LATE_MS = 400;
+// An answer that takes longer is not waited for: the server drops it for the next question. A slow machine still
+// finishes one answer after the other while the hand moves.
+const LATE_MS = 5000;
 
 export class Newest {
   constructor(send, now = () => performance.now()) {
@@ -21,10 +22,11 @@ export class Newest {
 
   flush() {
     if (!this.waiting) return;
-    if (this.under && this.now() - this.under.at < LATE_MS) return;
+    // A settled answer is long, and of no use once the hand moves again.
+    if (this.under && !this.under.settle && this.now() - this.under.at < LATE_MS) return;
     const question = this.waiting;
     this.waiting = null;
-    this.under = { serial: question.serial, at: this.now() };
+    this.under = { serial: question.serial, settle: question.settle, at: this.now() };
     this.send(question);
   }
 

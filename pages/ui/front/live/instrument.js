@@ -18,7 +18,10 @@ const TRAIL = 60;
 const TILES = {
   error: ["Error to the twin", "Relative L2 over all samples to an uncached run on the same noise"],
   cost: ["Cost, against no cache", "Whole forwards: all tokens of every sample once is 1"],
-  ms: ["Compute time, against no cache", "Of the whole batch, measured on this machine"],
+  ms: [
+    "Compute time, against no cache",
+    "Of the whole batch, on this machine; the uncached run was timed when it was first made, not again",
+  ],
   tokens: ["Tokens, against no cache", "Frequencies that the network computed for each sample"],
 };
 
