@@ -7,6 +7,7 @@ import {
   dialOf,
   POSITIONS,
   placeOf,
+  Reports,
   sameSetting,
   switched,
   valueAt,
@@ -109,6 +110,20 @@ test("another rule brings its usual values and keeps the predictor and the clock
   const after = switched(HELLO.triggers, before, "log_snr");
   assert.deepEqual(after, { trigger: "log_snr", tau: 0.2, predictor: "linear", clock: "profile" });
   assert.ok(sameSetting(after, { ...after }) && !sameSetting(after, before) && !sameSetting(after, null));
+});
+
+test("an echo from the page, however late, is told from a change that the page made", () => {
+  const reports = new Reports();
+  const [a, b, c] = [1, 2, 3].map((tau) => ({ policy: { tau } }));
+  assert.ok(reports.news(a) && reports.news(b) && !reports.news(b));
+  // The page answers a when b is already on its way.
+  assert.ok(reports.echo(a) && reports.echo(b));
+  // Now the same settings are the page's own wish, and so is one that was never reported.
+  assert.ok(!reports.echo(a) && !reports.echo(c));
+  reports.taken(c);
+  assert.ok(!reports.news(c) && reports.news(a) && reports.news(b));
+  // The page may skip a setting: what lies before the one it shows will not come any more.
+  assert.ok(reports.echo(b) && !reports.echo(a));
 });
 
 const answer = {

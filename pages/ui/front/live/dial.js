@@ -57,5 +57,34 @@ export const switched = (triggers, policy, trigger) => {
   return { ...base, predictor, clock: base.clock === "log_snr" ? policy.clock : base.clock };
 };
 
+// Settings reported to the page and not yet seen in what it sends. The page may answer late, or only the newest.
+export class Reports {
+  constructor() {
+    this.open = [];
+    this.last = null;
+  }
+
+  // Whether the page does not know this setting yet; it is then on its way.
+  news(setting) {
+    if (sameSetting(setting, this.last)) return false;
+    this.last = setting;
+    this.open.push(setting);
+    return true;
+  }
+
+  // Whether the page only repeats what it was told: such an echo must not undo what the hand has done since.
+  echo(setting) {
+    const at = this.open.findIndex((known) => sameSetting(known, setting));
+    this.open.splice(0, at + 1);
+    return at >= 0;
+  }
+
+  // The page has set this itself.
+  taken(setting) {
+    this.last = setting;
+    this.open = [];
+  }
+}
+
 // Two settings are the same where every field is.
 export const sameSetting = (a, b) => !!a && !!b && JSON.stringify(a) === JSON.stringify(b);

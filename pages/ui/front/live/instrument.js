@@ -7,7 +7,7 @@ import { mounted } from "../shared/mount.js";
 import { readPacket } from "../shared/packet.js";
 import { percent, short } from "../shared/text.js";
 import { AskLink } from "./asking.js";
-import { dialOf, placeOf, sameSetting, switched, valueAt } from "./dial.js";
+import { dialOf, placeOf, Reports, sameSetting, switched, valueAt } from "./dial.js";
 import { drawKnobs } from "./knobs.js";
 import { drawBands, drawPair, drawWholeMap, pairLegends } from "./pair.js";
 import { Pins } from "./pins.js";
@@ -38,6 +38,7 @@ class Instrument extends Board {
     Object.assign(this, { channel: 0, unit: "cost", spans: {}, trail: [], marks: [], shown: 0 });
     this.addPlots();
     this.pins = new Pins(this);
+    this.reports = new Reports();
     this.tiles = {};
     for (const [key, [label, help]] of Object.entries(TILES)) {
       const box = element("div");
@@ -128,9 +129,11 @@ class Instrument extends Board {
     this.shown += 1;
     const moved = !before || before.checkpoint !== head.checkpoint || before.seed !== head.seed;
     if (moved) this.open();
-    const repeated = before && sameSetting(sent, settingOf(before));
-    if (moved || !(repeated || sameSetting(sent, this.reported))) this.take(sent);
-    else this.showDial();
+    const repeated = this.reports.echo(sent) || (before && sameSetting(sent, settingOf(before)));
+    if (moved || !repeated) {
+      this.reports.taken(sent);
+      this.take(sent);
+    } else this.showDial();
     pairLegends(this);
     planeLegend(this);
     this.redrawLayers();
@@ -163,7 +166,6 @@ class Instrument extends Board {
     const plan = ({ solver, grid, steps }) => `${solver} ${grid} ${steps}`;
     if (this.state && plan(this.state) !== plan(setting)) this.newPlan();
     this.state = { ...setting };
-    this.reported = setting;
     drawKnobs(this.el("knobs"), this.hello, this.state, this.setters());
     this.showDial();
     this.ask(false);
@@ -171,7 +173,6 @@ class Instrument extends Board {
 
   restore({ policy, solver, grid, steps }) {
     this.take({ policy, solver, grid, steps });
-    this.reported = null;
   }
 
   newPlan() {
@@ -208,10 +209,8 @@ class Instrument extends Board {
     const { checkpoint, seed } = this.hello;
     this.link?.ask({ type: "ask", checkpoint, seed, settle, ...settingOf(this.state) });
     if (settle) {
-      if (!sameSetting(this.state, this.reported)) {
-        this.reported = settingOf(this.state);
-        this.trigger("setting", { ...this.reported, n: Math.random() });
-      }
+      const setting = settingOf(this.state);
+      if (this.reports.news(setting)) this.trigger("setting", { ...setting, n: Math.random() });
       return;
     }
     this.status("Answering", "warn");
