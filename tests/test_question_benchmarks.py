@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from benchmarks import anomalies, question_cache, question_methods
 from e2crf_core.questions import baselines
 from e2crf_core.sampling.sampler import Sampler
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +76,21 @@ def test_the_question_profile_has_mean_one(model):
     assert np.mean(profile.weights) == pytest.approx(1.0, abs=0.2) and min(profile.weights) > 0
     names = [candidate.name for candidate in question_cache.candidates()]
     assert len(set(names)) == len(names) and question_cache.DEFAULT in names
+
+
+def stored(name: str) -> Any:
+    return json.loads((ROOT / "benchmarks" / "results" / name).read_text(encoding="utf-8"))["datasets"]
+
+
+def shown(interval: dict[str, float], digits: int) -> str:
+    return "{value:.{n}f} ({low:.{n}f} to {high:.{n}f})".format(n=digits, **interval)
+
+
+def test_the_table_of_planted_anomalies_is_that_of_the_study():
+    document = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
+    for name, study in stored("anomalies_cpu.json").items():
+        for row in study["anomalies"]:
+            area = row["roc_area"]
+            cells = [shown(area[key], 2) for key in ("score", "score, worst place", "Gaussian of E3")]
+            size = f"{row['size']:.0%}" if row["kind"] == "dropout" else f"{row['size']:g}"
+            assert f"| {name} | {row['kind']} {size} | {' | '.join(cells)} |" in document
