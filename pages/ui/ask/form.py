@@ -34,7 +34,7 @@ from pages.ui.common.uploads import chosen_file
 
 GAPS, NEXT, NORMAL = "gaps", "next", "normal"
 NOTHING = "nothing"
-FAULTS = {NOTHING: "Nothing", SPIKE: "A spike", SHIFT: "A shift of level", DROPOUT: "A stuck sensor"}
+FAULTS = {NOTHING: "Nothing", SPIKE: "Spike", SHIFT: "Shift", DROPOUT: "Stuck"}
 SOURCES = {"window": "A held-out window", "file": "A file of mine"}
 LABELS = {
     "channels": "Columns",

@@ -89,9 +89,10 @@ def preview_panel(seen: FileSurvey) -> None:
         parts.append(f"time in **{plain_text(seen.time)}**, usually every {seconds_text(seen.step)}")
     st.markdown(" · ".join(parts))
     if seen.uneven > 0:
+        share = "Less than 1%" if seen.uneven < 0.01 else f"{seen.uneven:.0%}"
         st.warning(
-            f"{seen.uneven:.0%} of the time steps differ from the usual one. Resample the file, or the "
-            "import will reject it."
+            f"{share} of the time steps differ from the usual one. Windows over long jumps are dropped; resample "
+            "the file to put its rows on an even grid."
         )
     for question in seen.questions:
         if question.field != "missing":
