@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.origin import provenance_of
 from e2crf_core.caching.selection import Selection
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.files import replace_file
@@ -106,8 +107,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
-    results: dict[str, object] = {"machine": machine(), "rounds": arguments.rounds}
-    for name in arguments.checkpoints or list_checkpoints():
+    names = arguments.checkpoints or list_checkpoints()
+    results: dict[str, object] = {
+        "machine": machine(),
+        "rounds": arguments.rounds,
+        "provenance": provenance_of(names, (), max(arguments.batches)),
+    }
+    for name in names:
         model = load_checkpoint(name, arguments.device)
         for batch in arguments.batches:
             measured = measure(model, batch, arguments.rounds)

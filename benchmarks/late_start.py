@@ -76,7 +76,7 @@ def page(stored: dict[str, Any]) -> str:
         "# Late starts at equal numbers of network calls",
         "",
         "Written by `python -m benchmarks.late_start`: 40 steps of DPM-Solver++ 2M on the profile grid,"
-        f" {stored['seeds']} seeds of {stored['num']} samples. Relative L2 to the uncached twin by the start in log(a/s),"
+        f" {stored['seeds']} seeds of {stored['num']} samples. Relative L2 to the uncached twin by start in log(a/s),"
         " with its 95% interval over seeds.",
         "",
         "| data | calls | " + " | ".join(f"start {start:g}" for start in STARTS) + " |",

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.origin import provenance_of
 from benchmarks.trigger_experiments import Given, effect, network_output, pilot_outputs
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState, StepInfo
@@ -270,7 +271,13 @@ def main() -> None:
                 print(name, *(f"{key} {value:.3f}" for key, value in row.items()), flush=True)
     except LabError as fault:
         raise SystemExit(f"error: {fault}") from None
-    stored = {"calls": arguments.calls, "num": arguments.num, "machine": machine(), "rows": rows}
+    stored = {
+        "calls": arguments.calls,
+        "num": arguments.num,
+        "machine": machine(),
+        "provenance": provenance_of(list(rows), (arguments.seed,), arguments.num),
+        "rows": rows,
+    }
     stem = arguments.results / "token_skipping_cpu"
     replace_file(stem.with_suffix(".json"), lambda path: path.write_text(json.dumps(stored, indent=1) + "\n"))
     replace_file(stem.with_suffix(".md"), lambda path: path.write_text(page(stored)))

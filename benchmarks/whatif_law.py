@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.origin import provenance_of
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.files import replace_file
@@ -186,6 +187,7 @@ def main() -> None:
     report = {
         "command": "python -m benchmarks.whatif_law" + (" --quick" if given.quick else ""),
         "machine": machine(),
+        "provenance": provenance_of(given.checkpoints, seeds, NUM),
         "steps": steps,
         "num": NUM,
         "seeds": list(seeds),
