@@ -136,3 +136,16 @@ def test_the_table_of_distance_and_damage_is_that_of_the_power_study() -> None:
     for study in studies.values():
         assert study["rates"]["false alarm"] <= 0.05 and study["rates"]["power"] >= 0.8
         assert study["provenance"]["command"] and study["provenance"]["data"]
+
+
+def test_late_starts_are_quoted_right() -> None:
+    studies = stored("late_start_cpu")["data"]
+    rows = {
+        data: {(row["calls"], row["start"]): row["relative_l2"] for row in studies[data]["rows"]}
+        for data in ("ecg", "household")
+    }
+    for start in (0.0, 2.0):
+        error = rows["household"][5, start]
+        assert f"{error['value']:.3f} ({error['low']:.3f} to {error['high']:.3f})" in words(DOC)
+    for known in rows.values():
+        assert known[5, 4.0]["value"] > known[5, 0.0]["value"]
