@@ -221,7 +221,7 @@ def test_a_run_that_fails_says_why(monkeypatch, assets):
         weights.write_bytes(kept)
     at.session_state["feed"] = "poll"
     clean(at.run())
-    assert "does not fit its card" in packets(at)["picture"][0]["error"]
+    assert "is damaged" in packets(at)["picture"][0]["error"]
 
 
 def test_without_a_checkpoint_the_page_says_how_to_get_one(monkeypatch, tmp_path):
