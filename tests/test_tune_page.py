@@ -269,7 +269,6 @@ def test_warnings_are_measured_on_a_press(study):
 
 
 def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, monkeypatch):
-    monkeypatch.setattr(card_measure, "DIRECTIONS", 16)
     monkeypatch.setattr(card_measure, "RESAMPLES", 20)
     point = cached(record_of(study), "euler_maruyama")
     at = opened("tune", study=study, trial=str(point.number))
