@@ -49,9 +49,9 @@ BARS = {
     "server_growth": 0.05,
     "server_after_heavy": 0.2,
     "small_p99_s": 2.0,
-    "server_errors": 0,
+    "server_errors": 1,
 }
-"""The largest allowed value of each figure; ratios, shares of memory, seconds, and numbers of answers."""
+"""What each figure must stay under: ratios, shares of memory, seconds, and numbers of answers."""
 WARM = 1 / 3
 """Share of the time after which memory should no longer grow."""
 LOOK_S = 0.2
@@ -61,7 +61,7 @@ SMALL = {"num": 2, "steps": 50, "policy": "balanced", "solver": "sde_dpmpp_2m", 
 
 
 def visit(
-    registry: RunRegistry, spec: RunSpec, name: str, going_on: Callable[[], bool], finished: Counter[str]
+    registry: RunRegistry, spec: RunSpec, name: str, going_on: Callable[[], bool], turns: Counter[str]
 ) -> None:
     """Start run after run as one session, and watch each to its end, as the pages' polling does."""
     rng, reference = random.Random(name), reference_of(spec.checkpoint)
@@ -73,26 +73,27 @@ def visit(
             _, cursor = picture(run, reference, cursor)
             if left_behind and run.status == "running":
                 run.pause()
+                turns[name] += 1
                 break
             time.sleep(LOOK_S)
         if run.status == "done":
-            finished[name] += 1
+            turns[name] += 1
         elif not left_behind:
             run.stop()
 
 
 def visits(registry: RunRegistry, spec: RunSpec, sessions: int, going_on: Callable[[], bool]) -> Counter[str]:
-    """Let sessions take turns until `going_on()` is false; return the finished runs of each."""
-    finished: Counter[str] = Counter({f"session {number}": 0 for number in range(sessions)})
+    """Let sessions take turns until `going_on()` is false; return how many each had."""
+    turns: Counter[str] = Counter({f"session {number}": 0 for number in range(sessions)})
     threads = [
-        threading.Thread(target=visit, args=(registry, spec, name, going_on, finished), name=name)
-        for name in finished
+        threading.Thread(target=visit, args=(registry, spec, name, going_on, turns), name=name)
+        for name in turns
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return finished
+    return turns
 
 
 def say(text: str) -> None:
@@ -268,7 +269,7 @@ def main() -> int:
         "load_before": load_before,
         "sessions": options.sessions,
         "figures": figures,
-        "failed": [name for name, most in BARS.items() if not figures[name] <= most],
+        "failed": [name for name, most in BARS.items() if not figures[name] < most],
     }
     print(json.dumps(report, indent=1))
     if options.out:
