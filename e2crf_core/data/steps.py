@@ -11,6 +11,8 @@ import pandas as pd
 from e2crf_core.errors import LabError
 
 DAY = 86_400_000_000
+SHORTEST_S, LONGEST_S = 1e-6, 1e10
+"""The shortest and longest step of a grid in seconds: a microsecond, as stamps are stored, and three centuries."""
 _BUSINESS = "business day"
 
 
@@ -111,9 +113,9 @@ def parse_step(text: str, usual: float) -> float:
     except ValueError:
         try:
             seconds = pd.Timedelta(re.sub("d$", "D", text)).total_seconds()
-        except ValueError:
+        except (ValueError, OverflowError):
             seconds = 0.0
-    if not np.isfinite(seconds) or seconds <= 0:
+    if not SHORTEST_S <= seconds <= LONGEST_S:
         raise LabError(
             f"{text!r} is no time step",
             field="resample",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError, make_whole
+from e2crf_core.io.json_files import validated
 from e2crf_core.progress import Cancel, never
 from e2crf_core.quality.distances import (
     LOG_SPECTRAL_DISTANCE,
@@ -114,18 +116,20 @@ class Rung:
     them. `alone` is the seconds of one sample run by itself, None where it was not measured.
     """
 
-    num: int
-    seconds: float
+    __pydantic_config__ = ConfigDict(allow_inf_nan=False)
+
+    num: Annotated[int, Field(ge=1)]
+    seconds: Annotated[float, Field(gt=0)]
     seconds_low: float
     seconds_high: float
-    flops: float
+    flops: Annotated[float, Field(gt=0)]
     token_share: float
     flop_share: float
     quality: float
     low: float
     high: float
     replicates: tuple[float, ...]
-    beside: dict[str, float] = field(default_factory=dict)
+    beside: dict[str, Annotated[float, Field(allow_inf_nan=True)]] = field(default_factory=dict)
     spectral: tuple[float, ...] = ()
     alone: float | None = None
 
@@ -135,8 +139,8 @@ class Rung:
 
     @staticmethod
     def from_json(stored: dict[str, Any]) -> Rung:
-        """Invert `to_json`."""
-        return Rung(**stored | {name: tuple(stored.get(name, ())) for name in ("replicates", "spectral")})
+        """Invert `to_json`. Raises LabError for anything else."""
+        return validated(_StoredRung, {"rung": stored}, "a trial").rung
 
     def cost(self, name: str) -> float:
         """Return seconds or flops per sample."""
@@ -200,11 +204,29 @@ class Point:
 
     @staticmethod
     def from_json(stored: dict[str, Any]) -> Point:
-        """Invert `to_json`."""
-        rungs = tuple(Rung.from_json(rung) for rung in stored["rungs"])
-        more = stored.get("more")
-        stored = {**stored, "more": None if more is None else Rung.from_json(more)}
-        return Point(**{**stored, "setting": SamplerConfig.from_json(stored["setting"]), "rungs": rungs})
+        """Invert `to_json`. Raises LabError for anything else."""
+        part = validated(_StoredPoint, stored, "a trial")
+        values = {name: getattr(part, name) for name in _StoredPoint.model_fields}
+        changes = {"setting": SamplerConfig.from_json(part.setting), "rungs": tuple(part.rungs)}
+        return Point(**values | changes)
+
+
+class _StoredRung(BaseModel):
+    """The measurements of one trial on one number of samples, as they are stored."""
+
+    rung: Rung
+
+
+class _StoredPoint(BaseModel):
+    """A point as it is stored."""
+
+    number: int
+    origin: str
+    setting: dict[str, Any]
+    rungs: list[Rung] = Field(min_length=1)
+    complete: bool
+    beaten_by: int | None = None
+    more: Rung | None = None
 
 
 def with_more(point: Point, attrs: Mapping[str, Any]) -> Point:

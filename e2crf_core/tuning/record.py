@@ -54,6 +54,13 @@ class Record:
     spent: float
     driver: int | None
 
+    def __post_init__(self) -> None:
+        """Reject trials that cannot be compared with one another. Raises LabError."""
+        rungs = [rung for point in self.known for rung in point.rungs]
+        for replicates in ([r.replicates for r in rungs], [r.spectral for r in rungs if r.spectral]):
+            if len({len(values) for values in replicates}) > 1:
+                raise LabError("its trials were measured on different numbers of resamples")
+
     @property
     def known(self) -> list[Point]:
         """Return all measured points, the reference first."""

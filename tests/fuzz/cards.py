@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, rea
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
-from tests.fuzz.mutate import changed_bytes, json_bytes
+from tests.fuzz.mutate import changed_bytes, changed_members, json_bytes
 from tests.fuzz.target import Input, Place, Target, json_of
 from tests.fuzz.valid import POLICY
 from tests.fuzz.watch import Unfit
@@ -117,7 +118,39 @@ def of_bytes(file: str) -> Callable[[Random, Path], Input]:
     return make
 
 
+def forged(file: str) -> Callable[[Random, Path], Input]:
+    """Return a maker of ZIP files like a valid one, whose members were changed and whose checksums fit."""
+
+    def make(rng: Random, valid: Path) -> Input:
+        body = changed_members(rng, (valid / file).read_bytes())
+        return Input(changed_bytes(rng, body) if rng.random() < 0.15 else body, {"file": Path(file).name})
+
+    return make
+
+
+def extreme_policy(rng: Random) -> dict[str, Any]:
+    """Return a policy whose fields are valid one by one, at the ends of their ranges or anywhere within."""
+    values: dict[str, Any] = {}
+    for field in fields(CachePolicy):
+        meta = field.metadata
+        low, high = meta["low"], meta["high"]
+        if field.name == "bands":
+            edges = sorted(rng.sample((1, 2, 5, 12, 13, 100, 10**6, 2**62), rng.choice((1, 2, 4))))
+            values["bands"] = [[edge, rng.choice((low, 0.1, 1.0, high))] for edge in edges]
+        elif meta["choices"]:
+            values[field.name] = rng.choice(meta["choices"])
+        elif field.type == "bool":
+            values[field.name] = rng.random() < 0.5
+        elif field.type == "int":
+            values[field.name] = rng.choice((low, high, field.default, rng.randint(low, min(high, 20))))
+        else:
+            values[field.name] = rng.choice((low, high, field.default, rng.uniform(low, high), low or 1e-9))
+    return values
+
+
 def _policies(rng: Random, valid: Path) -> Input:
+    if rng.random() < 0.5:
+        return Input(json.dumps({"schema": 1, **extreme_policy(rng)}).encode())
     chosen = rng.choice((POLICY, *PRESETS.values(), CachePolicy.of("bands")))
     return Input(json_bytes(rng, {"schema": 1, **asdict(chosen)}))
 
@@ -129,5 +162,5 @@ TARGETS = (
     Target("model cards", of_json("model/card.json"), model_card, 10),
     Target("weights", of_bytes("model/model.safetensors"), model_card, 4),
     Target("data cards", of_json("data/card.json"), dataset, 6),
-    Target("data sets", of_bytes("data/dataset.npz"), dataset, 5),
+    Target("data sets", forged("data/dataset.npz"), dataset, 5),
 )

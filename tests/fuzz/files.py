@@ -26,11 +26,14 @@ from e2crf_core.tuning.choice import pick
 from e2crf_core.tuning.record import StudyReader
 from pages.ui.tune.study_values import words
 from tests.fuzz.cards import MODEL, of_bytes, use_dataset
+from tests.fuzz.cards import forged as forged_npz
 from tests.fuzz.mutate import (
     NUMBERS,
     TEXTS,
     any_value,
+    changed_array,
     changed_bytes,
+    changed_members,
     changed_table,
     changed_value,
     json_bytes,
@@ -52,15 +55,18 @@ def _import(rng: Random, valid: Path) -> Input:
     body = path.read_bytes()
     if path.suffix in TABLES and rng.random() < 0.8:
         body = changed_table(rng, body.decode("utf-8", "replace"))
+    elif path.suffix == ".npy" and rng.random() < 0.6:
+        body = changed_array(rng, body)
+    elif path.suffix == ".npz" and rng.random() < 0.6:
+        body = changed_members(rng, body)
     elif rng.random() < 0.7:
         body = changed_bytes(rng, body)
     suffix = (
         path.suffix if rng.random() < 0.9 else rng.choice((*TABLES, ".npy", ".npz", ".parquet", ".xlsx", ""))
     )
-    options: dict[str, Any] = {"window": rng.choice((16, 8, 4, 5) * 6 + WHOLE)}
-    for name, values in _OPTIONS.items():
-        if rng.random() < 0.05:
-            options[name] = rng.choice(values)
+    options: dict[str, Any] = {"window": rng.choice((16, 8, 4, 5, 24) if rng.random() < 0.95 else WHOLE)}
+    for name in rng.sample(sorted(_OPTIONS), rng.choice((0, 0, 1, 1, 2, 4))):
+        options[name] = rng.choice(_OPTIONS[name])
     return Input(body, {"name": f"table{suffix}", **options})
 
 
@@ -135,7 +141,7 @@ def forged(rng: Random, body: bytes) -> bytes:
         manifest = changed_value(rng, manifest)
     out = io.BytesIO()
     with zipfile.ZipFile(
-        out, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2))
+        out, "w", zipfile.ZIP_BZIP2 if rng.random() < 0.03 else zipfile.ZIP_DEFLATED
     ) as zipped:
         for name, part in members.items():
             zipped.writestr(name.replace("\x00", "0") or "empty", part)
@@ -274,7 +280,7 @@ TARGETS = (
     Target("runs", _runs, runs, 10),
     Target("foreign models", _lightning, lightning, 2),
     Target("trainings", of_bytes("training/training/state.pt"), training, 2),
-    Target("shards", of_bytes("evaluation/shards/000-r000.npz"), shard, 3),
+    Target("shards", forged_npz("evaluation/shards/000-r000.npz"), shard, 3),
     Target("evaluations", _evaluation, evaluation, 2),
     Target("studies", _studies, study, 4),
 )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
+import warnings
+import zipfile
 from random import Random
 from typing import Any
+
+import numpy as np
 
 NUMBERS: tuple[Any, ...] = (
     0, -1, 1, 2, 3, 0.0, -0.0, 0.5, 1e-300, 1e300, -1e300, 1e-8, 2**31 - 1, 2**31, 2**40, 2**53, 2**63, 2**64 - 1,
@@ -128,6 +134,61 @@ def changed_bytes(rng: Random, body: bytes) -> bytes:
         elif out:
             out[place % len(out)] = rng.randrange(256)
     return bytes(out)
+
+
+DTYPES = ("b1", "i1", "u8", "f2", ">f4", "f8", "c8", "U3", "S3", "M8[s]", "m8[D]", "V4", ">i2", "f4")
+ODD = (np.nan, np.inf, -np.inf, 0.0, 1e30, 1e-30, 1e38, -1e38, 1e-44)
+
+
+def changed_array(rng: Random, body: bytes) -> bytes:
+    """Return an NPY file like a valid one: of another type, of another shape, with odd values, or damaged."""
+    way = rng.random()
+    if way < 0.2:
+        return changed_bytes(rng, body[:128]) + body[128:]
+    if way < 0.3:
+        return changed_bytes(rng, body)
+    array = np.load(io.BytesIO(body))
+    with contextlib.suppress(ValueError, TypeError, OverflowError), warnings.catch_warnings(action="ignore"):
+        for _ in range(rng.choice((1, 1, 2))):
+            array = _odd_array(rng, array)
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def _odd_array(rng: Random, array: Any) -> Any:
+    way = rng.randrange(8)
+    if way == 0:
+        return array.astype(rng.choice(DTYPES))
+    if way == 1:
+        return array.T if rng.random() < 0.5 else np.asfortranarray(array)
+    if way == 2:
+        return array[: rng.choice((0, 1, 2, 5))]
+    if way == 3:
+        return array[..., None] if rng.random() < 0.5 else array.reshape(-1)
+    if way == 4:
+        return np.concatenate([array, array])
+    if way == 5:
+        return array.ravel()[:1].reshape(())
+    if array.dtype.kind == "f" and array.size:
+        odd = array.copy()
+        odd.flat[rng.randrange(odd.size) :: rng.choice((1, 7, odd.size))] = rng.choice(ODD)
+        return odd
+    if array.dtype.kind in "iu":
+        return np.full_like(array, rng.choice((0, 1, 2, 100)))
+    return np.full(array.shape, rng.choice(TEXTS))
+
+
+def changed_members(rng: Random, body: bytes) -> bytes:
+    """Return an NPZ file with one or two arrays changed and all checksums right."""
+    with zipfile.ZipFile(io.BytesIO(body)) as zipped:
+        members = {name: zipped.read(name) for name in zipped.namelist()}
+    chosen = rng.sample(sorted(members), min(len(members), rng.choice((1, 1, 2))))
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as zipped:
+        for name, part in members.items():
+            zipped.writestr(name, changed_array(rng, part) if name in chosen else part)
+    return out.getvalue()
 
 
 def changed_table(rng: Random, text: str) -> bytes:

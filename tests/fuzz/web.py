@@ -23,7 +23,7 @@ from pages.ui.compare.settings import settings_of
 from pages.ui.live.live_packets import obey, read_message
 from tests.conftest import make_model
 from tests.fake_run import FakeRun
-from tests.fuzz.cards import draws
+from tests.fuzz.cards import draws, extreme_policy
 from tests.fuzz.mutate import NUMBERS, TEXTS, any_value, changed_bytes, json_bytes
 from tests.fuzz.target import Input, Place, Target
 from tests.fuzz.watch import ServerError, Unfit
@@ -50,7 +50,7 @@ def _client() -> TestClient:
 
 
 def _bodies(rng: Random, valid: Path) -> Input:
-    stored = BODY | ({"policy": OWN_POLICY} if rng.random() < 0.4 else {})
+    stored = BODY | ({"policy": rng.choice((OWN_POLICY, extreme_policy(rng)))} if rng.random() < 0.5 else {})
     stored |= {"format": "npz"} if rng.random() < 0.2 else {}
     kinds = ("application/json",) * 8 + (
         "text/plain",
@@ -71,7 +71,8 @@ def _bodies(rng: Random, valid: Path) -> Input:
         options["host"] = rng.choice(
             ("evil.example", "localhost", "[::1]", "127.0.0.1:80", "a" * 300, "[", " ")
         )
-    return Input(json_bytes(rng, stored), options)
+    plain = rng.random() < 0.3
+    return Input(json.dumps(stored).encode() if plain else json_bytes(rng, stored), options)
 
 
 def bodies(case: Input, place: Place) -> None:
@@ -208,7 +209,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "localize --steps 1 --minutes 0.01 --out {out}": ("steps", "minutes", "bands", "seed", "half", "threads"),
     "cluster evaluate --num 2 --steps 4 --shard 2 --out {out}": (
         "policy", "steps", "solver", "grid", "num", "shard", "batch", "seed", "gpus", "device"),
-    "serve --port 0": ("port", "threads", "max-num", "max-steps", "queue", "batch", "card"),
+    "serve --host 203.0.113.1 --token x": ("port", "threads", "max-num", "max-steps", "queue", "batch", "card"),
     "data preview {valid}/tables/rates.csv": ("window", "stride", "group", "time", "tz", "skip", "header", "axes"),
     "data import {valid}/tables/rates.csv --window 16 --out {out}": (
         "window", "stride", "gaps", "max-gap", "resample", "title", "decimal", "date-order", "tz", "channels"),

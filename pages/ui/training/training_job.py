@@ -5,7 +5,6 @@ The state of a training lives in files in its checkpoint's folder (see `jobs.pro
 
 import os
 import threading
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from pydantic import BaseModel
 
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.errors import LabError
+from e2crf_core.io.arrays import read_npz
 from e2crf_core.io.userfiles import user_folder, user_names
 from e2crf_core.models.checkpoints import list_checkpoints
 from e2crf_core.models.training import TrainSpec
@@ -42,9 +42,9 @@ def threads() -> int:
 def read_previews(job: Path) -> dict[int, np.ndarray]:
     """Read the series (S, N, M) in data units that a training generated, by step; {} without any."""
     try:
-        with np.load(job / PREVIEWS) as stored:
-            return dict(zip(stored["steps"].tolist(), stored["series"], strict=True))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        stored = read_npz(job / PREVIEWS)
+        return dict(zip(stored["steps"].tolist(), stored["series"], strict=True))
+    except (LabError, ValueError, KeyError, TypeError):
         return {}
 
 
