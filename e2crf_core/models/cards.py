@@ -26,6 +26,9 @@ LEAST_BYTES = 1
 """The least number of bytes per stored number: weights may be stored in eight bits."""
 
 
+_MEASURED = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
 class NetworkSizes(BaseModel):
     """The sizes of a network stated in a card; every kind has some of these and may have others."""
 
@@ -66,8 +69,66 @@ class ProfileCard(BaseModel):
         return self
 
 
+class Figure(BaseModel):
+    """A measured distance: its value, its interval, its floor between real sets, and their ratio."""
+
+    model_config = _MEASURED
+
+    title: str = Field(max_length=200)
+    unit: str = Field(default="", max_length=100)
+    value: float
+    low: float
+    high: float
+    floor: float
+    floor_low: float
+    floor_high: float
+    ratio: float
+
+
+class LossFigure(BaseModel):
+    """A measured loss with its interval."""
+
+    model_config = _MEASURED
+
+    value: float
+    low: float
+    high: float
+
+
+class MeasuredCard(BaseModel):
+    """The measurements of `quality_card` and how they were made."""
+
+    model_config = _MEASURED
+
+    size: int
+    draws: int
+    seed: int
+    solver: str = Field(max_length=200)
+    steps: int
+    figures: dict[str, Figure] = Field(max_length=100)
+    loss: LossFigure | None = None
+
+
+class Report(BaseModel):
+    """The losses at one step of a training."""
+
+    model_config = _MEASURED
+
+    step: int
+    loss: float
+    heldout: float
+
+
+class Trained(BaseModel):
+    """The part of a training's record that is shown."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    parameters: int | None = None
+
+
 class ModelCard(BaseModel):
-    """The part of a model card that loading depends on; measured values and notes are stored beside it."""
+    """The part of a model card that loading and showing depend on; notes are stored beside it."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -78,6 +139,11 @@ class ModelCard(BaseModel):
     channels: list[str] = Field(min_length=1, max_length=MAX_CHANNELS)
     dataset: str = Field(default="", max_length=4096)
     profile: ProfileCard | None = None
+    parameters: int | None = None
+    heldout_loss: float | None = Field(default=None, allow_inf_nan=False)
+    history: list[Report] = Field(default_factory=list, max_length=100_000)
+    training: Trained | None = None
+    measured: MeasuredCard | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

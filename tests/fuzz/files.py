@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -230,20 +231,25 @@ def evaluation(case: Input, place: Place) -> None:
 
 
 def _studies(rng: Random, valid: Path) -> Input:
+    return Input(changed_study(rng, valid))
+
+
+def changed_study(rng: Random, valid: Path) -> bytes:
+    """Return a database like that of a study, with bytes or entries changed."""
     body = (valid / "study" / "study.db").read_bytes()
     if rng.random() < 0.3:
-        return Input(changed_bytes(rng, body))
-    return Input(b"", {"seed": rng.randrange(2**32)})
+        return changed_bytes(rng, body)
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(body)
+        _forge(database, rng)
+        return database.serialize()
 
 
 def study(case: Input, place: Place) -> None:
     """Read a study whose database is foreign, and show its points."""
     folder = place.folder / "study"
     shutil.copytree(place.valid / "study", folder)
-    if case.body:
-        (folder / "study.db").write_bytes(case.body)
-    else:
-        _forge(folder / "study.db", Random(case.options["seed"]))
+    (folder / "study.db").write_bytes(case.body)
     record = StudyReader(folder).read()
     if record is None:
         return
@@ -253,26 +259,23 @@ def study(case: Input, place: Place) -> None:
         pick(record.known, record.reference, cost=record.spec.cost, quality=record.spec.quality)
 
 
-def _forge(path: Path, rng: Random) -> None:
-    """Change one to three of the JSON values, numbers, or tables in the database of a study."""
-    with sqlite3.connect(path) as database:
-        for _ in range(rng.choice((1, 1, 3))):
-            table = rng.choice(("study_user_attributes", "trial_user_attributes", "trials", "trial_values"))
-            rows = database.execute(f"select rowid, * from {table}").fetchall()
-            names = [row[1] for row in database.execute(f"pragma table_info({table})")]
-            if not rows:
-                continue
-            row, column = rng.choice(rows), rng.randrange(len(names))
-            value: Any = row[column + 1]
-            if names[column] == "value_json":
-                value = json.dumps(changed_value(rng, json.loads(value)))
-            else:
-                value = rng.choice((None, *NUMBERS[:8], *TEXTS[:12], json.dumps(any_value(rng))))
-            try:
-                database.execute(f"update {table} set {names[column]} = ? where rowid = ?", (value, row[0]))
-            except (sqlite3.Error, OverflowError, UnicodeEncodeError):
-                continue
-    database.close()
+def _forge(database: sqlite3.Connection, rng: Random) -> None:
+    """Change one to three of the JSON values, numbers, or texts in the database of a study."""
+    for _ in range(rng.choice((1, 1, 3))):
+        table = rng.choice(("study_user_attributes", "trial_user_attributes", "trials", "trial_values"))
+        rows = database.execute(f"select rowid, * from {table}").fetchall()
+        names = [row[1] for row in database.execute(f"pragma table_info({table})")]
+        if not rows:
+            continue
+        row, column = rng.choice(rows), rng.randrange(len(names))
+        value: Any = row[column + 1]
+        if names[column] == "value_json":
+            value = json.dumps(changed_value(rng, json.loads(value)))
+        else:
+            value = rng.choice((None, *NUMBERS[:8], *TEXTS[:12], json.dumps(any_value(rng))))
+        with contextlib.suppress(sqlite3.Error, OverflowError, UnicodeEncodeError):
+            database.execute(f"update {table} set {names[column]} = ? where rowid = ?", (value, row[0]))
+    database.commit()
 
 
 TARGETS = (

@@ -148,7 +148,10 @@ def changed_array(rng: Random, body: bytes) -> bytes:
     if way < 0.3:
         return changed_bytes(rng, body)
     array = np.load(io.BytesIO(body))
-    with contextlib.suppress(ValueError, TypeError, OverflowError), warnings.catch_warnings(action="ignore"):
+    with (
+        contextlib.suppress(ValueError, TypeError, OverflowError, IndexError),
+        warnings.catch_warnings(action="ignore"),
+    ):
         for _ in range(rng.choice((1, 1, 2))):
             array = _odd_array(rng, array)
     out = io.BytesIO()

@@ -20,12 +20,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.fuzz import cards, files, web
+from tests.fuzz import cards, files, pages, web
 from tests.fuzz.target import Input, Place, Target
 from tests.fuzz.valid import make
 from tests.fuzz.watch import Outcome, Watch
 
-TARGETS: tuple[Target, ...] = (*cards.TARGETS, *files.TARGETS, *web.TARGETS)
+TARGETS: tuple[Target, ...] = (*cards.TARGETS, *files.TARGETS, *web.TARGETS, *pages.TARGETS)
 CORPUS = Path(__file__).parent / "corpus"
 SILENCE_S = 120.0
 """Seconds without a word after which a process is taken to hang where no signal can reach it."""

@@ -24,10 +24,10 @@ from pages.ui.live.live_packets import obey, read_message
 from tests.conftest import make_model
 from tests.fake_run import FakeRun
 from tests.fuzz.cards import draws, extreme_policy
-from tests.fuzz.mutate import NUMBERS, TEXTS, any_value, changed_bytes, json_bytes
+from tests.fuzz.mutate import json_bytes
+from tests.fuzz.pages import ADDRESSED, value
 from tests.fuzz.target import Input, Place, Target
 from tests.fuzz.watch import ServerError, Unfit
-from tests.visits import PAGES, opened
 
 LOCAL = "http://localhost"
 BODY: dict[str, Any] = {"num": 2, "seed": 5, "policy": "fast", "steps": 8, "solver": "ddim", "grid": "linear"}
@@ -130,43 +130,13 @@ def _no_constant(name: str) -> None:
     raise Unfit(f"the policy holds {name}")
 
 
-# ---- addresses of pages
-
-PARAMETERS = (
-    "run", "net", "steps", "num", "seed", "policy", "checkpoint", "lesson", "dataset", "v", "step", "k", "channel",
-    "view", "map", "tau", "trigger", "k_low", "refresh_every", "probe_share", "study", "trial", "latency", "budget",
-    "cost", "quality", "set", "model", "job", "data", "families", "what", "preset", "minutes", "from", "error", "x",
-)  # fmt: skip
-ADDRESSED = ("exact,,,ddim,linear,20;fast,0.3,,ddim,linear,20", '{"tau":0.5}', "demo", "100", "ecg", "paper")
-
-
-def _value(rng: Random) -> str:
-    way = rng.random()
-    if way < 0.25:
-        return rng.choice(ADDRESSED)
-    if way < 0.45:
-        return changed_bytes(rng, rng.choice(ADDRESSED).encode()).decode("utf-8", "replace")
-    if way < 0.6:
-        return str(rng.choice(NUMBERS))
-    if way < 0.7:
-        return json.dumps(any_value(rng))
-    return rng.choice(TEXTS)
-
-
-def _addresses(rng: Random, valid: Path) -> Input:
-    names = rng.sample(PARAMETERS, rng.choice((3, 6, len(PARAMETERS))))
-    return Input(b"", {"page": rng.choice((None, *PAGES)), "query": {name: _value(rng) for name in names}})
-
-
-def addresses(case: Input, place: Place) -> None:
-    """Open a page by a foreign address."""
-    opened(case.options["page"], **case.options["query"])
+# ---- addresses
 
 
 def _settings(rng: Random, valid: Path) -> Input:
     parts = ADDRESSED[0].replace(";", ",").split(",")
     for _ in range(rng.choice((1, 1, 2, 4))):
-        parts[rng.randrange(len(parts))] = _value(rng)
+        parts[rng.randrange(len(parts))] = value(rng)
     text = ",".join(parts[:6]) + ";" + ",".join(parts[6:])
     return Input(text.encode("utf-8", "replace"))
 
@@ -256,5 +226,4 @@ TARGETS = (
     Target("socket messages", _messages, messages, 10),
     Target("settings in addresses", _settings, settings, 6),
     Target("command lines", _lines, lines, 6),
-    Target("pages", _addresses, addresses, 0.3),
 )

@@ -203,7 +203,7 @@ def quality_panel(name: str, card: dict[str, Any]) -> None:
         )
     st.caption(
         f"{measured['size']} against {measured['size']} series, {measured['draws']} draws, "
-        f"{measured['solver']} with {measured['steps']} calls, seed {measured['seed']}."
+        f"{plain_text(measured['solver'])} with {measured['steps']} calls, seed {measured['seed']}."
     )
 
 
