@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8501
 
 .PHONY: app dev check test lint lint-python lint-types lint-imports lint-sizes lint-spelling lint-front lint-docs format \
-	browser proxy wheel lock architecture clean soak kill paper-tables paper-tables-quick
+	browser proxy wheel lock architecture clean soak kill fuzz paper-tables paper-tables-quick
 
 $(VENV)/.app: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -94,6 +94,12 @@ soak: $(VENV)/.dev
 # 200 writers killed while they save, 400 flipped bits in each kind of store: nothing lost, nothing wrong taken for good.
 kill: $(VENV)/.dev
 	$(BIN)/python -m tests.kill
+
+# Foreign input of every kind: each is accepted or refused in one line. Faults are kept in tests/fuzz/corpus and replayed
+# by the tests. The seed changes every day.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS)
+INPUTS ?= 10000
 
 # The published tables on our data, beside the published values: benchmarks/results/paper_tables_*.md
 paper-tables: $(VENV)/.app

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from e2crf_core.errors import LabError
-from pages.ui.common.messages import say
+from pages.ui.common.messages import say, unlinked
 from pages.ui.common.query_params import choice
 from pages.ui.evidence.controls import chosen_file, missing, quick_warning
 from pages.ui.evidence.files import demoted, read_text, result_files
@@ -30,7 +30,7 @@ def tables_view() -> None:
     text = read_text(path)
     quick_warning(path, "a tenth of the steps")
     with st.container(key="tables"):
-        st.markdown(demoted(text))
+        st.markdown(unlinked(demoted(text)))
     st.download_button(
         "Markdown", text, path.name, "text/markdown", on_click="ignore", icon=":material/download:"
     )

@@ -292,6 +292,7 @@ def _load(place: _Place) -> Dataset:
         split=split.astype(np.uint8),
         license=str(stored.get("license", card.license)),
         source=str(stored.get("source", card.source)),
-        card=plain,
+        # An entry of null is none.
+        card={name: value for name, value in plain.items() if value is not None},
         folder=place.folder,
     )

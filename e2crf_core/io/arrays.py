@@ -94,5 +94,7 @@ def read_npz(path: str | Path, *, limit: int = LIMIT_BYTES) -> dict[str, np.ndar
             return {key: stored[key] for key in stored.files}
     except LabError:
         raise
-    except Exception as fault:  # whatever a forged file makes the readers of ZIP, zlib, and NumPy stumble over
+    except (
+        Exception
+    ) as fault:  # whatever a forged file makes the readers of ZIP, zlib, and NumPy stumble over
         raise LabError(f"{path.name} cannot be read as NPZ: {reason(fault)}") from None

@@ -18,16 +18,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="default: a new one each day, so that every day sees others")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", help="one target: " + ", ".join(target.name for target in TARGETS))
+    parser.add_argument("--replay", action="store_true", help="feed all that were ever faults, too")
     options = parser.parse_args()
     seed = int(time.strftime("%Y%m%d")) if options.seed is None else options.seed
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        results = fuzz(Path(folder), options.inputs, seed, options.processes, options.only)
+        results = fuzz(Path(folder), options.inputs, seed, options.processes, options.only, options.replay)
     print(table(results))
     faults = [result for result in results if not result.outcome.good]
     for result in faults:
         print(f"{result.target} {result.number}: {result.outcome.kind}: {result.outcome.detail}")
-    print(f"seed {seed}: {len(results)} inputs, {len(faults)} faults, {time.monotonic() - begin:.0f} s")
+    print(f"seed {seed}: {options.inputs} inputs, {len(faults)} faults, {time.monotonic() - begin:.0f} s")
     return 1 if faults else 0
 
 

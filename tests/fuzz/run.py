@@ -27,7 +27,7 @@ from tests.fuzz.watch import Outcome, Watch
 
 TARGETS: tuple[Target, ...] = (*cards.TARGETS, *files.TARGETS, *web.TARGETS, *pages.TARGETS)
 CORPUS = Path(__file__).parent / "corpus"
-SILENCE_S = 120.0
+SILENCE_S = 600.0
 """Seconds without a word after which a process is taken to hang where no signal can reach it."""
 MEMORY = 3 << 30
 """Bytes that an input may allocate."""
@@ -73,19 +73,25 @@ def case_of(target: Target, seed: int, number: int, valid: Path) -> Input:
     return target.make(Random(f"{seed} {target.name} {number}"), valid)
 
 
-def fuzz(folder: Path, inputs: int, seed: int, processes: int, only: str | None = None) -> list[Result]:
-    """Feed all inputs; those that are faults are kept in the corpus."""
+def fuzz(
+    folder: Path, inputs: int, seed: int, processes: int, only: str | None = None, replay: bool = False
+) -> list[Result]:
+    """Feed all inputs, on `replay` the kept ones too; new ones that are faults are kept in the corpus.
+
+    Kept inputs have the numbers -1, -2, and so on.
+    """
     valid = folder / "valid"
     maker = _start(_make, valid)
     maker.join()
     if maker.exitcode:
         raise RuntimeError("the valid files cannot be made")
-    work = schedule(inputs, seed, only)
+    old = [(target, -1 - index) for index, (_, target, _) in enumerate(kept())] if replay else []
+    work = old + schedule(inputs, seed, only)
     workers = [_Worker(folder, valid, index, seed, work[index::processes]) for index in range(processes)]
     results = list(_results(workers))
     by_name = {target.name: target for target in TARGETS}
     for result in results:
-        if not result.outcome.good:
+        if not result.outcome.good and result.number >= 0:
             keep(result, case_of(by_name[result.target], seed, result.number, valid))
     return sorted(results, key=lambda result: result.number)
 
@@ -197,8 +203,11 @@ def _feed_all(pipe: Connection, valid: Path, scratch: Path, seed: int, work: lis
         os.dup2(quiet.fileno(), 2)
     feeder = Feeder(valid, scratch)
     by_name = {target.name: target for target in TARGETS}
+    old = [case for _, _, case in kept()]
     for name, number in work:
-        pipe.send(feeder.feed(by_name[name], case_of(by_name[name], seed, number, valid)))
+        target = by_name[name]
+        case = old[-1 - number] if number < 0 else case_of(target, seed, number, valid)
+        pipe.send(feeder.feed(target, case))
 
 
 def _data_bytes() -> int:

@@ -15,6 +15,11 @@ def plain_text(text: object) -> str:
     return _SPECIAL.sub(lambda found: "\\" + found[0], " ".join(str(text).split()))
 
 
+def unlinked(markdown: str) -> str:
+    """Return Markdown that holds text from files, without images and links: an image would call its server."""
+    return markdown.replace("[", "\\[")
+
+
 def sentence(text: str) -> str:
     """Return text as a sentence: with a capital first letter and a final period."""
     text = text.strip()

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from pages.ui.common.messages import plain_text
+
 
 def recall(key: str, options: Sequence[str], default: str | None = None) -> str | None:
     """Set widget `key` to the session's choice, the address's, or `default`: the first that is in `options`.
@@ -54,7 +56,7 @@ def choice(
         list(names),
         key=key,
         required=True,
-        format_func=names.__getitem__,
+        format_func=lambda value: plain_text(names[value]),
         label_visibility="collapsed" if bare else "visible",
     )
     note(key, picked, default)

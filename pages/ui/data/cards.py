@@ -148,7 +148,7 @@ def facts(data: Dataset) -> dict[str, str]:
 
 def gaps_text(gaps: dict[str, Any]) -> str:
     """Return a card's statement about gaps."""
-    if "by_channel" not in gaps:
+    if gaps.get("by_channel") is None:
         return str(gaps.get("text", ""))
     return (
         f"{sum(gaps['by_channel'].values()):,} empty cells, {gaps['filled_cells']:,} filled, "

@@ -52,7 +52,7 @@ def quick_warning(path: Path, detail: str) -> None:
 def provenance(command: str, path: Path, machine: dict[str, Any], extra: str = "") -> None:
     """State where the values come from."""
     about = ", ".join(f"{key} {value}" for key, value in machine.items() if value is not None)
-    st.caption(f"{extra}Measured by `{command}`, stored in `{path.name}`. {plain_text(about)}.")
+    st.caption(f"{extra}Measured by `{command}`, stored in {plain_text(path.name)}. {plain_text(about)}.")
 
 
 def several(label: str, options: Sequence[str], key: str, default: Sequence[str]) -> list[str]:
@@ -61,7 +61,7 @@ def several(label: str, options: Sequence[str], key: str, default: Sequence[str]
         linked = [name for name in st.query_params.get(key, "").split(",") if name in options]
         st.session_state[key] = linked or [name for name in default if name in options]
     st.session_state[key] = [name for name in st.session_state[key] if name in options]
-    picked = st.pills(label, options, selection_mode="multi", key=key)
+    picked = st.pills(label, options, selection_mode="multi", key=key, format_func=plain_text)
     note(key, ",".join(picked), ",".join(default))
     return picked or list(options)
 

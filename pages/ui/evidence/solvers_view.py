@@ -55,7 +55,7 @@ def solvers_view() -> None:
         f"the cache. {note_left_out if left_out else ''}",
     )
     st.subheader(f"Results for {plain_text(data)}", anchor=False)
-    st.markdown("\n".join(f"- {line}" for line in table.reading))
+    st.markdown("\n".join(f"- {plain_text(line)}" for line in table.reading))
     values_table("All rows", table_frame(table), "solver-study")
 
 

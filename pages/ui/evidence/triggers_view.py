@@ -8,7 +8,7 @@ import streamlit as st
 
 from e2crf_core.quality.interval import Interval
 from pages.ui.common.downloads import chart
-from pages.ui.common.messages import plain_text
+from pages.ui.common.messages import plain_text, unlinked
 from pages.ui.common.query_params import choice, note
 from pages.ui.common.theme import palette
 from pages.ui.evidence.controls import (
@@ -179,7 +179,7 @@ def verdicts(shown: list[TriggerStudy], budget: Budget) -> None:
         for column, study in zip(columns, shown[place : place + 2], strict=False):
             with column.container(border=True, height="stretch"):
                 st.markdown(f"##### {plain_text(study.dataset)}")
-                st.markdown("\n".join(f"- {line}" for line in verdict(study, budget)))
+                st.markdown("\n".join(f"- {unlinked(line)}" for line in verdict(study, budget)))
     st.caption(
         "Each family was chosen as the best of its kind on these same runs, which exaggerates small gains: "
         "trust gains that other seeds confirm."
@@ -212,7 +212,7 @@ def foresight_section(studies: list[TriggerStudy], budget: Budget) -> None:
             "by band (or token by token), over the best that refreshes everything. **Under 1, events pay.**"
         )
         for kind in (BANDS, TOKENS):
-            st.markdown(f"- {foresight_sentence(studies, budget, kind)}")
+            st.markdown(f"- {unlinked(foresight_sentence(studies, budget, kind))}")
 
 
 def foresight_points(
