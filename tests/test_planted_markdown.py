@@ -97,7 +97,10 @@ def _results(folder):
     table["titles"] = {name: f"{title} {IMAGE}" for name, title in table["titles"].items()}
     write(folder / "solver_study_cpu.json", json.dumps({IMAGE: table}).encode())
     triggers = json.loads((results / "trigger_study.json").read_text())
-    write(folder / "trigger_study.json", json.dumps({IMAGE: next(iter(triggers.values()))}).encode())
+    write(
+        folder / "trigger_study.json",
+        json.dumps({IMAGE: {**next(iter(triggers.values())), "dataset": IMAGE}}).encode(),
+    )
     write(
         folder / "paper_tables_full.md",
         f"# Tables\n\n{IMAGE}\n\n![x][y]\n\n[y]: http://evil.example/y.png\n".encode(),
@@ -106,6 +109,8 @@ def _results(folder):
 
 def rendered(node):
     """Yield every text under a node of a page that Streamlit renders as Markdown."""
+    if type(node).__name__ == "Json":
+        return
     for field, value in node.ListFields() if hasattr(node, "ListFields") else ():
         if isinstance(value, str) and field.name in RENDERED:
             yield value
@@ -121,16 +126,16 @@ def rendered(node):
     ("page", "query", "shows"),
     [
         ("data", {"set": "own"}, True),
-        ("models", {"model": "own"}, True),
+        ("models", {"model": "own"}, False),
         ("training", {"job": "own"}, True),
         ("tune", {"study": "own"}, True),
-        ("runs", {"run": "note"}, True),
+        ("runs", {"run": "note"}, False),
         ("anatomy", {"run": "note"}, True),
         ("evidence", {"view": "solvers"}, True),
         ("evidence", {"view": "triggers"}, True),
         ("evidence", {"view": "tables"}, True),
         ("compare", {"v": IMAGE}, True),
-        ("lessons", {"lesson": "4", "checkpoint": IMAGE}, True),
+        ("lessons", {"lesson": "1", "dataset": IMAGE}, True),
         (None, {"run": IMAGE, "policy": f'{{"trigger":"{IMAGE}"}}'}, True),
         (None, {"checkpoint": "own"}, False),
     ],

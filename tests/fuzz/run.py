@@ -106,6 +106,7 @@ def keep(result: Result, case: Input, folder: Path = CORPUS) -> Path:
     }
     digest = hashlib.sha256(json.dumps(case.to_json(), sort_keys=True).encode()).hexdigest()[:10]
     path = folder / f"{result.target.replace(' ', '-')}-{digest}.json"
+    folder.mkdir(exist_ok=True)
     path.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
     return path
 

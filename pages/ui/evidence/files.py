@@ -70,7 +70,7 @@ def read_each(
         if not isinstance(stored, dict) or not stored:
             raise ValueError("it holds no data set")
         return {name: make(name, kind.model_validate(part)) for name, part in stored.items()}
-    except (ValidationError, ValueError) as fault:
+    except Exception as fault:  # whatever is wrong with a result file, the remedy is the same
         reason = faults_text(fault) if isinstance(fault, ValidationError) else str(fault)
         raise LabError(
             f"{path.name} is damaged ({reason[:120]})",
