@@ -57,7 +57,9 @@ class Record:
     def __post_init__(self) -> None:
         """Reject trials that cannot be compared with one another. Raises LabError."""
         rungs = [rung for point in self.known for rung in point.rungs]
-        for replicates in ([r.replicates for r in rungs], [r.spectral for r in rungs if r.spectral]):
+        more = [point.more for point in self.known if point.more is not None]
+        spectral = [[rung.spectral for rung in part if rung.spectral] for part in (rungs, more)]
+        for replicates in ([r.replicates for r in rungs], [r.replicates for r in more], *spectral):
             if len({len(values) for values in replicates}) > 1:
                 raise LabError("its trials were measured on different numbers of resamples")
 
