@@ -2,8 +2,6 @@
 
 import json
 import re
-import sqlite3
-from contextlib import closing
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -16,11 +14,11 @@ from e2crf_core.runs.archive import save
 from tests.conftest import make_model
 from tests.damaged_home import IMAGE, write
 from tests.fuzz.valid import ROOT
-from tests.studies import study
 from tests.tiny import tiny_assets, tiny_demo
 from tests.visits import opened
 
 RENDERED = ("body", "label", "help", "caption", "text", "placeholder")
+LISTS = {key: [IMAGE] for key in ("triggers", "fields", "solvers", "grids")}
 CALLING = re.compile(r"(?<!\\)\[[^]\\]*\]\(http://evil")
 
 
@@ -67,25 +65,18 @@ def _data(own):
 
 
 def _jobs(own):
-    folder = own / "studies" / "own"
-    list(study(folder, reference_steps=12).run(max_trials=1))
-    with closing(sqlite3.connect(folder / "study.db")) as database:
-        for table in ("study_user_attributes", "trial_user_attributes"):
-            for row, key, text in database.execute(f"select rowid, key, value_json from {table}").fetchall():
-                value = json.loads(text)
-                if key == "fingerprint":
-                    value |= {"dataset": IMAGE, "device": IMAGE}
-                elif key in ("reference", "point"):
-                    value["origin"] = IMAGE
-                database.execute(
-                    f"update {table} set value_json = ? where rowid = ?", (json.dumps(value), row)
-                )
-        database.commit()
     state = {"status": "failed", "error": IMAGE, "note": IMAGE, "step": 1, "steps": 9}
     order = {"spec": asdict(TrainSpec(IMAGE, steps=9)), "threads": 1}
     job = own / "checkpoints" / "own" / "training"
     write(job / "job.json", json.dumps(order).encode())
-    write(job / "progress.json", json.dumps(state).encode())
+    for folder in (job, own / "studies" / "own" / "jobs" / "search"):
+        write(folder / "progress.json", json.dumps(state).encode())
+    search = {
+        "checkpoint": IMAGE,
+        "spec": {"num": 8, "batch": 2},
+        "space": {"steps": [4, 8], **LISTS},
+    }
+    write(own / "studies" / "own" / "jobs" / "search" / "job.json", json.dumps(search).encode())
 
 
 def _results(folder):

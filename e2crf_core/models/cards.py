@@ -109,7 +109,7 @@ class MeasuredCard(BaseModel):
     loss: LossFigure | None = None
 
 
-class Report(BaseModel):
+class LossReport(BaseModel):
     """The losses at one step of a training."""
 
     model_config = _MEASURED
@@ -141,7 +141,7 @@ class ModelCard(BaseModel):
     profile: ProfileCard | None = None
     parameters: int | None = None
     heldout_loss: float | None = Field(default=None, allow_inf_nan=False)
-    history: list[Report] = Field(default_factory=list, max_length=100_000)
+    history: list[LossReport] = Field(default_factory=list, max_length=100_000)
     training: Trained | None = None
     measured: MeasuredCard | None = None
 

@@ -56,6 +56,8 @@ class Feeder:
         shutil.rmtree(self.scratch, ignore_errors=True)
         (self.scratch / "tmp").mkdir(parents=True)
         os.environ["E2CRF_HOME"] = str(self.scratch / "home")
+        # torch makes this folder as soon as a part of it is imported.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(self.scratch / "tmp" / "inductor")
         tempfile.tempdir = str(self.scratch / "tmp")
         return self.watch.over(self.scratch, partial(target.feed, case, Place(self.valid, self.scratch)))
 
