@@ -17,7 +17,7 @@ from pages.ui.common import library
 from pages.ui.common.axes import STEPS_AXIS, time_axis
 from pages.ui.common.charts import history_chart, series_grid
 from pages.ui.common.items import item_choice
-from pages.ui.common.messages import say
+from pages.ui.common.messages import plain_text, say
 from pages.ui.common.theme import palette
 from pages.ui.models.plots import profile_chart, protocol_chart
 
