@@ -249,8 +249,8 @@ def test_kill_minus_nine_loses_no_finished_trial(tmp_path: Path) -> None:
 
 def test_a_trial_that_was_cut_is_tried_again(tmp_path: Path) -> None:
     cut = study(tmp_path)
-    running = (optuna.trial.TrialState.RUNNING,)
-    list(cut.run(cancelled=lambda: bool(cut.study.get_trials(deepcopy=False, states=running))))
+    begun = (optuna.trial.TrialState.RUNNING, optuna.trial.TrialState.FAIL)
+    list(cut.run(cancelled=lambda: bool(cut.study.get_trials(deepcopy=False, states=begun))))
     states = [t.state for t in cut.study.trials]
     failed = [t for t in cut.study.trials if t.state == optuna.trial.TrialState.FAIL]
     assert len(failed) == 1 and why_failed(failed[0]) == CUT, states
