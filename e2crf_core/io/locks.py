@@ -1,6 +1,7 @@
 """Let one process at a time work on a folder.
 
-The operating system holds the lock and releases it when the process ends, however it ends.
+The operating system holds the lock and releases it when the process ends, however it ends. The package
+filelock comes with torch, which requires it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,21 @@ def claim(folder: Path, what: str) -> FileLock:
     except OSError as fault:
         raise LabError(f"{folder} cannot be locked: {fault.strerror or fault}", field="out") from None
     return lock
+
+
+@contextmanager
+def claiming(folder: Path, what: str) -> Iterator[FileLock]:
+    """Lock a folder beyond a block, unless the block fails: then it is free, and a folder made for it is gone."""
+    made = not folder.exists()
+    lock = claim(folder, what)
+    try:
+        yield lock
+    except BaseException:
+        lock.release()
+        if made and is_empty(folder):
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
+        raise
 
 
 @contextmanager

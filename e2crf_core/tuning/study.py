@@ -29,7 +29,7 @@ from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.evaluation.anchors import converged, deterministic, no_network
 from e2crf_core.io.arrays import read_npz
 from e2crf_core.io.files import replace_file
-from e2crf_core.io.locks import claim
+from e2crf_core.io.locks import claim, claiming
 from e2crf_core.io.provenance import machine
 from e2crf_core.io.sets import file_digest
 from e2crf_core.models.heldout import heldout_blocks
@@ -100,8 +100,8 @@ class Study:
             std=dataset.std,
         )
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._lock = claim(out, "study")
-        self.study, self.storage = guarded(out, lambda: open_study(out, storage))
+        with claiming(out, "study") as self._lock:
+            self.study, self.storage = guarded(out, lambda: open_study(out, storage))
         self._claim()
         self.points: list[Point] = []
         self.reference: Point | None = None

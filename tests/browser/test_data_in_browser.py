@@ -70,4 +70,5 @@ def test_an_uploaded_file_is_cut_shown_trained_on_and_run_live(visit):
     assert fits(page)
     assert (user_folder("checkpoints", "tide-compact") / "model.safetensors").is_file()
     live.click()
+    page.get_by_role("radio", name="Watch one run").click()
     page.get_by_text("a network draws new series like those of Tide").wait_for()
