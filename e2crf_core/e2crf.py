@@ -60,6 +60,10 @@ def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[
     event = score > tau
     if rule.verdict is not None:
         return torch.full(event.shape, int(rule.verdict), dtype=torch.uint8), score, tau
+    if cache is None and not band_edges_of(problem.model.network):
+        # With full attention, the first forward writes the keys and values of all tokens.
+        first = event.any(1, keepdim=True).expand_as(event)
+        return first.to(torch.uint8) * int(Reason.REFRESH), score, tau
     reasons = event.to(torch.uint8) * int(Reason.EVENT)
     refresh = event.any(1, keepdim=True) & rule.whole
     if cache is not None and policy.refresh_every:

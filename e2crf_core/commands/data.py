@@ -104,7 +104,7 @@ def _preview(arguments: argparse.Namespace) -> None:
 
 def _plain(survey: FileSurvey) -> dict[str, Any]:
     """Return a survey as plain values, without the stretch for a plot."""
-    shown = {name: value for name, value in vars(survey).items() if name not in ("stretch", "stretch_names")}
+    shown = {name: value for name, value in vars(survey).items() if not name.startswith("stretch")}
     shown["columns"] = [asdict(column) for column in survey.columns]
     shown["decisions"] = [asdict(decision) for decision in survey.decisions]
     shown["choices"] = [asdict(choice) for choice in survey.choices]

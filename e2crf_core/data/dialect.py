@@ -176,6 +176,10 @@ def _leading(lines: list[str]) -> tuple[int, str]:
     ):
         if named := _SEP.match(lines[count]):
             forced = named[1]
+            if not forced.isascii():
+                raise LabError(
+                    f"line {count + 1} names the delimiter {forced!r}", remedy="use an ASCII character"
+                )
         count += 1
     return count, forced
 
