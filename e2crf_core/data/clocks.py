@@ -75,6 +75,12 @@ def find_clock(
     """Return a table's clock and open questions about it. Raises LabError if a named column is no time."""
     if name == NONE:
         return None, []
+    if name is not None and name not in columns:
+        raise LabError(
+            f"{source.path.name} has no column {name!r}",
+            field="time",
+            remedy=f"choose one of {', '.join(map(repr, [*columns][:12]))}",
+        )
     found: list[TimeColumns] = []
     questions: list[LabError] = []
     parts = date_columns(columns) if name is None else {}
@@ -111,10 +117,11 @@ def _of_parts(parts: dict[str, str], columns: dict[str, ColumnProfile]) -> TimeC
     return TimeColumns(names, TimeStyle("parts"), text=text, certain=False, parts=parts)
 
 
-def _no_time(source: Source, name: str) -> LabError:
-    array = next(source.batches([name]))[0]
-    cell = str(array[0].as_py()) if len(array) else ""
-    row = source.row(0)
+def _no_time(source: Source, name: str, record: int = 0, cell: str | None = None) -> LabError:
+    if cell is None:
+        array = next(source.batches([name]))[0]
+        cell = str(array[0].as_py()) if len(array) else ""
+    row = source.row(record)
     return LabError(
         f"{source.path.name}: row {row}, column {name!r}: {cell!r} is not a time stamp",
         field="time",
@@ -242,7 +249,13 @@ def _choose(source: Source, found: list[TimeColumns]) -> tuple[TimeColumns | Non
 
 
 def _stamps(source: Source, clock: TimeColumns) -> np.ndarray:
-    return np.concatenate([clock.read(batch) for batch in source.batches(clock.columns)])
+    blocks: list[np.ndarray] = []
+    for batch in source.batches(clock.columns):
+        try:
+            blocks.append(clock.read(batch))
+        except BadCell as bad:
+            raise _no_time(source, clock.columns[0], sum(map(len, blocks)) + bad.index, bad.text) from None
+    return np.concatenate(blocks)
 
 
 def _run_alike(first: np.ndarray, second: np.ndarray) -> bool:

@@ -198,10 +198,14 @@ def group_slices(codes: np.ndarray) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(bounds) if b > a]
 
 
+MOST_EMPTY = 1000
+"""A grid with more bins than this for each row is refused."""
+
+
 def resampled(table: Table, step: float) -> Table:
     """Average over bins of `step` seconds from each group's first stamp; an empty bin is a gap (NaN).
 
-    Raises LabError if the grid would not fit in memory.
+    Raises LabError if the grid would not fit in memory, or is nearly empty: a step or a stamp is wrong.
     """
     assert table.stamps is not None
     width = max(round(step * 1e6), 1)
@@ -218,6 +222,12 @@ def resampled(table: Table, step: float) -> Table:
                 f"a grid of {step:g} s has {total:,} rows or more",
                 field="resample",
                 remedy="choose a longer step",
+            )
+        if length > MOST_EMPTY * (len(bins) + MOST_EMPTY):
+            raise LabError(
+                f"a grid of {step:g} s has {length:,} rows for {len(bins):,} in the file",
+                field="resample",
+                remedy="choose a longer step, or correct the time stamp that is far from the others",
             )
         grid = np.empty((length, table.values.shape[1]))
         for channel in range(grid.shape[1]):
