@@ -21,6 +21,7 @@ from e2crf_core.data.times import (
     text_styles,
     unit_of_name,
 )
+from e2crf_core.errors import LabError
 
 _HEAD = 200
 _MOST_DISTINCT = 2000
@@ -178,6 +179,8 @@ class TableProfile:
 
 def profile(source: Source, missing: Sequence[str] = ()) -> TableProfile:
     """Read the whole table once, in blocks, and describe every column. Raises LabError for a damaged file."""
+    if not source.names:
+        raise LabError(f"{source.path.name} has no columns", remedy="give a table with a header or numbers")
     units = source.units or ("",) * len(source.names)
     exact = source.delimiter not in (",", "")
     columns = {
