@@ -74,6 +74,9 @@ def one_version(versions: Sequence[float]) -> int:
     return int(versions[0])
 
 
+MEASURED = {"size": 2, "draws": 1, "solver": "dpmpp_2m", "steps": 4, "figures": {}}
+
+
 class Checkpoints(Store):
     """Weights and card of one model: both are saved anew, then the card alone, as after a training."""
 
@@ -82,13 +85,13 @@ class Checkpoints(Store):
     def write(self, folder: Path, version: int) -> None:
         mean = np.full_like(SMALL.mean, version)
         save_checkpoint(replace(SMALL, mean=mean, meta={"version": version}), folder)
-        card = {**read_card(folder), "measured": {"version": version}}
+        card = {**read_card(folder), "measured": {**MEASURED, "seed": version}}
         write_set(folder, {"card.json": json_writer(card)}, beside=("model.safetensors",))
 
     def newest(self, folder: Path) -> int:
         model = load_checkpoint(folder, "cpu")
-        measured = model.meta.get("measured", {"version": model.meta["version"]})
-        return one_version([*model.mean, model.meta["version"], measured["version"]])
+        measured = model.meta.get("measured", {"seed": model.meta["version"]})
+        return one_version([*model.mean, model.meta["version"], measured["seed"]])
 
     def content(self, folder: Path) -> Any:
         model = load_checkpoint(folder, "cpu")
