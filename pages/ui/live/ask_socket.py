@@ -5,25 +5,17 @@ a Host that is an address of this server, the same Origin, and limits on message
 """
 
 import asyncio
-import json
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from e2crf_core.errors import LabError
 from pages.ui.common.hosts import host_allowed
-from pages.ui.common.messages import sentence
 from pages.ui.live.answer_packets import read_request
 from pages.ui.live.asking import Asker
-from pages.ui.live.live_packets import read_message
-from pages.ui.live.socket import (
-    MESSAGE_BYTES,
-    TOO_BIG,
-    TOO_FAST,
-    TOO_MANY_VIEWERS,
-    Allowance,
-    origin_allowed,
-)
+from pages.ui.live.socket import TOO_FAST, TOO_MANY_VIEWERS, obey_messages, origin_allowed
 
 ASK_ROUTE = "/{base:path}lab/ask"
 ASKERS = 32
@@ -64,7 +56,7 @@ async def ask_socket(websocket: WebSocket) -> None:
     asker = Asker(send)
     sender = asyncio.create_task(_send(websocket, packets))
     try:
-        await _receive(websocket, asker)
+        await obey_messages(websocket, partial(_act, asker))
     except (WebSocketDisconnect, RuntimeError):
         pass
     finally:
@@ -80,24 +72,11 @@ async def _send(websocket: WebSocket, packets: asyncio.Queue[bytes]) -> None:
         await websocket.send_bytes(await packets.get())
 
 
-async def _receive(websocket: WebSocket, asker: Asker) -> None:
-    allowance = Allowance()
-    while True:
-        text = await websocket.receive_text()
-        if len(text) > MESSAGE_BYTES:
-            await websocket.close(TOO_BIG, "message too big")
-            return
-        if not allowance.take():
-            await websocket.close(TOO_FAST, "too many messages")
-            return
-        try:
-            message = read_message(text)
-            kind = message.get("type")
-            if kind == "calibrate":
-                asker.calibrate()
-            elif kind == "ask":
-                asker.ask(read_request(message))
-            else:
-                raise LabError(f"unknown message type {kind!r:.40}", remedy="use ask or calibrate")
-        except LabError as fault:
-            await websocket.send_text(json.dumps({"error": sentence(str(fault))}))
+def _act(asker: Asker, message: dict[str, Any]) -> None:
+    kind = message.get("type")
+    if kind == "calibrate":
+        asker.calibrate()
+    elif kind == "ask":
+        asker.ask(read_request(message))
+    else:
+        raise LabError(f"unknown message type {kind!r:.40}", remedy="use ask or calibrate")

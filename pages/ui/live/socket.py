@@ -9,7 +9,10 @@ import asyncio
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import Any
 from urllib.parse import urlparse
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -92,7 +95,7 @@ async def live_socket(websocket: WebSocket) -> None:
     _viewers[handle.id] += 1
     sender = asyncio.create_task(_send(websocket, handle, view))
     try:
-        await _receive(websocket, handle, view)
+        await obey_messages(websocket, partial(_act, handle, view))
     except (WebSocketDisconnect, RuntimeError):
         pass
     finally:
@@ -128,7 +131,8 @@ async def _send(websocket: WebSocket, handle: RunHandle, view: _View) -> None:
         await asyncio.sleep(due - time.monotonic())
 
 
-async def _receive(websocket: WebSocket, handle: RunHandle, view: _View) -> None:
+async def obey_messages(websocket: WebSocket, act: Callable[[dict[str, Any]], None]) -> None:
+    """Carry out each message by `act`, until one is too big or they come too fast; faults are answered."""
     allowance = Allowance()
     while True:
         text = await websocket.receive_text()
@@ -139,12 +143,15 @@ async def _receive(websocket: WebSocket, handle: RunHandle, view: _View) -> None
             await websocket.close(TOO_FAST, "too many messages")
             return
         try:
-            message = read_message(text)
-            if message.get("type") == "shown":
-                view.shown = min(view.sent, view.shown + 1)
-            elif message.get("type") == "resync":
-                view.cursor = 0
-            else:
-                obey(handle, message)
+            act(read_message(text))
         except LabError as fault:
             await websocket.send_text(json.dumps({"error": sentence(str(fault))}))
+
+
+def _act(handle: RunHandle, view: _View, message: dict[str, Any]) -> None:
+    if message.get("type") == "shown":
+        view.shown = min(view.sent, view.shown + 1)
+    elif message.get("type") == "resync":
+        view.cursor = 0
+    else:
+        obey(handle, message)
