@@ -54,20 +54,26 @@ def answer_panel(checkpoint: str, model: ScoreModel, subject: Subject, drawing: 
             st.rerun()
         except LabError as fault:
             st.error(say(fault))
-    if job is not None and job.status == "running":
-        job_progress(job, "Drawing")
-    elif job is not None and job.status == "stopped":
-        st.info("Stopped. Nothing was kept.")
-    elif job is not None and job.status == "failed":
-        st.error(say(job.error))
+    if job is not None:
+        job_state(job, "Drawing")
     found = job.result if job is not None else None
     if found is not None:
         numbers(found)
     picture(subject, found)
 
 
+def job_state(job: ThreadJob[Any], what: str) -> None:
+    """Show the progress of a job, or why it ended without a result."""
+    if job.status == "running":
+        _job_progress(job, what)
+    elif job.status == "stopped":
+        st.info("Stopped. Nothing was kept.")
+    elif job.status == "failed":
+        st.error(say(job.error))
+
+
 @st.fragment(run_every=0.5)
-def job_progress(job: ThreadJob[Any], what: str) -> None:
+def _job_progress(job: ThreadJob[Any], what: str) -> None:
     """Show the progress of a job with a way to stop it; draw the page again at its end."""
     job.touch()
     if job.status != "running":

@@ -14,7 +14,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.progress import Cancel, Progress
 from e2crf_core.quality.interval import Interval
 from e2crf_core.questions.heldout import HeldoutScores, judge
-from pages.ui.ask.answers import job_progress
+from pages.ui.ask.answers import job_state
 from pages.ui.ask.plots import judgment_chart
 from pages.ui.ask.work import JOBS, Drawing
 from pages.ui.common.downloads import chart
@@ -44,14 +44,13 @@ def judging_panel(
     key = (checkpoint, data.name, known.tobytes(), drawing.calls)
     kept = st.session_state.get(JOB)
     job: ThreadJob[HeldoutScores] | None = kept[1] if kept and kept[0] == key else None
-    if job is not None and job.status == "running":
-        job_progress(job, f"Answering for {windows} held-out windows")
-        return
     if job is not None and job.result is not None:
         judgment_view(job.result, data)
         return
     if job is not None:
-        st.info("Stopped. Nothing was kept.") if job.status == "stopped" else st.error(say(job.error))
+        job_state(job, f"Answering for {windows} held-out windows")
+        if job.status == "running":
+            return
     if not st.button(f"Measure on {windows} held-out windows", icon=":material/straighten:", key="ask.judge"):
         return
     try:

@@ -17,7 +17,7 @@ from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Cancel, Progress
 from e2crf_core.questions.anomaly import Detector, Threshold
 from e2crf_core.questions.watching import RecordingScores, score_recording
-from pages.ui.ask.answers import job_progress
+from pages.ui.ask.answers import job_state
 from pages.ui.ask.plots import normal_chart
 from pages.ui.ask.subject import Subject
 from pages.ui.ask.work import JOBS
@@ -127,12 +127,8 @@ def normal_panel(checkpoint: str, model: ScoreModel, data: Dataset | None, subje
             st.rerun()
         except LabError as fault:
             st.error(say(fault))
-    if job is not None and job.status == "running":
-        job_progress(job, "Scoring normal windows, then this series")
-    elif job is not None and job.status == "stopped":
-        st.info("Stopped. Nothing was kept.")
-    elif job is not None and job.status == "failed":
-        st.error(say(job.error))
+    if job is not None:
+        job_state(job, "Scoring normal windows, then this series")
     if job is None or job.result is None:
         figure = normal_chart(subject, None, None, palette())
         st.plotly_chart(figure, key="ask-normal.preview", alt="The series to be judged")
