@@ -1,12 +1,13 @@
-"""Map the folder `assets` into the package, so that checkout and wheel share one set of files."""
+"""Map the folders `assets` and `front` into the package, so that checkout and wheel share one set of files."""
 
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["e2crf_core*"]), "e2crf_core.assets"],
-    package_dir={"e2crf_core.assets": "assets"},
+    packages=[*find_packages(include=["e2crf_core*"]), "e2crf_core.assets", "e2crf_core.front"],
+    package_dir={"e2crf_core.assets": "assets", "e2crf_core.front": "pages/ui/front"},
     package_data={
         "e2crf_core": ["py.typed", "**/*.html", "**/*.css", "**/*.jinja", "**/*.j2"],
         "e2crf_core.assets": ["checkpoints/*/*", "data/*.npz", "data/*.json", "data/*.md", "demo/run.zip"],
+        "e2crf_core.front": ["*/*.js", "*/*.css", "*/*.html"],
     },
 )

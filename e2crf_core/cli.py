@@ -17,6 +17,7 @@ from e2crf_core.commands import (
     data,
     deploy,
     evaluate,
+    export_run,
     fourierdiffusion,
     info,
     localize,
@@ -41,6 +42,7 @@ COMMANDS = (
     serve,
     cluster,
     data,
+    export_run,
     fourierdiffusion,
     own_network,
 )

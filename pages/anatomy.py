@@ -24,7 +24,6 @@ from pages.ui.common.downloads import data_buttons
 from pages.ui.common.kept_runs import (
     DEMO,
     DEMO_LABEL,
-    archive_path,
     demo_path,
     entry_label,
     is_kept,
@@ -32,6 +31,7 @@ from pages.ui.common.kept_runs import (
 )
 from pages.ui.common.messages import say
 from pages.ui.common.registry import RUNS, STORE
+from pages.ui.common.run_downloads import run_downloads
 
 GUIDE = """
 - **Drag over the map**, or focus it and use the arrow keys: every panel follows. All steps are already in your
@@ -111,14 +111,9 @@ def downloads(archive: Archive, name: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("Download every step:")
         data_buttons(steps_table(archive), f"{name}-steps")
-        st.download_button(
-            "Whole run (zip)",
-            archive_path(name).read_bytes,
-            f"{name}.zip",
-            "application/zip",
-            on_click="ignore",
-            icon=":material/download:",
-        )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("Take the whole run along:")
+        run_downloads(name, archive)
 
 
 def show(archive: Archive, name: str) -> None:

@@ -14,6 +14,7 @@ from e2crf_core.runs.store import AUTOSAVED, Entry
 from pages.ui.common.kept_runs import DEMO, demo_path, model_of, open_run
 from pages.ui.common.messages import plain_text, say
 from pages.ui.common.registry import STORE
+from pages.ui.common.run_downloads import run_downloads
 
 DONE, FAULT = "runs.done", "runs.fault"
 
@@ -122,15 +123,12 @@ def detail(entry: Entry) -> None:
                 query_params={"run": entry.name},
             )
             again = st.button("Run it again, bit for bit", icon=":material/replay:")
-            st.download_button(
-                "Download (zip)",
-                entry.path.read_bytes,
-                f"{entry.name}.zip",
-                mime="application/zip",
-                on_click="ignore",
-                icon=":material/download:",
-            )
             st.button("Delete", icon=":material/delete:", on_click=delete, args=(entry.name,))
+        with st.container(horizontal=True):
+            try:
+                run_downloads(entry.name, open_run(entry.name))
+            except LabError as fault:
+                st.error(say(fault))
         if again:
             repeat(entry.name)
 

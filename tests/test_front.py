@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 from e2crf_core.errors import LabError
+from e2crf_core.report.front import FRONT, BundleError, script
 from pages.ui.common.downloads import CANVAS_COLUMNS, parquet_of_csv
-from pages.ui.common.front import FRONT, BundleError, script
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = (
-    "anatomy/anatomy.js",
+    "anatomy/component.js",
     "lessons/lessons.js",
     "live/instrument.js",
     "live/live.js",
@@ -27,6 +27,8 @@ ENTRIES = (
     "shared/news.js",
     "tune/tune.js",
 )
+FILES = ("anatomy/offline.js",)
+"""Scripts of pages in files of their own."""
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
@@ -99,7 +101,7 @@ def test_every_component_is_one_valid_module(entry, tmp_path):
 
 
 def test_every_module_belongs_to_a_component():
-    bundled = "".join(script(entry) for entry in ENTRIES)
+    bundled = "".join(script(entry) for entry in (*ENTRIES, *FILES))
     names = [path.relative_to(FRONT).as_posix() for path in FRONT.rglob("*.js")]
     assert [name for name in names if f"// {name}\n" not in bundled] == []
 

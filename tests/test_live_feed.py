@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.data.axes import time_axis
 from e2crf_core.errors import LabError
+from e2crf_core.io.packet import pack
 from e2crf_core.runs.run import Comparison, RunResult, RunSpec
 from e2crf_core.runs.twin import Twin, step_errors
 from e2crf_core.sampling.config import SamplerConfig
-from pages.ui.common.axes import time_axis
-from pages.ui.common.packet import pack
 from pages.ui.common.registry import FORGET_S, ORPHAN_S, RunRegistry, watched_run
 from pages.ui.live import live_packets as feed
 from pages.ui.live.policy_form import bands_text, read_bands

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("e2crf_core", "assets", "pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE")
+SOURCES = ("e2crf_core", "assets", "pages", "pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE")
 FOUR = {"ecg", "household", "stocks", "wind"}
 ABSENT = ("streamlit", "plotly", "pandas", "pyarrow", "optuna", "fastapi", "ray", "tqdm")
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from e2crf_core.data.axes import channel_title, time_axis
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.questions.files import Recording
-from pages.ui.common.axes import channel_title, time_axis
 
 SPIKE, SHIFT, DROPOUT = "spike", "shift", "stuck"
 

@@ -13,9 +13,9 @@ import numpy as np
 import streamlit as st
 
 from e2crf_core.errors import LabError
+from e2crf_core.io.packet import pack
+from e2crf_core.report.front import markup, script, styles
 from pages.ui.common.downloads import parquet_of_csv
-from pages.ui.common.front import markup, script, styles
-from pages.ui.common.packet import pack
 
 COURIER = "courier"
 
@@ -23,7 +23,7 @@ _anatomy = st.components.v2.component(
     "e2crf_anatomy",
     html=markup("anatomy/anatomy.html"),
     css=styles("shared/shared.css", "anatomy/anatomy.css"),
-    js=script("anatomy/anatomy.js"),
+    js=script("anatomy/component.js"),
 )
 _lesson = st.components.v2.component(
     "e2crf_lesson",

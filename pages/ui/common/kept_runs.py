@@ -55,5 +55,5 @@ def model_of(checkpoint: str, digest: str) -> ScoreModel:
     """Load a checkpoint on the CPU. Raises LabError when it is missing or its digest differs."""
     model = library.model(checkpoint)
     if not model.has_digest(digest):
-        raise LabError(f"Checkpoint {checkpoint!r} has changed since this run was recorded")
+        raise LabError(f"the checkpoint {checkpoint!r} has changed since this run was recorded")
     return model

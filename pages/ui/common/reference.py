@@ -1,54 +1,30 @@
 """The reference that a run is drawn against: real series and their typical spectrum."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from e2crf_core.data.datasets import Dataset, dataset_file
+from e2crf_core.data.datasets import dataset_file
+from e2crf_core.data.reference import Reference, reference_of_data
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import read_card
 from e2crf_core.models.fourierdiffusion import KIND, FourierDiffusionModel
+from e2crf_core.runs.archive import Archive
 from pages.ui.common import library
-
-FAN = 24
-
-
-@dataclass(frozen=True)
-class Reference:
-    """`fan` (F, N, M) real windows in data units, `spectrum` (n, M) their median magnitude of each token.
-
-    `amplitude` gives the magnitudes (n, M) of one window (N, M) in data units, standardized as the network
-    sees it.
-    """
-
-    dataset: Dataset
-    fan: np.ndarray
-    spectrum: np.ndarray
-    amplitude: Callable[[np.ndarray], np.ndarray]
-
-    @property
-    def frequencies(self) -> int:
-        """Number of tokens n of a window: frequencies of a half spectrum, or their parts in an imported model."""
-        return self.spectrum.shape[0]
 
 
 @lru_cache(maxsize=8)
 def _reference(dataset: str, peer: str, *_: library.Stamp) -> Reference:
     data = library.dataset(dataset)
+    if not peer:
+        return reference_of_data(data)
 
     def amplitude(x: np.ndarray) -> np.ndarray:
-        if peer:
-            model = library.model(peer)
-            assert isinstance(model, FourierDiffusionModel)
-            return model.series_magnitudes(x).astype(np.float32)
-        return np.abs(np.fft.rfft(data.standardize(x), axis=-2, norm="ortho")).astype(np.float32)
+        model = library.model(peer)
+        assert isinstance(model, FourierDiffusionModel)
+        return model.series_magnitudes(x).astype(np.float32)
 
-    rows = data.train[np.linspace(0, len(data.train) - 1, FAN).astype(int)]
-    pool = data.train[:: max(1, len(data.train) // 512)]
-    spectrum = np.median(amplitude(data.x[pool]), axis=0).astype(np.float32)
-    return Reference(data, np.ascontiguousarray(data.x[rows]), spectrum, amplitude)
+    return reference_of_data(data, amplitude)
 
 
 def reference_for(dataset: str) -> Reference:
@@ -71,3 +47,11 @@ def reference_of(checkpoint: str) -> Reference:
         return reference_for(card["dataset"])
     stamps = library.stamp(dataset_file(card["dataset"])), library.model_stamp(checkpoint)
     return _reference(card["dataset"], checkpoint, *stamps)
+
+
+def recorded_reference(archive: Archive) -> Reference | None:
+    """Return the real series that a record is drawn against, None where they are not at hand."""
+    try:
+        return reference_for(archive.model["dataset"])
+    except LabError:
+        return None

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from e2crf_core.data.axes import channel_title, time_axis
 from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.intervals import measure
@@ -13,7 +14,6 @@ from e2crf_core.quality.protocol import PRIMARY_METRIC, judge, twin_error
 from e2crf_core.runs.archive import archive_name
 from e2crf_core.runs.quality import FEWEST_JUDGED
 from e2crf_core.runs.run import RunHandle
-from pages.ui.common.axes import channel_title, time_axis
 from pages.ui.common.charts import Line, lines_frame, pair_chart
 from pages.ui.common.downloads import chart, data_buttons
 from pages.ui.common.messages import plain_text

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from e2crf_core.data.axes import channel_title, time_axis
 from e2crf_core.data.datasets import Dataset, list_datasets, shipped_datasets
 from e2crf_core.errors import LabError
 from pages.ui.common import library
-from pages.ui.common.axes import channel_title, time_axis
 from pages.ui.common.charts import series_grid
 from pages.ui.common.items import item_choice
 from pages.ui.common.messages import plain_text, say

@@ -6,11 +6,11 @@ import numpy as np
 import streamlit as st
 
 from e2crf_core.data.datasets import list_datasets
+from e2crf_core.io.packet import pack
 from pages.ui.common import library
 from pages.ui.common.components import lesson_canvas
 from pages.ui.common.kept_runs import DEMO, DEMO_LABEL, demo_path, entry_label, open_run
 from pages.ui.common.messages import plain_text
-from pages.ui.common.packet import pack
 from pages.ui.common.query_params import note, recall
 from pages.ui.common.reference import reference_for
 from pages.ui.common.registry import STORE

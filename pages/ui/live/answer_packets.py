@@ -9,15 +9,15 @@ import numpy as np
 
 from e2crf_core.caching.policy import POLICY_SCHEMA, CachePolicy
 from e2crf_core.caching.triggers import TRIGGERS
+from e2crf_core.data.axes import time_axis
 from e2crf_core.diffusion.solvers import MAX_STEPS, find_grid, find_solver
 from e2crf_core.errors import LabError
+from e2crf_core.io.packet import pack
 from e2crf_core.io.userfiles import check_name
 from e2crf_core.quality.interval import Interval
 from e2crf_core.runs.answer import Reply
 from e2crf_core.sampling.config import SamplerConfig
-from pages.ui.common.axes import time_axis
 from pages.ui.common.messages import sentence
-from pages.ui.common.packet import pack
 from pages.ui.common.reference import Reference
 
 QUICK_NUM, SETTLED_NUM = 4, 16

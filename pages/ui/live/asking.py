@@ -16,6 +16,7 @@ import numpy as np
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.evaluation.alone import own_error, solvers_alone, without_network
+from e2crf_core.io.packet import pack
 from e2crf_core.progress import Cancel, never
 from e2crf_core.quality.protocol import RESAMPLES
 from e2crf_core.runs.answer import answer
@@ -26,7 +27,6 @@ from e2crf_core.sampling.forecast import predict
 from e2crf_core.sampling.sampler import Sampler
 from pages.ui.common import library
 from pages.ui.common.messages import sentence
-from pages.ui.common.packet import pack
 from pages.ui.live.answer_packets import (
     QUICK_NUM,
     SETTLED_NUM,

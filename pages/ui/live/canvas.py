@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from e2crf_core.report.front import markup, script, styles
 from e2crf_core.runs.run import RunHandle
 from pages.ui.common.components import parquet_courier, send_news
-from pages.ui.common.front import markup, script, styles
 from pages.ui.common.reference import Reference
 from pages.ui.live.live_packets import picture
 

@@ -7,9 +7,9 @@ import streamlit as st
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
+from e2crf_core.report.front import markup, script, styles
 from pages.ui.common import library
 from pages.ui.common.components import parquet_courier, send_news
-from pages.ui.common.front import markup, script, styles
 from pages.ui.common.messages import say
 from pages.ui.common.reference import Reference
 from pages.ui.live.answer_packets import instrument_hello, read_request

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.data.axes import time_axis
 from e2crf_core.errors import LabError
 from e2crf_core.io.json_files import parse_json
+from e2crf_core.io.packet import finite, pack
 from e2crf_core.runs.run import FINISHED, RunHandle
-from pages.ui.common.axes import time_axis
-from pages.ui.common.packet import finite, pack
 from pages.ui.common.reference import Reference
 from pages.ui.common.registry import line_text
 from pages.ui.live.twin_errors import errors_of

@@ -9,7 +9,9 @@ import streamlit as st
 
 from e2crf_core.runs.archive import archive_name
 from e2crf_core.runs.run import RunHandle, RunResult
+from pages.ui.common.kept_runs import is_kept, open_run
 from pages.ui.common.reference import Reference
+from pages.ui.common.run_downloads import run_downloads
 from pages.ui.common.twin_quality import quality_of
 
 FEW_SAMPLES = 64
@@ -154,3 +156,5 @@ def _downloads(handle: RunHandle, reference: Reference) -> None:
             icon=":material/biotech:",
             query_params={"run": archive_name(handle)},
         )
+        if is_kept(archive_name(handle)):
+            run_downloads(archive_name(handle), open_run(archive_name(handle)))

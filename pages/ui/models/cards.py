@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from e2crf_core.data.axes import STEPS_AXIS, time_axis
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import list_checkpoints, read_card, shipped_checkpoints
@@ -14,7 +15,6 @@ from e2crf_core.models.fourierdiffusion import KIND
 from e2crf_core.models.quality_card import measure_card
 from e2crf_core.sampling.sampler import Sampler
 from pages.ui.common import library
-from pages.ui.common.axes import STEPS_AXIS, time_axis
 from pages.ui.common.charts import history_chart, series_grid
 from pages.ui.common.items import item_choice
 from pages.ui.common.messages import plain_text, say

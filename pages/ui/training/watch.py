@@ -5,10 +5,10 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
+from e2crf_core.data.axes import time_axis
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import list_checkpoints
 from pages.ui.common import library
-from pages.ui.common.axes import time_axis
 from pages.ui.common.charts import history_chart
 from pages.ui.common.messages import minutes_text, remove_button, say
 from pages.ui.common.theme import palette

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from e2crf_core.io.packet import pack
 from e2crf_core.tuning.measure import Point, front_points
 from e2crf_core.tuning.record import Record
 from e2crf_core.tuning.space import FIELDS
-from pages.ui.common.packet import pack
 from pages.ui.tune.study_values import (
     CHANGE,
     DISTANCE,

@@ -2,7 +2,6 @@
 
 import { Board } from "../shared/board.js";
 import { element, setAddress } from "../shared/dom.js";
-import { mounted } from "../shared/mount.js";
 import { readPacket } from "../shared/packet.js";
 import { clamp } from "../shared/scales.js";
 import { drawShares, drawTrace } from "./curves.js";
@@ -17,7 +16,7 @@ import { ASKED, askWith } from "./whatif.js";
 const EVENT = 2;
 const ADDRESS_MS = 400;
 
-class Anatomy extends Board {
+export class Anatomy extends Board {
   constructor(root) {
     super(root);
     Object.assign(this, { step: 0, k: 0, channel: 0, shade: "why", mode: "look", images: {}, stamp: 0 });
@@ -165,5 +164,3 @@ class Anatomy extends Board {
       : this.el("basis").textContent;
   }
 }
-
-export default mounted(Anatomy);

@@ -25,10 +25,9 @@ const tileRows = (board) =>
 const htmlOf = (board) => {
   const data = base64(new TextEncoder().encode(csvOf(tableOf(board))));
   const csv = { download: `${board.file()}.csv`, href: `data:text/csv;base64,${data}` };
-  const links = [
-    tag("a", csv, "The data behind the image (CSV)"),
-    tag("a", { href: location.href }, "This view in the lab"),
-  ];
+  const links = [tag("a", csv, "The data behind the image (CSV)")];
+  // The address of a page opened from a disk would tell where it lies.
+  if (location.protocol !== "file:") links.push(tag("a", { href: location.href }, "This view in the lab"));
   const body = [
     tag("h1", {}, escaped(board.title())),
     tag("p", {}, escaped(board.caption())),
@@ -105,7 +104,9 @@ export const saveMenu = (board) => {
       else download(`${board.file()}.${kind}`, await format.make(board));
       close();
     };
-    list.append(button(format, save));
+    const item = button(format, save);
+    item.dataset.kind = kind;
+    list.append(item);
   }
   menu.addEventListener("keydown", (event) => {
     if (event.key === "Escape") close();

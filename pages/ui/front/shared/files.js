@@ -13,6 +13,13 @@ export const gzip = async (text) => {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 };
 
+// The bytes that were gzipped and written in base64.
+export const ungzip = async (text) => {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+};
+
 export const download = (file, blob) => {
   const link = document.createElement("a");
   link.download = file;

@@ -1,4 +1,4 @@
-// Binary packets from the server: a JSON header and typed arrays (`pages/ui/common/packet.py` writes them).
+// Binary packets from the server: a JSON header and typed arrays (`e2crf_core/io/packet.py` writes them).
 
 const MAGIC = 0x45325031;
 

@@ -1,15 +1,17 @@
-"""The front end of a component, read from `pages/ui/front`: markup, styles, and a bundled script.
+"""The front end of a canvas: markup, styles, and a bundled script, read from `front_dir()`.
 
-Streamlit takes a component's script as one text, so `script` bundles ES modules: each module becomes a function
-that returns its exports, in dependency order. Each module keeps its own scope, as in a browser, so names in
-different modules cannot clash. The modules use a small part of the language, which the formatter writes in only
-one way; anything else is an error when bundling, not in the browser.
+Streamlit takes a component's script as one text, and an exported page holds it, so `script` bundles ES modules:
+each module becomes a function that returns its exports, in dependency order. Each module keeps its own scope, as
+in a browser, so names in different modules cannot clash. The modules use a small part of the language, which the
+formatter writes in only one way; anything else is an error when bundling, not in the browser.
 """
 
 import re
 from pathlib import Path
 
-FRONT = Path(__file__).resolve().parents[1] / "front"
+from e2crf_core.io.resources import front_dir
+
+FRONT = front_dir()
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.{1,2}/[^"]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:const|let|function|class) ([A-Za-z_$][\w$]*))", re.MULTILINE)

@@ -1,0 +1,96 @@
+"""A run's page opened from a disk, with the network off: it scrubs, and predicts what Anatomy predicts."""
+
+import pytest
+
+from e2crf_core.cli import main
+from tests.browser.saved_files import save
+
+pytestmark = pytest.mark.browser
+
+DATA = "() => ({ ...document.querySelector('.lab').dataset })"
+ANATOMY = """() => {
+  const find = (root) => {
+    for (const node of root.querySelectorAll('*')) {
+      if (node.classList.contains('anatomy')) return node;
+      const found = node.shadowRoot && find(node.shadowRoot);
+      if (found) return found;
+    }
+  };
+  const { share, seconds, renders } = find(document)?.dataset ?? {};
+  return renders ? { share, seconds } : null;
+}"""
+QUESTIONS = ("trigger=log_snr&tau=0.25", "trigger=fixed&refresh_every=5&k_low=2", "tau=0.1&k_low=4")
+
+
+@pytest.fixture(scope="module")
+def file(demo_assets, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "run.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("E2CRF_ASSETS", str(demo_assets))
+        assert main(["export-run", str(demo_assets / "demo" / "run.zip"), "--html", str(path)]) == 0
+    return path.as_uri()
+
+
+@pytest.fixture
+def opened(chromium, file):
+    """Open the file without a network; fail the test for a script error or any request."""
+    context = chromium.new_context(offline=True, viewport={"width": 1440, "height": 1000})
+    page, faults = context.new_page(), []
+    page.set_default_timeout(120_000)
+    page.on("pageerror", lambda fault: faults.append(str(fault)))
+    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+    page.on("request", lambda request: faults.append(request.url) if request.url.startswith("http") else None)
+
+    def open_at(query=""):
+        page.goto(f"{file}?{query}")
+        page.wait_for_function("() => +document.querySelector('.lab').dataset.renders > 0")
+        return page
+
+    yield open_at
+    assert faults == []
+    context.close()
+
+
+def test_it_scrubs_by_key_and_by_pointer_and_keeps_its_place(opened):
+    page = opened("step=5&k=3")
+    assert page.evaluate(DATA)["step"] == "5" and page.evaluate(DATA)["k"] == "3"
+    page.locator('[data-panel="map"] canvas').focus()
+    for key, step in (("ArrowRight", "6"), ("End", "39"), ("Home", "0")):
+        page.keyboard.press(key)
+        page.wait_for_function(f"() => document.querySelector('.lab').dataset.step === '{step}'")
+    box = page.locator('[data-panel="map"] canvas').bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2, steps=12)
+    page.mouse.up()
+    page.wait_for_function("() => +document.querySelector('.lab').dataset.step > 20")
+    page.wait_for_url("**step=2*")
+    place = page.evaluate(DATA)["step"]
+    page.reload()
+    page.wait_for_function(f"() => document.querySelector('.lab').dataset.step === '{place}'")
+    assert len(table_lines(page)) > 0
+
+
+def table_lines(page):
+    """Return the lines of the table that the file's Save menu writes; it has no Parquet, which needs the lab."""
+    assert not page.get_by_role("button", name="Parquet").is_visible()
+    return save(page, ("CSV",))["CSV"].read_text().splitlines()
+
+
+def test_what_if_gives_the_numbers_of_anatomy(opened, visit):
+    for question in QUESTIONS:
+        page = opened(f"view=whatif&{question}")
+        lab = visit(f"/anatomy?run=demo&view=whatif&{question}")
+        lab.wait_for_function(f"() => ({ANATOMY})()")
+        there = lab.evaluate(ANATOMY)
+        here = page.evaluate(DATA)
+        assert {name: here[name] for name in there} == there, question
+        lab.context.close()
+
+
+def test_a_script_in_the_page_reaches_nobody(opened, address):
+    page = opened()
+    reached = page.evaluate(
+        """(url) => fetch(url, { mode: 'no-cors' }).then(() => true, () => false)""", address
+    )
+    assert reached is False
