@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from e2crf_core import ScoreModel, load_checkpoint, load_dataset
+from e2crf_core.commands.terminal import ProgressLine
+from e2crf_core.io.json_files import write_json
+from e2crf_core.io.provenance import Provenance
 from e2crf_core.models.folders import read_card
-from e2crf_core.models.quality_change import quality_change
+from e2crf_core.models.quality_change import NUM, quality_change
 from e2crf_core.models.training import TRAIN_PRESETS, Trainer, TrainSpec
 
 RESULTS = Path("benchmarks/results/causal_pairs.json")
@@ -66,32 +66,30 @@ def load_arm(work: Path, data: str, steps: int, seed: int, arm: str) -> ScoreMod
 def measure(arguments: argparse.Namespace) -> None:
     """Compare a pair and add it to the results."""
     torch.set_num_threads(arguments.threads)
-    # Read the commit first: the working tree may change while this runs.
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     key = (arguments.data, arguments.steps, arguments.seed)
     full, causal = (load_arm(arguments.work, *key, arm) for arm in ("full", "causal"))
+    dataset = load_dataset(arguments.data)
+    provenance = {
+        model: Provenance.now(
+            data=dataset.digest, checkpoint=made.digest(), seeds=[arguments.seed], batch=64
+        ).to_json()
+        for model, made in (("full", full), ("causal", causal))
+    }
+    change = quality_change(
+        full, causal, dataset, num=arguments.num, seed=arguments.seed, progress=ProgressLine("sampling")
+    )
     row = {
         "data": arguments.data,
-        "steps": arguments.steps,
-        "seed": arguments.seed,
+        "training_steps": arguments.steps,
+        "training_seed": arguments.seed,
         "bands": list(causal.network.edges),
-        "checkpoints": {"full": full.digest(), "causal": causal.digest()},
-        **quality_change(
-            full, causal, load_dataset(arguments.data), half=arguments.half, seed=arguments.seed
-        ),
-        "provenance": {
-            "commit": commit,
-            "command": "python -m benchmarks.causal_pairs " + " ".join(sys.argv[1:]),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "machine": platform.machine(),
-        },
+        "quality": change.to_json(),
+        "provenance": provenance,
     }
     rows = json.loads(RESULTS.read_text())["pairs"] if RESULTS.is_file() else []
-    rows = [r for r in rows if (r["data"], r["steps"], r["seed"]) != key] + [row]
-    RESULTS.write_text(json.dumps({"schema": 1, "pairs": rows}, indent=1) + "\n")
-    for name, d in row["distances"].items():
-        print(f"{name:32s} {d['before']:.4f} -> {d['after']:.4f} ({d['low']:+.1f} to {d['high']:+.1f}%)")
+    rows = [r for r in rows if (r["data"], r["training_steps"], r["training_seed"]) != key] + [row]
+    write_json(RESULTS, {"schema": 2, "pairs": rows})
+    print(f"{arguments.data}, seed {arguments.seed}: {change.judgment.verdict}: {change.judgment.describe()}")
 
 
 def main() -> None:
@@ -103,7 +101,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--arm", choices=("full", "causal"), default="causal")
     parser.add_argument("--work", type=Path, required=True, help="folder of the trainings")
-    parser.add_argument("--half", type=int, default=256, help="series on each side of a distance")
+    parser.add_argument("--num", type=int, default=NUM, help="series of each network")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     {"train": train, "measure": measure}[arguments.task](arguments)

@@ -30,7 +30,7 @@ def test_a_checkpoint_becomes_causal_and_states_its_price(
     trained: ScoreModel, dataset: Dataset, tmp_path: Path
 ) -> None:
     done: list[tuple[int, int]] = []
-    causal, _ = localize(
+    causal, change = localize(
         trained,
         dataset,
         tmp_path / "out",
@@ -45,7 +45,10 @@ def test_a_checkpoint_becomes_causal_and_states_its_price(
     assert stated["digest"] == trained.digest() and "--bands 2,4" in loaded.meta["command"]
     assert set(stated["change"]["loss"]) == {"before", "after"}
     for entry in stated["change"]["distances"].values():
-        assert entry["low"] <= entry["high"] and entry["before"] > 0 and entry["floor"] > 0
+        assert entry["before"] > 0 and entry["floor"] > 0
+    assert stated["change"]["verdict"] == change.judgment.verdict
+    for part in stated["change"]["change"].values():
+        assert part["low"] <= part["value"] <= part["high"]
     # One piece of work: progress never falls, and its total never changes.
     assert [d for d, _ in done] == sorted(d for d, _ in done)
     assert {t for _, t in done} == {done[-1][0]}

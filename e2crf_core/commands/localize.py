@@ -27,7 +27,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 leaves them as they are")
-    parser.add_argument("--half", type=int, default=256, help="series on each side of a quality measurement")
+    parser.add_argument(
+        "--num", type=int, default=512, help="series of each network in the measurement of quality"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the new checkpoint")
     parser.set_defaults(command=_localize)
 
@@ -60,15 +62,13 @@ def _localize(arguments: argparse.Namespace) -> None:
         bands=arguments.bands,
         seed=arguments.seed,
         device=arguments.device,
-        half=arguments.half,
+        num=arguments.num,
         report=report,
         progress=ProgressLine("localizing"),
     )
-    loss = change["loss"]
+    loss, judged = change.loss, change.judgment
     print(f"held-out loss {loss['before']['value']:.4f} before, {loss['after']['value']:.4f} after")
-    for name, entry in change["distances"].items():
-        print(
-            f"{name:32s} {entry['before']:.4f} -> {entry['after']:.4f}  {entry['percent']:+.1f}%"
-            f" ({entry['low']:+.1f} to {entry['high']:+.1f}%), between real halves {entry['floor']:.4f}"
-        )
-    print(json.dumps({"out": str(arguments.out), **change}))
+    for name, entry in change.distances.items():
+        print(f"{name:32s} {entry['before']:.4f} -> {entry['after']:.4f}, real data {entry['floor']:.4f}")
+    print(f"quality: {judged.verdict}: {judged.describe()}")
+    print(json.dumps({"out": str(arguments.out), **change.to_json()}))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from e2crf_core.data.datasets import Dataset
+from e2crf_core.data.datasets import Dataset, require_heldout
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import Cancelled, LabError
 from e2crf_core.models.checkpoints import save_checkpoint
-from e2crf_core.models.quality_change import quality_change
+from e2crf_core.models.quality_change import NUM, QualityChange, quality_change
 from e2crf_core.models.training import Trainer, TrainEvent, TrainSpec
 from e2crf_core.network.transformer import ScoreTransformer, default_bands
 from e2crf_core.progress import Cancel, Progress, never, silent
@@ -31,15 +30,15 @@ def localize(
     bands: tuple[int, ...] | None = None,
     seed: int = 0,
     device: str = "cpu",
-    half: int = 256,
+    num: int = NUM,
     report: Callable[[TrainEvent], None] = lambda event: None,
     progress: Progress = silent,
     cancelled: Cancel = never,
-) -> tuple[ScoreModel, dict[str, Any]]:
+) -> tuple[ScoreModel, QualityChange]:
     """Fine-tune `model` with causal attention and measure what that cost -> (causal model, quality change).
 
     `steps` fixes the length of the training; with 0 it is derived from `minutes`. `bands` are inner edges
-    (None: octaves), `half` limits the series on each side of a distance, and `progress` counts thousandths.
+    (None: octaves), `num` series of each model are compared, and `progress` counts thousandths.
     The checkpoint in `out` states the change of quality in its card; a killed call resumes from `out`. Raises
     LabError for a model that is already causal or of another kind, Cancelled when `cancelled` returns True.
     """
@@ -55,7 +54,7 @@ def localize(
         model.to("cpu"),
         causal,
         dataset,
-        half=half,
+        num=num,
         seed=seed,
         progress=lambda d, t: progress(700 + 300 * d // t, 1000),
         cancelled=cancelled,
@@ -65,7 +64,7 @@ def localize(
     meta = {
         **causal.meta,
         "command": f"{command} --seed {seed} --out {out.name}",
-        "localized": {"from": model.name, "digest": model.digest(), "change": change},
+        "localized": {"from": model.name, "digest": model.digest(), "change": change.to_json()},
     }
     causal = replace(causal, profile=model.profile, meta=meta)
     save_checkpoint(causal, out)
@@ -81,6 +80,7 @@ def spec_for(
     seed: int,
 ) -> TrainSpec:
     """Return the training that turns `model` into a causal one. Raises LabError if that is impossible."""
+    require_heldout(dataset)
     network = model.network
     if not isinstance(network, ScoreTransformer):
         raise LabError(

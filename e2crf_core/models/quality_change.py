@@ -5,34 +5,47 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from e2crf_core.data.datasets import Dataset
+from e2crf_core.data.datasets import Dataset, require_heldout
 from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.models.loss import heldout_loss
-from e2crf_core.models.quality_card import DRAWS, SOLVER
+from e2crf_core.models.quality_card import SOLVER
 from e2crf_core.progress import Cancel, Progress, never, silent
-from e2crf_core.quality.distances import standard_metrics
+from e2crf_core.quality.intervals import real_floor
+from e2crf_core.quality.protocol import Judgment, judge, protocol_metrics
 from e2crf_core.sampling.sampler import Sampler
 
-RESAMPLES = 10
-"""Resamplings of the noise numbers for each draw of held-out series."""
+NUM = 512
+"""Series drawn from each model unless stated otherwise."""
 
 
 @dataclass(frozen=True)
-class Change:
-    """A distance to held-out series before and after, and its change in percent with a 95% interval.
+class QualityChange:
+    """What a network costs against another: the protocol's judgment, and all that stands beside it.
 
-    `floor` is the same distance between two halves of the real series. The interval is paired: both models
-    use the same noise, and the noise numbers are resampled for both alike.
+    `judgment` compares `num` uncached samples of each on common noise with all held-out series. `loss` maps
+    "before" and "after" to the held-out loss with its interval, `distances` each metric's name to its values
+    before and after and to the floor of real data.
     """
 
-    before: float
-    after: float
-    floor: float
-    percent: float
-    low: float
-    high: float
+    num: int
+    seed: int
+    judgment: Judgment
+    loss: dict[str, Any]
+    distances: dict[str, dict[str, float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values for cards and results files."""
+        changes = {"primary": self.judgment.primary, "spectral": self.judgment.spectral}
+        return {
+            "num": self.num,
+            "seed": self.seed,
+            "sampler": dict(SOLVER),
+            "verdict": self.judgment.verdict,
+            "change": {name: asdict(part.change) for name, part in changes.items() if part is not None},
+            "loss": self.loss,
+            "distances": self.distances,
+        }
 
 
 def quality_change(
@@ -40,42 +53,42 @@ def quality_change(
     after: ScoreModel,
     dataset: Dataset,
     *,
-    half: int = 256,
+    num: int = NUM,
     seed: int = 0,
     progress: Progress = silent,
     cancelled: Cancel = never,
-) -> dict[str, Any]:
-    """Compare two models by the held-out protocol: {size, loss, distances: {metric: Change as a dict}}.
+) -> QualityChange:
+    """Compare two models of a data set by the protocol, with `num` samples of each from the same noise.
 
-    At most `half` series are on each side of a distance. Samples are uncached, so that the result describes
-    only the networks. Raises Cancelled when `cancelled` returns True.
+    Samples are uncached, so that the result describes only the networks. Raises Cancelled when `cancelled`
+    returns True, and LabError if too few series are held out.
     """
-    held = dataset.standardize(dataset.x[dataset.heldout])
-    half = min(half, len(held) // 2)
-    steps = int(SOLVER["steps"])  # type: ignore[call-overload]
+    require_heldout(dataset)
+    held, train = (dataset.standardize(dataset.x[part]) for part in (dataset.heldout, dataset.train))
     made = []
     for part, model in enumerate((before, after)):
+
+        def report(done: int, total: int, part: int = part) -> None:
+            progress(part * total + done, 2 * total)
+
         sampler = Sampler(model, policy=None, **SOLVER)  # type: ignore[arg-type]
-        batches = -(-2 * half // sampler.config.batch) * steps
-
-        def report(done: int, total: int, part: int = part, batches: int = batches) -> None:
-            progress(part * batches + done, 2 * batches)
-
-        made.append(
-            dataset.standardize(sampler.sample(2 * half, seed, progress=report, cancelled=cancelled).series)
-        )
-    rng = np.random.default_rng(seed)
-    orders = [rng.permutation(len(held)) for _ in range(DRAWS)]
-    halves = [(rng.permutation(2 * half)[:half], order[:half]) for order in orders]
-    resampled = [(rng.integers(2 * half, size=half), o[:half]) for o in orders for _ in range(RESAMPLES)]
-    real = [(order[:half], order[half : 2 * half]) for order in orders]
-    distances = {}
-    for metric in standard_metrics(len(dataset.channels)):
-        first, second = (float(metric.values(x, held, halves).mean()) for x in made)
-        pairs = [metric.values(x, held, resampled) for x in made]
-        low, high = np.quantile(100 * (pairs[1] / pairs[0] - 1), (0.025, 0.975))
-        floor = float(metric.values(held, held, real).mean())
-        change = Change(first, second, floor, 100 * (second / first - 1), float(low), float(high))
-        distances[metric.name] = asdict(change)
-    losses = {name: heldout_loss(m, held, seed=seed) for name, m in (("before", before), ("after", after))}
-    return {"size": half, "seed": seed, **SOLVER, "loss": losses, "distances": distances}
+        series = sampler.sample(num, seed, progress=report, cancelled=cancelled).series
+        made.append(dataset.standardize(series))
+    distances = {
+        metric.name: {
+            "before": float(metric(made[0], held)),
+            "after": float(metric(made[1], held)),
+            "floor": real_floor(held, num, metric, train=train).value,
+        }
+        for metric in protocol_metrics(len(dataset.channels))
+    }
+    return QualityChange(
+        num,
+        seed,
+        judge(made[1], made[0], held, blocks=heldout_blocks(dataset), seed=seed),
+        {
+            name: heldout_loss(model, held, seed=seed)
+            for name, model in (("before", before), ("after", after))
+        },
+        distances,
+    )
