@@ -15,6 +15,9 @@ import torch
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.data.writing import write_dataset
+from e2crf_core.deploy.card import load_policy
+from e2crf_core.deploy.html import save_card
+from e2crf_core.deploy.measure import make_card
 from e2crf_core.evaluation.bulk import BulkShard, BulkTask, collect, run_shards
 from e2crf_core.io.json_files import json_writer
 from e2crf_core.io.sets import write_set
@@ -129,6 +132,32 @@ class Archives(Store):
 
     def _read(self, folder: Path) -> Archive:
         return RunStore(folder).get("run")
+
+
+class PolicyCards(Store):
+    """One deployed policy: its card, the policy alone, and the page of both."""
+
+    name = "policy card"
+
+    def __init__(self) -> None:
+        config = SamplerConfig(CachePolicy(), steps=10, solver="ddim", batch=4)
+        self._card = make_card("small", SMALL, config, num=4)
+
+    def write(self, folder: Path, version: int) -> None:
+        config, measured = self._card.config, self._card.measured
+        policy = self._card.policy.replace(tau=1.0 + version)
+        card = replace(
+            self._card, config=replace(config, policy=policy), measured=replace(measured, seed=version)
+        )
+        save_card(card, folder)
+
+    def newest(self, folder: Path) -> int:
+        card = load_policy(folder / "card.json")
+        alone = CachePolicy.from_json((folder / "policy.json").read_text())
+        return one_version([card.measured.seed, card.policy.tau - 1, alone.tau - 1])
+
+    def content(self, folder: Path) -> Any:
+        return load_policy(folder / "card.json").to_json()
 
 
 class Datasets(Store):
@@ -250,4 +279,12 @@ class Shards(Store):
             yield BulkShard(first, np.full((2, 24, 2), float(first)), 0.1, 0.1, 7, 0, 1)
 
 
-KINDS: tuple[type[Store], ...] = (Archives, Checkpoints, Datasets, TrainingStates, Studies, Shards)
+KINDS: tuple[type[Store], ...] = (
+    Archives,
+    Checkpoints,
+    Datasets,
+    PolicyCards,
+    Shards,
+    Studies,
+    TrainingStates,
+)
