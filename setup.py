@@ -6,7 +6,7 @@ setup(
     packages=[*find_packages(include=["e2crf_core*"]), "e2crf_core.assets", "e2crf_core.front"],
     package_dir={"e2crf_core.assets": "assets", "e2crf_core.front": "pages/ui/front"},
     package_data={
-        "e2crf_core": ["py.typed", "**/*.html", "**/*.css", "**/*.jinja", "**/*.j2"],
+        "e2crf_core": ["py.typed", "**/*.html", "**/*.css", "**/*.jinja", "**/*.j2", "deploy/cpp/*.cpp"],
         "e2crf_core.assets": ["checkpoints/*/*", "data/*.npz", "data/*.json", "data/*.md", "demo/run.zip"],
         "e2crf_core.front": ["*/*.js", "*/*.css", "*/*.html"],
     },

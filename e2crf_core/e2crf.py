@@ -20,6 +20,7 @@ All functions are pure in the state, except that a state passes its keys and val
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ from e2crf_core.caching.selection import Selection
 from e2crf_core.caching.state import Cache, Problem, SamplerState, StepInfo
 from e2crf_core.diffusion.solvers import HOLD, Mix
 from e2crf_core.network.forward import band_edges_of, plain_forward, prefixes_forward, selective_forward
+from e2crf_core.network.kvcache import KVCache
 
 
 def step(problem: Problem, state: SamplerState, policy: CachePolicy) -> tuple[SamplerState, StepInfo]:
@@ -98,24 +100,27 @@ def recompute(
     policy: CachePolicy, problem: Problem, state: SamplerState, reasons: Tensor
 ) -> tuple[Cache, Selection]:
     """Run the chosen tokens, keep the results (E6), and learn from the error of the kept values (E7)."""
-    network, cache = problem.model.network, state.cache or first_cache(problem, state)
+    cache, i = state.cache or first_cache(problem, state), state.step
     chosen = Selection.of(reasons > 0, len(state.z), state.z.device, prefixes=cache.kv is None)
-    u, level = problem.network_input(state), problem.level(state.step)
-    condition = network.condition(level)
-    prepared = network.prepare(u if chosen.present is None else u[chosen.present], level)
+    u = problem.network_input(state)
+    present = u if chosen.present is None else u[chosen.present]
     if cache.kv is None:
-        fresh = prefixes_forward(network, prepared, condition, chosen.counts[chosen.counts > 0])
-        return learn(policy, problem, state, cache, chosen, reasons, u, fresh), chosen
-    with cache.kv.keeping(damped_probes(policy, reasons, len(state.z))):
-        if chosen.whole:
-            fresh = plain_forward(network, prepared, condition, cache=cache.kv, rows=chosen.present)
-            fresh = fresh.flatten(0, 1)
-        else:
-            rows = chosen.take_present(prepared)
-            fresh = selective_forward(
-                network, rows, condition, cache.kv, chosen.sample, chosen.token, chosen.counts
-            )
+        counts = chosen.counts[chosen.counts > 0]
+        fresh = prefixes_forward(partial(problem.features, i), present, counts)
+    else:
+        with cache.kv.keeping(damped_probes(policy, reasons, len(state.z))):
+            fresh = keeping_forward(problem, i, cache.kv, chosen, present)
     return learn(policy, problem, state, cache, chosen, reasons, u, fresh), chosen
+
+
+def keeping_forward(problem: Problem, step: int, kv: KVCache, chosen: Selection, u: Tensor) -> Tensor:
+    """Run the chosen tokens with full attention, keep their keys and values, and return C (T, d) (E6)."""
+    network = problem.model.network
+    prepared, condition = network.prepare(u, problem.level(step)), problem.condition(step)
+    if chosen.whole:
+        return plain_forward(network, prepared, condition, cache=kv, rows=chosen.present).flatten(0, 1)
+    rows = chosen.take_present(prepared)
+    return selective_forward(network, rows, condition, kv, chosen.sample, chosen.token, chosen.counts)
 
 
 def advance(

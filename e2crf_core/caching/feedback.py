@@ -43,7 +43,7 @@ def first_cache(problem: Problem, state: SamplerState) -> Cache:
     host = torch.float64
     never = torch.full((1, n), NEVER)
     kv = None
-    if not band_edges_of(model.network):
+    if not band_edges_of(model.network) and problem.backend is None:
         kv = KVCache(model.network.layers, batch, n, width, device=z.device, dtype=z.dtype)
     return Cache(
         kv=kv,

@@ -15,6 +15,9 @@ from e2crf_core.diffusion.exponential import exponential_table
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel, precondition
 from e2crf_core.diffusion.solvers import Plan
+from e2crf_core.network.backends import Backend
+from e2crf_core.network.forward import prefix_forward
+from e2crf_core.network.kept import Conditions
 from e2crf_core.network.kvcache import KVCache
 from e2crf_core.network.shapes import Bool, Float, Int, UInt8
 
@@ -105,7 +108,8 @@ class Problem:
 
     The tables fold E3 into affine maps: u = c_in z + u0, D = c_skip z + c_out F + d0. Triggers measure
     intervals on `clocks` (steps,), on the host: log(a/s), and log(a/s) stretched by the model's profile.
-    `bands` (n,) names each token's frequency band, for feedback. `memo` holds what `once` has built.
+    `bands` (n,) names each token's frequency band, for feedback. `backend` runs whole forwards and prefixes
+    (None: the network itself, the eager backend). `memo` holds what `once` has built.
     """
 
     model: ScoreModel
@@ -121,11 +125,24 @@ class Problem:
     bands: Int[Tensor, " n"]
     exponential: ExponentialSteps | None = None
     conditioning: Conditioning | None = None
+    backend: Backend | None = None
+    conditions: Conditions = field(default_factory=Conditions, compare=False, repr=False)
     memo: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def level(self, step: int) -> Tensor:
         """Return log(a/s) () at a call, float64 on the model's device: the network's condition."""
         return torch.tensor(self.levels[step], dtype=torch.float64, device=self.c_in.device)
+
+    def condition(self, step: int) -> Tensor:
+        """Return the network's condition at a call, kept between runs."""
+        return self.conditions.at(self.model.network, self.levels[step], self.level(step))
+
+    def features(self, step: int, u: Float[Tensor, "B n c"], m: int) -> Float[Tensor, "B m d"]:
+        """Return C (E4) of the lowest m tokens from network inputs u; m is n or the upper edge of a band."""
+        if self.backend is not None:
+            return self.backend.features(u, self.level(step), m)
+        network = self.model.network
+        return prefix_forward(network, network.prepare(u, self.level(step)), self.condition(step), m)
 
     def network_input(self, state: SamplerState) -> Float[Tensor, "B n c"]:
         """Return the network input u = c_in (z - a mu), (B, n, 2M) (E3)."""
@@ -168,6 +185,7 @@ class Problem:
             exponential = ExponentialSteps(*(part.to(model.dtype) for part in parts))
         return Problem(
             exponential=exponential,
+            conditions=Conditions.of(model.network),
             model=model,
             plan=plan,
             noise=noise,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from e2crf_core.commands.sample import BACKEND_HELP
 from e2crf_core.errors import LabError
 
 
@@ -17,6 +18,7 @@ def add(commands: Any) -> None:
     _add_config(deploy)
     deploy.add_argument("--study", type=Path, help="folder of a finished 'tune': take what it chose")
     deploy.add_argument("--batch", type=int, default=16, help="samples run together")
+    deploy.add_argument("--backend", default="eager", help=BACKEND_HELP)
     deploy.add_argument("--num", type=int, default=64, help="samples to measure on")
     deploy.add_argument("--seed", type=int, default=1000, help="one that no tuning has seen")
     deploy.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -33,7 +35,11 @@ def add(commands: Any) -> None:
     )
     _add_config(export)
     export.add_argument("--card", type=Path, help="export what a policy card states")
-    export.add_argument("--format", default="torch", help="torch, onnx, or both separated by a comma")
+    export.add_argument(
+        "--format",
+        default="torch",
+        help="torch, onnx, aoti, cpp, or several, separated by commas",
+    )
     export.add_argument("--out", type=Path, required=True, help="folder to write")
     export.set_defaults(command=_export)
 
@@ -96,10 +102,10 @@ def _deploy(arguments: argparse.Namespace) -> None:
 
     check_out_folder(arguments.out)
     require("tune", "the page of a policy card", "jinja2")
-    config = _config(arguments, arguments.batch)
+    config = replace(_config(arguments, arguments.batch), backend=arguments.backend)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
     if arguments.study is not None:
-        config = replace(_chosen(arguments.study, model), batch=arguments.batch)
+        config = replace(_chosen(arguments.study, model), batch=arguments.batch, backend=arguments.backend)
     with interruptible() as stopped:
         card = make_card(
             arguments.checkpoint,
@@ -117,7 +123,7 @@ def _deploy(arguments: argparse.Namespace) -> None:
     judgment = card.measured.judgment
     report = {
         "out": str(arguments.out / "card.json"),
-        "setting": config.describe(),
+        "setting": card.config.describe(),
         **_numbers(card.measured),
         "verdict": judgment and judgment.verdict,
         "warnings": notes,

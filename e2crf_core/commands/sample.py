@@ -10,6 +10,7 @@ from typing import Any
 from e2crf_core.errors import LabError
 
 POLICY_BYTES = 1_000_000
+BACKEND_HELP = "eager, compiled or onnxruntime; eager-bf16, compiled-bf16, onnxruntime-int8; or auto"
 
 
 def add(commands: Any) -> None:
@@ -24,6 +25,7 @@ def add(commands: Any) -> None:
     sample.add_argument("--grid", default="linear", help="time grid: linear, log_snr, karras or profile")
     sample.add_argument("--batch", type=int, default=64, help="samples run together")
     sample.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    sample.add_argument("--backend", default="eager", help=BACKEND_HELP)
     sample.add_argument("--out", type=Path, required=True, help="npz to write, with `samples` in data units")
     sample.add_argument("--compare", action="store_true", help="also run uncached on the same noise")
     sample.set_defaults(command=run)
@@ -48,6 +50,8 @@ def load_policy_argument(text: str) -> Any:
 
 def run(arguments: argparse.Namespace) -> None:
     """Draw and save the samples, then evaluate them and print the report."""
+    from dataclasses import replace
+
     import numpy as np
 
     from e2crf_core.commands.terminal import ProgressLine, check_out_file, interruptible
@@ -61,7 +65,10 @@ def run(arguments: argparse.Namespace) -> None:
     check_request(arguments.num, arguments.seed)
     check_out_file(arguments.out)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
-    config = SamplerConfig(policy, arguments.steps, arguments.solver, arguments.grid, arguments.batch)
+    plan = (arguments.steps, arguments.solver, arguments.grid, arguments.batch)
+    config = SamplerConfig(policy, *plan, arguments.backend)
+    backend = Sampler.of(model, config).backend
+    config = replace(config, backend=backend.name)
 
     with interruptible() as stopped:
 
@@ -86,6 +93,8 @@ def run(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
         "policy": arguments.policy,
         "solver": arguments.solver,
+        "backend": backend.name,
+        "backend_reason": backend.reason,
         "seconds": made.seconds,
         "token_share": made.token_share,
         "flop_share": made.flop_share,

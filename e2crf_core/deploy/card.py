@@ -26,6 +26,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.json_files import faults_text, parse_json, read_json
 from e2crf_core.io.sets import read_set
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.network.backends import BACKENDS
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.protocol import SPECTRAL_MARGIN, Equivalence, Judgment, TwinError
 from e2crf_core.sampling.config import SamplerConfig
@@ -135,7 +136,7 @@ class PolicyCard:
     def settings(self) -> dict[str, Any]:
         """Return the keyword arguments of Sampler other than model and policy."""
         config = self.config
-        return {"steps": config.steps, "solver": config.solver, "grid": config.grid, "batch": config.batch}
+        return {name: getattr(config, name) for name in ("steps", "solver", "grid", "batch", "backend")}
 
     def model(self, device: str = "auto") -> ScoreModel:
         """Load the card's checkpoint. Raises LabError if missing, CheckpointChanged for other weights."""
@@ -168,6 +169,7 @@ class PolicyCard:
             "grid": config.grid,
             "steps": config.steps,
             "batch": config.batch,
+            "backend": config.backend,
             "device": self.device,
             "measured": asdict(self.measured),
             "valid": asdict(self.valid),
@@ -198,6 +200,7 @@ class _CardJson(BaseModel):
     grid: Name
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     batch: Annotated[int, Field(ge=1, le=MAX_BATCH)]
+    backend: Literal[tuple(BACKENDS)] = "eager"  # type: ignore[valid-type]
     device: Name
     measured: Measured
     valid: Validity
@@ -222,7 +225,7 @@ def _card(stored: Any, folder: Path, label: str) -> PolicyCard:
         digest=part.digest,
         profile=part.profile,
         dataset=part.dataset,
-        config=SamplerConfig(part.policy, part.steps, part.solver, part.grid, part.batch),
+        config=SamplerConfig(part.policy, part.steps, part.solver, part.grid, part.batch, part.backend),
         device=part.device,
         measured=part.measured,
         valid=part.valid,

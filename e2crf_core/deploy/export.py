@@ -9,9 +9,7 @@ thirty lines over arrays, to use or to copy.
 from __future__ import annotations
 
 import json
-import logging
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,26 +18,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.predictors import reused_output
 from e2crf_core.caching.triggers import schedules
+from e2crf_core.deploy.native import compile_package, load_package, write_program
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import detokenize
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npz
-from e2crf_core.io.extras import installed
 from e2crf_core.io.json_files import read_json
-from e2crf_core.network.forward import plain_forward
+from e2crf_core.network.backends import require_compiler
+from e2crf_core.network.graphs import ScoreGraph
+from e2crf_core.network.onnx import LEVEL, batch_shapes, require_onnx, write_onnx
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, check_request
 
 EXPORT_SCHEMA = 1
-NETWORKS = {"torch": "network.pt2", "onnx": "network.onnx"}
-FORMATS = tuple(NETWORKS)
-ONNX = ("onnx", "onnxscript", "onnxruntime")
+NETWORKS = {"torch": "network.pt2", "onnx": "network.onnx", "aoti": "network.aoti.pt2"}
+"""The file of each runtime of `ExportedSampler`."""
+PROGRAM = ("run.bin", "sampler.cpp")
+"""What the format `cpp` adds to the network of `onnx`: the run's table, and a program that samples with both."""
+FORMATS = (*NETWORKS, "cpp")
 TOLERANCE = 1e-3
 MEMORY = 3
 
@@ -132,20 +134,6 @@ def mixing_table(sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
     return called, table
 
 
-class ScoreGraph(nn.Module):
-    """A graph of F(u, log_snr) of E3 for all tokens: u (B, n, 2M), log_snr () -> (B, n, 2M)."""
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, u: Tensor, log_snr: Tensor) -> Tensor:
-        """Run one whole forward without keeping anything."""
-        network = self.network
-        prepared = network.prepare(u, log_snr)
-        return network.head(plain_forward(network, prepared, network.condition(log_snr)))
-
-
 def export_config(
     model: ScoreModel, config: SamplerConfig, folder: Path, *, formats: tuple[str, ...] = ("torch",)
 ) -> dict[str, Any]:
@@ -158,13 +146,15 @@ def export_config(
     policy = config.policy
     check_exportable(policy)
     assert policy is not None
+    if "cpp" in formats and not model.half_spectrum:
+        raise LabError(
+            "the C++ program knows only tokens of the half spectrum, which this model does not use"
+        )
+    needed = {"onnx" if name == "cpp" else name for name in formats}
+    runtimes = tuple(name for name in NETWORKS if name in needed)
     model = model.to("cpu", torch.float32)
-    sampler = Sampler.of(model, config)
+    sampler = Sampler.of(model, replace(config, backend="eager"))
     called, mix = mixing_table(sampler)
-    graph = ScoreGraph(model.network).eval()
-    example = (torch.zeros(2, *model.mu.shape), torch.tensor(0.5))
-    shapes = {"u": {0: torch.export.Dim("batch", min=1, max=65536)}, "log_snr": None}
-    program = torch.export.export(graph, example, dynamic_shapes=shapes)
     about = {
         "schema": EXPORT_SCHEMA,
         "kind": "e2crf-export",
@@ -184,22 +174,23 @@ def export_config(
     # Write and run beside the folder first, so that a failed or interrupted export never appears in it.
     with TemporaryDirectory(prefix=".export-", dir=folder.parent) as place:
         work = Path(place)
-        _write_tables(sampler, called, mix, work / "run.npz")
-        if "torch" in formats:
-            _save_program(program, work / NETWORKS["torch"])
-        if "onnx" in formats:
-            _write_onnx(graph, example, shapes, work / NETWORKS["onnx"])
+        tables = _tables(sampler, called, mix)
+        np.savez_compressed(work / "run.npz", **tables)
+        if "cpp" in formats:
+            write_program(tables, model.length, work)
+        _write_networks(model, runtimes, work)
         (work / "export.json").write_text(json.dumps(about, indent=1) + "\n")
-        differences = {name: verify(work, sampler, name) for name in formats}
+        differences = {name: verify(work, sampler, name) for name in runtimes}
         for name, worst in differences.items():
             if not max(worst.values()) <= TOLERANCE:
                 raise LabError(
                     f"the exported {name} run differs from eager by {max(worst.values()):.3g}: nothing was written"
                 )
         folder.mkdir(exist_ok=True)
-        for name in ("export.json", *NETWORKS.values()):
+        for name in ("export.json", *NETWORKS.values(), *PROGRAM):
             (folder / name).unlink(missing_ok=True)
-        for name in ("run.npz", *(NETWORKS[one] for one in formats), "export.json"):
+        # export.json comes last: a folder without it holds no export.
+        for name in sorted((path.name for path in work.iterdir()), key="export.json".__eq__):
             os.replace(work / name, folder / name)
     return {"calls": int(called.sum()), "steps": config.steps, "differences": differences}
 
@@ -209,43 +200,35 @@ def check_formats(formats: tuple[str, ...]) -> None:
     unknown = [f for f in formats if f not in FORMATS]
     if unknown or not formats:
         raise LabError(
-            f"unknown export format {', '.join(unknown) or '(none)'}: use {' or '.join(FORMATS)}",
+            f"unknown export format {', '.join(unknown) or '(none)'}: use {', '.join(FORMATS)}",
             field="format",
         )
-    if "onnx" in formats and not installed(*ONNX):
-        raise LabError("export to ONNX needs more packages", remedy=f"pip install {' '.join(ONNX)}")
+    if "onnx" in formats or "cpp" in formats:
+        require_onnx("export to ONNX")
+    if "aoti" in formats:
+        require_compiler("an AOTInductor package")
 
 
-def _save_program(program: Any, path: Path) -> None:
-    with path.open("wb") as file:
-        torch.export.save(program, file)
+def _write_networks(model: ScoreModel, runtimes: tuple[str, ...], folder: Path) -> None:
+    """Write the network as one graph, for each of `runtimes`."""
+    graph, u = ScoreGraph(model.network, model.n).eval(), torch.zeros(2, *model.mu.shape)
+    program = torch.export.export(graph, (u, torch.tensor(LEVEL)), dynamic_shapes=batch_shapes())
+    if "torch" in runtimes:
+        with (folder / NETWORKS["torch"]).open("wb") as file:
+            torch.export.save(program, file)
+    if "onnx" in runtimes:
+        write_onnx(graph, u, folder / NETWORKS["onnx"])
+    if "aoti" in runtimes:
+        compile_package(program, folder / NETWORKS["aoti"])
 
 
-def _write_onnx(graph: nn.Module, example: tuple[Tensor, ...], shapes: dict[str, Any], path: Path) -> None:
-    # The exporter warns about every optional package that is not installed.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph,
-            example,
-            input_names=["u", "log_snr"],
-            output_names=["f"],
-            dynamic_shapes=shapes,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    program.save(str(path), include_initializers=True)
-
-
-def _write_tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray, path: Path) -> None:
-    """Write a run's plain arrays, without network and noise."""
+def _tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray) -> dict[str, Any]:
+    """Return a run's plain arrays, without network and noise."""
     model = sampler.model
     problem, _ = sampler.begin(1, 0)
     first = sampler.plan.rows[0]
     a, s = model.schedule.a(first.t), model.schedule.s(first.t)
-    arrays = {
+    return {
         "levels": np.array(problem.levels, np.float32),
         "called": called,
         "mix": mix.astype(np.float32),
@@ -259,8 +242,6 @@ def _write_tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray, path: P
         "mean": model.mean,
         "std": model.std,
     }
-
-    np.savez_compressed(path, **arrays)
 
 
 class ExportedSampler:
@@ -304,7 +285,7 @@ class ExportedSampler:
 def _network(folder: Path, runtime: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     name = NETWORKS.get(runtime)
     if name is None:
-        raise LabError(f"unknown runtime {runtime!r}: use {' or '.join(FORMATS)}")
+        raise LabError(f"unknown runtime {runtime!r}: use {', '.join(NETWORKS)}")
     path = folder / name
     if not path.is_file():
         raise LabError(f"export {folder} has no {name}: export that format too")
@@ -315,8 +296,11 @@ def _network(folder: Path, runtime: str) -> Callable[[np.ndarray, np.ndarray], n
         return lambda u, level: session.run(
             None, {"u": u.astype(np.float32), "log_snr": np.asarray(level, np.float32)}
         )[0]
-    with path.open("rb") as file:
-        module = torch.export.load(file).module()
+    if runtime == "aoti":
+        module: Any = load_package(path)
+    else:
+        with path.open("rb") as file:
+            module = torch.export.load(file).module()
 
     def call(u: np.ndarray, level: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -331,7 +315,7 @@ def verify(folder: Path, sampler: Sampler, runtime: str, *, num: int = 3, seed: 
     Both in the units of standardized data.
     """
     model, exported = sampler.model, ExportedSampler(folder, runtime)
-    graph = ScoreGraph(model.network)
+    graph = ScoreGraph(model.network, model.n)
     generator = torch.Generator().manual_seed(seed)
     worst = 0.0
     with torch.inference_mode():

@@ -13,6 +13,7 @@ from e2crf_core.deploy.measure import cautions
 from e2crf_core.io.extras import require
 from e2crf_core.io.files import text_writer
 from e2crf_core.io.sets import write_set
+from e2crf_core.network.backends import BACKENDS
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.protocol import TwinError
 
@@ -53,6 +54,7 @@ def _sections(card: PolicyCard) -> dict[str, Mapping[str, Any]]:
             "Solver": f"{config.solver}, {config.grid} grid, {config.steps} steps",
             "Batch": config.batch,
             "Device": card.device,
+            "Backend": f"{config.backend} ({BACKENDS[config.backend]})",
         },
         "Policy": _policy_rows(card),
         f"Measured on {m.num} samples, seed {m.seed}": {

@@ -138,11 +138,12 @@ def make_card(
 ) -> PolicyCard:
     """Measure a configuration and make its card. Use a seed that no tuning has seen: winners look too good.
 
-    Raises LabError for a configuration without a policy, or one that the model cannot run.
+    The card names the backend that `auto` chooses here. Raises LabError for a configuration without a policy,
+    or one that the model cannot run.
     """
     if config.policy is None:
         raise LabError(f"there is no policy to deploy: {config.describe()}", field="policy")
-    Sampler.of(model, config)
+    config = Sampler.of(model, config).config
     measured = measure_policy(model, config, num=num, seed=seed, progress=progress, cancelled=cancelled)
     return PolicyCard(
         checkpoint=checkpoint if checkpoint in list_checkpoints() else str(Path(checkpoint).resolve()),

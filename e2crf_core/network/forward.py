@@ -11,6 +11,8 @@ as context.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as nnf
@@ -57,22 +59,20 @@ def prefix_forward(
 
 
 def prefixes_forward(
-    network: TokenNetwork,
-    prepared: Float[Tensor, "B n *inputs"],
-    condition: Tensor,
-    lengths: Int[Tensor, " B"],
+    forward: Callable[[Tensor, int], Tensor], inputs: Float[Tensor, "B n ..."], lengths: Int[Tensor, " B"]
 ) -> Float[Tensor, "T d"]:
-    """Run each sample's lowest `lengths` (B,) tokens, on the host: prepared (B, n, ...) -> C (T, d).
+    """Run each sample's lowest `lengths` (B,) tokens, on the host: inputs (B, n, ...) -> C (T, d).
 
-    Rows are sorted by sample. Samples of equal length run together.
+    `forward(inputs, m)` runs the lowest m tokens of some samples. Rows are sorted by sample; samples of equal
+    length run together.
     """
     sizes = lengths.unique().tolist()
     if len(sizes) == 1:
-        return prefix_forward(network, prepared, condition, sizes[0]).flatten(0, 1)
+        return forward(inputs, sizes[0]).flatten(0, 1)
     rows: dict[int, Tensor] = {}
     for m in sizes:
         which = (lengths == m).nonzero()[:, 0]
-        part = prefix_forward(network, prepared[which.to(prepared.device)], condition, m)
+        part = forward(inputs[which.to(inputs.device)], m)
         rows |= dict(zip(which.tolist(), part, strict=True))
     return torch.cat([rows[sample] for sample in range(len(lengths))])
 

@@ -8,14 +8,16 @@ the cumulative residual feature: C = h_L is its last value.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from e2crf_core.diffusion.spectral import detokenize_torch, tokenize_torch
+from e2crf_core.diffusion.spectral import mirror_weights
 from e2crf_core.errors import LabError
 
 OCTAVES = (4, 8, 16, 32, 64, 128, 256, 512)
@@ -91,16 +93,27 @@ class TimeStem(nn.Module):
         self.last = nn.Conv1d(channels, channels // 2, 1)
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.level.bias)
+        self._apply(lambda tensor: tensor)
+
+    scale: Tensor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TimeStem:
+        """Move or convert the stem; the scale of E1 is made anew, so that it is exact in every precision."""
+        super()._apply(fn, recurse)
+        scale = torch.from_numpy(np.sqrt(mirror_weights(self.length))[:, None])
+        self.register_buffer("scale", scale.to(self.first.weight), persistent=False)
+        return self
 
     def forward(self, u: Tensor, gain: Tensor, mu: Tensor, level: Tensor) -> Tensor:
         """Map u (B, n, 2M), Wiener gain (..., n, 2M), mu (n, 2M), level (..., d) to (B, n, stem)."""
-        noisy = detokenize_torch(u, self.length)
-        wiener = detokenize_torch(mu + gain * u, self.length)
-        x = self.first(torch.cat([noisy, wiener], dim=-1).transpose(1, 2))
+        both = torch.cat([u, mu + gain * u], dim=-1).div(self.scale).unflatten(-1, (2, 2, -1))
+        series = torch.fft.irfft(torch.complex(*both.unbind(-2)), n=self.length, dim=1, norm="ortho")
+        x = self.first(series.flatten(2).transpose(1, 2))
         scale, shift = self.level(level)[..., None].chunk(2, dim=-2)
         x = nnf.gelu(torch.addcmul(shift, x, 1 + scale), approximate="tanh")
         x = self.last(x + nnf.gelu(self.second(x), approximate="tanh"))
-        return tokenize_torch(x.transpose(1, 2))
+        spectrum = torch.fft.rfft(x.transpose(1, 2), dim=1, norm="ortho") * self.scale
+        return torch.cat([spectrum.real, spectrum.imag], dim=-1)
 
 
 class ScoreTransformer(nn.Module):
@@ -173,11 +186,12 @@ class ScoreTransformer(nn.Module):
         return torch.cat([u, self.stem(u, gain, self.mu, self._level(log_snr))], dim=-1)
 
     def condition(self, log_snr: Tensor) -> Tensor:
-        """Map noise levels of shape S to modulations (*S, L, 6, d), computed once per step."""
-        level = self._level(log_snr)
-        shared = self.modulation(level).unflatten(-1, (6, self.width))
+        """Map noise levels of shape S to shifts, scales, and gates (*S, L, 6, d), computed once per step."""
+        shared = self.modulation(self._level(log_snr)).unflatten(-1, (6, self.width))
         offsets = torch.stack([block.offset for block in self.blocks])  # type: ignore[misc]
-        return shared[..., None, :, :] + offsets
+        condition = shared[..., None, :, :] + offsets
+        condition[..., 1::3, :] += 1
+        return condition
 
     def embed(self, prepared: Tensor, index: Tensor | None) -> Tensor:
         """Map prepared rows (..., inputs) of tokens `index` (None: the lowest ones) to h_0 (..., d)."""
@@ -186,20 +200,19 @@ class ScoreTransformer(nn.Module):
 
     def qkv(self, layer: int, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map layer input h (..., d) to its queries, keys, and values (..., d)."""
-        block, c = self.blocks[layer], condition[..., layer, :, :]
-        x = nnf.layer_norm(h, (self.width,))
-        x = torch.addcmul(c[..., 0, :], x, 1 + c[..., 1, :])
+        block, (shift, scale, *_) = self.blocks[layer], condition[..., layer, :, :].unbind(-2)
+        x = torch.addcmul(shift, nnf.layer_norm(h, (self.width,)), scale)
         q, k, v = block.qkv(x).chunk(3, dim=-1)  # type: ignore[operator]
         return q, k, v
 
     def finish(self, layer: int, h: Tensor, attended: Tensor, condition: Tensor) -> Tensor:
         """Finish a layer after attention: (..., d) -> h of the next layer."""
-        block, c = self.blocks[layer], condition[..., layer, :, :]
-        h = torch.addcmul(h, block.out(attended), c[..., 2, :])  # type: ignore[operator]
-        x = nnf.layer_norm(h, (self.width,))
-        x = torch.addcmul(c[..., 3, :], x, 1 + c[..., 4, :])
+        block = self.blocks[layer]
+        _, _, first, shift, scale, second = condition[..., layer, :, :].unbind(-2)
+        h = torch.addcmul(h, block.out(attended), first)  # type: ignore[operator]
+        x = torch.addcmul(shift, nnf.layer_norm(h, (self.width,)), scale)
         x = block.down(nnf.gelu(block.up(x), approximate="tanh"))  # type: ignore[operator]
-        return torch.addcmul(h, x, c[..., 5, :])
+        return torch.addcmul(h, x, second)
 
     def head(self, feature: Tensor) -> Tensor:
         """Map feature C (..., d) to F (..., 2M), independent of time: a kept C gives a kept F."""

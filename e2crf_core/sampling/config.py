@@ -9,13 +9,15 @@ from typing import Any
 
 from e2crf_core.caching.policy import POLICY_SCHEMA, PRESETS, CachePolicy
 from e2crf_core.errors import LabError, make_whole
+from e2crf_core.network.backends import check_backend
 
 
 @dataclass(frozen=True)
 class SamplerConfig:
     """A sampler's settings: `steps` of `solver` on `grid`, cached by `policy` (None: uncached).
 
-    `batch` limits how many samples run together; it changes no sample.
+    `batch` limits how many samples run together; it changes no sample. `backend` runs the network where all of
+    it is called (network.backends.BACKENDS, or `auto`: what is fastest here).
     """
 
     policy: CachePolicy | None = PRESETS["balanced"]
@@ -23,12 +25,14 @@ class SamplerConfig:
     solver: str = "euler_maruyama"
     grid: str = "linear"
     batch: int = 64
+    backend: str = "eager"
 
     def __post_init__(self) -> None:
         """Reject an empty batch; the plan is checked with the model's schedule."""
         make_whole(self, "steps", "batch")
         if self.batch < 1:
             raise LabError(f"batch {self.batch}: must be at least 1", field="batch")
+        check_backend(self.backend)
 
     @property
     def plan(self) -> tuple[str, str, int]:
@@ -37,8 +41,8 @@ class SamplerConfig:
 
     @property
     def twin(self) -> SamplerConfig:
-        """Return the same configuration without a cache."""
-        return replace(self, policy=None)
+        """Return the reference for this configuration: without a cache, on the eager backend."""
+        return replace(self, policy=None, backend="eager")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; `from_json` restores an equal configuration."""
@@ -46,7 +50,7 @@ class SamplerConfig:
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> SamplerConfig:
-        """Invert `to_json`; a missing batch takes the default. Raises LabError for anything else."""
+        """Invert `to_json`; a missing batch or backend takes the default. Raises LabError for anything else."""
         try:
             policy = stored["policy"]
             return SamplerConfig(
@@ -57,6 +61,7 @@ class SamplerConfig:
                 solver=str(stored["solver"]),
                 grid=str(stored["grid"]),
                 batch=int(stored.get("batch", 64)),
+                backend=str(stored.get("backend", "eager")),
             )
         except (KeyError, TypeError, ValueError) as fault:
             raise LabError(f"not a sampler configuration: {fault}") from None
@@ -64,6 +69,8 @@ class SamplerConfig:
     def describe(self) -> str:
         """Describe the configuration in a few words."""
         plan = f"{self.solver} on the {self.grid} grid with {self.steps} steps"
+        if self.backend != "eager":
+            plan += f", backend {self.backend}"
         if self.policy is None:
             return f"{plan}, no cache"
         policy = self.policy

@@ -22,9 +22,9 @@ from e2crf_core.e2crf import advance
 from e2crf_core.e2crf import step as cached_step
 from e2crf_core.errors import Cancelled, LabError, whole_number
 from e2crf_core.network.flops import network_flops, update_flops
-from e2crf_core.network.forward import plain_forward
 from e2crf_core.network.host import own_settings
 from e2crf_core.progress import Cancel, Progress, never, silent
+from e2crf_core.sampling.backend_choice import choose_backend
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.finite import check_finite
 
@@ -81,7 +81,8 @@ class Sampler:
 
     With `policy` None, the network is called at every step and nothing is kept: the
     reference for every measurement. `batch` limits how many samples run together; it changes no sample.
-    Raises LabError for a plan that the model cannot run.
+    `backend` is one of network.backends.BACKENDS, or `auto`; the attribute of that name says which one runs,
+    and why. Raises LabError for a plan, or a backend, that the model cannot run.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Sampler:
         solver: str = "euler_maruyama",
         grid: str = "linear",
         batch: int = 64,
+        backend: str = "eager",
     ) -> None:
         if model.dtype not in PRECISIONS:
             raise LabError(
@@ -101,8 +103,10 @@ class Sampler:
                 remedy="convert it to float32 or float64",
             )
         self.model = model
-        self.config = SamplerConfig(policy, steps, solver, grid, batch)
+        config = SamplerConfig(policy, steps, solver, grid, batch, backend)
         self.plan = make_plan(model.schedule, steps, solver, grid, model.profile.clock)
+        self.backend = choose_backend(model, policy, backend, batch)
+        self.config = replace(config, backend=self.backend.name)
         self.conditioning: Conditioning | None = None
 
     @staticmethod
@@ -115,6 +119,7 @@ class Sampler:
             solver=config.solver,
             grid=config.grid,
             batch=config.batch,
+            backend=config.backend,
         )
 
     def given(self, observed: np.ndarray, noise: float = NOISE) -> Sampler:
@@ -139,6 +144,7 @@ class Sampler:
         edges = torch.as_tensor(band_edges(model.n))
         bands = torch.bucketize(torch.arange(model.n), edges, right=True) - 1
         problem = Problem.make(model, self.plan, noise, bands.to(model.device))
+        problem = replace(problem, backend=self.backend.backend)
         if self.conditioning is not None:
             problem = replace(problem, conditioning=self.conditioning.of(first, num))
         a, s = model.schedule.a(self.plan.rows[0].t), model.schedule.s(self.plan.rows[0].t)
@@ -290,9 +296,7 @@ def synchronize(device: torch.device) -> None:
 def plain_step(problem: Problem, state: SamplerState) -> tuple[SamplerState, StepInfo]:
     """Take a step of the uncached sampler: run the whole network and keep nothing."""
     i, model = state.step, problem.model
-    network, level = model.network, problem.level(i)
-    prepared = network.prepare(problem.network_input(state), level)
-    output = network.head(plain_forward(network, prepared, network.condition(level)))
+    output = model.network.head(problem.features(i, problem.network_input(state), model.n))
     after, denoised = advance(problem, state, output, None)
     every = torch.full((1, model.n), int(Reason.REFRESH), dtype=torch.uint8)
     nothing = torch.zeros(1, model.n, dtype=torch.float64)

@@ -1,0 +1,164 @@
+// Draw series with an exported policy, without Python: ONNX Runtime runs the network, and a table says at which
+// steps to call it and how to mix its outputs.
+//
+//     g++ -std=c++17 -O2 -I ORT/include sampler.cpp -L ORT/lib -l onnxruntime -o sampler
+//     ./sampler FOLDER COUNT SEED OUT [NOISE]
+//
+// FOLDER holds network.onnx and run.bin. OUT receives float32 (COUNT, N, M) in data units. NOISE, float32
+// (1 + steps, COUNT, n, c), replaces the program's own generator: with the noise of a run in Python, the series
+// are those of Python. E1, E3, and E8 are equations of the lab's docs/method.md.
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <onnxruntime_cxx_api.h>
+
+using Floats = std::vector<float>;
+
+Floats read_floats(std::ifstream& file, size_t count) {
+    Floats values(count);
+    if (!file.read(reinterpret_cast<char*>(values.data()), count * sizeof(float)))
+        throw std::runtime_error("a file ends too early");
+    return values;
+}
+
+// The run as plain arrays. S steps, n tokens of c = 2M coordinates; `at` gives a step's rows of an (S, n, c) array.
+struct Table {
+    int32_t steps, tokens, coordinates, length, memory, terms;
+    Floats levels, called, mix, state_mix, kept_mix, sigma;
+    Floats c_in, u0, c_skip, c_out, d0, start_mean, start_spread, mask, mean, std;
+
+    explicit Table(const std::string& path) {
+        std::ifstream file(path, std::ios::binary);
+        int32_t head[8] = {};
+        if (!file.read(reinterpret_cast<char*>(head), sizeof head) || head[0] != 0x46433245 || head[1] != 1)
+            throw std::runtime_error(path + " is not a run table of version 1");
+        steps = head[2], tokens = head[3], coordinates = head[4], length = head[5], memory = head[6], terms = head[7];
+        const size_t s = steps, row = size();
+        levels = read_floats(file, s), called = read_floats(file, s), mix = read_floats(file, s * memory);
+        state_mix = read_floats(file, s * terms), kept_mix = read_floats(file, s * terms);
+        sigma = read_floats(file, s);
+        for (Floats* part : {&c_in, &u0, &c_skip, &c_out, &d0}) *part = read_floats(file, s * row);
+        for (Floats* part : {&start_mean, &start_spread, &mask}) *part = read_floats(file, row);
+        for (Floats* part : {&mean, &std}) *part = read_floats(file, coordinates / 2);
+    }
+    size_t size() const { return size_t(tokens) * coordinates; }
+    const float* at(const Floats& array, int step) const { return array.data() + step * size(); }
+};
+
+// Standard normal noise (COUNT, n, c), masked (E1): from a file, or from one generator for each sample.
+class Noise {
+  public:
+    Noise(const Table& table, size_t count, uint64_t seed, const char* path) : table_(table), count_(count) {
+        if (path) file_.open(path, std::ios::binary);
+        if (path && !file_) throw std::runtime_error(std::string("cannot read ") + path);
+        for (uint64_t i = 0; i < count; ++i) {
+            std::seed_seq key{uint32_t(seed), uint32_t(seed >> 32), uint32_t(i), uint32_t(i >> 32)};
+            generators_.emplace_back(key);
+        }
+    }
+    Floats next() {
+        if (file_.is_open()) return read_floats(file_, count_ * table_.size());
+        Floats drawn;
+        for (std::mt19937_64& generator : generators_) {
+            std::normal_distribution<float> normal;
+            for (float keep : table_.mask) drawn.push_back(normal(generator) * keep);
+        }
+        return drawn;
+    }
+
+  private:
+    const Table& table_;
+    size_t count_;
+    std::ifstream file_;
+    std::vector<std::mt19937_64> generators_;
+};
+
+// F(u, log(a/s)) of all tokens: (COUNT, n, c).
+Floats call_network(Ort::Session& session, const Table& table, Floats& u, float level) {
+    const char* inputs[] = {"u", "log_snr"};
+    const char* outputs[] = {"f"};
+    const int64_t shape[] = {int64_t(u.size() / table.size()), table.tokens, table.coordinates};
+    Ort::MemoryInfo host = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+    std::vector<Ort::Value> values;
+    values.push_back(Ort::Value::CreateTensor<float>(host, u.data(), u.size(), shape, 3));
+    values.push_back(Ort::Value::CreateTensor<float>(host, &level, 1, nullptr, 0));
+    std::vector<Ort::Value> made = session.Run(Ort::RunOptions{nullptr}, inputs, values.data(), 2, outputs, 1);
+    const float* f = made[0].GetTensorData<float>();
+    return Floats(f, f + u.size());
+}
+
+// Final tokens z (COUNT, n, c) of a run: E3 turns F into the denoised tokens, E8 advances the state.
+Floats run(Ort::Session& session, const Table& t, Noise& noise, size_t count) {
+    const size_t row = t.size(), all = count * row;
+    Floats z = noise.next(), u(all), base(all), after(all), kept(all);
+    std::vector<Floats> outputs, past(3, Floats(all));  // past: denoised tokens, newest first
+    for (size_t j = 0; j < all; ++j) z[j] = t.start_mean[j % row] + t.start_spread[j % row] * z[j];
+    for (int i = 0; i < t.steps; ++i) {
+        if (t.called[i]) {
+            for (size_t j = 0; j < all; ++j) u[j] = t.at(t.c_in, i)[j % row] * z[j] + t.at(t.u0, i)[j % row];
+            outputs.insert(outputs.begin(), call_network(session, t, u, t.levels[i]));
+            if (outputs.size() > size_t(t.memory)) outputs.pop_back();
+        }
+        past.insert(past.begin(), Floats(all)), past.pop_back();
+        const float *own = &t.state_mix[i * t.terms], *hold = &t.kept_mix[i * t.terms];
+        const Floats drawn = noise.next();
+        for (size_t j = 0; j < all; ++j) {
+            float f = 0;
+            for (size_t m = 0; m < outputs.size(); ++m) f += t.mix[i * t.memory + m] * outputs[m][j];
+            const size_t k = j % row;
+            past[0][j] = t.at(t.c_skip, i)[k] * z[j] + t.at(t.c_out, i)[k] * f + t.at(t.d0, i)[k];
+            after[j] = own[0] * z[j] + own[1] * base[j] + t.sigma[i] * drawn[j];
+            kept[j] = hold[0] * z[j] + hold[1] * base[j];
+            for (int p = 0; p < t.terms - 2; ++p) after[j] += own[2 + p] * past[p][j], kept[j] += hold[2 + p] * past[p][j];
+        }
+        z.swap(after), base.swap(kept);
+    }
+    return z;
+}
+
+// Series (COUNT, N, M) in data units: the inverse of E1.
+Floats series(const Table& t, const Floats& z) {
+    const int channels = t.coordinates / 2;
+    const double turn = 2 * std::acos(-1.0) / t.length, scale = 1 / std::sqrt(double(t.length));
+    Floats made;
+    for (size_t start = 0; start < z.size(); start += t.size())
+        for (int step = 0; step < t.length; ++step)
+            for (int channel = 0; channel < channels; ++channel) {
+                double x = 0;
+                for (int k = 0; k < t.tokens; ++k) {
+                    const float* token = &z[start + size_t(k) * t.coordinates];
+                    const double weight = k == 0 || 2 * k == t.length ? 1 : std::sqrt(2.0), angle = turn * k * step;
+                    x += weight * (token[channel] * std::cos(angle) - token[channel + channels] * std::sin(angle));
+                }
+                made.push_back(float(x * scale) * t.std[channel] + t.mean[channel]);
+            }
+    return made;
+}
+
+int main(int argc, char** argv) try {
+    if (argc < 5 || argc > 6 || std::atol(argv[2]) < 1)
+        throw std::runtime_error("usage: sampler FOLDER COUNT SEED OUT [NOISE]");
+    const std::string folder = argv[1];
+    const size_t count = std::atol(argv[2]);
+    const Table table(folder + "/run.bin");
+    Noise noise(table, count, std::strtoull(argv[3], nullptr, 10), argc > 5 ? argv[5] : nullptr);
+    Ort::Env environment(ORT_LOGGING_LEVEL_WARNING, "e2crf");
+    Ort::Session session(environment, (folder + "/network.onnx").c_str(), Ort::SessionOptions{});
+    const Floats made = series(table, run(session, table, noise, count));
+    std::ofstream out(argv[4], std::ios::binary);
+    if (!out.write(reinterpret_cast<const char*>(made.data()), made.size() * sizeof(float)).flush())
+        throw std::runtime_error(std::string("cannot write ") + argv[4]);
+    return 0;
+} catch (const std::exception& fault) {
+    std::cerr << "sampler: " << fault.what() << "\n";
+    return 1;
+}

@@ -1,0 +1,31 @@
+"""Wrap a network as one graph of tensors, for compilers and exports: nothing is kept between calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from e2crf_core.network.forward import prefix_forward
+from e2crf_core.network.shapes import Float
+
+
+class FeatureGraph(nn.Module):
+    """A graph of C (E4) of the lowest m tokens: u (B, n, 2M), log_snr () -> (B, m, d)."""
+
+    def __init__(self, network: Any, m: int) -> None:
+        super().__init__()
+        self.network, self.m = network, m
+
+    def forward(self, u: Float[Tensor, "B n c"], log_snr: Tensor) -> Float[Tensor, "B m d"]:
+        """Run one forward of the lowest m tokens; m is n, or the upper edge of a band."""
+        network = self.network
+        return prefix_forward(network, network.prepare(u, log_snr), network.condition(log_snr), self.m)
+
+
+class ScoreGraph(FeatureGraph):
+    """A graph of F(u, log_snr) of E3 for all n tokens: u (B, n, 2M), log_snr () -> (B, n, 2M)."""
+
+    def forward(self, u: Float[Tensor, "B n c"], log_snr: Tensor) -> Float[Tensor, "B n c"]:
+        """Run one whole forward and its head."""
+        return self.network.head(super().forward(u, log_snr))
