@@ -257,6 +257,47 @@ def test_no_window_runs_over_an_outage(tmp_path):
     assert not ((x[:, 0] < 100) & (x[:, -1] >= 100)).any()
 
 
+@pytest.mark.parametrize("absent", [1, 3])
+def test_no_window_of_hourly_rows_runs_over_missing_hours(tmp_path, absent):
+    hours = np.delete(np.arange(240), range(100, 100 + absent))
+    stamps = pd.Timestamp("2024-01-01") + pd.to_timedelta(hours, unit="h")
+    pd.DataFrame({"time": stamps, "v": hours / 2}).to_csv(tmp_path / "h.csv", index=False)
+    report = import_file(tmp_path / "h.csv", window=12, out=tmp_path / "h")
+    x = 2 * load_dataset(tmp_path / "h").x[..., 0]
+    assert report.dropped == 1 and (np.diff(x, axis=1) == 1).all()
+    filled = import_file(
+        tmp_path / "h.csv", window=12, out=tmp_path / "f", resample="auto", gaps="interpolate"
+    )
+    assert filled.dropped == 0 and filled.filled == absent
+    np.testing.assert_allclose(load_dataset(tmp_path / "f").x.ravel(), np.arange(240) / 2)
+
+
+def test_no_window_of_months_runs_over_a_missing_month(tmp_path):
+    months = pd.date_range("2000-01-01", periods=120, freq="MS").delete(60)
+    table = pd.DataFrame({"month": months.strftime("%Y-%m"), "v": (months.year - 2000) * 12 + months.month})
+    table.to_csv(tmp_path / "m.csv", index=False)
+    report = import_file(tmp_path / "m.csv", window=9, out=tmp_path / "m")
+    assert report.dropped == 1 and (np.diff(load_dataset(tmp_path / "m").x[..., 0], axis=1) == 1).all()
+
+
+def test_steps_of_any_length_are_no_holes(tmp_path):
+    steps = np.random.default_rng(0).uniform(20, 80, 200)
+    stamps = pd.Timestamp("2024-01-01") + pd.to_timedelta(steps.cumsum().round(1), unit="s")
+    pd.DataFrame({"time": stamps, "v": np.arange(200.0)}).to_csv(tmp_path / "e.csv", index=False)
+    assert import_file(tmp_path / "e.csv", window=10, out=tmp_path / "e").dropped == 0
+
+
+@pytest.mark.parametrize(("closed", "extra"), [((5, 6), 0), ((4, 5), 0), ((6,), 0), ((5, 6), 1)])
+def test_closed_weekdays_are_no_holes(tmp_path, closed, extra):
+    """Sunday to Thursday, six days a week, or a single opened Saturday: weekends pass like any night."""
+    days = pd.date_range("2024-01-01", periods=420)
+    opened = ~days.weekday.isin(closed)
+    opened[[5, 6]] |= bool(extra)
+    table = pd.DataFrame({"date": days[opened].strftime("%Y-%m-%d"), "v": np.arange(opened.sum()) % 7 + 0.5})
+    table.to_csv(tmp_path / "w.csv", index=False)
+    assert import_file(tmp_path / "w.csv", window=15, out=tmp_path / "w").dropped == 0
+
+
 def test_gaps_are_filled_up_to_the_limit_and_not_beyond():
     x = np.arange(12.0, dtype=np.float32)[:, None].repeat(2, axis=1)
     holed = x.copy()

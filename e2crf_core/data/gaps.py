@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from e2crf_core.data.steps import jumps, span_text
+from e2crf_core.data.steps import holes, outages, span_text
 from e2crf_core.data.tables import Table, group_slices, resampled
 from e2crf_core.errors import LabError, make_whole
 
@@ -14,8 +14,6 @@ GAP_CHOICES = ("drop", "interpolate")
 # No network takes longer ones (`models.cards`).
 MAX_WINDOW = 1 << 16
 MAX_ROWS = 1 << 40
-# A window may not cross a hole in time: business days and months pass, an outage does not.
-JUMP = 5.0
 # A choice that keeps this share of the best choice's windows is preferred if it invents less.
 _ENOUGH = 0.9
 
@@ -57,14 +55,14 @@ class GapChoice:
     recommended: bool = False
 
 
-def breaks(table: Table, *, ignore_calendar: bool = False) -> np.ndarray:
-    """Return (T,) True at rows after a jump in time within a group: a step of more than JUMP usual ones."""
+def breaks(table: Table, *, ignore_calendar: bool = False, long: bool = False) -> np.ndarray:
+    """Return (T,) True at rows before which rows of their group are missing; with `long`, only after outages."""
     broken = np.zeros(len(table.values), dtype=bool)
     regular = table.regular
     if table.stamps is None or ignore_calendar or not regular.step:
         return broken
     for part in group_slices(table.codes):
-        broken[part.start + 1 : part.stop] = jumps(table.stamps[part], regular.step, regular.calendar, JUMP)
+        broken[part.start + 1 : part.stop] = (outages if long else holes)(table.stamps[part], regular)
     return broken
 
 
@@ -73,8 +71,7 @@ def fill_gaps(
 ) -> tuple[np.ndarray, int]:
     """Fill runs of at most `longest` NaN between two numbers, in proportion to time if it is known.
 
-    `values` (T, M), `stamps` (T,), `broken` (T,) True at rows after a jump in time: no value is filled across
-    a jump. Returns the filled copy and the number of filled cells.
+    `values` (T, M), `stamps` (T,), `broken` (T,) True at rows after an outage: no value is filled across one. Returns the filled copy and the number of filled cells.
     """
     filled = values.copy()
     count = 0
@@ -104,7 +101,7 @@ def filled_table(table: Table, cutting: Cutting) -> tuple[Table, int]:
     """Return the table with short gaps filled if `cutting` requests it, and the number of filled cells."""
     if cutting.gaps != "interpolate" or not np.isnan(table.values).any():
         return table, 0
-    broken = breaks(table, ignore_calendar=cutting.ignore_calendar)
+    broken = breaks(table, ignore_calendar=cutting.ignore_calendar, long=True)
     values = np.empty_like(table.values)
     filled = 0
     for part in group_slices(table.codes):

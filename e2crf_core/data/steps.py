@@ -14,6 +14,12 @@ DAY = 86_400_000_000
 SHORTEST_S, LONGEST_S = 1e-6, 1e10
 """The shortest and longest step of a grid in seconds: a microsecond, as stamps are stored, and three centuries."""
 _BUSINESS = "business day"
+# A weekday with less than this share of the most frequent one's rows is no working day.
+_RARE = 0.05
+# Steps lie on a grid if at most this share are further than this from a whole number of usual steps.
+_OFF_GRID, _NEAR = 0.1, 0.25
+# In usual steps: a longer one on a grid has lost a row; a longer one anywhere is an outage.
+_MISSED, _OUTAGE = 1.5, 5.0
 
 
 @dataclass(frozen=True)
@@ -68,21 +74,47 @@ def _calendar(stamps: np.ndarray, plain: Regularity) -> Regularity | None:
             count, unit = (every // 12, "year") if every % 12 == 0 else (every, "month")
             name = f"{count} {unit}{'s' if count > 1 else ''}"
             return Regularity(plain.step, share, plain.longest, name)
-    days = moments.astype("datetime64[D]")
-    weekday = (days.astype(np.int64) + 3) % 7
-    if plain.step == 86400 and (weekday < 5).all():
-        business = np.diff(np.busday_count(days[0], days))
-        share = float((business > 1).mean()) if len(business) else 0.0
+    if plain.step == 86400 and not _workdays(stamps).all():
+        share = float((_business_steps(stamps) > 1).mean())
         return Regularity(plain.step, share, plain.longest, _BUSINESS)
     return None
 
 
-def jumps(stamps: np.ndarray, step: float, calendar: str, most: float) -> np.ndarray:
-    """Return (T-1,) whether a step exceeds `most` usual ones; weekends do not count for business days."""
-    if calendar == _BUSINESS:
-        days = stamps.astype("datetime64[us]").astype("datetime64[D]")
-        return np.diff(np.busday_count(days[0], days)) > most if len(days) else np.zeros(0, bool)
-    return np.diff(stamps) > most * step * 1e6
+def _workdays(stamps: np.ndarray) -> np.ndarray:
+    """Return (7,) from Monday, False for up to three weekdays that (nearly) no stamp falls on, as at weekends."""
+    days = stamps.astype("datetime64[us]").astype("datetime64[D]").astype(np.int64)
+    counts = np.bincount((days + 3) % 7, minlength=7)
+    worked = counts > _RARE * counts.max()
+    western = bool(worked[:5].all()) and not worked[5:].any()
+    # In less time, a weekday may be absent by chance.
+    seen = western or (worked.sum() >= 4 and days[-1] - days[0] >= 28)
+    return worked if seen else np.ones(7, dtype=bool)
+
+
+def _business_steps(stamps: np.ndarray) -> np.ndarray:
+    days = stamps.astype("datetime64[us]").astype("datetime64[D]")
+    return np.diff(np.busday_count(days[0], days, weekmask=_workdays(stamps)))
+
+
+def outages(stamps: np.ndarray, regular: Regularity) -> np.ndarray:
+    """Return (T-1,) whether a step of one series exceeds five usual ones; weekends pass for business days."""
+    if regular.calendar == _BUSINESS:
+        return _business_steps(stamps) > _OUTAGE if len(stamps) else np.zeros(0, dtype=bool)
+    return np.diff(stamps) > _OUTAGE * regular.step * 1e6
+
+
+def holes(stamps: np.ndarray, regular: Regularity) -> np.ndarray:
+    """Return (T-1,) whether rows are missing between two stamps of one series.
+
+    On a grid, calendar months included, a single row counts. Business days and steps of any length have no grid,
+    since holidays and chance pass too: there only outages count.
+    """
+    steps = np.diff(stamps) / (regular.step * 1e6)
+    apart = steps[steps > 0]
+    off = np.abs(apart - np.maximum(np.round(apart), 1.0)) > _NEAR
+    if regular.calendar == _BUSINESS or (not regular.calendar and off.sum() > _OFF_GRID * len(off)):
+        return outages(stamps, regular)
+    return steps > _MISSED
 
 
 def span_text(seconds: float) -> str:
