@@ -271,7 +271,68 @@ def test_a_numeric_identifier_is_found_too(tmp_path):
     assert len(data.x) == 10 and data.channels == ("v",)
 
 
+@pytest.mark.parametrize("name", ["Time", "timestamp"])
+def test_excel_days_with_times_of_day_are_no_stopwatch(tmp_path, name):
+    path = written(tmp_path, rows([f"{45292 + i / 24:.6f}" for i in range(96)], header=f"{name},v"))
+    data, report = imported(path, tmp_path)
+    assert data.start[:2].tolist() == ["2024-01-01T00:00:00", "2024-01-02T00:00:00"]
+    assert data.card["sampling"]["seconds"] == 3600 and noted(report, "Excel days")
+    path = written(tmp_path, rows([f"{40000 + i / 50:.2f}" for i in range(96)], header=f"{name[:4]},v"))
+    data, report = imported(path, tmp_path / "b")
+    assert data.card["sampling"]["seconds"] == pytest.approx(0.02) and noted(
+        report, "elapsed seconds", "guess"
+    )
+
+
+def test_times_of_day_without_a_colon_complete_the_date(tmp_path):
+    stamps = pd.date_range("2024-01-01", periods=96, freq="30min")
+    cells = [f"{t:%Y%m%d},{t:%H%M},{i}" for i, t in enumerate(stamps)]
+    data, _ = imported(written(tmp_path, "DATE,TIME,v\n" + "\n".join(cells)), tmp_path)
+    assert data.start[1] == "2024-01-01T12:00:00" and data.channels == ("v",)
+    np.testing.assert_array_equal(data.x.ravel(), np.arange(96))
+
+
+def test_a_quarter_may_stand_before_its_year(tmp_path):
+    path = written(tmp_path, rows([f"Q{1 + i % 4} {1950 + i // 4}" for i in range(96)]))
+    data, _ = imported(path, tmp_path)
+    assert data.card["sampling"]["text"] == "3 months" and data.start[1] == "1956-01-01T00:00:00"
+
+
+@pytest.mark.parametrize("odd", ["Subtotal", "01.02.2024 24:00"])
+def test_time_stamps_that_no_format_reads_are_asked_about(tmp_path, odd):
+    stamps = [f"{t:%d.%m.%Y %H:%M}" for t in pd.date_range("2024-01-01", periods=96, freq="h")]
+    path = written(tmp_path, rows([*stamps[:30], odd, *stamps[31:]], header="Zeit,v"))
+    asked = question(path, tmp_path)
+    assert (asked.field, asked.column) == ("time", "Zeit")
+    assert imported(path, tmp_path, time="none")[0].x.shape == (4, 24, 1)
+
+
 # ---- numbers
+
+
+def test_points_between_thousands_are_seen_beside_smaller_whole_numbers(tmp_path):
+    cells = [f"{900 + 7 * i:,}".replace(",", ".") for i in range(60)]
+    path = written(tmp_path, "a;b\n" + "".join(f"{cell};x\n" for cell in cells))
+    data, report = imported(path, tmp_path, window=10)
+    assert data.x.ravel().tolist() == [900 + 7 * i for i in range(60)] and noted(
+        report, "'.' between", "guess"
+    )
+    path = written(tmp_path, "a;b\n" + "".join(f"1.{100 + i};x\n" for i in range(60)))
+    data, report = imported(path, tmp_path / "b", window=10)
+    assert data.x[0, 0, 0] == np.float32(1.1) and noted(report, "decimal point", "guess")
+
+
+def test_a_high_mark_of_missing_values_is_pointed_out(tmp_path):
+    cells = [999.9 if i == 50 else 20.5 + i % 3 for i in range(96)]
+    path = written(tmp_path, rows(range(96), cells))
+    assert noted(imported(path, tmp_path)[1], "highest value is 999.9", "guess")
+    assert imported(path, tmp_path / "b", missing=["999.9"])[1].gaps == {"v": 1}
+
+
+def test_a_counter_may_start_anywhere(tmp_path):
+    path = written(tmp_path, "index,v\n" + "".join(f"{5000 + i},{i % 7}.5\n" for i in range(96)))
+    data, report = imported(path, tmp_path)
+    assert data.channels == ("v",) and noted(report, "'index'", "counts the rows")
 
 
 def test_thousands_marks_of_all_kinds(tmp_path):

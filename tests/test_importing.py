@@ -291,7 +291,7 @@ def test_steps_of_any_length_are_no_holes(tmp_path):
 def test_closed_weekdays_are_no_holes(tmp_path, closed, extra):
     """Sunday to Thursday, six days a week, or a single opened Saturday: weekends pass like any night."""
     days = pd.date_range("2024-01-01", periods=420)
-    opened = ~days.weekday.isin(closed)
+    opened = ~days.day_of_week.isin(closed)
     opened[[5, 6]] |= bool(extra)
     table = pd.DataFrame({"date": days[opened].strftime("%Y-%m-%d"), "v": np.arange(opened.sum()) % 7 + 0.5})
     table.to_csv(tmp_path / "w.csv", index=False)

@@ -67,6 +67,8 @@ def _parts(columns: Mapping[str, ColumnProfile]) -> dict[str, str]:
         if part == "minute" and "month" not in parts and "year" in parts and name.strip() == "mm":
             part = "month"
         seen = column.evidence
+        if not part and _hours_and_minutes(column):
+            part = "hhmm"
         if (
             part in _BOUNDS
             and part not in parts
@@ -77,6 +79,14 @@ def _parts(columns: Mapping[str, ColumnProfile]) -> dict[str, str]:
             if column.whole and low <= column.low and column.high <= high:
                 parts[part] = name
     return parts
+
+
+def _hours_and_minutes(column: ColumnProfile) -> bool:
+    """Return whether a column named 'time' holds 0, 30, 100, 130: hours and minutes without a colon."""
+    if column.name.strip().lower() not in ("time", "zeit", "uhrzeit") or not column.values:
+        return False
+    values = np.concatenate(column.values)
+    return bool((values % 100 < 60).all() and values.max() >= 100 and (np.diff(values) < 0).any())
 
 
 def read_parts(arrays: Sequence[pa.Array], parts: Sequence[str]) -> np.ndarray:

@@ -71,7 +71,8 @@ def fill_gaps(
 ) -> tuple[np.ndarray, int]:
     """Fill runs of at most `longest` NaN between two numbers, in proportion to time if it is known.
 
-    `values` (T, M), `stamps` (T,), `broken` (T,) True at rows after an outage: no value is filled across one. Returns the filled copy and the number of filled cells.
+    `values` (T, M), `stamps` (T,), `broken` (T,) True at rows after an outage: no value is filled across one.
+    Returns the filled copy and the number of filled cells.
     """
     filled = values.copy()
     count = 0

@@ -31,6 +31,7 @@ EVIDENCE = {
     "dot_groups": r"^[+-]?[1-9]\d{0,2}(\.\d{3}){2,}(,\d*)?$|^[+-]?[1-9]\d{0,2}(\.\d{3})+,\d*$",
     "long_integer": r"^[+-]?[1-9]\d{3,}$",
     "short_integer": r"^[+-]?[1-9]\d{0,2}$",
+    "bare": r"^[+-]?[1-9]\d{2}$",
     "spaced": "\\d[ \u00a0\u202f'’]\\d",
     "decorated": "[$€£¥%\u2212]",
 }
@@ -102,6 +103,7 @@ class NumberEvidence:
             part = clean if self.exact else clean.slice(0, 200)
             self.marks["dot_decimal"] += _any(part, EVIDENCE["dot_decimal"])
             self.marks["dot_group"] += _any(part, EVIDENCE["dot_group"])
+            self.marks["bare"] += self.exact and _any(part, EVIDENCE["bare"])
         plain = values.to_numpy(zero_copy_only=False)
         if not (self.marks["long_integer"] and self.marks["short_integer"]):
             whole = np.abs(plain[plain == np.round(plain)])
@@ -164,8 +166,12 @@ def decide_style(seen: NumberEvidence, delimiter: str, file_decimal: str = "") -
         return StyleChoice(NumberStyle(".", thousands, loose), certain=not (comma_decimal and thousands))
     if m["comma_group"]:
         return _three_digits_after_comma(m, delimiter, file_decimal, loose)
-    if m["dot_group"] and file_decimal == ",":
+    # 987 beside 1.104: as a decimal, it would have been written 987.000.
+    grouped = file_decimal == "," or (not file_decimal and m["bare"] and not m["long_integer"])
+    if m["dot_group"] and grouped:
         return StyleChoice(NumberStyle(",", ".", loose), certain=False, settled=False)
+    if m["dot_group"] and not file_decimal and delimiter not in (",", ""):
+        return StyleChoice(NumberStyle(".", "", loose), certain=False, settled=False)
     return StyleChoice(NumberStyle(".", "", loose), settled=False)
 
 

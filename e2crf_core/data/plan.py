@@ -14,10 +14,12 @@ from e2crf_core.data.clocks import TimeColumns, find_clock
 from e2crf_core.data.numbers import NumberStyle, StyleChoice, decide_style
 from e2crf_core.data.profiles import ColumnProfile, TableProfile
 from e2crf_core.data.sources import Source
+from e2crf_core.data.times import TIME_LIKE
 from e2crf_core.errors import LabError
 
 NONE = "none"
 _SENTINELS = {-999.0, -9999.0, -99999.0, -99.0, -999.9, -999.99, -99.9, -99.99, -9999.9, -32768.0}
+_HIGH_SENTINELS = {999.9, 999.99, 9999.0, 9999.9, 9999.99, 99999.0, 99999.9, 32767.0}
 _COUNTERS = {
     "",
     "index",
@@ -172,6 +174,8 @@ def make_plan(source: Source, table: TableProfile, reading: Reading) -> TablePla
     questions += open_
     if not channels:
         raise _no_numbers(source, table)
+    if clock is None and reading.time is None:
+        questions += _unread_times(source, table)
     if group is None and reading.group != NONE and clock is None:
         questions += _ask_for_group(source, table, channels)
     units = dict(zip(source.names, source.units, strict=True)) if source.units else {}
@@ -255,10 +259,16 @@ def _styles(
             questions.append(_texts_question(source, name, column))
         assert verdict.style is not None
         styles[name] = replace(verdict.style, missing=reading.gap_words)
-        decisions.append(Decision(name, "channel", verdict.style.text, verdict.certain))
-        if column.low in _SENTINELS and f"{column.low:g}" not in reading.gap_words:
-            text = f"its lowest value is {column.low:g}, which often means a missing value"
-            decisions.append(Decision(name, "channel", f"{text}; say so if it does", False))
+        plain = not verdict.certain and verdict.style == NumberStyle()
+        text = "numbers (decimal point)" if plain else verdict.style.text
+        decisions.append(Decision(name, "channel", text, verdict.certain))
+        for end, value, sentinels in (
+            ("lowest", column.low, _SENTINELS),
+            ("highest", column.high, _HIGH_SENTINELS),
+        ):
+            if value in sentinels and f"{value:g}" not in reading.gap_words:
+                text = f"its {end} value is {value:g}, which often means a missing value"
+                decisions.append(Decision(name, "channel", f"{text}; say so if it does", False))
     return styles, decisions, questions
 
 
@@ -285,6 +295,25 @@ def _texts_question(source: Source, name: str, column: ColumnProfile) -> LabErro
         row=row,
         column=name,
     )
+
+
+def _unread_times(source: Source, table: TableProfile) -> list[LabError]:
+    """Ask about a text column in which most cells look like time stamps, but which no format reads."""
+    for name, column in table.columns.items():
+        words = column.evidence.words
+        odd = [word for word in words if not re.match(TIME_LIKE, word)]
+        if column.kind == "text" and len(words) > 2 and len(odd) < len(words) / 2:
+            cell = odd[0] if odd else next(iter(words))
+            return [
+                LabError(
+                    f"{source.path.name}: column {name!r} looks like time, but no one format reads all of its "
+                    f"cells: one is {cell!r}",
+                    field="time",
+                    remedy="correct or remove the odd rows, name another column, or none to take rows as steps",
+                    column=name,
+                )
+            ]
+    return []
 
 
 def _ask_for_group(source: Source, table: TableProfile, channels: Sequence[str]) -> list[LabError]:

@@ -130,7 +130,6 @@ class ColumnProfile:
         if self.counter:
             begin = values[0] if self.next_count is None else self.next_count
             self.counter = bool(begin == values[0] and (np.diff(values) == 1).all())
-            self.counter &= self.next_count is not None or values[0] in (0, 1)
             self.next_count = float(values[-1]) + 1
         self.whole = self.whole and bool((values == np.round(values))[~np.isnan(values)].all())
         with np.errstate(invalid="ignore"):

@@ -21,9 +21,10 @@ from e2crf_core.errors import LabError
 # No delimiter may follow: a whole line that begins with a time stamp is not a cell.
 TIME_LIKE = (
     r"^(\d{1,4}([-/.])\w{1,9}\2\d{1,4}|\d{8}(?=[ T])|\d{1,2} [A-Za-z]{3,9}\.? \d{4}|[A-Za-z]{3,9}\.? \d{1,2},? \d{4}"
-    r"|[A-Za-z]{3,9}[- ]\d{2,4}|\d{4}-\d{2}|\d{1,2}/\d{4}|\d{4}[- ]?Q[1-4])([ T][^;,|\t]*)?$"
+    r"|[A-Za-z]{3,9}[- ]\d{2,4}|\d{4}-\d{2}|\d{1,2}/\d{4}|\d{4}[- ]?Q[1-4]|Q[1-4][- /]?\d{4})([ T][^;,|\t]*)?$"
 )
 CLOCK_LIKE = r"^\d{1,2}:\d{2}(:\d{2}([.]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?$"
+_QUARTER = r"\d{4}[- ]?Q[1-4]|Q[1-4][- /]?\d{4}"
 TIME_NAMES = {
     "t", "time", "times", "timestamp", "timestamps", "ts", "date", "dates", "datetime", "date_time", "epoch",
     "unixtime", "unix", "when", "datum", "zeit", "zeitstempel", "timestep", "month", "period",
@@ -53,8 +54,8 @@ _YEAR = 365.2425 * 86400.0
 class TimeStyle:
     """How a column becomes time. `layout`: 'native', 'quarter', 'ISO8601', a strptime format, or 'number'.
 
-    For a number, seconds since 1970 are `unit` * (value - `origin`); `epoch` separates calendars from
-    stopwatches.
+    For a number, seconds since 1970 are `unit` * (value - `origin`), rounded to multiples of `grain`; `epoch`
+    separates calendars from stopwatches.
     """
 
     layout: str
@@ -63,6 +64,7 @@ class TimeStyle:
     epoch: bool = True
     text: str = "time stamps"
     digits: bool = False
+    grain: float = 1e-6
 
     @property
     def order(self) -> str:
@@ -83,7 +85,7 @@ def text_styles(cells: Sequence[str]) -> list[TimeStyle]:
     # A time stamp has two separators or a month name; a plain number such as 2019 or 20.19 is a number.
     if not cells or not all(re.match(TIME_LIKE, cell) for cell in cells):
         return []
-    if all(re.fullmatch(r"\d{4}[- ]?Q[1-4]", cell) for cell in cells):
+    if all(re.fullmatch(_QUARTER, cell) for cell in cells):
         return [TimeStyle("quarter", text="quarters")]
     series = _without_zone(pd.Series(list(cells)))
     if not pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce").isna().any():
@@ -175,11 +177,14 @@ def _days_and_stopwatch(
     """Recognize Excel and Matlab days, years, and elapsed time."""
     low, high = float(values.min()), float(values.max())
     steps = np.diff(values)
-    dated = re.search("date|datum|day|excel|serial", name.strip().lower()) is not None or (
+    dated = re.search("date|datum|day|excel|serial|stamp", name.strip().lower()) is not None or (
         named and "time" not in name
     )
-    if dated and low >= 20_000 and high <= 80_000:
-        return TimeStyle("number", 86400.0, _EXCEL, text="Excel days")
+    if low >= 20_000 and high <= 80_000:
+        minutes = _minutes(values)
+        if dated or (minutes and called and not unit_of_name(name, unit)):
+            words = "Excel days" if dated else "Excel days, judged by their size"
+            return TimeStyle("number", 86400.0, _EXCEL, text=words, grain=60.0 if minutes else 1e-6)
     if dated and low >= 690_000 and high <= 800_000:
         return TimeStyle("number", 86400.0, _EPOCH, text="Matlab days")
     yearly = re.search("year|jahr|date|^time$", name.strip().lower()) is not None
@@ -193,6 +198,16 @@ def _days_and_stopwatch(
         words = f"elapsed time in units of {seconds:g} s" if seconds and seconds != 1 else "elapsed seconds"
         return TimeStyle("number", seconds or 1.0, epoch=False, text=words)
     return None
+
+
+def _minutes(days: np.ndarray) -> bool:
+    """Return whether rows less than half a day apart are at whole minutes, to five decimals of a day.
+
+    Rows of a stopwatch rarely are.
+    """
+    minutes, steps = days * 1440, np.abs(np.diff(days))
+    whole = (np.abs(minutes - np.round(minutes)) < 0.015).all()
+    return bool(whole and len(steps) and 0 < np.median(steps) < 0.49)
 
 
 def _dates_as_numbers(name: str, values: np.ndarray, called: bool, one_way: bool) -> TimeStyle | None:
@@ -224,9 +239,9 @@ def micros(array: pa.Array, style: TimeStyle, number: NumberStyle = PLAIN_STYLE)
     if style.layout == "number":
         values = numbers(array, number)
         bad = ~np.isfinite(values)
-        micro = np.round((np.where(bad, style.origin, values) - style.origin) * (style.unit * 1e6)).astype(
-            np.int64
-        )
+        grain = round(style.grain * 1e6)
+        since = (np.where(bad, style.origin, values) - style.origin) * (style.unit * 1e6 / grain)
+        micro = np.round(since).astype(np.int64) * grain
     else:
         stamps = _stamps(array, style)
         bad = stamps.isna().to_numpy()
@@ -242,7 +257,10 @@ def _stamps(array: pa.Array, style: TimeStyle) -> pd.Series:
         array = pc.cast(pc.cast(array, pa.int64()), pa.string())
     texts = _without_zone(array.to_pandas().str.strip())
     if style.layout == "quarter":
-        quarter = texts.str.extract(r"^(\d{4})[- ]?Q([1-4])$")
+        # Q3 2024 is read as 2024 Q3.
+        quarter = texts.str.replace(r"^(Q[1-4])[- /]?(\d{4})$", r"\2\1", regex=True).str.extract(
+            r"^(\d{4})[- ]?Q([1-4])$"
+        )
         month = pd.to_numeric(quarter[1], errors="coerce") * 3 - 2
         return _parsed(quarter[0] + "-" + month.astype("Int64").astype(str), "%Y-%m")
     return _parsed(texts, style.layout)
