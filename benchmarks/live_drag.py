@@ -68,7 +68,7 @@ def drag(page: Any, seconds: float) -> dict[str, Any]:
 def measured(address: str, checkpoint: str, seconds: float, rounds: int) -> dict[str, Any]:
     """Open the instrument, wait until all around the setting is measured, and drag."""
     with browser_page() as page:
-        page.goto(f"{address}/?net={checkpoint}")
+        page.goto(f"{address}/live?net={checkpoint}")
         ready = (
             f"() => {{ {LAB} return lab && lab.dataset.settled === 'true' && lab.dataset.whole === 'true'; }}"
         )

@@ -51,7 +51,7 @@ def alone(policy: str, steps: int, pace: int) -> float:
 def watched(address: str, policy: str, steps: int, pace: int) -> dict[str, float]:
     """Run the same on the page: steps and pictures per second, and seconds from the click to a moving map."""
     with browser_page() as page:
-        page.goto(f"{address}/?view=watch&solver=euler_maruyama&grid=linear")
+        page.goto(f"{address}/live?view=watch&solver=euler_maruyama&grid=linear")
         page.wait_for_function(f"() => {{ {LAB} return lab && +lab.dataset.renders > 0; }}", timeout=60_000)
         page.get_by_label("Steps", exact=True).fill(str(steps))
         page.keyboard.press("Enter")

@@ -1,9 +1,10 @@
 """Measure frames per second and messages sent while a recorded run is scrubbed in a real browser.
 
-    python -m benchmarks.scrub_fps [--checkpoint ecg] [--steps 1000]
+    python -m benchmarks.scrub_fps [--checkpoint ecg] [--steps 1000] [--offline]
 
 Records a run in a temporary home, serves the lab, opens Anatomy in Chromium, and drags over the map, the step
 slider, and the what-if threshold, moving at every animation frame. A frame counts once the page has drawn it.
+With `--offline` the page is the file that `export-run` writes, opened from the disk.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.browser import browser_page, served_lab
 from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.cli import main as export_run
 from e2crf_core.runs.archive import of_handle, save
 from e2crf_core.runs.run import RunHandle, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
@@ -55,11 +57,11 @@ def record(folder: Path, checkpoint: str, steps: int) -> None:
     save(replace(of_handle(run), name="scrub"), folder / "runs" / "scrub.zip")
 
 
-def measure(address: str, seconds: float) -> dict[str, object]:
+def measure(url: str, seconds: float) -> dict[str, object]:
     """Drag each control for `seconds`."""
     found: dict[str, object] = {}
     with browser_page(COUNT) as page:
-        page.goto(f"{address}/anatomy?run=scrub")
+        page.goto(url)
         page.wait_for_function(f"() => {{ {FIND} return lab && +lab.dataset.renders > 0; }}")
         page.wait_for_timeout(3000)
         for name, drag in DRAGS.items():
@@ -86,12 +88,19 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="ecg")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--offline", action="store_true", help="measure the exported page")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         record(Path(home), arguments.checkpoint, arguments.steps)
-        with served_lab(home) as address:
-            found = measure(address, arguments.seconds)
-    print(json.dumps({"checkpoint": arguments.checkpoint, "steps": arguments.steps, **found}, indent=1))
+        if arguments.offline:
+            path = Path(home) / "run.html"
+            export_run(["export-run", str(Path(home) / "runs" / "scrub.zip"), "--html", str(path)])
+            found = measure(path.as_uri(), arguments.seconds)
+        else:
+            with served_lab(home) as address:
+                found = measure(f"{address}/anatomy?run=scrub", arguments.seconds)
+    about = {"checkpoint": arguments.checkpoint, "offline": arguments.offline}
+    print(json.dumps({**about, "steps": arguments.steps, **found}, indent=1))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from pages.ui.live.run_form import (
     start,
 )
 from pages.ui.live.socket import live_path
+from pages.ui.live.tour import arrive, guide
 
 VIEWS = {EXPLORE: "Explore settings", WATCH: "Watch one run"}
 EXPLORE_GUIDE = """
@@ -211,6 +212,7 @@ def page() -> None:
         st.warning(NO_NETWORK)
         return
     recall_settings(checkpoints)
+    stop = arrive()
     choose_checkpoint(checkpoints)
     handle = adopted_run() if present_view() == WATCH else None
     with st.sidebar:
@@ -228,17 +230,23 @@ def page() -> None:
         policy_form(handle, reference.frequencies)
     note_settings(checkpoints)
     shown_view = head(handle, reference)
+    if stop is not None:
+        guide(stop)
     fault_text = st.session_state.pop(FAULT, None)
     if fault_text:
         st.error(fault_text)
     if shown_view == EXPLORE:
-        instrument(shown, reference)
+        instrument(shown, reference, None if stop is None else stop.panel)
     else:
         if handle is not None:
             results_card(handle, reference)
         view(handle, reference)
     with st.expander("How to read the panels", icon=":material/help:"):
         st.markdown(EXPLORE_GUIDE if shown_view == EXPLORE else GUIDE)
+        if stop is None:
+            st.page_link(
+                "live.py", label="Take the tour", icon=":material/signpost:", query_params={"tour": "1"}
+            )
 
 
 page()

@@ -15,26 +15,36 @@ import streamlit as st  # noqa: E402
 
 FRONT = Path(__file__).parent / "ui" / "front"
 # A local icon: Streamlit would fetch a named one from the network.
-st.set_page_config(
-    page_title="E²-CRF Lab", page_icon=str(FRONT / "icon.svg"), layout="wide", initial_sidebar_state=290
-)
+st.set_page_config(page_icon=str(FRONT / "icon.svg"), layout="wide", initial_sidebar_state=290)
 st.html(FRONT / "page.css")
 
 page = st.navigation(
-    [
-        st.Page("live.py", title="Live", icon=":material/play_circle:", default=True),
-        st.Page("lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
-        st.Page("anatomy.py", title="Anatomy", icon=":material/biotech:", url_path="anatomy"),
-        st.Page("ask.py", title="Ask", icon=":material/help_center:", url_path="ask"),
-        st.Page("compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
-        st.Page("tune.py", title="Tune", icon=":material/tune:", url_path="tune"),
-        st.Page("runs.py", title="Runs", icon=":material/folder_open:", url_path="runs"),
-        st.Page("evidence.py", title="Evidence", icon=":material/fact_check:", url_path="evidence"),
-        st.Page("data.py", title="Data", icon=":material/dataset:", url_path="data"),
-        st.Page("models.py", title="Models", icon=":material/neurology:", url_path="models"),
-        st.Page("training.py", title="Training", icon=":material/model_training:", url_path="training"),
-        st.Page("method.py", title="Method", icon=":material/menu_book:", url_path="method"),
-    ],
+    {
+        "": [
+            st.Page("home.py", title="Start", icon=":material/home:", default=True),
+            st.Page("live.py", title="Live", icon=":material/play_circle:", url_path="live"),
+        ],
+        "Learn": [
+            st.Page("lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
+            st.Page("method.py", title="Method", icon=":material/menu_book:", url_path="method"),
+            st.Page("evidence.py", title="Evidence", icon=":material/fact_check:", url_path="evidence"),
+        ],
+        "Explore": [
+            st.Page("anatomy.py", title="Anatomy", icon=":material/biotech:", url_path="anatomy"),
+            st.Page("ask.py", title="Ask", icon=":material/help_center:", url_path="ask"),
+            st.Page("runs.py", title="Runs", icon=":material/folder_open:", url_path="runs"),
+        ],
+        "Tune and deploy": [
+            st.Page("tune.py", title="Tune", icon=":material/tune:", url_path="tune"),
+            st.Page("compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
+        ],
+        "Data and models": [
+            st.Page("data.py", title="Data", icon=":material/dataset:", url_path="data"),
+            st.Page("models.py", title="Models", icon=":material/neurology:", url_path="models"),
+            st.Page("training.py", title="Training", icon=":material/model_training:", url_path="training"),
+        ],
+    },
     position="top",
 )
+st.set_page_config(page_title=f"{page.title} · E²-CRF Lab")
 page.run()

@@ -20,6 +20,7 @@ from pages.ui.common.downloads import CANVAS_COLUMNS, parquet_of_csv
 ROOT = Path(__file__).parents[1]
 ENTRIES = (
     "anatomy/component.js",
+    "home/home.js",
     "lessons/lessons.js",
     "live/instrument.js",
     "live/live.js",

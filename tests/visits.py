@@ -5,6 +5,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 PAGES = (
+    "live",
     "lessons",
     "anatomy",
     "ask",
@@ -17,7 +18,7 @@ PAGES = (
     "training",
     "method",
 )
-"""Addresses of all pages but Live, which has none."""
+"""Addresses of all pages but the landing page, which has none."""
 
 MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
 PATIENCE = 60
@@ -25,14 +26,22 @@ PATIENCE = 60
 SAID = ("markdown", "caption", "info", "success", "warning", "error", "subheader")
 
 
-def opened(page: str | None = None, **query: str) -> AppTest:
-    """Open a page by name, or the Live page without one, as a link with this query would."""
+def landed(**query: str) -> AppTest:
+    """Open the address of the lab itself, with a query as links of the first release have it."""
     at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
-    if page is not None:
-        clean(at.run())
     for name, value in query.items():
         at.query_params[name] = value
-    return clean(at.run() if page is None else at.switch_page(f"{page}.py").run())
+    return clean(at.run())
+
+
+def opened(page: str | None = "live", **query: str) -> AppTest:
+    """Open a page by name, or the lab itself, as a link with this query would."""
+    if page is None:
+        return landed(**query)
+    at = landed()
+    for name, value in query.items():
+        at.query_params[name] = value
+    return clean(at.switch_page(f"{page}.py").run())
 
 
 def clean(at: AppTest) -> AppTest:

@@ -85,7 +85,7 @@ def test_every_page_is_whole(chromium, address, theme, width):
             assert overlaps == [], f"/{path} at {width} px: {overlaps[:5]}"
             dark = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).colorScheme")
             assert dark == theme, f"/{path} is shown in {dark}"
-            page.screenshot(path=ARTIFACTS / f"{path or 'live'}-{theme}-{width}.png")
+            page.screenshot(path=ARTIFACTS / f"{path or 'start'}-{theme}-{width}.png")
             assert not faults, f"/{path}: {faults}"
     finally:
         context.close()

@@ -94,3 +94,16 @@ def test_a_script_in_the_page_reaches_nobody(opened, address):
         """(url) => fetch(url, { mode: 'no-cors' }).then(() => true, () => false)""", address
     )
     assert reached is False
+
+
+def test_it_can_be_filmed(opened):
+    page = opened()
+    page.clock.install()
+    page.locator("details.save summary").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="WebM").click()
+        page.get_by_text("(stop)").wait_for()
+        page.clock.fast_forward(20_000)
+    assert download.value.suggested_filename.endswith(".webm")
+    assert download.value.path().read_bytes().startswith(b"\x1a\x45\xdf\xa3")
+    page.locator("details.save summary", has_text="Save").wait_for()

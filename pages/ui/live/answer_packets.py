@@ -153,6 +153,7 @@ def instrument_hello(
     way: float,
     solvers: Mapping[str, str],
     socket: str | None,
+    spotlight: str | None = None,
 ) -> bytes:
     """Pack what opens the instrument: the setting, its controls, and real series to draw behind the sample."""
     data, n = reference.dataset, reference.frequencies
@@ -161,6 +162,7 @@ def instrument_hello(
     header = {
         "kind": "instrument",
         "socket": socket,
+        "spotlight": spotlight,
         "checkpoint": checkpoint,
         "seed": seed,
         "policy": policy_values(config.policy),

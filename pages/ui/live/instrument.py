@@ -29,8 +29,8 @@ _instrument = st.components.v2.component(
 )
 
 
-def instrument(checkpoint: str, reference: Reference) -> None:
-    """Draw the instrument for the settings of this session."""
+def instrument(checkpoint: str, reference: Reference, spotlight: str | None = None) -> None:
+    """Draw the instrument for the settings of this session; the panel `spotlight` is framed."""
     state = st.session_state
     try:
         config = sampler_config()
@@ -46,6 +46,7 @@ def instrument(checkpoint: str, reference: Reference) -> None:
         state.seed,
         way=way,
         solvers=SOLVER_LABELS,
+        spotlight=spotlight,
         socket=None if polled else ask_path(st.get_option("server.baseUrlPath")),
     )
     _instrument(

@@ -39,6 +39,11 @@ export class Anatomy extends Board {
     return !!this.rec;
   }
 
+  // The Save menu can film what has frames.
+  get frames() {
+    return this.rec.count;
+  }
+
   update({ data, setTriggerValue }) {
     this.trigger = setTriggerValue;
     this.useTheme();

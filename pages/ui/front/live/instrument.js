@@ -134,6 +134,8 @@ class Instrument extends Board {
       this.reports.taken(sent);
       this.take(sent);
     } else this.showDial();
+    for (const [name, { section }] of Object.entries(this.plots))
+      section.classList.toggle("lit", name === head.spotlight);
     pairLegends(this);
     planeLegend(this);
     this.redrawLayers();

@@ -13,7 +13,7 @@ export class Board {
     this.renders = 0;
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.lab);
-    this.el("save").append(saveMenu(this));
+    this.el("save")?.append(saveMenu(this));
   }
 
   el(name) {

@@ -2,6 +2,7 @@
 // Parquet). A board has plots, lab, theme and draw(), and says its title(), caption() and file().
 
 import { base64, download } from "./files.js";
+import { canFilm, FILM_S, filmOf } from "./film.js";
 import { pageColor, pngOf, shownPlots, svgOf } from "./sheet.js";
 import { escaped, tag } from "./svg.js";
 import { csvOf, tableOf } from "./table.js";
@@ -60,6 +61,11 @@ const FORMATS = {
     help: "Standalone page with image, numbers and data",
     make: (board) => new Blob([htmlOf(board)], { type: "text/html" }),
   },
+  webm: {
+    label: "WebM",
+    help: `Film of the whole run; making it takes ${FILM_S} seconds`,
+    film: true,
+  },
   csv: {
     label: "CSV",
     help: "The data behind the image",
@@ -84,6 +90,26 @@ const button = ({ label, help }, save) => {
   return node;
 };
 
+// Makes a film while the menu's head tells how far it is; a click on the head ends it.
+const saveFilm = async (board, head) => {
+  let going = true;
+  const stop = (event) => {
+    event.preventDefault();
+    going = false;
+  };
+  head.addEventListener("click", stop);
+  try {
+    const film = await filmOf(board, (share) => {
+      head.textContent = `Filming ${Math.round(100 * share)} % (stop)`;
+      return going;
+    });
+    if (film) download(`${board.file()}.webm`, film);
+  } finally {
+    head.removeEventListener("click", stop);
+    head.textContent = "Save";
+  }
+};
+
 export const saveMenu = (board) => {
   const menu = document.createElement("details");
   const list = document.createElement("div");
@@ -98,8 +124,14 @@ export const saveMenu = (board) => {
   list.setAttribute("role", "group");
   list.setAttribute("aria-label", "Save this view as");
   for (const [kind, format] of Object.entries(FORMATS)) {
+    if (format.film && !("frames" in board && canFilm())) continue;
     const save = async () => {
-      if (!shownPlots(board).length) return;
+      if (!shownPlots(board).length || head.textContent !== "Save") return;
+      if (format.film) {
+        close();
+        await saveFilm(board, head);
+        return;
+      }
       if (format.ask) format.ask(board);
       else download(`${board.file()}.${kind}`, await format.make(board));
       close();

@@ -79,7 +79,8 @@ const composed = (board, c, plots, put) => {
   return { width, height, draw };
 };
 
-export const pngOf = (board) => {
+// A canvas of the sheet's size, and a function that draws the plots on it as they are now.
+export const sheetOf = (board) => {
   const sheet = document.createElement("canvas");
   const c = sheet.getContext("2d");
   const plots = shownPlots(board);
@@ -89,6 +90,11 @@ export const pngOf = (board) => {
   sheet.width = width * ratio;
   sheet.height = height * ratio;
   c.scale(ratio, ratio);
+  return { sheet, draw };
+};
+
+export const pngOf = (board) => {
+  const { sheet, draw } = sheetOf(board);
   draw();
   return new Promise((done) => sheet.toBlob(done, "image/png"));
 };

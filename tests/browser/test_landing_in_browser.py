@@ -1,0 +1,76 @@
+"""Newcomers in a real browser: the landing page moves, the tour leads through Live, and axe finds nothing grave."""
+
+import pytest
+
+from tests.browser.axe import grave_findings
+from tests.browser.patience import settled
+
+pytestmark = pytest.mark.browser
+
+FRAME = """() => {
+  const find = (root) => {
+    for (const node of root.querySelectorAll('*')) {
+      if (node.classList.contains('home')) return node;
+      const found = node.shadowRoot && find(node.shadowRoot);
+      if (found) return found;
+    }
+  };
+  return find(document)?.dataset.frame ?? null;
+}"""
+WIDER = """() => {
+  const main = document.querySelector('[data-testid="stMain"]');
+  return main.scrollWidth - main.clientWidth;
+}"""
+
+
+def sized(visit, path, width, scheme):
+    page = visit(path)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    return page
+
+
+def test_the_recorded_run_moves_until_it_is_paused_and_a_door_leads_on(visit):
+    page = visit("/")
+    page.wait_for_function(f"() => +({FRAME})() > 2")
+    assert page.title() == "Start · E²-CRF Lab"
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Play").wait_for()
+    still = page.evaluate(FRAME)
+    settled(page)
+    assert page.evaluate(FRAME) == still
+    page.get_by_role("link", name="Take the tour").click()
+    page.get_by_text("1 of 5").wait_for()
+    settled(page)
+    page.keyboard.press("n")
+    page.get_by_text("2 of 5").wait_for()
+    page.wait_for_url("**tour=2*")
+    page.reload()
+    page.get_by_text("2 of 5").wait_for()
+    page.get_by_role("button", name="Back").click()
+    page.get_by_text("1 of 5").wait_for()
+    page.get_by_role("button", name="End the tour").click()
+    page.get_by_text("1 of 5").wait_for(state="detached")
+    assert "tour" not in page.url and page.title() == "Live · E²-CRF Lab"
+
+
+def test_someone_who_wants_less_motion_sees_the_last_step_at_rest(chromium, address):
+    context = chromium.new_context(reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("button", name="Play").wait_for(timeout=120_000)
+    page.wait_for_function(f"() => ({FRAME})() === '39'", timeout=120_000)
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_landing_live_and_anatomy_are_whole_on_a_phone_and_axe_finds_nothing_grave(visit, scheme):
+    for path in ("/", "/live?tour=1", "/anatomy?run=demo"):
+        page = sized(visit, path, 390, scheme)
+        page.locator("h1").wait_for()
+        settled(page)
+        assert page.evaluate(WIDER) == 0, path
+        page.set_viewport_size({"width": 1440, "height": 900})
+        settled(page)
+        assert grave_findings(page) == [], path
+        page.context.close()
