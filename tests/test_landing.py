@@ -52,7 +52,7 @@ def test_the_tour_sets_the_page_as_its_words_say_and_ends_where_it_is_left():
     at = opened(tour="1")
     for number, stop in enumerate(STOPS, 1):
         assert f"{number} of 5" in text(at) and stop.title in text(at)
-        assert at.query_params["tour"] == [str(number)]
+        assert str(number) in at.query_params["tour"]
         assert at.session_state["policy"] == stop.policy and at.session_state["view"] == stop.view
         if number < len(STOPS):
             at.button(key="tour.next").click().run()

@@ -8,6 +8,7 @@ import pytest
 from e2crf_core.caching.policy import PRESETS
 from e2crf_core.caching.triggers import schedules
 from e2crf_core.errors import LabError
+from e2crf_core.runs.recording import MARKS, source_lines
 from e2crf_core.runs.run import RunSpec
 from e2crf_core.runs.store import RunStore
 from e2crf_core.sampling.config import SamplerConfig
@@ -40,9 +41,9 @@ def canvas(at):
 
 
 def test_every_decision_has_lines_of_the_running_code():
-    lines, marks = recording.source_lines()
+    lines, marks = source_lines()
     for kind, found in marks.items():
-        assert len(found) == len(recording.MARKS[kind]), f"{kind}: the source says it otherwise now"
+        assert len(found) == len(MARKS[kind]), f"{kind}: the source says it otherwise now"
     assert lines[marks["event"][0]].strip() == "event = score > tau"
 
 
