@@ -30,6 +30,7 @@ from pages.ui.common.registry import RunRegistry
 from tests.conftest import make_model
 from tests.studies import SPEC, study, toy
 from tests.tiny import tiny_assets
+from tests.waiting import PATIENCE_S
 
 MODEL = make_model()
 TASK = BulkTask(SamplerConfig(PRESETS["fast"], 15, "ddim", batch=3), num=14, seed=3, shard=4)
@@ -127,10 +128,10 @@ SPEC_RUN = RunSpec("test", 2, 5, SamplerConfig(PRESETS["fast"], 30), "cpu", comp
 def test_a_run_on_a_node_streams_the_steps_of_a_run_here(ray: Any) -> None:
     remote = RemoteRun(SPEC_RUN, load=lambda *_: MODEL)
     remote.start()
-    assert remote.wait(60) and remote.status == "done", remote.error
+    assert remote.wait(PATIENCE_S) and remote.status == "done", remote.error
     local = RunHandle(SPEC_RUN, load=lambda *_: MODEL)
     local.start()
-    assert local.wait(60) and local.result is not None and local.recorder is not None
+    assert local.wait(PATIENCE_S) and local.result is not None and local.recorder is not None
     assert remote.recorder is not None and remote.recorder.count == 30 and remote.result is not None
     for name in ("reasons", "e", "x0", "share", "batch_reasons"):
         np.testing.assert_allclose(
@@ -156,7 +157,7 @@ def test_a_run_on_a_node_obeys_and_its_loss_is_told(ray: Any) -> None:
         time.sleep(0.01)
     assert [version for _, version, _ in remote.recorder.policies] == [0, 1]
     ray.kill(remote.node)
-    assert remote.wait(60)
+    assert remote.wait(PATIENCE_S)
     assert remote.status in ("failed", "done") and remote.recorder.count >= 5
     if remote.status == "failed":
         assert "gone" in str(remote.error)
@@ -173,11 +174,11 @@ def test_a_run_that_no_node_has_room_for_can_be_stopped_and_ends(
     assert not waiting.wait(0.2) and waiting.status == "loading"
     assert waiting.set_policy(CachePolicy(tau=0.9)) == 1
     waiting.stop()
-    assert waiting.wait(60) and waiting.status == "stopped"
+    assert waiting.wait(PATIENCE_S) and waiting.status == "stopped"
     monkeypatch.setattr("e2crf_core.cluster.remote_run.WAIT_S", 0.1)
     late = RemoteRun(SPEC_RUN, gpus=1, load=lambda *_: MODEL)
     late.start()
-    assert late.wait(60) and late.status == "failed" and "had room" in str(late.error)
+    assert late.wait(PATIENCE_S) and late.status == "failed" and "had room" in str(late.error)
 
 
 def test_the_live_page_can_have_its_sampler_on_a_node(

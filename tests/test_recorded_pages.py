@@ -17,7 +17,7 @@ from pages.ui.common import kept_runs, registry
 from tests.packets import decode
 from tests.tiny import DEMO_POLICY, tiny_assets, tiny_demo
 from tests.visits import opened, text
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_the_real_run_of_a_whatif_differs_in_its_policy_alone():
 
 def test_a_finished_live_run_is_kept_and_can_be_annotated_repeated_and_deleted():
     run = registry.RUNS.start(RunSpec("ecg", 2, 1, SamplerConfig(PRESETS["fast"], 30), "cpu", compare=False))
-    assert run.wait(300)
+    assert run.wait(PATIENCE_S)
     until(lambda: len(RunStore().list()) == 1)
     (entry,) = RunStore().list()
     assert not entry.kept
@@ -121,7 +121,7 @@ def test_the_inside_is_handed_over_once_it_was_looked_at(world, monkeypatch):
     head, arrays = decode(recording.recording_packet(demo, "k", {}, True, insides.get("k")))
     assert head["inside"]["state"] == "idle" and "layers_kept" not in arrays
     job = insides.start("k", demo, model)
-    assert insides.start("k", demo, model) is job and job.wait(300) and job.status == "done"
+    assert insides.start("k", demo, model) is job and job.wait(PATIENCE_S) and job.status == "done"
     head, arrays = decode(recording.recording_packet(demo, "k", {}, True, insides.get("k")))
     names = head["inside"]["names"]
     assert (
@@ -136,7 +136,7 @@ def test_looking_inside_can_be_ended_begun_anew_and_is_refused_where_it_is_too_m
     model = kept_runs.model_of("ecg", demo.model["digest"])
     job = insides.start("k", demo, model)
     job.stop()
-    assert job.wait(300) and job.status in ("stopped", "done")
+    assert job.wait(PATIENCE_S) and job.status in ("stopped", "done")
     head, _ = decode(recording.recording_packet(demo, "k", {}, True, job))
     assert head["inside"]["state"] == {"done": "there"}.get(job.status, job.status)
     if job.status == "stopped":

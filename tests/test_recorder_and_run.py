@@ -18,6 +18,7 @@ from e2crf_core.sampling.finite import NotFinite
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
+from tests.waiting import PATIENCE_S
 
 MODEL = make_model()
 
@@ -64,7 +65,7 @@ def test_cursors_see_every_row_once_and_in_order() -> None:
 def test_a_run_equals_the_sampler_and_records_every_step() -> None:
     run = handle()
     run.start()
-    assert run.wait(30) and run.status == "done" and run.error is None
+    assert run.wait(PATIENCE_S) and run.status == "done" and run.error is None
     made = Sampler(MODEL, PRESETS["balanced"], steps=40).sample(3, seed=7)
     np.testing.assert_array_equal(run.result.samples, made.series)
     assert run.recorder.count == 40
@@ -81,7 +82,7 @@ def test_single_steps_pause_resume() -> None:
     # Held for longer than the worker takes to look again.
     assert not run.wait(5 * WAIT_S) and run.recorder.count == 2
     run.resume()
-    assert run.wait(30) and run.status == "done"
+    assert run.wait(PATIENCE_S) and run.status == "done"
     np.testing.assert_array_equal(
         run.result.samples, Sampler(MODEL, PRESETS["balanced"], steps=40).sample(3, seed=7).series
     )
@@ -94,7 +95,7 @@ def test_a_live_policy_change_acts_at_the_next_step_and_is_recorded() -> None:
     until(lambda: run.status == "paused" and run.recorder.count == 5)
     version = run.set_policy(PRESETS["exact"])
     run.resume()
-    assert run.wait(30)
+    assert run.wait(PATIENCE_S)
     share = run.recorder.column("share")
     assert share[0] == 1 and (share[1:5] == 0).all() and (share[5:] == 1).all()
     assert (run.recorder.column("policy_version")[5:] == version).all()
@@ -134,7 +135,7 @@ def test_two_runs_do_not_disturb_each_other() -> None:
     for run in runs:
         run.start()
     for run in runs:
-        assert run.wait(30)
+        assert run.wait(PATIENCE_S)
         alone = Sampler(MODEL, run.spec.policy, steps=40).sample(3, seed=run.spec.seed)
         np.testing.assert_array_equal(run.result.samples, alone.series)
 
@@ -190,7 +191,7 @@ def test_values_that_are_not_finite_stop_a_run_at_their_step_and_what_there_is_s
     spec = RunSpec("test", 2, 7, config, "cpu", compare=False)
     run = RunHandle(spec, load=lambda name, device: broken)
     run.start()
-    assert run.wait(30) and run.status == "failed" and "step 12" in str(run.error)
+    assert run.wait(PATIENCE_S) and run.status == "failed" and "step 12" in str(run.error)
     assert run.recorder is not None and run.recorder.count == 12 and run.result is None
     save(of_handle(run), tmp_path / "failed.zip")
     kept = load(tmp_path / "failed.zip")

@@ -31,6 +31,7 @@ from e2crf_core.serving.queue import QueueFull, SampleQueue
 from e2crf_core.serving.requests import Limits
 from e2crf_core.serving.server import make_app
 from tests.conftest import make_model
+from tests.waiting import PATIENCE_S
 
 MODEL = make_model(dtype=torch.float64)
 FAST = SamplerConfig(PRESETS["fast"], 20, "ddim")
@@ -69,7 +70,7 @@ class Asked:
         queue.submit(self.job)
 
     def series(self) -> np.ndarray:
-        assert self.ended.wait(30) and self.job.answer is not None, self.job.error
+        assert self.ended.wait(PATIENCE_S) and self.job.answer is not None, self.job.error
         return self.job.answer.series
 
 
@@ -80,15 +81,15 @@ def held(queue: SampleQueue) -> Iterator[threading.Event]:
 
     def wait(_: object) -> None:
         inside.set()
-        assert go.wait(30)
+        assert go.wait(PATIENCE_S)
 
     blocker = Asked(queue, SamplerConfig(PRESETS["exact"], 12, "ddim"), 1, 0, on_event=wait)
-    assert inside.wait(30)
+    assert inside.wait(PATIENCE_S)
     try:
         yield go
     finally:
         go.set()
-        blocker.ended.wait(30)
+        blocker.ended.wait(PATIENCE_S)
         queue.release(blocker.job)
 
 

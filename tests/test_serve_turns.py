@@ -23,7 +23,7 @@ from e2crf_core.serving.requests import Limits
 from e2crf_core.serving.rounds import FIRST_S, Rounds
 from e2crf_core.serving.server import make_app
 from tests.test_serve import BODY, FAST, LOCAL, MODEL, Asked, expected, held
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_request_with_a_deadline_ends_in_time_whether_it_waits_or_runs(client:
         waiting = Asked(other, FAST, 2, 1, deadline=0.01)
         until(lambda: waiting.job.late)
         go.set()
-        assert waiting.ended.wait(30) and "not ready within" in str(waiting.job.error)
+        assert waiting.ended.wait(PATIENCE_S) and "not ready within" in str(waiting.job.error)
     assert client.post("/samples", json=BODY | {"deadline_s": 60}).status_code == 200
     value = queue.metrics.registry.get_sample_value
     assert value("e2crf_requests_total", {"outcome": "late"}) == 1 and value("e2crf_queue_jobs") == 0
@@ -97,7 +97,9 @@ def test_a_request_whose_samples_diverge_does_not_take_its_batch_with_it() -> No
     with SampleQueue(replace(MODEL, network=Overflowing()), batch=16) as queue:  # type: ignore[arg-type]
         with held(queue):
             first, blamed, last = (Asked(queue, config, num, seed) for num, seed in ((2, 1), (2, 2), (1, 3)))
-        assert blamed.ended.wait(30) and "not finite from step 0 on (tokens 3)" in str(blamed.job.error)
+        assert blamed.ended.wait(PATIENCE_S) and "not finite from step 0 on (tokens 3)" in str(
+            blamed.job.error
+        )
         sampler = Sampler(MODEL, config.policy, steps=20, solver="ddim")
         for asked, num, seed in ((first, 2, 1), (last, 1, 3)):
             np.testing.assert_allclose(asked.series(), sampler.sample(num, seed).series, rtol=1e-5, atol=1e-6)

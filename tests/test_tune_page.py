@@ -35,7 +35,7 @@ from tests.edited import edit
 from tests.packets import canvas_packets
 from tests.tiny import tiny_assets
 from tests.visits import clean, opened, text
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 SPEC = StudySpec(num=8, batch=4, directions=16, resamples=20, cost="flops")
 TWIN = replace(SPEC, quality="relative_l2")
@@ -311,7 +311,7 @@ def test_anatomy_gets_a_run_of_exactly_that_setting(study):
     spec = run.spec
     assert spec.config.plan == point.setting.plan
     assert spec.policy == point.setting.policy and (spec.seed, spec.num) == (0, 4)
-    assert run.wait(60) and run.status == "done", run.error
+    assert run.wait(PATIENCE_S) and run.status == "done", run.error
     until(lambda: registry.STORE.list())
     clean(at.run())
     links = [link.proto for link in at.get("page_link")]

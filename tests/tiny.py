@@ -16,6 +16,7 @@ from e2crf_core.models.training import Trainer, TrainSpec
 from e2crf_core.runs.archive import Archive, of_handle, save
 from e2crf_core.runs.run import RunHandle, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
+from tests.waiting import PATIENCE_S
 
 TINY = {"width": 16, "layers": 2, "heads": 2, "hidden": 32}
 
@@ -67,7 +68,7 @@ def tiny_demo(assets: Path, steps: int = 40) -> Archive:
         patch.setenv("E2CRF_ASSETS", str(assets))
         run = RunHandle(RunSpec("ecg", 3, 5, SamplerConfig(DEMO_POLICY, steps), "cpu", watch=1))
         run.start()
-        assert run.wait(60) and run.status == "done", run.error
+        assert run.wait(PATIENCE_S) and run.status == "done", run.error
         archive = replace(of_handle(run), name="demo")
     save(archive, assets / "demo" / "run.zip")
     return archive

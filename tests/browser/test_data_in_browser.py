@@ -50,7 +50,9 @@ def test_an_uploaded_file_is_cut_shown_trained_on_and_run_live(visit):
     page.set_viewport_size({"width": 900, "height": 900})
     assert fits(page)
 
-    page.get_by_role("link", name="Train on it").click()
+    train = page.get_by_role("link", name="Train on it")
+    sync_api.expect(train).to_have_count(1)  # the page before is still leaving
+    train.click()
     page.get_by_role("radio", name=re.compile("Compact")).wait_for()
     assert "data=tide" in page.url
     minutes = page.get_by_label("Minutes", exact=True)
