@@ -298,13 +298,15 @@ def test_a_quarter_may_stand_before_its_year(tmp_path):
     assert data.card["sampling"]["text"] == "3 months" and data.start[1] == "1956-01-01T00:00:00"
 
 
-@pytest.mark.parametrize("odd", ["Subtotal", "01.02.2024 24:00"])
-def test_time_stamps_that_no_format_reads_are_asked_about(tmp_path, odd):
-    stamps = [f"{t:%d.%m.%Y %H:%M}" for t in pd.date_range("2024-01-01", periods=96, freq="h")]
-    path = written(tmp_path, rows([*stamps[:30], odd, *stamps[31:]], header="Zeit,v"))
-    asked = question(path, tmp_path)
-    assert (asked.field, asked.column) == ("time", "Zeit")
-    assert imported(path, tmp_path, time="none")[0].x.shape == (4, 24, 1)
+@pytest.mark.parametrize("form", ["%d.%m.%Y %H:%M", "%Y-%m-%d %H:%M:%S"])
+def test_24_00_ends_its_day(tmp_path, form):
+    stamps = pd.date_range("2024-01-01 01:00", periods=96, freq="h")
+    ends = [
+        (t - pd.Timedelta("1D")).strftime(form.replace("%H", "24")) if t.hour == 0 else t.strftime(form)
+        for t in stamps
+    ]
+    data, report = imported(written(tmp_path, rows(ends, header="Zeit,v")), tmp_path)
+    assert data.start[:2].tolist() == ["2024-01-01T01:00:00", "2024-01-02T01:00:00"] and report.dropped == 0
 
 
 # ---- numbers

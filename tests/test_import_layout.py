@@ -174,3 +174,11 @@ def test_decisions_are_in_the_card_and_a_guess_is_called_one(tmp_path):
     assert stored["Datum von"]["role"] == "time" and not stored["Datum von"]["certain"]
     assert stored["Datum bis"]["role"] == "left out"
     assert len(report.decisions) == len(data.card["decisions"])
+
+
+def test_time_stamps_that_no_format_reads_are_asked_about(tmp_path):
+    stamps = [f"{t:%d.%m.%Y %H:%M}" for t in pd.date_range("2024-01-01", periods=96, freq="h")]
+    path = written(tmp_path, rows([*stamps[:30], "Subtotal", *stamps[31:]], header="Zeit,v"))
+    asked = question(path, tmp_path)
+    assert (asked.field, asked.column) == ("time", "Zeit")
+    assert imported(path, tmp_path, time="none")[0].x.shape == (4, 24, 1)

@@ -25,6 +25,7 @@ TIME_LIKE = (
 )
 CLOCK_LIKE = r"^\d{1,2}:\d{2}(:\d{2}([.]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?$"
 _QUARTER = r"\d{4}[- ]?Q[1-4]|Q[1-4][- /]?\d{4}"
+_END_OF_DAY = r"([ T])24:00(:00)?$"
 TIME_NAMES = {
     "t", "time", "times", "timestamp", "timestamps", "ts", "date", "dates", "datetime", "date_time", "epoch",
     "unixtime", "unix", "when", "datum", "zeit", "zeitstempel", "timestep", "month", "period",
@@ -87,7 +88,7 @@ def text_styles(cells: Sequence[str]) -> list[TimeStyle]:
         return []
     if all(re.fullmatch(_QUARTER, cell) for cell in cells):
         return [TimeStyle("quarter", text="quarters")]
-    series = _without_zone(pd.Series(list(cells)))
+    series = _as_midnight(_without_zone(pd.Series(list(cells))))
     if not pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce").isna().any():
         return [TimeStyle("ISO8601", text="ISO 8601 time stamps")]
     styles = []
@@ -106,6 +107,11 @@ def _without_zone(texts: pd.Series) -> pd.Series:
     if len(texts) and str(texts.iloc[0]).endswith(("UTC", "GMT")):
         return texts.str.replace(r"\s*(UTC|GMT)$", "", regex=True)
     return texts
+
+
+def _as_midnight(texts: pd.Series) -> pd.Series:
+    """Write 24:00, the end of a day, as 00:00; the caller adds the day."""
+    return texts.str.replace(_END_OF_DAY, r"\g<1>00:00\g<2>", regex=True)
 
 
 def _words(date: str) -> str:
@@ -263,7 +269,10 @@ def _stamps(array: pa.Array, style: TimeStyle) -> pd.Series:
         )
         month = pd.to_numeric(quarter[1], errors="coerce") * 3 - 2
         return _parsed(quarter[0] + "-" + month.astype("Int64").astype(str), "%Y-%m")
-    return _parsed(texts, style.layout)
+    if not (is_text(array) and pc.any(pc.match_substring(array, "24:00")).as_py()):
+        return _parsed(texts, style.layout)
+    ended = texts.str.contains(r"[ T]24:00(?::00)?$", na=False)
+    return _parsed(_as_midnight(texts), style.layout) + pd.to_timedelta(ended.astype(int), unit="D")
 
 
 def time_of_day(array: pa.Array) -> np.ndarray:
