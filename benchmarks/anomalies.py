@@ -15,26 +15,22 @@ two forms: z-normalized, and not. It sees the same standardized values; install 
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import rankdata
 
-from e2crf_core import load_checkpoint, load_dataset
-from e2crf_core.commands.terminal import ProgressLine
-from e2crf_core.io.files import replace_file
-from e2crf_core.io.provenance import Provenance
+from benchmarks.study import Parts, run, study_arguments
+from e2crf_core import Dataset, ScoreModel
 from e2crf_core.models.heldout import heldout_blocks
+from e2crf_core.progress import Progress
 from e2crf_core.quality.interval import Interval
 from e2crf_core.questions.anomaly import Detector, gaussian_part
 
-HERE = Path(__file__).resolve().parent
 SEED = 42_000
 KINDS: dict[str, tuple[float, ...]] = {
     "spike": (0.5, 1.0, 2.0),
@@ -88,17 +84,23 @@ def roc_interval(normal: np.ndarray, planted: np.ndarray, blocks: np.ndarray) ->
     return Interval(roc_area(normal, planted), low, high)
 
 
-def worst_place(normal: np.ndarray) -> Method:
-    """Return a score of contributions (W, N, M): the highest smoothed one, in deviations of normal windows'."""
+def smooth(part: np.ndarray) -> np.ndarray:
+    """Return contributions (W, N, M) summed over PEAK neighboring steps."""
+    total = np.cumsum(np.pad(part, ((0, 0), (PEAK // 2 + 1, PEAK // 2), (0, 0))), axis=1)
+    return total[:, PEAK:] - total[:, :-PEAK]
 
-    def smooth(part: np.ndarray) -> np.ndarray:
-        total = np.cumsum(np.pad(part, ((0, 0), (PEAK // 2 + 1, PEAK // 2), (0, 0))), axis=1)
-        return total[:, PEAK:] - total[:, :-PEAK]
 
+def usual_places(normal: np.ndarray) -> dict[str, list]:
+    """Return the mean and spread (N, M) of the smoothed contributions (W, N, M) of normal windows."""
     usual = smooth(normal)
-    spread = usual.std(0)
+    return {"mean": usual.mean(0).tolist(), "spread": usual.std(0).tolist()}
+
+
+def worst_place(usual: Mapping[str, list]) -> Method:
+    """Return a score of contributions (W, N, M): the highest smoothed one, in deviations of normal windows'."""
+    mean, spread = np.array(usual["mean"]), np.array(usual["spread"])
     floor = 1e-3 * spread.max()
-    return lambda part: ((smooth(part) - usual.mean(0)) / (spread + floor)).max((1, 2))
+    return lambda part: ((smooth(part) - mean) / (spread + floor)).max((1, 2))
 
 
 def matrix_profile(train: np.ndarray, usual: np.ndarray, *, normalized: bool) -> Method:
@@ -142,19 +144,48 @@ def matrix_profile(train: np.ndarray, usual: np.ndarray, *, normalized: bool) ->
     return score
 
 
-def study(name: str, count: int, *, library: bool) -> tuple[dict[str, Any], Provenance]:
-    """Plant every kind at every size into windows of one data set, and score them with every method."""
-    model, data = load_checkpoint(name, "cpu"), load_dataset(name)
-    rng = np.random.default_rng(SEED)
+@dataclass(frozen=True)
+class Judged:
+    """The windows that are scored (W, N, M), standardized, their `blocks` (W,), and the methods that score them."""
+
+    detector: Detector
+    truth: np.ndarray
+    blocks: np.ndarray
+    local: Method
+    profiles: Mapping[str, Method]
+
+    def scores(self, windows: np.ndarray, progress: Progress) -> dict[str, list[float]]:
+        """Return the scores (W,) of every method."""
+        model = self.detector.model
+        network = self.detector.score(windows * model.std + model.mean, progress=progress)
+        return {
+            "score": network.total.tolist(),
+            "score, worst place": self.local(network.per_step).tolist(),
+            "Gaussian of E3": gaussian_part(model, windows).sum((1, 2)).tolist(),
+            **{key: method(windows).tolist() for key, method in self.profiles.items()},
+        }
+
+
+def prepare(
+    model: ScoreModel, data: Dataset, count: int, parts: Parts, rng: np.random.Generator, *, library: bool
+) -> Judged:
+    """Calibrate on half of the held-out windows; up to `count` others will be scored."""
     place = rng.permutation(len(data.heldout))
     half = len(place) // 2
     calibration, test = np.sort(place[:half]), np.sort(place[half : half + count])
     labels = heldout_blocks(data)
     units = data.x.astype(np.float64)
-    detector = Detector.fit(model, units[data.heldout[calibration]], blocks=labels[calibration])
-    usual = detector.score(units[data.heldout[calibration]])
-    local = worst_place(usual.per_step)
-    truth = (units[data.heldout[test]] - model.mean) / model.std
+    quiet = units[data.heldout[calibration]]
+
+    def fit(progress: Progress) -> dict[str, Any]:
+        made = Detector.fit(model, quiet, blocks=labels[calibration], progress=progress)
+        return {"normal": made.normal.tolist(), "mean": made.mean, "independent": made.independent}
+
+    stored = parts.get("calibration", fit)
+    detector = Detector(model, 1, 0, np.array(stored["normal"]), stored["mean"], stored["independent"])
+    local = parts.get(
+        "usual places", lambda progress: usual_places(detector.score(quiet, progress=progress).per_step)
+    )
     profiles: dict[str, Method] = {}
     if library:
         chosen = rng.choice(data.train, min(NEIGHBORS, len(data.train)), replace=False)
@@ -163,56 +194,54 @@ def study(name: str, count: int, *, library: bool) -> tuple[dict[str, Any], Prov
         )
         profiles["matrix profile, z-normalized"] = matrix_profile(near, other, normalized=True)
         profiles["matrix profile"] = matrix_profile(near, other, normalized=False)
+    truth = (units[data.heldout[test]] - model.mean) / model.std
+    return Judged(detector, truth, labels[test], worst_place(local), profiles)
 
-    def scores(windows: np.ndarray) -> dict[str, np.ndarray]:
-        network = detector.score(windows * model.std + model.mean)
-        closed = gaussian_part(model, windows).sum((1, 2))
-        return {
-            "score": network.total,
-            "score, worst place": local(network.per_step),
-            "Gaussian of E3": closed,
-            **{key: method(windows) for key, method in profiles.items()},
-        }
 
-    normal = scores(truth)
-    threshold = detector.threshold(0.05)
+def study(
+    name: str, model: ScoreModel, data: Dataset, parts: Parts, *, count: int, library: bool
+) -> dict[str, Any]:
+    """Plant every kind at every size into windows of one data set, and score them with every method."""
+    anomalies = [(kind, size) for kind, sizes in KINDS.items() for size in sizes]
+    parts.expect(
+        ["calibration", "usual places", "as they are", *(f"{kind} {size}" for kind, size in anomalies)]
+    )
+    rng = np.random.default_rng(SEED)
+    judged = prepare(model, data, count, parts, rng, library=library)
+    threshold = judged.detector.threshold(0.05)
+    normal = parts.get("as they are", partial(judged.scores, judged.truth))
     rows = []
-    for kind, sizes in KINDS.items():
-        for size in sizes:
-            windows = np.stack([plant(x, kind, size, rng, beat=name == "ecg") for x in truth])
-            planted = scores(windows)
-            areas = {key: asdict(roc_interval(normal[key], planted[key], labels[test])) for key in planted}
-            hits = float((planted["score"] > threshold.value).mean())
-            rows.append({"kind": kind, "size": size, "roc_area": areas, "hits_at_5_percent": hits})
-    origin = Provenance.now(data=data.digest, checkpoint=model.digest(), seeds=[SEED], batch=64)
+    for kind, size in anomalies:
+        windows = np.stack([plant(x, kind, size, rng, beat=name == "ecg") for x in judged.truth])
+        planted = parts.get(f"{kind} {size}", partial(judged.scores, windows))
+        areas = {
+            key: asdict(roc_interval(np.array(normal[key]), np.array(scores), judged.blocks))
+            for key, scores in planted.items()
+        }
+        hits = float((np.array(planted["score"]) > threshold.value).mean())
+        rows.append({"kind": kind, "size": size, "roc_area": areas, "hits_at_5_percent": hits})
     return {
-        "windows": len(test),
-        "calibration": half,
-        "false_alarms_at_5_percent": float((normal["score"] > threshold.value).mean()),
+        "windows": len(judged.truth),
+        "calibration": len(judged.detector.normal),
+        "false_alarms_at_5_percent": float((np.array(normal["score"]) > threshold.value).mean()),
         "false_alarm_interval": asdict(threshold.rate),
         "anomalies": rows,
-    }, origin
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study and write its results after each data set."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = study_arguments(
+        __doc__, "anomalies", windows=48, datasets=["ecg", "household", "stocks", "wind"]
     )
-    parser.add_argument("--windows", type=int, default=48, help="held-out windows of each data set")
-    parser.add_argument("--datasets", nargs="+", default=["ecg", "household", "stocks", "wind"])
     parser.add_argument("--no-stumpy", action="store_true", help="leave the matrix profile out")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "anomalies_cpu.json")
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(arguments.threads)
-    results: dict[str, Any] = {"datasets": {}}
-    progress = ProgressLine("anomalies")
-    for done, name in enumerate(arguments.datasets, 1):
-        rows, origin = study(name, arguments.windows, library=not arguments.no_stumpy)
-        results["datasets"][name] = {**rows, "provenance": origin.to_json()}
-        replace_file(arguments.out, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
-        progress(done, len(arguments.datasets))
+    library = not arguments.no_stumpy
+    if library and not importlib.util.find_spec("stumpy"):
+        raise SystemExit("stumpy is not installed: install it, or pass --no-stumpy")
+    count = arguments.windows
+    also = {"windows": count, "stumpy": library}
+    run(arguments, partial(study, count=count, library=library), settings={}, also=also, seeds=[SEED])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Which way of conditioning answers best? CRPS and coverage of five, and of classic forecasts.
+"""Which way of conditioning answers best? CRPS and coverage of five.
 
-    python -m benchmarks.question_methods [--windows 16] [--num 24] [--datasets wind] [--classics] [--out FILE.json]
+    python -m benchmarks.question_methods [--windows 16] [--num 24] [--datasets wind] [--out FILE.json]
 
 All have 40 network calls for each draw. Windows, questions and intervals are those of `benchmarks.questions`.
 
@@ -12,41 +12,35 @@ All have 40 network calls for each draw. Windows, questions and intervals are th
 - *Particles* (twisted diffusion sampler, Wu et al. 2023): the guided ancestral sampler proposes, and the draws of one
   window are resampled by weights that correct it towards the model's posterior. p(y | z) is the Gaussian around the
   denoised estimate with the covariance of E3.
-- *Classics* (`--classics`): AutoETS and AutoARIMA of statsforecast, each channel alone; forecasts only. As it needs
-  pandas 2, install it in an environment of its own.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
-from benchmarks.questions import QUESTIONS, SEED, ask, known_steps, paired_ratio
-from e2crf_core import ScoreModel, load_checkpoint, load_dataset
-from e2crf_core.commands.terminal import ProgressLine
+from benchmarks.questions import SEED
+from benchmarks.study import QUESTIONS, Parts, asked_about, ratio, run, study_arguments
+from e2crf_core import Dataset, ScoreModel
 from e2crf_core.diffusion.conditioning import NOISE, Conditioning, series_basis
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.diffusion.spectral import detokenize_torch, tokenize_torch
-from e2crf_core.io.files import replace_file
-from e2crf_core.io.provenance import Provenance
 from e2crf_core.network.forward import plain_forward
-from e2crf_core.quality.probabilistic import covered, crps, gaussian_crps
+from e2crf_core.progress import Progress, silent
 from e2crf_core.questions.answers import ASKING
-from e2crf_core.questions.baselines import GaussianAnswer
+from e2crf_core.questions.heldout import Answers, Question
+from e2crf_core.sampling.config import SamplerConfig
 
-HERE = Path(__file__).resolve().parent
 BATCH = 64
+GUIDED = "guided, SDE solver"
 
 
 def denoise(model: ScoreModel, z: Tensor, t: float) -> Tensor:
@@ -61,18 +55,25 @@ def denoise(model: ScoreModel, z: Tensor, t: float) -> Tensor:
 
 
 def replacement(
-    model: ScoreModel, observed: np.ndarray, num: int, seed: int, *, steps: int = 40, repeats: int = 1
+    model: ScoreModel,
+    observed: np.ndarray,
+    num: int,
+    seed: int,
+    *,
+    steps: int = 40,
+    repeats: int = 1,
+    progress: Progress = silent,
 ) -> np.ndarray:
     """Draw standardized series (num, N, M) by replacement; sample i is given window i modulo W of (W, N, M).
 
     The plan is ancestral with `steps` network calls in all: steps / repeats levels, each visited `repeats` times.
     """
     plan = make_plan(model.schedule, steps // repeats, "ancestral", "log_snr")
-    parts = [
-        _replaced(model, plan.rows, observed[np.arange(first, min(num, first + BATCH)) % len(observed)],
-                  seed, first, repeats)
-        for first in range(0, num, BATCH)
-    ]  # fmt: skip
+    parts = []
+    for first in range(0, num, BATCH):
+        index = np.arange(first, min(num, first + BATCH)) % len(observed)
+        parts.append(_replaced(model, plan.rows, observed[index], seed, first, repeats))
+        progress(first + len(index), num)
     return np.concatenate(parts)
 
 
@@ -205,101 +206,75 @@ def _systematic(share: np.ndarray, rng: np.random.Generator) -> Tensor:
     return torch.as_tensor(np.searchsorted(np.cumsum(share), points).clip(max=len(share) - 1))
 
 
-def classic(window: np.ndarray, name: str, season: int = 1) -> GaussianAnswer:
-    """Return a forecast of the missing end of a window (N, M), standardized, by a model of statsforecast."""
-    from statsforecast import models
-
-    mean, std = np.full_like(window, np.nan), np.full_like(window, np.nan)
-    for channel in range(window.shape[1]):
-        known = window[~np.isnan(window[:, channel]), channel]
-        ahead = len(window) - len(known)
-        answer = getattr(models, name)(season_length=season).forecast(y=known, h=ahead, level=[90])
-        mean[-ahead:, channel] = answer["mean"]
-        width = (answer["hi-90"] - answer["lo-90"]) / (2 * norm.ppf(0.95))
-        std[-ahead:, channel] = np.maximum(width, 1e-6)
-    return GaussianAnswer(mean, std)
+def guided(question: Question, num: int, config: SamplerConfig, progress: Progress) -> Answers:
+    """Answer as the lab does."""
+    return question.drawn(num, seed=SEED, config=config, progress=progress)
 
 
-def drawn(draws: np.ndarray, goal: np.ndarray) -> dict[str, Any]:
-    """Return CRPS (W,) and coverage of draws (S, W, missing, M) for the truth `goal` (W, missing, M)."""
-    return {"crps": crps(draws, goal).mean((1, 2)), "coverage": float(covered(draws, goal).mean())}
+def replaced(question: Question, num: int, repeats: int, progress: Progress) -> Answers:
+    """Answer by replacement."""
+    holes = (question.asked - question.model.mean) / question.model.std
+    draws = replacement(question.model, holes, num * len(holes), SEED, repeats=repeats, progress=progress)
+    return question.scored(draws.reshape(num, *holes.shape)[:, :, ~question.known])
 
 
-def study(
-    name: str, question: str, count: int, num: int, *, classics: bool
-) -> tuple[dict[str, Any], Provenance]:
-    """Answer one question of one data set by every method."""
-    model, data = load_checkpoint(name, "cpu"), load_dataset(name)
-    index = np.random.default_rng(SEED).choice(data.heldout, min(count, len(data.heldout)), replace=False)
-    truth = data.standardize(data.x[index])
-    known = known_steps(model.length, QUESTIONS[question])
-    holes = np.where(known[:, None], truth, np.nan).astype(np.float64)
-    goal = truth[:, ~known]
+def filtered(question: Question, num: int, progress: Progress) -> Answers:
+    """Answer by particles, a window after the other."""
+    holes = (question.asked - question.model.mean) / question.model.std
+    draws = []
+    for place, window in enumerate(holes):
+        draws.append(particles(question.model, window, num, SEED + place))
+        progress(place + 1, len(holes))
+    return question.scored(np.stack(draws, axis=1)[:, :, ~question.known])
 
-    def replaced(repeats: int) -> dict[str, Any]:
-        draws = replacement(model, holes, num * len(truth), SEED, repeats=repeats)
-        return drawn(draws.reshape(num, *truth.shape)[:, :, ~known], goal)
 
-    def filtered() -> dict[str, Any]:
-        draws = [particles(model, window, num, SEED + k) for k, window in enumerate(holes)]
-        return drawn(np.stack(draws, axis=1)[:, :, ~known], goal)
-
-    def forecast(kind: str) -> dict[str, Any]:
-        laws = [classic(window, kind) for window in holes]
-        mean, std = (np.stack([getattr(law, part)[~known] for law in laws]) for part in ("mean", "std"))
-        inside = np.abs(goal - mean) < norm.ppf(0.95) * std
-        return {"crps": gaussian_crps(mean, std, goal).mean((1, 2)), "coverage": float(inside.mean())}
-
+def ways(num: int) -> dict[str, Callable[[Question, Progress], Answers]]:
+    """Return every way to answer with `num` draws."""
     ancestral = replace(ASKING, policy=None, solver="ancestral")
-    ways: dict[str, Callable[[], dict[str, Any]]] = {
-        "guided, SDE solver": lambda: ask(model, data, truth, known, num, ASKING),
-        "guided, ancestral": lambda: ask(model, data, truth, known, num, ancestral),
-        "replacement": lambda: replaced(1),
-        "replacement, 4 visits": lambda: replaced(4),
-        "particles": filtered,
+    return {
+        GUIDED: lambda question, progress: guided(question, num, ASKING, progress),
+        "guided, ancestral": lambda question, progress: guided(question, num, ancestral, progress),
+        "replacement": lambda question, progress: replaced(question, num, 1, progress),
+        "replacement, 4 visits": lambda question, progress: replaced(question, num, 4, progress),
+        "particles": lambda question, progress: filtered(question, num, progress),
     }
-    if classics and question.startswith("forecast"):
-        ways |= {"AutoETS": lambda: forecast("AutoETS"), "AutoARIMA": lambda: forecast("AutoARIMA")}
-    report, rows = ProgressLine(f"{name}, {question}"), {}
-    for done, (key, way) in enumerate(ways.items(), 1):
-        rows[key] = way()
-        report(done, len(ways))
-    ours = rows["guided, SDE solver"]["crps"]
-    table = {
-        key: {
-            "crps": float(row["crps"].mean()),
-            "ratio_to_guided": paired_ratio(row["crps"], ours),
-            "coverage_90": row["coverage"],
-        }
-        for key, row in rows.items()
-    }
-    origin = Provenance.now(data=data.digest, checkpoint=model.digest(), seeds=[SEED], batch=BATCH)
-    return table, origin
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the comparison and write its results after each data set."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--windows", type=int, default=16, help="held-out windows of each data set")
-    parser.add_argument("--num", type=int, default=24, help="draws for each window")
-    parser.add_argument("--datasets", nargs="+", default=["wind", "household"])
+    parser = study_arguments(__doc__, "question_methods", windows=16, num=24, datasets=["wind", "household"])
     parser.add_argument("--questions", nargs="+", choices=list(QUESTIONS), default=list(QUESTIONS))
-    parser.add_argument("--classics", action="store_true", help="add the models of statsforecast")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "question_methods_cpu.json")
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(arguments.threads)
-    results: dict[str, Any] = {"windows": arguments.windows, "num": arguments.num, "datasets": {}}
-    for name in arguments.datasets:
-        tables: dict[str, Any] = {}
-        for question in arguments.questions:
-            tables[question], origin = study(
-                name, question, arguments.windows, arguments.num, classics=arguments.classics
-            )
-        results["datasets"][name] = {"questions": tables, "provenance": origin.to_json()}
-        replace_file(arguments.out, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
+
+    def study(name: str, model: ScoreModel, data: Dataset, parts: Parts) -> dict[str, Any]:
+        index = np.random.default_rng(SEED).choice(
+            data.heldout, min(arguments.windows, len(data.heldout)), replace=False
+        )
+        parts.expect([f"{text}, {way}" for text in arguments.questions for way in ways(arguments.num)])
+        tables = {}
+        for text in arguments.questions:
+            question = asked_about(model, data, text, index)
+            answers = {
+                way: parts.answers(f"{text}, {way}", partial(answer, question))
+                for way, answer in ways(arguments.num).items()
+            }
+            tables[text] = {
+                way: {
+                    "crps": float(answer.crps.mean()),
+                    "ratio_to_guided": ratio(answer.crps, answers[GUIDED].crps, SEED),
+                    "coverage_90": float(answer.inside.mean()),
+                }
+                for way, answer in answers.items()
+            }
+        return {"questions": tables}
+
+    run(
+        arguments,
+        study,
+        settings={"windows": arguments.windows, "num": arguments.num},
+        seeds=[SEED],
+        batch=BATCH,
+    )
 
 
 if __name__ == "__main__":

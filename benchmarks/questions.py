@@ -1,156 +1,86 @@
 """How good are imputation and forecast? CRPS and coverage on held-out windows, beside answers without a network.
 
-    python -m benchmarks.questions [--windows 24] [--num 32] [--datasets ecg wind] [--out FILE.json]
+    python -m benchmarks.questions [--windows 24] [--num 24] [--datasets ecg wind] [--out FILE.json]
 
 Two questions for each window, about all channels at once: the middle quarter is missing, or the last quarter. The
-baselines are the mean of the training windows, the last value, a line, and the Gaussian of E3 alone, whose answer
-is exact in closed form; for point answers CRPS is the absolute error. Values are in standard deviations of the
-data, over missing positions only. Intervals are 95% bootstrap intervals over windows of the paired ratio of CRPS
-to the best baseline, which is chosen by its mean on the same windows: a choice in its favor.
+baselines are those of the page Ask (the mean of the training windows, the last value, a line, the usual season, and
+the Gaussian of E3 alone, whose answer is exact in closed form) and, for forecasts, a strong classic: AutoETS and
+AutoARIMA of statsforecast, each channel alone, if it is installed (`--no-classics` leaves them out). For point answers
+CRPS is the absolute error. Values are in standard deviations of the data, over missing positions only. Intervals are
+95% bootstrap intervals over windows of the paired ratio of CRPS to the best answer without a network, which is chosen
+by its mean on the same windows: a choice in its favor.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
-from e2crf_core import CachePolicy, Dataset, ScoreModel, load_checkpoint, load_dataset
-from e2crf_core.commands.terminal import ProgressLine
-from e2crf_core.io.files import replace_file
-from e2crf_core.io.provenance import Provenance
-from e2crf_core.quality.interval import Interval
-from e2crf_core.quality.probabilistic import covered, crps, gaussian_crps
-from e2crf_core.questions import baselines
-from e2crf_core.questions.answers import ASKING, complete
-from e2crf_core.sampling.config import SamplerConfig
+from benchmarks import classics
+from benchmarks.study import QUESTIONS, Parts, asked_about, ratio, run, study_arguments
+from e2crf_core import CachePolicy, Dataset, ScoreModel
+from e2crf_core.questions.answers import ASKING
+from e2crf_core.questions.heldout import usual_period, without_network
 
-HERE = Path(__file__).resolve().parent
-QUESTIONS = {"impute the middle quarter": (3 / 8, 5 / 8), "forecast the last quarter": (3 / 4, 1.0)}
 SEED = 20_000
 """Seed of windows, draws and bootstrap; no other study uses it."""
 CACHED = replace(ASKING, policy=CachePolicy(trigger="log_snr", tau=0.6, clock="profile", predictor="linear"))
 """The same sampler with a cache: the network runs where the profile says that its output changes."""
-
-
-def known_steps(length: int, question: tuple[float, float]) -> np.ndarray:
-    """Return (N,) which steps are known; the question's range of shares is missing."""
-    place = np.arange(length) / length
-    return (place < question[0]) | (place >= question[1])
-
-
-def paired_ratio(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float] | None:
-    """Return the ratio of mean CRPS (W,) and (W,) over windows with its interval, or None where `theirs` can be 0."""
-    rng = np.random.default_rng(SEED)
-    pick = rng.integers(0, len(ours), (2000, len(ours)))
-    below = theirs[pick].mean(1)
-    if not below.min():
-        return None
-    low, high = np.quantile(ours[pick].mean(1) / below, [0.025, 0.975]).tolist()
-    return asdict(Interval(float(ours.mean() / theirs.mean()), low, high))
-
-
-def baseline_scores(
-    model: ScoreModel, data: Dataset, truth: np.ndarray, known: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return CRPS (W,) of every answer without a network for standardized windows (W, N, M)."""
-    holes = np.where(known[:, None], truth, np.nan)
-    mean = data.standardize(data.x[data.train].mean(0))
-    missing = ~known
-    points = {
-        "mean of the training windows": np.broadcast_to(mean, truth.shape),
-        "last value": np.stack([baselines.last_value(window) for window in holes]),
-        "line": np.stack([baselines.line(window) for window in holes]),
-    }
-    scores = {name: np.abs(answer - truth)[:, missing].mean((1, 2)) for name, answer in points.items()}
-    laws = [baselines.gaussian(model, window.astype(np.float64)) for window in holes]
-    scores["Gaussian of E3"] = np.array(
-        [
-            gaussian_crps(law.mean, law.std, window)[missing].mean()
-            for law, window in zip(laws, truth, strict=True)
-        ]
-    )
-    return scores
-
-
-def ask(
-    model: ScoreModel,
-    data: Dataset,
-    truth: np.ndarray,
-    known: np.ndarray,
-    num: int,
-    config: SamplerConfig,
-    seed: int = SEED,
-) -> dict[str, Any]:
-    """Return CRPS (W,), coverage of the 90% interval, and the work of `num` draws for each window (W, N, M)."""
-    windows = np.where(known[:, None], truth * data.std + data.mean, np.nan)
-    made = complete(model, windows, num=num * len(truth), seed=seed, config=config)
-    draws = data.standardize(made.series).reshape(num, *truth.shape)[:, :, ~known]
-    goal = truth[:, ~known]
-    return {
-        "crps": crps(draws, goal).mean((1, 2)),
-        "coverage": float(covered(draws, goal).mean()),
-        "token_share": made.token_share,
-        "flop_share": made.flop_share,
-    }
-
-
-def study(name: str, count: int, num: int) -> tuple[dict[str, Any], Provenance]:
-    """Ask both questions of one data set."""
-    model, data = load_checkpoint(name, "cpu"), load_dataset(name)
-    rng = np.random.default_rng(SEED)
-    index = rng.choice(data.heldout, min(count, len(data.heldout)), replace=False)
-    truth = data.standardize(data.x[index])
-    rows: dict[str, Any] = {}
-    for question, missing in QUESTIONS.items():
-        known = known_steps(model.length, missing)
-        plain = baseline_scores(model, data, truth, known)
-        best = min(plain, key=lambda key: float(plain[key].mean()))
-        asked = {"network": ask(model, data, truth, known, num, ASKING)}
-        asked["network, cached"] = ask(model, data, truth, known, num, CACHED)
-        rows[question] = {
-            "baselines": {key: float(value.mean()) for key, value in plain.items()},
-            "best_baseline": best,
-            "answers": {
-                key: {
-                    "crps": float(value["crps"].mean()),
-                    "ratio_to_best_baseline": paired_ratio(value["crps"], plain[best]),
-                    "ratio_to_uncached": paired_ratio(value["crps"], asked["network"]["crps"]),
-                    "coverage_90": value["coverage"],
-                    "token_share": value["token_share"],
-                }
-                for key, value in asked.items()
-            },
-        }
-    origin = Provenance.now(data=data.digest, checkpoint=model.digest(), seeds=[SEED], batch=ASKING.batch)
-    return rows, origin
+WAYS = {"network": ASKING, "network, cached": CACHED}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the study and write its results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Run the study and write its results after each data set."""
+    parser = study_arguments(
+        __doc__, "questions", windows=24, num=24, datasets=["ecg", "household", "stocks", "wind"]
     )
-    parser.add_argument("--windows", type=int, default=24, help="held-out windows of each data set")
-    parser.add_argument("--num", type=int, default=32, help="draws for each window")
-    parser.add_argument("--datasets", nargs="+", default=["ecg", "household", "stocks", "wind"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "questions_cpu.json")
+    parser.add_argument("--no-classics", action="store_true", help="leave AutoETS and AutoARIMA out")
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(arguments.threads)
-    results: dict[str, Any] = {"windows": arguments.windows, "num": arguments.num, "datasets": {}}
-    progress = ProgressLine("questions")
-    for done, name in enumerate(arguments.datasets, 1):
-        rows, origin = study(name, arguments.windows, arguments.num)
-        results["datasets"][name] = {"questions": rows, "provenance": origin.to_json()}
-        progress(done, len(arguments.datasets))
-    replace_file(arguments.out, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
+    count, num = arguments.windows, arguments.num
+    asked_classics = () if arguments.no_classics else classics.available()
+
+    def study(name: str, model: ScoreModel, data: Dataset, parts: Parts) -> dict[str, Any]:
+        index = np.random.default_rng(SEED).choice(data.heldout, min(count, len(data.heldout)), replace=False)
+        forecasts = [text for text in QUESTIONS if text.startswith("forecast")]
+        parts.expect(
+            [
+                *(f"{text}, {way}" for text in QUESTIONS for way in WAYS),
+                *(f"{text}, {kind}" for text in forecasts for kind in asked_classics),
+            ]
+        )
+        tables = {}
+        for text in QUESTIONS:
+            question = asked_about(model, data, text, index)
+            plain = without_network(question, data)
+            for kind in asked_classics if text in forecasts else ():
+                work = partial(classics.forecast, question, kind, usual_period(data) or 1)
+                plain[kind] = parts.answers(f"{text}, {kind}", work)
+            answers = {
+                way: parts.drawn(f"{text}, {way}", question, num, seed=SEED, config=config)
+                for way, config in WAYS.items()
+            }
+            best = min(plain, key=lambda key: float(plain[key].crps.mean()))
+            tables[text] = {
+                "baselines": {key: float(value.crps.mean()) for key, value in plain.items()},
+                "best_baseline": best,
+                "answers": {
+                    way: {
+                        "crps": float(answer.crps.mean()),
+                        "ratio_to_best_baseline": ratio(answer.crps, plain[best].crps, SEED),
+                        "ratio_to_uncached": ratio(answer.crps, answers["network"].crps, SEED),
+                        "coverage_90": float(answer.inside.mean()),
+                        "forwards": answer.forwards,
+                    }
+                    for way, answer in answers.items()
+                },
+            }
+        return {"questions": tables}
+
+    run(arguments, study, settings={"windows": count, "num": num}, seeds=[SEED])
 
 
 if __name__ == "__main__":

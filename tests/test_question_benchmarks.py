@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import anomalies, question_cache, question_methods
+from benchmarks import anomalies, guided_reuse, question_cache, question_methods, study
 from e2crf_core.questions import baselines
 from e2crf_core.sampling.sampler import Sampler
 
@@ -75,7 +75,39 @@ def test_the_question_profile_has_mean_one(model):
     profile = question_cache.question_profile(model, windows, np.arange(24) < 18)
     assert np.mean(profile.weights) == pytest.approx(1.0, abs=0.2) and min(profile.weights) > 0
     names = [candidate.name for candidate in question_cache.candidates()]
-    assert len(set(names)) == len(names) and question_cache.DEFAULT in names
+    assert len(set(names)) == len(names) and question_cache.DEFAULT.name in names
+
+
+def test_a_stopped_study_measures_only_what_is_left(tmp_path, capsys):
+    path, calls = tmp_path / "wind.json", []
+
+    def measure(name, value):
+        return lambda progress: (calls.append(name), progress(1, 2), value)[2]
+
+    first = study.Parts.open(path, {"num": 2}, "wind")
+    first.expect(["a", "b"])
+    assert first.get("a", measure("a", [0.5])) == [0.5]
+    again = study.Parts.open(path, {"num": 2}, "wind")
+    again.expect(["a", "b"])
+    assert again.get("a", measure("a", [9])) == [0.5] and again.get("b", measure("b", {"x": 1})) == {"x": 1}
+    assert calls == ["a", "b"] and "100%" in capsys.readouterr().err
+    other = study.Parts.open(path, {"num": 3}, "wind")
+    assert other.get("a", measure("c", 7)) == 7 and calls[-1] == "c"
+
+
+def test_results_of_other_settings_are_not_dropped(tmp_path):
+    out = tmp_path / "results.json"
+    out.write_text(json.dumps({"windows": 24, "datasets": {"ecg": {}}}))
+    arguments = study.study_arguments("", "x", windows=4, datasets=["wind"]).parse_args(["--out", str(out)])
+    with pytest.raises(SystemExit, match="holds ecg with other settings"):
+        study.run(arguments, lambda *_: {}, settings={"windows": 4}, seeds=[0])
+
+
+def test_an_output_is_held_over_the_stretch_and_nowhere_else(model):
+    span = np.linspace(-6.0, 6.0, 13)
+    other, policy = guided_reuse.held(model, span, -2.0, 2.0)
+    moved = np.diff(other.profile.clock(span.tolist()))
+    assert ((moved > policy.tau) == ((span[1:] <= -2) | (span[1:] > 2))).all()
 
 
 def stored(name: str) -> Any:
@@ -88,8 +120,8 @@ def shown(interval: dict[str, float], digits: int) -> str:
 
 def test_the_table_of_planted_anomalies_is_that_of_the_study():
     document = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
-    for name, study in stored("anomalies_cpu.json").items():
-        for row in study["anomalies"]:
+    for name, made in stored("anomalies_cpu.json").items():
+        for row in made["anomalies"]:
             area = row["roc_area"]
             cells = [shown(area[key], 2) for key in ("score", "score, worst place", "Gaussian of E3")]
             size = f"{row['size']:.0%}" if row["kind"] == "dropout" else f"{row['size']:g}"

@@ -96,7 +96,7 @@ class TestHeldout:
     def test_without_a_network_the_model_is_the_gaussian_process(self, gaussian):
         known = np.ones((16, 1), bool)
         known[6:10] = False
-        judgment = judge(gaussian, gaussian_data(gaussian), known, windows=15, draws=60)
+        judgment = judge(gaussian, gaussian_data(gaussian), known, windows=15, draws=30)
         scores = {score.name: score for score in judgment.scores}
         assert judgment.windows == 15 and judgment.best.name == GAUSSIAN
         assert judgment.ratio.low < 1.05 and judgment.ratio.high > 0.95

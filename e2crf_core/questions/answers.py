@@ -7,6 +7,7 @@ if the data are Gaussian; the same update applies with any sampler (solver, step
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -19,6 +20,16 @@ from e2crf_core.sampling.sampler import Sampler, Samples
 
 ASKING = SamplerConfig(policy=PRESETS["exact"], steps=40, solver="sde_dpmpp_2m", grid="log_snr")
 """Configuration of questions: a stochastic solver forgets the early errors that conditioning causes."""
+
+
+class Drawing(TypedDict, total=False):
+    """How answers are drawn: the keyword arguments of `complete`, which states their defaults."""
+
+    num: int
+    seed: int
+    config: SamplerConfig
+    progress: Progress
+    cancelled: Cancel
 
 
 @dataclass(frozen=True)
@@ -44,24 +55,13 @@ class Completion:
         return np.quantile(self.draws, level, axis=0)
 
 
-def impute(
-    model: ScoreModel,
-    series: np.ndarray,
-    *,
-    num: int = 64,
-    seed: int = 0,
-    config: SamplerConfig = ASKING,
-    progress: Progress = silent,
-    cancelled: Cancel = never,
-) -> Completion:
-    """Draw `num` completions of `series` (N, M) in data units, whose missing values are NaN.
+def impute(model: ScoreModel, series: np.ndarray, **drawing: Unpack[Drawing]) -> Completion:
+    """Draw completions (64 by default) of `series` (N, M) in data units, whose missing values are NaN.
 
     Raises LabError if nothing is missing or known, or if the shape is not the model's.
     """
     series, known = check_series(model, series)
-    samples = complete(
-        model, series[None], num=num, seed=seed, config=config, progress=progress, cancelled=cancelled
-    )
+    samples = complete(model, series[None], **drawing)
     return Completion(samples.series, known, samples.seconds, samples.token_share)
 
 
@@ -87,7 +87,7 @@ def complete(
     model: ScoreModel,
     windows: np.ndarray,
     *,
-    num: int,
+    num: int = 64,
     seed: int = 0,
     config: SamplerConfig = ASKING,
     progress: Progress = silent,
@@ -106,24 +106,13 @@ def complete(
     return replace(samples, series=series)
 
 
-def forecast(
-    model: ScoreModel,
-    history: np.ndarray,
-    horizon: int,
-    *,
-    num: int = 64,
-    seed: int = 0,
-    config: SamplerConfig = ASKING,
-    progress: Progress = silent,
-    cancelled: Cancel = never,
-) -> Completion:
-    """Draw `num` continuations of `history` (T, M) in data units, by `horizon` steps.
+def forecast(model: ScoreModel, history: np.ndarray, horizon: int, **drawing: Unpack[Drawing]) -> Completion:
+    """Draw continuations (64 by default) of `history` (T, M) in data units, by `horizon` steps.
 
     The draws are whole windows of N steps: the last N - horizon steps of the history, then the forecast. A
     shorter history is treated as if the steps before it were missing.
     """
-    window = forecast_window(model, history, horizon)
-    return impute(model, window, num=num, seed=seed, config=config, progress=progress, cancelled=cancelled)
+    return impute(model, forecast_window(model, history, horizon), **drawing)
 
 
 def forecast_window(model: ScoreModel, history: np.ndarray, horizon: int) -> np.ndarray:

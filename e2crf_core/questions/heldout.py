@@ -8,6 +8,7 @@ in its favor; intervals are 95% bootstrap intervals over windows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 from scipy.stats import norm
@@ -15,12 +16,10 @@ from scipy.stats import norm
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
-from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.probabilistic import covered, crps, gaussian_crps
 from e2crf_core.questions import baselines
-from e2crf_core.questions.answers import ASKING, complete
-from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.questions.answers import ASKING, Drawing, complete
 
 NETWORK = "this model"
 GAUSSIAN = "Gaussian process (E3 alone)"
@@ -73,6 +72,72 @@ def check_fits(model: ScoreModel, data: Dataset) -> None:
         raise LabError(f"data set {data.name!r} has no held-out windows", field="data")
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Answers to a question about W windows: CRPS (W,), and the shares (W,) inside the 90% intervals.
+
+    The shares of point answers are NaN. `forwards` is the work of one draw, in whole-forward equivalents.
+    """
+
+    crps: np.ndarray
+    inside: np.ndarray
+    forwards: float = 0.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """The same question about held-out windows `truth` (W, N, M), in data units: values outside `known` are missing.
+
+    `known` is (N, M).
+    """
+
+    model: ScoreModel
+    truth: np.ndarray
+    known: np.ndarray
+
+    @staticmethod
+    def of(model: ScoreModel, data: Dataset, known: np.ndarray, index: np.ndarray) -> Question:
+        """Ask about the windows `index` of a data set. Raises LabError if it does not fit, or nothing is asked."""
+        check_fits(model, data)
+        if known.all() or not known.any():
+            raise LabError("nothing is missing" if known.all() else "nothing is known", field="series")
+        return Question(model, data.x[np.sort(index)].astype(np.float64), known)
+
+    @property
+    def asked(self) -> np.ndarray:
+        """Return the windows (W, N, M) with missing values as NaN."""
+        return np.where(self.known, self.truth, np.nan)
+
+    @property
+    def goal(self) -> np.ndarray:
+        """Return the hidden values (W, missing), standardized."""
+        return ((self.truth - self.model.mean) / self.model.std)[:, ~self.known]
+
+    def drawn(self, draws: int, **drawing: Unpack[Drawing]) -> Answers:
+        """Answer with `draws` draws for each window."""
+        drawing["num"] = draws * len(self.truth)
+        made = complete(self.model, self.asked, **drawing)
+        series = (made.series - self.model.mean) / self.model.std
+        steps = drawing.get("config", ASKING).steps
+        hidden = series.reshape(draws, *self.truth.shape)[:, :, ~self.known]
+        return self.scored(hidden, made.flop_share * steps)
+
+    def scored(self, hidden: np.ndarray, forwards: float = 0.0) -> Answers:
+        """Score standardized draws (S, W, missing) of the hidden values."""
+        goal = self.goal
+        return Answers(crps(hidden, goal).mean(1), covered(hidden, goal, LEVEL).mean(1), forwards)
+
+    def gaussian(self, mean: np.ndarray, std: np.ndarray) -> Answers:
+        """Score Gaussian answers with standardized means and deviations (W, missing)."""
+        inside = np.abs(self.goal - mean) < norm.ppf((1 + LEVEL) / 2) * std
+        return Answers(gaussian_crps(mean, std, self.goal).mean(1), inside.mean(1))
+
+    def points(self, series: np.ndarray) -> Answers:
+        """Score standardized point answers (W, N, M), which have no interval."""
+        errors = np.abs(series[:, ~self.known] - self.goal)
+        return Answers(errors.mean(1), np.full(len(errors), np.nan))
+
+
 def judge(
     model: ScoreModel,
     data: Dataset,
@@ -80,77 +145,64 @@ def judge(
     *,
     windows: int = 16,
     draws: int = 20,
-    seed: int = 0,
-    config: SamplerConfig = ASKING,
-    progress: Progress = silent,
-    cancelled: Cancel = never,
+    **drawing: Unpack[Drawing],
 ) -> HeldoutScores:
     """Answer for up to `windows` held-out windows with the values outside `known` (N, M) missing.
 
     With fewer than 19 draws, 90% intervals are too wide. Raises LabError if nothing is missing or known, or if
     the data set does not fit the model.
     """
-    check_fits(model, data)
-    if known.all() or not known.any():
-        raise LabError("nothing is missing" if known.all() else "nothing is known", field="series")
-    rng = np.random.default_rng(seed)
-    index = np.sort(rng.choice(data.heldout, min(windows, len(data.heldout)), replace=False))
-    truth = data.x[index].astype(np.float64)
-    asked = np.where(known, truth, np.nan)
-    made = complete(
-        model, asked, num=draws * len(index), seed=seed, config=config, progress=progress, cancelled=cancelled
-    )
-    drawn = ((made.series - model.mean) / model.std).reshape(draws, *truth.shape)[:, :, ~known]
-    goal = ((truth - model.mean) / model.std)[:, ~known]
-    holes = (asked - model.mean) / model.std
-    means, stds = _gaussian(model, holes, known)
-    errors = {
-        NETWORK: crps(drawn, goal).mean(1),
-        GAUSSIAN: gaussian_crps(means, stds, goal).mean(1),
-    }
-    inside = {
-        NETWORK: covered(drawn, goal, LEVEL).mean(1),
-        GAUSSIAN: (np.abs(goal - means) < norm.ppf((1 + LEVEL) / 2) * stds).mean(1),
-    }
-    for name, answer in _points(model, data, holes).items():
-        errors[name] = np.abs(answer[:, ~known] - goal).mean(1)
-    pick = rng.integers(0, len(index), (RESAMPLES, len(index)))
+    rng = np.random.default_rng(drawing.get("seed", 0))
+    index = rng.choice(data.heldout, min(windows, len(data.heldout)), replace=False)
+    question = Question.of(model, data, known, index)
+    answers = {NETWORK: question.drawn(draws, **drawing), **without_network(question, data)}
+    pick = resamples(rng, len(index))
     scores = {
-        name: Scored(name, _interval(values, pick), _interval(inside[name], pick) if name in inside else None)
-        for name, values in errors.items()
+        name: Scored(
+            name,
+            mean_interval(answer.crps, pick),
+            None if np.isnan(answer.inside).any() else mean_interval(answer.inside, pick),
+        )
+        for name, answer in answers.items()
     }
     ranked = sorted((name for name in scores if name != NETWORK), key=lambda name: scores[name].crps.value)
-    ratio = _ratio(errors[NETWORK], errors[ranked[0]], pick)
+    ratio = paired_ratio(answers[NETWORK].crps, answers[ranked[0]].crps, pick)
     return HeldoutScores(tuple(scores[name] for name in (NETWORK, *ranked)), ratio, len(index), draws)
 
 
-def _gaussian(model: ScoreModel, holes: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return means and standard deviations (W, missing) of E3 alone, given windows (W, N, M)."""
+def without_network(question: Question, data: Dataset) -> dict[str, Answers]:
+    """Answer a question without a network: by E3 alone in closed form, and by points."""
+    model, known = question.model, question.known
+    holes = (question.asked - model.mean) / model.std
     laws = [baselines.gaussian(model, window) for window in holes]
-    return np.stack([law.mean[~known] for law in laws]), np.stack([law.std[~known] for law in laws])
-
-
-def _points(model: ScoreModel, data: Dataset, holes: np.ndarray) -> dict[str, np.ndarray]:
-    """Return point answers (W, N, M) to standardized windows with holes."""
-    mean = (data.x[data.train].mean(0, dtype=np.float64) - model.mean) / model.std
+    mean, std = (np.stack([getattr(law, part)[~known] for law in laws]) for part in ("mean", "std"))
+    training = (data.x[data.train].mean(0, dtype=np.float64) - model.mean) / model.std
     points = {
-        "mean of the training windows": np.broadcast_to(mean, holes.shape),
+        "mean of the training windows": np.broadcast_to(training, holes.shape),
         "last value": np.stack([baselines.last_value(window) for window in holes]),
         "straight line": np.stack([baselines.line(window) for window in holes]),
     }
     if season := usual_period(data):
         name = f"season of {season} steps"
         points[name] = np.stack([baselines.season(window, season) for window in holes])
-    return points
+    return {
+        GAUSSIAN: question.gaussian(mean, std),
+        **{name: question.points(answer) for name, answer in points.items()},
+    }
 
 
-def _interval(values: np.ndarray, pick: np.ndarray) -> Interval:
+def resamples(rng: np.random.Generator, windows: int) -> np.ndarray:
+    """Return bootstrap resamples (R, W) of windows."""
+    return rng.integers(0, windows, (RESAMPLES, windows))
+
+
+def mean_interval(values: np.ndarray, pick: np.ndarray) -> Interval:
     """Return the mean of values (W,) with its bootstrap interval over resamples `pick` (R, W)."""
     low, high = np.quantile(values[pick].mean(1), [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def _ratio(ours: np.ndarray, theirs: np.ndarray, pick: np.ndarray) -> Interval | None:
+def paired_ratio(ours: np.ndarray, theirs: np.ndarray, pick: np.ndarray) -> Interval | None:
     """Return the paired ratio of means of (W,) and (W,), or None if `theirs` can be 0."""
     below = theirs[pick].mean(1)
     if not below.min():

@@ -6,15 +6,15 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.errors import Cancelled, LabError
+from e2crf_core.errors import LabError
 from e2crf_core.io.files import replace_file
-from e2crf_core.progress import Cancel, Progress, never, silent
-from e2crf_core.questions.answers import ASKING, impute
-from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.progress import silent
+from e2crf_core.questions.answers import Drawing, impute
 
 MEDIAN = (0.5,)
 
@@ -69,12 +69,8 @@ def fill(
     model: ScoreModel,
     recording: np.ndarray,
     *,
-    num: int = 64,
-    seed: int = 0,
     levels: Sequence[float] = MEDIAN,
-    config: SamplerConfig = ASKING,
-    progress: Progress = silent,
-    cancelled: Cancel = never,
+    **drawing: Unpack[Drawing],
 ) -> Filled:
     """Impute every missing value (NaN) of a recording (T, M), in data units, of any number of steps T.
 
@@ -95,9 +91,8 @@ def fill(
     starts = window_starts(missing, model.length)
     steps = np.flatnonzero(missing)
     nearest = nearest_window(steps, starts, model.length)
+    progress = drawing.pop("progress", silent)
     for index, start in enumerate(starts):
-        if cancelled():
-            raise Cancelled
         window = np.full((model.length, recording.shape[1]), np.nan)
         part = recording[start : start + model.length]
         window[: len(part)] = part
@@ -105,9 +100,8 @@ def fill(
         def report(done: int, total: int, place: int = index) -> None:
             progress(place * total + done, len(starts) * total)
 
-        answer = impute(
-            model, window, num=num, seed=seed, config=config, progress=report, cancelled=cancelled
-        )
+        drawing["progress"] = report
+        answer = impute(model, window, **drawing)
         rows = steps[nearest == index]
         drawn = np.quantile(answer.draws[:, rows - start], levels, axis=0)
         quantiles[:, rows] = np.where(known[rows], recording[rows], drawn)
