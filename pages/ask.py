@@ -6,6 +6,7 @@ from e2crf_core.data.datasets import Dataset
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import list_checkpoints
 from pages.ui.ask.answers import answer_panel
+from pages.ui.ask.choosing import choosing_panel, tuned_way
 from pages.ui.ask.form import (
     GAPS,
     LABELS,
@@ -62,10 +63,16 @@ def page() -> None:
     if kind == NORMAL:
         normal_panel(checkpoint, model, data, subject)
         return
-    with st.expander("Draws and network calls", icon=":material/tune:"):
-        drawing = drawing_form()
+    known = heldout_mask(model, subject)
+    with st.expander("Draws, network calls and cache", icon=":material/tune:"):
+        try:
+            drawing = drawing_form(tuned_way(checkpoint, known))
+        except LabError as fault:
+            st.error(say(fault, LABELS))
+            return
     answer_panel(checkpoint, model, subject, drawing)
-    judging_panel(checkpoint, model, data, heldout_mask(model, subject), drawing)
+    judging_panel(checkpoint, model, data, known, drawing)
+    choosing_panel(checkpoint, model, data, known, drawing)
 
 
 page()

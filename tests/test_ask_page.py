@@ -11,8 +11,10 @@ from e2crf_core import LabError, load_checkpoint, load_dataset
 from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import never, silent
 from e2crf_core.questions.anomaly import Detector
+from e2crf_core.questions.answers import ASKING
 from e2crf_core.questions.files import Recording
 from e2crf_core.questions.watching import RecordingScores
+from pages.ui.ask import choosing
 from pages.ui.ask.answers import answer_frame
 from pages.ui.ask.form import own_data
 from pages.ui.ask.normal import ScoredSeries, calibration_part
@@ -135,6 +137,32 @@ def test_a_judgment_names_every_naive_answer():
     assert "of the hidden values are inside its 90% bands" in text(at)
 
 
+def test_ways_to_answer_are_compared_and_one_is_taken_over(monkeypatch):
+    monkeypatch.setattr(choosing, "WINDOWS", 4)
+    at = opened("ask", gap="60-80", **{**QUICK, "calls": "8"})
+    press(at, "Compare ways")
+    assert at.session_state["ask.choice"][1].wait(90)
+    clean(at.run())
+    choice = at.session_state["ask.choice"][1].result
+    assert len(choice.tried) > 6 and choice.tried[0].way.name == "no cache, 8 steps"
+    assert "Keep no cache" in text(at) or "Proposed:" in text(at)
+    assert "13 steps without a cache answered as well" in text(at)
+    at.session_state["ask.picked"] = 4
+    clean(at.run())
+    press(at, "Answer this way: cache")
+    assert at.selectbox(key="way").value == "tuned" and "steps, cached" in text(at)
+    press(at, "Answer")
+    done(at)
+    assert at.metric
+
+
+def test_a_preset_of_the_address_answers_with_fewer_calls():
+    at = opened("ask", way="balanced", **QUICK)
+    assert at.selectbox(key="way").value == "balanced" and "4 steps, cached" in text(at)
+    clean(at.selectbox(key="way").set_value("file").run())
+    assert "No policy is chosen yet" in at.error[0].value
+
+
 # ---- a file
 
 
@@ -184,7 +212,9 @@ def test_a_table_of_answers_keeps_what_is_known():
     hidden = np.zeros((144, 4), bool)
     hidden[40:50, 1] = True
     subject = window_subject(data, 0, hidden)
-    frame = answer_frame(subject, answer(model, subject, Drawing(20, 4), silent, never))
+    frame = answer_frame(
+        subject, answer(model, subject, Drawing(20, config=replace(ASKING, steps=4)), silent, never)
+    )
     name = subject.titles[1]
     np.testing.assert_allclose(frame[f"{subject.titles[0]} median"], data.x[0, :, 0], rtol=1e-6)
     assert frame[f"{name} filled"].sum() == 10 and len(frame) == 144

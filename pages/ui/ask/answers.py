@@ -45,7 +45,7 @@ def answer_panel(checkpoint: str, model: ScoreModel, subject: Subject, drawing: 
         count = int(subject.missing.sum())
         st.caption(
             f"{count:,} missing value{'s' if count > 1 else ''} in {len(gaps):,} "
-            f"stretch{'es' if len(gaps) > 1 else ''} · {drawing.num} draws of {drawing.calls} network calls"
+            f"stretch{'es' if len(gaps) > 1 else ''} · {drawing.text}"
         )
     if pressed:
         try:

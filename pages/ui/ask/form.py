@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from e2crf_core.data.series_files import ReadySeries, open_file
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import read_card
+from e2crf_core.questions.answers import ASKING
 from e2crf_core.questions.files import Recording, mismatches, read_recording
+from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.ask.normal import calibration_part
 from pages.ui.ask.subject import (
     DROPOUT,
@@ -26,6 +29,7 @@ from pages.ui.ask.subject import (
     whole_subject,
     window_subject,
 )
+from pages.ui.ask.ways import way_form
 from pages.ui.ask.work import Drawing
 from pages.ui.common import library
 from pages.ui.common.messages import plain_text, say
@@ -45,6 +49,7 @@ LABELS = {
     "data": "Data set",
     "num": "Draws",
     "steps": "Network calls",
+    "policy": "Cache",
 }
 MOST_DRAWS, MOST_CALLS, MOST_SEED = 256, 200, 2**31 - 1
 
@@ -90,23 +95,28 @@ def fitting_sets(model: ScoreModel) -> list[str]:
     return sorted(fitting, key=lambda name: name != model.dataset)
 
 
-def drawing_form() -> Drawing:
-    """Draw how answers are sampled."""
+def drawing_form(tuned: SamplerConfig | None) -> Drawing:
+    """Draw how answers are sampled; `tuned` is the way that was chosen for this question. Raises LabError."""
     recall_number("ask.num", "num", Drawing.num, 20, MOST_DRAWS)
-    recall_number("ask.calls", "calls", Drawing.calls, 4, MOST_CALLS)
+    recall_number("ask.calls", "calls", ASKING.steps, 4, MOST_CALLS)
     recall_number("ask.seed", "seed", Drawing.seed, 0, MOST_SEED)
     a, b, c = st.columns(3)
     num = a.number_input(
         LABELS["num"], 20, MOST_DRAWS, key="ask.num", help="More draws give steadier bands and take longer."
     )
     calls = b.number_input(
-        LABELS["steps"], 4, MOST_CALLS, key="ask.calls", help="Steps of the sampler for each draw."
+        LABELS["steps"],
+        4,
+        MOST_CALLS,
+        key="ask.calls",
+        help="Steps of the sampler for each draw. Without a cache, each is a network call.",
     )
     seed = c.number_input("Seed", 0, MOST_SEED, key="ask.seed")
     note("num", str(num), str(Drawing.num))
-    note("calls", str(calls), str(Drawing.calls))
+    note("calls", str(calls), str(ASKING.steps))
     note("seed", str(seed), str(Drawing.seed))
-    return Drawing(int(num), int(calls), int(seed))
+    plan = replace(ASKING, steps=int(calls))
+    return Drawing(int(num), int(seed), way_form(plan, tuned), plan)
 
 
 def horizon_form(model: ScoreModel) -> int:

@@ -41,7 +41,7 @@ def judging_panel(
         st.info("The data set that this model was trained on is not here, so its answers cannot be judged.")
         return
     windows = min(24, len(data.heldout))
-    key = (checkpoint, data.name, known.tobytes(), drawing.calls)
+    key = (checkpoint, data.name, known.tobytes(), drawing.config)
     kept = st.session_state.get(JOB)
     job: ThreadJob[HeldoutScores] | None = kept[1] if kept and kept[0] == key else None
     if job is not None and job.result is not None:

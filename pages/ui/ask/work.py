@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,19 @@ MOST = 2
 
 @dataclass(frozen=True)
 class Drawing:
-    """How answers are drawn: the number of draws, network calls for each, and the seed."""
+    """How answers are drawn: the number of draws, the seed, the sampler, and its plan without a cache."""
 
     num: int = 64
-    calls: int = 40
     seed: int = 0
+    config: SamplerConfig = ASKING
+    plan: SamplerConfig = ASKING
 
     @property
-    def config(self) -> SamplerConfig:
-        """The sampler's configuration."""
-        return replace(ASKING, steps=self.calls)
+    def text(self) -> str:
+        """Return the draws and their cost in a few words."""
+        steps, policy = self.config.steps, self.config.policy
+        cached = policy is not None and policy.trigger != "always"
+        return f"{self.num} draws of {steps} {'steps, cached' if cached else 'network calls'}"
 
 
 @dataclass(frozen=True)
