@@ -75,10 +75,59 @@ def _bodies(rng: Random, valid: Path) -> Input:
     return Input(json.dumps(stored).encode() if plain else json_bytes(rng, stored), options)
 
 
+def _inferences(rng: Random, valid: Path) -> Input:
+    """Return a request of the Open Inference Protocol, perhaps with tensors in binary."""
+    stated = {"num": ("INT64", 2), "seed": ("UINT32", 5), "steps": ("INT32", 8), "policy": ("BYTES", "fast"),
+              "solver": ("BYTES", "ddim"), "grid": ("BYTES", "linear")}  # fmt: skip
+    inputs = [
+        {"name": name, "datatype": kind, "shape": [1], "data": [item]}
+        for name, (kind, item) in stated.items()
+        if rng.random() < 0.6
+    ]
+    binary = rng.random() < 0.3
+    stored = {
+        "inputs": inputs,
+        "outputs": [{"name": "samples"}],
+        "parameters": {"binary_data_output": binary},
+    }
+    body = json_bytes(rng, stored)
+    options: dict[str, Any] = {"path": "/v2/models/test/infer", "kind": "application/json"}
+    if rng.random() < 0.3:
+        size = rng.choice((str(len(body)), "0", "-1", "x", "9" * 20, str(len(body) - 1)))
+        options["headers"] = {"inference-header-content-length": size}
+        body += rng.randbytes(rng.choice((0, 1, 4, 8, 100)))
+    if rng.random() < 0.1:
+        options["path"] = rng.choice(
+            ("/v2/models/none/infer", "/v2/models/test/versions/1/infer", "/v2/models/%00")
+        )
+    return Input(body, options)
+
+
+def _questions(rng: Random, valid: Path) -> Input:
+    """Return a request to impute, forecast or score a series with missing values."""
+    rows: list[list[float | None]] = [[rng.gauss(0, 1), rng.choice((None, 1.0, 1e29))] for _ in range(24)]
+    path = rng.choice(("/impute", "/forecast", "/score"))
+    stored: dict[str, Any] = {"num": 2, "steps": 4, "seed": 1, "level": rng.choice((0.9, 0.011, 0.99))}
+    if path == "/impute":
+        stored["series"] = rows
+    elif path == "/forecast":
+        stored |= {"history": rows[: rng.randint(1, 24)], "horizon": rng.choice((1, 4, 23, 24))}
+    else:
+        stored = {
+            "series": rows * rng.choice((1, 3)),
+            "hop": rng.choice((None, 1, 24, 25)),
+            "false_alarms": 0.1,
+        }
+    plain = rng.random() < 0.4
+    body = json.dumps(stored).encode() if plain else json_bytes(rng, stored)
+    return Input(body, {"path": path, "kind": "application/json"})
+
+
 def bodies(case: Input, place: Place) -> None:
     """Send a request; the server answers anything but 5xx."""
     options = case.options
     headers = {"content-type": options["kind"]} | ({"host": options["host"]} if "host" in options else {})
+    headers |= options.get("headers", {})
     try:
         answer = _client().request(
             options.get("method", "POST"), options["path"], content=case.body, headers=headers
@@ -173,9 +222,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "card --checkpoint {valid}/model": ("seed",),
     "info": ("checkpoint",),
     "impute {valid}/tables/rates.csv --num 2 --steps 4 --out {out}.csv": (
-        "num", "level", "steps", "seed", "device", "channels", "time", "missing", "out"),
+        "num", "level", "steps", "seed", "device", "channels", "time", "missing", "policy", "out"),
     "forecast {valid}/tables/rates.csv --horizon 2 --num 2 --steps 4 --out {out}.csv": (
-        "horizon", "num", "level", "steps", "seed", "channels", "time"),
+        "horizon", "num", "level", "steps", "seed", "channels", "time", "policy"),
+    "score {valid}/tables/rates.csv --normal {valid}/tables/rates.csv --out {out}.csv": (
+        "false-alarms", "hop", "seed", "channels", "time", "missing", "normal", "device", "out"),
     "localize --steps 1 --minutes 0.01 --out {out}": ("steps", "minutes", "bands", "seed", "half", "threads"),
     "cluster evaluate --num 2 --steps 4 --shard 2 --out {out}": (
         "policy", "steps", "solver", "grid", "num", "shard", "batch", "seed", "gpus", "device"),
@@ -223,6 +274,8 @@ _NO_CHECKPOINT = {"train", "check", "card", "data", "localize"}
 
 TARGETS = (
     Target("HTTP bodies", _bodies, bodies, 14),
+    Target("inference requests", _inferences, bodies, 6),
+    Target("questions over HTTP", _questions, bodies, 6),
     Target("socket messages", _messages, messages, 10),
     Target("settings in addresses", _settings, settings, 6),
     Target("command lines", _lines, lines, 6),
