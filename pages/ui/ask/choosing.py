@@ -9,6 +9,7 @@ import streamlit as st
 from e2crf_core.data.datasets import Dataset
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
+from e2crf_core.io.packet import pack
 from e2crf_core.progress import Cancel, Progress
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.pareto import pareto_front
@@ -20,7 +21,6 @@ from pages.ui.ask.work import JOBS, Drawing
 from pages.ui.common.components import tune_board
 from pages.ui.common.downloads import data_buttons
 from pages.ui.common.messages import say
-from pages.ui.common.packet import pack
 from pages.ui.jobs.thread_job import ThreadJob
 
 JOB = "ask.choice"
