@@ -154,7 +154,7 @@ def chosen(rows: Sequence[dict[str, Any]], *, cached: bool, most: float) -> str:
 
 
 @dataclass(frozen=True)
-class Study:
+class CacheStudy:
     """A choice on some held-out windows of a data set, and its judgment on others."""
 
     arguments: argparse.Namespace
@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         expected = [f"{text}, choose, {name}" for text in arguments.questions for name in names]
         # More: the profile; then the reference, the best of both kinds and the default are judged.
         parts.expect(expected, more=5 * len(arguments.questions))
-        made = Study(arguments, model, data, parts)
+        made = CacheStudy(arguments, model, data, parts)
         return {"questions": {text: made.table(text) for text in arguments.questions}}
 
     settings = {"windows": arguments.windows, "num": arguments.num}

@@ -9,7 +9,7 @@ from e2crf_core import CachePolicy, LabError, load_checkpoint, load_dataset
 from e2crf_core.errors import Cancelled
 from e2crf_core.quality.interval import Interval
 from e2crf_core.questions.answers import ASKING
-from e2crf_core.questions.choosing import Choice, Measured, Way, cache_way, choose, usual_ways
+from e2crf_core.questions.choosing import ChosenWay, MeasuredWay, Way, cache_way, choose, usual_ways
 from tests.tiny import tiny_assets
 
 PLAN = replace(ASKING, steps=6)
@@ -32,7 +32,7 @@ def asked():
 def way(name, forwards, low, high, *, cached=True):
     policy = CachePolicy(trigger="log_snr") if cached else None
     mid = Interval((low + high) / 2, low, high)
-    return Measured(Way(name, replace(PLAN, policy=policy)), mid, mid, mid, forwards)
+    return MeasuredWay(Way(name, replace(PLAN, policy=policy)), mid, mid, mid, forwards)
 
 
 def test_recomputing_everything_is_judged_equal_to_no_cache_at_its_cost():
@@ -54,8 +54,8 @@ def test_recomputing_everything_is_judged_equal_to_no_cache_at_its_cost():
 def test_the_cheapest_that_is_certain_is_proposed():
     whole = way("whole", 40, 1, 1, cached=False)
     good, cheaper, unsure = way("a", 14, 0.99, 1.01), way("b", 12, 0.99, 1.019), way("c", 8, 0.9, 1.03)
-    assert Choice((whole,), (whole, good, cheaper, unsure), (4, 8), 2).proposal is cheaper
-    assert Choice((whole,), (whole, unsure), (4, 8), 2).proposal is None
+    assert ChosenWay((whole,), (whole, good, cheaper, unsure), (4, 8), 2).proposal is cheaper
+    assert ChosenWay((whole,), (whole, unsure), (4, 8), 2).proposal is None
 
 
 def test_other_ways_use_less_of_the_network_than_the_reference():

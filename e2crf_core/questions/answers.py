@@ -22,7 +22,7 @@ ASKING = SamplerConfig(policy=PRESETS["exact"], steps=40, solver="sde_dpmpp_2m",
 """Configuration of questions: a stochastic solver forgets the early errors that conditioning causes."""
 
 
-class Drawing(TypedDict, total=False):
+class DrawOptions(TypedDict, total=False):
     """How answers are drawn: the keyword arguments of `complete`, which states their defaults."""
 
     num: int
@@ -55,7 +55,7 @@ class Completion:
         return np.quantile(self.draws, level, axis=0)
 
 
-def impute(model: ScoreModel, series: np.ndarray, **drawing: Unpack[Drawing]) -> Completion:
+def impute(model: ScoreModel, series: np.ndarray, **drawing: Unpack[DrawOptions]) -> Completion:
     """Draw completions (64 by default) of `series` (N, M) in data units, whose missing values are NaN.
 
     Raises LabError if nothing is missing or known, or if the shape is not the model's.
@@ -106,7 +106,9 @@ def complete(
     return replace(samples, series=series)
 
 
-def forecast(model: ScoreModel, history: np.ndarray, horizon: int, **drawing: Unpack[Drawing]) -> Completion:
+def forecast(
+    model: ScoreModel, history: np.ndarray, horizon: int, **drawing: Unpack[DrawOptions]
+) -> Completion:
     """Draw continuations (64 by default) of `history` (T, M) in data units, by `horizon` steps.
 
     The draws are whole windows of N steps: the last N - horizon steps of the history, then the forecast. A

@@ -42,7 +42,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredWay:
     """A measured way: CRPS, its paired ratio to the reference's, coverage of the 90% interval, and its cost.
 
     `forwards` is in whole-forward equivalents for one draw.
@@ -61,19 +61,19 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenWay:
     """The ways `tried` on some windows, and those of them that were then `judged` on others; the reference is first.
 
     `windows` counts both kinds of windows, `draws` those of each window when judging.
     """
 
-    tried: tuple[Measured, ...]
-    judged: tuple[Measured, ...]
+    tried: tuple[MeasuredWay, ...]
+    judged: tuple[MeasuredWay, ...]
     windows: tuple[int, int]
     draws: int
 
     @property
-    def proposal(self) -> Measured | None:
+    def proposal(self) -> MeasuredWay | None:
         """Return the cheapest way that was judged as good as the reference and costs less; None if none was."""
         able = [m for m in self.judged[1:] if m.as_good and m.forwards < self.judged[0].forwards]
         return min(able, key=lambda m: m.forwards, default=None)
@@ -105,7 +105,7 @@ def cache_way(reference: SamplerConfig, clock: str, predictor: str, tau: float) 
     return Way(f"cache, {clock} clock, {predictor}, tau {tau:g}", replace(reference, policy=policy))
 
 
-def cheapest(measured: Sequence[Measured]) -> Measured | None:
+def cheapest(measured: Sequence[MeasuredWay]) -> MeasuredWay | None:
     """Return the cheapest way that is as good or, if none is, the one whose upper end is lowest; None of none."""
     able = [m for m in measured if m.as_good]
     if able:
@@ -125,7 +125,7 @@ def choose(
     seed: int = 0,
     progress: Progress = silent,
     cancelled: Cancel = never,
-) -> Choice:
+) -> ChosenWay:
     """Choose on up to `windows` held-out windows, `draws` draws each, and judge on others with twice the draws.
 
     The values outside `known` (N, M) are missing. Raises LabError with fewer than FEWEST held-out windows, and where
@@ -152,7 +152,7 @@ def choose(
     finals = [cheapest([m for m in tried[1:] if m.way.cached == cached]) for cached in (True, False)]
     judged = work.measure(second, (full, *(m.way for m in finals if m)), 2 * draws, seed + 1)
     progress(work.total, work.total)
-    return Choice(tried, judged, (len(first.truth), len(second.truth)), 2 * draws)
+    return ChosenWay(tried, judged, (len(first.truth), len(second.truth)), 2 * draws)
 
 
 def _cost(way: Way) -> int:
@@ -169,10 +169,12 @@ class _Work:
     cancelled: Cancel
     done: int = 0
 
-    def measure(self, question: Question, ways: Sequence[Way], draws: int, seed: int) -> tuple[Measured, ...]:
+    def measure(
+        self, question: Question, ways: Sequence[Way], draws: int, seed: int
+    ) -> tuple[MeasuredWay, ...]:
         """Measure ways on the same windows and seed, the reference first. Raises LabError and Cancelled."""
         pick = resamples(np.random.default_rng(seed), len(question.truth))
-        measured: list[Measured] = []
+        measured: list[MeasuredWay] = []
         base: Answers | None = None
         for way in ways:
             if self.cancelled():
@@ -195,5 +197,5 @@ class _Work:
                     remedy="hide another part",
                 )
             crps, inside = mean_interval(got.crps, pick), mean_interval(got.inside, pick)
-            measured.append(Measured(way, crps, ratio, inside, got.forwards))
+            measured.append(MeasuredWay(way, crps, ratio, inside, got.forwards))
         return tuple(measured)

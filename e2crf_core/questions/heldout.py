@@ -19,7 +19,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.probabilistic import covered, crps, gaussian_crps
 from e2crf_core.questions import baselines
-from e2crf_core.questions.answers import ASKING, Drawing, complete
+from e2crf_core.questions.answers import ASKING, DrawOptions, complete
 
 NETWORK = "this model"
 GAUSSIAN = "Gaussian process (E3 alone)"
@@ -113,7 +113,7 @@ class Question:
         """Return the hidden values (W, missing), standardized."""
         return ((self.truth - self.model.mean) / self.model.std)[:, ~self.known]
 
-    def drawn(self, draws: int, **drawing: Unpack[Drawing]) -> Answers:
+    def drawn(self, draws: int, **drawing: Unpack[DrawOptions]) -> Answers:
         """Answer with `draws` draws for each window."""
         drawing["num"] = draws * len(self.truth)
         made = complete(self.model, self.asked, **drawing)
@@ -145,7 +145,7 @@ def judge(
     *,
     windows: int = 16,
     draws: int = 20,
-    **drawing: Unpack[Drawing],
+    **drawing: Unpack[DrawOptions],
 ) -> HeldoutScores:
     """Answer for up to `windows` held-out windows with the values outside `known` (N, M) missing.
 

@@ -14,7 +14,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.io.files import replace_file
 from e2crf_core.progress import silent
-from e2crf_core.questions.answers import Drawing, impute
+from e2crf_core.questions.answers import DrawOptions, impute
 
 MEDIAN = (0.5,)
 
@@ -70,7 +70,7 @@ def fill(
     recording: np.ndarray,
     *,
     levels: Sequence[float] = MEDIAN,
-    **drawing: Unpack[Drawing],
+    **drawing: Unpack[DrawOptions],
 ) -> Filled:
     """Impute every missing value (NaN) of a recording (T, M), in data units, of any number of steps T.
 

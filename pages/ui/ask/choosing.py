@@ -13,7 +13,7 @@ from e2crf_core.io.packet import pack
 from e2crf_core.progress import Cancel, Progress
 from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.pareto import pareto_front
-from e2crf_core.questions.choosing import MARGIN, Choice, Measured, choose
+from e2crf_core.questions.choosing import MARGIN, ChosenWay, MeasuredWay, choose
 from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.ask.answers import job_state
 from pages.ui.ask.ways import NONE, TUNED, WAY
@@ -52,7 +52,7 @@ def choosing_panel(
     )
     key = (checkpoint, data.name, known.tobytes(), drawing.plan)
     kept = st.session_state.get(JOB)
-    job: ThreadJob[Choice] | None = kept[1] if kept and kept[0] == key else None
+    job: ThreadJob[ChosenWay] | None = kept[1] if kept and kept[0] == key else None
     if job is not None and job.result is not None:
         choice_view(job.result, data, (checkpoint, known.tobytes()))
         return
@@ -68,7 +68,7 @@ def choosing_panel(
     ):
         return
 
-    def work(progress: Progress, cancelled: Cancel) -> Choice:
+    def work(progress: Progress, cancelled: Cancel) -> ChosenWay:
         return choose(
             model,
             data,
@@ -88,7 +88,7 @@ def choosing_panel(
         st.error(say(fault))
 
 
-def choice_view(choice: Choice, data: Dataset, question: tuple[str, bytes]) -> None:
+def choice_view(choice: ChosenWay, data: Dataset, question: tuple[str, bytes]) -> None:
     """Draw what was measured: the plane, the proposal, a table, and a way to take one over."""
     proposal = choice.proposal
     names = [measured.way.name for measured in choice.tried]
@@ -135,7 +135,7 @@ def change(ratio: Interval) -> str:
     return f"{value:+.1f}% ({low:+.1f} to {high:+.1f})"
 
 
-def verdict(choice: Choice) -> str:
+def verdict(choice: ChosenWay) -> str:
     """Return what was judged in a sentence or two."""
     whole, *rest = choice.judged
     proposal = choice.proposal
@@ -154,7 +154,7 @@ def verdict(choice: Choice) -> str:
     )
 
 
-def _lines(measured: Measured) -> list[str]:
+def _lines(measured: MeasuredWay) -> list[str]:
     return [
         measured.way.name,
         f"CRPS {measured.crps.value:.3f}, {change(measured.ratio)}",
@@ -163,7 +163,7 @@ def _lines(measured: Measured) -> list[str]:
     ]
 
 
-def plane_packet(choice: Choice, name: str, proposed: int | None, selected: int) -> bytes:
+def plane_packet(choice: ChosenWay, name: str, proposed: int | None, selected: int) -> bytes:
     """Pack the change of CRPS against whole forwards of all ways that were tried."""
     points, places = [], {}
     for number, measured in enumerate(choice.tried):
@@ -194,7 +194,7 @@ def plane_packet(choice: Choice, name: str, proposed: int | None, selected: int)
     return pack(head, {})
 
 
-def ways_frame(choice: Choice) -> pd.DataFrame:
+def ways_frame(choice: ChosenWay) -> pd.DataFrame:
     """Return all measurements as a table: a row for each way and kind of windows."""
     rows = [
         {
