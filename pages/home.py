@@ -36,7 +36,7 @@ def door(name: str) -> None:
     """Draw one of the doors."""
     words, links = DOORS[name]
     with st.container(border=True, key=f"door-{name.split()[0].lower()}", height="stretch"):
-        st.subheader(name, anchor=False)
+        st.header(name, anchor=False)
         st.markdown(words)
         for page, label, icon in links:
             st.page_link(page, label=label, icon=icon)

@@ -29,7 +29,7 @@ def own_home(monkeypatch, tmp_path, world):
 def test_a_newcomer_reads_a_name_and_three_doors_beside_a_run_in_motion(world):
     at = landed()
     assert [title.value for title in at.title] == ["E²-CRF Lab"]
-    assert [door.value for door in at.subheader] == ["Learn", "Explore", "Tune and deploy"]
+    assert [door.value for door in at.header] == ["Learn", "Explore", "Tune and deploy"]
     head, arrays = decode(at.get("bidi_component")[0].proto.bytes)
     recorder = world[1].recorder
     assert head["steps"][0] == 0 and head["steps"][-1] == recorder.count - 1 and head["frames"] <= 100
@@ -40,7 +40,7 @@ def test_a_newcomer_reads_a_name_and_three_doors_beside_a_run_in_motion(world):
 def test_the_landing_page_does_without_a_recorded_run(monkeypatch, tmp_path):
     monkeypatch.setenv("E2CRF_ASSETS", str(tmp_path))
     at = landed()
-    assert not at.get("bidi_component") and len(at.subheader) == 3
+    assert not at.get("bidi_component") and len(at.header) == 3
 
 
 def test_a_link_of_the_first_release_still_opens_the_live_page():

@@ -153,6 +153,26 @@ def test_what_is_shown_can_be_taken_away(visit, tiny):
     assert "<svg" in html and "because" in html and "step=12" in html and "<script" not in html
 
 
+def test_a_whole_run_can_be_taken_along(visit, tiny):
+    page = opened(visit)
+    for button, suffix in (
+        ("Page that works offline", ".html"),
+        ("Timeline", ".json"),
+        ("Whole run", ".zip"),
+    ):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button).click()
+        path = download.value.path()
+        assert download.value.suggested_filename.endswith(suffix)
+        if suffix == ".html":
+            assert "default-src 'none'" in path.read_text() and "A recorded run of ecg" in path.read_text()
+        elif suffix == ".json":
+            steps = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("cat") == "step"]
+            assert len(steps) == tiny.recorder.count
+        else:
+            assert load(path).recorder.count == tiny.recorder.count
+
+
 def test_the_inside_is_run_once_and_follows_every_move_without_a_message(
     visit, tiny, demo_assets, monkeypatch
 ):

@@ -14,7 +14,7 @@ from tests.browser.test_live_in_browser import LAB, lab, tile, wait
 
 pytestmark = pytest.mark.browser
 
-ADDRESS = "/?net=ecg&seed=2&steps=30"
+ADDRESS = "/live?net=ecg&seed=2&steps=30"
 PICTURE = f"""() => {{
   const lab = ({LAB})();
   return ['plane', 'series', 'bands', 'map'].map((name) => {{

@@ -15,7 +15,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.browser
 
 POLICY = quote('{"clock":"profile","predictor":"linear"}')
-WATCH = f"/?view=watch&solver=euler_maruyama&grid=linear&policy={POLICY}"
+WATCH = f"/live?view=watch&solver=euler_maruyama&grid=linear&policy={POLICY}"
 """The published sampler with the preset `balanced`: long enough to act on while it runs."""
 
 LAB = """() => {

@@ -83,13 +83,12 @@ def arrive() -> Stop | None:
 def guide(stop: Stop) -> None:
     """Draw what a stop says, and the ways on from it."""
     number = STOPS.index(stop) + 1
-    with st.container(border=True, key="tour"):
-        st.markdown(f"**{number} of {len(STOPS)} · {stop.title}.** {stop.words}")
-        with st.container(horizontal=True):
-            _way("Back", number - 1, "b", disabled=number == 1)
-            if number < len(STOPS):
-                _way("Next", number + 1, "n", kind="primary")
-            st.button("End the tour", key="tour.end", on_click=_go, args=(None,))
+    with st.container(border=True, key="tour", horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{number} of {len(STOPS)} · {stop.title}.** {stop.words}", width=640)
+        _way("Back", number - 1, "b", disabled=number == 1)
+        if number < len(STOPS):
+            _way("Next", number + 1, "n", kind="primary")
+        st.button("End the tour", key="tour.end", on_click=_go, args=(None,))
 
 
 def _way(label: str, number: int, key: str, *, kind: str = "secondary", disabled: bool = False) -> None:

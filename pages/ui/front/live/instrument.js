@@ -134,12 +134,20 @@ class Instrument extends Board {
       this.reports.taken(sent);
       this.take(sent);
     } else this.showDial();
-    for (const [name, { section }] of Object.entries(this.plots))
-      section.classList.toggle("lit", name === head.spotlight);
+    this.light(head.spotlight);
     pairLegends(this);
     planeLegend(this);
     this.redrawLayers();
     this.dirty();
+  }
+
+  // Frames the panel that a tour points at, and brings it into view once.
+  light(panel) {
+    if (panel === this.spotlight) return;
+    this.spotlight = panel;
+    for (const [name, { section }] of Object.entries(this.plots))
+      section.classList.toggle("lit", name === panel);
+    if (panel) this.plots[panel].section.scrollIntoView({ block: "nearest" });
   }
 
   // Another network or other noise: nothing that was measured holds any longer.
