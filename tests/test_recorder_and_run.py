@@ -67,7 +67,7 @@ def test_a_run_equals_the_sampler_and_records_every_step() -> None:
     run.start()
     assert run.wait(PATIENCE_S) and run.status == "done" and run.error is None
     made = Sampler(MODEL, PRESETS["balanced"], steps=40).sample(3, seed=7)
-    np.testing.assert_array_equal(run.result.samples, made.series)
+    np.testing.assert_allclose(run.result.samples, made.series, rtol=0, atol=1e-6 * made.series.std())
     assert run.recorder.count == 40
     assert run.result.token_share == pytest.approx(made.token_share)
     assert run.recorder.column("tokens").sum() == pytest.approx(made.token_share * 40 * 3 * MODEL.n)
@@ -137,7 +137,7 @@ def test_two_runs_do_not_disturb_each_other() -> None:
     for run in runs:
         assert run.wait(PATIENCE_S)
         alone = Sampler(MODEL, run.spec.policy, steps=40).sample(3, seed=run.spec.seed)
-        np.testing.assert_array_equal(run.result.samples, alone.series)
+        np.testing.assert_allclose(run.result.samples, alone.series, rtol=0, atol=1e-6 * alone.series.std())
 
 
 def test_a_failing_load_is_reported_not_raised() -> None:

@@ -241,6 +241,13 @@ class CachePolicy:
         return TRIGGERS[self.trigger]
 
     @property
+    def scheduled(self) -> bool:
+        """Return whether the clock alone decides, so that all network calls are known before a run."""
+        adapts = self.adapt and "adapt" in self.rule.reads
+        shown = self.probe_share or self.tau_safe or self.tau_warn or adapts
+        return self.rule.depends == "clock" and (self.rule.verdict is not None or not shown)
+
+    @property
     def predicts(self) -> bool:
         """Return whether any reused output is extrapolated rather than held."""
         return self.predictor != "hold" or (self.predictor_split > 0 and self.predictor_above != "hold")

@@ -70,8 +70,9 @@ class Trigger:
     `damps_probes`: feedback E7a moves a probed feature by alpha rho instead of correcting the tokens that
     were not recomputed. `probes_when_due`: when a refresh of all tokens is due, a random subset is probed instead.
 
-    `depends` names the source of a score: the `clock` alone (the same for every sample, so known before a
-    run), the noisy `states`, something `measured` while the rule itself runs, or the `network`'s own errors.
+    `depends` names the source of a score: the `clock` alone (the same for every sample and known before a run,
+    so that steps without a call are taken as one), the noisy `states`, something `measured` while the rule
+    itself runs, or the `network`'s own errors.
     `replay_error` is the logarithm of the measured factor between real and predicted token shares when
     predicting from a record; `replay_error_by_tau` is the same for each unit of log(tau / recorded tau).
     """
@@ -87,7 +88,7 @@ class Trigger:
     calibrated: bool = False
     damps_probes: bool = False
     probes_when_due: bool = False
-    depends: Literal["clock", "states", "measured", "network"] = "clock"
+    depends: Literal["clock", "states", "measured", "network"] = "states"
     replay_error: float = 0.0
     replay_error_by_tau: float = 0.0
 
@@ -204,6 +205,7 @@ class LogSnr(Trigger):
     help = "refresh all tokens when log(a/s) has moved by tau since the last refresh"
     reads = COMMON | ADAPTING | {"tau"}
     whole = True
+    depends = "clock"
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
         """Return how far the clock has moved since each token's last recompute."""
@@ -221,6 +223,7 @@ class Bands(Trigger):
     name = "bands"
     help = "each frequency band has its own log(a/s) interval"
     reads = COMMON | ADAPTING | {"bands"}
+    depends = "clock"
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
         """Return how far the clock has moved, in intervals of the token's band."""
@@ -281,6 +284,7 @@ class Fixed(Trigger):
     needs = frozenset({"refresh_every"})
     base: Mapping[str, Any] = {"refresh_every": 10}
     whole = True
+    depends = "clock"
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
         """Return the steps since each token's last recompute."""
@@ -310,6 +314,7 @@ class Constant(Trigger):
     """A rule with the same outcome at every step, without scores."""
 
     reads: frozenset[str] = frozenset()
+    depends = "clock"
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
         """Return scores that are never events."""

@@ -40,6 +40,19 @@ class NoiseStream:
             self._block, self._index = self._draw(block + 1), block + 1
         return self._block[row]
 
+    def mixed(self, first: int, weights: Tensor) -> Tensor:
+        """Return (R, B, n, 2M): the draws of `first` and the steps after it, weighted by (R, k, n, 2M), summed."""
+        total, done = None, 0
+        while done < weights.shape[1]:
+            row = (first + done) % BLOCK
+            self.at(first + done)
+            rows = self._block[row : row + weights.shape[1] - done]
+            part = (rows * weights[:, done : done + len(rows), None]).sum(1)
+            total = part if total is None else total.add_(part)
+            done += len(rows)
+        assert total is not None
+        return total
+
     def _draw(self, block: int) -> Tensor:
         rows = np.empty((BLOCK, self.batch, *self.shape), dtype=np.float32)
         for sample in range(self.batch):

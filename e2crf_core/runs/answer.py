@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import tokenize
@@ -66,16 +68,19 @@ def answer(
     check_request(num, seed)
     twin = TWINS.twin(model, config, num, seed, cancelled=cancelled) if twin is None else twin
     sampler = Sampler.of(model, config)
-    reasons, lengths, seconds = [], [], 0.0
-    for step in sampler.steps(num, seed, cancelled=cancelled, timed=True):
-        codes = step.info.reasons.expand(num, model.n).numpy()
-        reasons.append(codes[0].copy())
-        lengths.append((codes > 0).sum(1))
-        seconds += step.seconds
-    series = model.series(step.after.z.cpu().numpy())
+    reasons, computed = np.zeros((config.steps, model.n), np.uint8), np.zeros((config.steps, num), np.int64)
+    sampler.segments()  # made once for a plan, so no part of the time
+    begin = time.perf_counter()
+    with torch.inference_mode():
+        problem, state = sampler.begin(num, seed)
+    for leap in sampler.leaps(problem, state, cancelled=cancelled):
+        codes, i, state = leap.reasons.expand(num, model.n).numpy(), state.step, leap.after
+        reasons[i], computed[i] = codes[0], (codes > 0).sum(1)
+    tokens = state.z.cpu().numpy()
+    seconds = time.perf_counter() - begin
+    series = model.series(tokens)
     cached, plain = (standardized(model, x) for x in (series, twin.series))
     error = twin_error(cached, plain, variance_pair(model), resamples=resamples)
-    computed = np.stack(lengths)
     return Reply(
         config=config,
         seed=seed,
@@ -86,7 +91,7 @@ def answer(
         cost=whole_forwards(model, computed),
         seconds=seconds,
         share=computed.mean(1) / model.n,
-        reasons=np.stack(reasons),
+        reasons=reasons,
     )
 
 

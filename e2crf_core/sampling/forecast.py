@@ -10,12 +10,9 @@ from functools import partial
 import numpy as np
 import torch
 
-from e2crf_core.caching.events import Reason
-from e2crf_core.caching.feedback import first_cache, tick
 from e2crf_core.caching.policy import CachePolicy
-from e2crf_core.caching.state import Problem, SamplerState
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.e2crf import advance, decide
+from e2crf_core.e2crf import advance
 from e2crf_core.errors import LabError
 from e2crf_core.network.forward import band_edges_of, plain_forward
 from e2crf_core.progress import Progress, silent
@@ -23,6 +20,7 @@ from e2crf_core.sampling.calibrations import error_model_of
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.error_model import prefix_costs
 from e2crf_core.sampling.sampler import Sampler
+from e2crf_core.sampling.segments import decisions
 
 UNCERTAINTY = 1.3
 """Factor by which measured errors differed from predicted ones, either way, at most, in 70 of 74 schedules measured.
@@ -71,7 +69,7 @@ def predict(
     become stale.
     """
     config = SamplerConfig(policy, steps=steps, solver=solver, grid=grid)
-    if policy.rule.depends != "clock" or policy.probe_share or policy.tau_safe or policy.tau_warn:
+    if not policy.scheduled:
         raise LabError(
             f"trigger {policy.trigger!r} decides by what a run shows, so nothing can be said before it",
             field="trigger",
@@ -79,8 +77,9 @@ def predict(
         )
     sampler = Sampler.of(model, config)
     errors = error_model_of(model, sampler.plan, progress)
-    problem, state = sampler.begin(1, 0)
-    computed = decisions(policy, problem, state)
+    with torch.inference_mode():
+        decided = decisions(policy, *sampler.begin(1, 0))
+        computed = np.stack([reasons[0].numpy() > 0 for reasons, _ in decided])
     lengths = computed.sum(1)
     edges = (0, *(band_edges_of(model.network) or (model.n,)))
     if not np.isin(lengths, edges).all():
@@ -101,22 +100,6 @@ def predict(
         prefixes=tuple(int(m) for m in lengths),
         seconds=None if batch is None else _seconds(config, model, lengths, batch),
     )
-
-
-def decisions(policy: CachePolicy, problem: Problem, state: SamplerState) -> np.ndarray:
-    """Return (steps, n) which tokens a policy computes at each call, if that depends only on the clock."""
-    rows = []
-    with torch.inference_mode():
-        for i in range(problem.plan.steps):
-            state = replace(state, step=i)
-            reasons, _, _ = decide(policy, problem, state)
-            rows.append(reasons[0].numpy() != Reason.REUSED)
-            if rows[-1].any():
-                cache = state.cache or first_cache(problem, state)
-                state = replace(
-                    state, cache=replace(cache, clock=tick(cache.clock, reasons, i, policy.clock))
-                )
-    return np.stack(rows)
 
 
 def _seconds(config: SamplerConfig, model: ScoreModel, lengths: np.ndarray, batch: int) -> float:

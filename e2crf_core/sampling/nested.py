@@ -42,6 +42,7 @@ class Nested(Trigger):
     reads = (COMMON - {"start"}) | {"tau", "detail"}
     base: Mapping[str, Any] = {"tau": 0.05, "clock": "profile", "predictor": "linear"}
     late = True
+    depends = "clock"
     calibrated = True
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:

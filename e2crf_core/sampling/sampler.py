@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.sampling.backend_choice import choose_backend
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.finite import check_finite
+from e2crf_core.sampling.segments import LIMIT_BYTES, Segment, run_segment, segments_of
 
 MAX_NUM = 100_000
 PRECISIONS = (torch.float32, torch.float64)
@@ -76,6 +77,22 @@ class Step:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Leap:
+    """One or more steps of a run, of which only the first may compute: `rows` tokens of `samples` samples.
+
+    `reasons` (b, n) are its Reason codes, b = 1 if all samples agree. `info` is what a single step decided,
+    None where steps were taken as one.
+    """
+
+    before: SamplerState
+    after: SamplerState
+    rows: int
+    samples: int
+    reasons: torch.Tensor
+    info: StepInfo | None = None
+
+
 class Sampler:
     """A sampler that draws series from a model with a policy and a solver.
 
@@ -108,6 +125,7 @@ class Sampler:
         self.backend = choose_backend(model, policy, backend, batch)
         self.config = replace(config, backend=self.backend.name)
         self.conditioning: Conditioning | None = None
+        self._problem: Problem | None = None
 
     @staticmethod
     def of(model: ScoreModel, config: SamplerConfig) -> Sampler:
@@ -141,10 +159,7 @@ class Sampler:
         """Return the start of a run of `num` samples numbered from `first`."""
         model = self.model
         noise = NoiseStream(seed, num, model.mask, dtype=model.dtype, first=first)
-        edges = torch.as_tensor(band_edges(model.n))
-        bands = torch.bucketize(torch.arange(model.n), edges, right=True) - 1
-        problem = Problem.make(model, self.plan, noise, bands.to(model.device))
-        problem = replace(problem, backend=self.backend.backend)
+        problem = replace(self._tables(noise), backend=self.backend.backend)
         if self.conditioning is not None:
             problem = replace(problem, conditioning=self.conditioning.of(first, num))
         a, s = model.schedule.a(self.plan.rows[0].t), model.schedule.s(self.plan.rows[0].t)
@@ -152,6 +167,18 @@ class Sampler:
         spread = (a * a * model.v + s * s).sqrt()
         z = (a * model.mu + spread * noise.initial()) * model.mask
         return problem, SamplerState(step=0, z=z, past=(), base=None, cache=None)
+
+    def _tables(self, noise: NoiseStream) -> Problem:
+        """Return the constants of a run; they are kept for the next one unless they are large."""
+        if self._problem is not None:
+            return replace(self._problem, noise=noise, memo={})
+        model = self.model
+        edges = torch.as_tensor(band_edges(model.n))
+        bands = torch.bucketize(torch.arange(model.n), edges, right=True) - 1
+        problem = Problem.make(model, self.plan, noise, bands.to(model.device))
+        if problem.c_in.nbytes <= LIMIT_BYTES:
+            self._problem = problem
+        return problem
 
     @own_settings()
     def step(
@@ -209,16 +236,57 @@ class Sampler:
             yield Step(problem, state, after, now, info, seconds)
             state = after
 
+    def leaps(
+        self, problem: Problem, state: SamplerState, *, cancelled: Cancel = never, single: bool = False
+    ) -> Iterator[Leap]:
+        """Run a batch from a state to its end, fast: steps between two known network calls are taken as one.
+
+        Samples equal those of `resume` up to rounding. With `single`, or where the calls are not known before
+        the run, every leap is one step. Raises like `resume`.
+        """
+        segments = None if single else self.segments()
+        while state.step < self.plan.steps:
+            segment = None if segments is None else segments.get(state.step)
+            if segment is None:
+                # Between two calls, if the run was joined there, until the next one.
+                for step in self.resume(problem, state, cancelled=cancelled):
+                    state = step.after
+                    info = step.info
+                    yield Leap(step.before, state, info.rows, info.samples, info.reasons, info)
+                    if segments is not None and state.step in segments:
+                        break
+                continue
+            if cancelled():
+                raise Cancelled
+            assert self.policy is not None
+            with torch.inference_mode():
+                after, rows, samples = run_segment(problem, state, self.policy, segment)
+            look = self.model.device.type == "cpu" or after.step - state.step >= LOOK_EVERY
+            if (look or after.step == self.plan.steps) and not bool(torch.isfinite(after.z.sum())):
+                segments = {}  # single steps raise NotFinite, and name the step
+                continue
+            yield Leap(state, after, rows, samples, segment.reasons)
+            state = after
+
+    def segments(self) -> Mapping[int, Segment] | None:
+        """Return the plan's segments by first step; None if every step is taken singly (see `segments`)."""
+        if self.policy is None or not self.policy.scheduled or self.conditioning is not None:
+            return None
+        return segments_of(self.policy, self.model, self.plan, lambda: self.begin(1, 0))
+
     def draw(
         self, num: int, seed: int, first: int = 0, *, progress: Progress = silent, cancelled: Cancel = never
     ) -> Part:
         """Draw one batch of `num` samples from number `first`. Raises Cancelled when cancelled."""
+        self.segments()  # tables of the plan, made once, are no part of the time of a batch
         rows = prepared = 0
         begin = time.perf_counter()
-        for step in self.steps(num, seed, first, cancelled=cancelled):
-            rows, prepared = rows + step.info.rows, prepared + step.info.samples
-            progress(step.after.step, self.plan.steps)
-        tokens = step.after.z.cpu().numpy()
+        with torch.inference_mode():
+            problem, state = self.begin(num, seed, first)
+        for leap in self.leaps(problem, state, cancelled=cancelled):
+            rows, prepared, state = rows + leap.rows, prepared + leap.samples, leap.after
+            progress(state.step, self.plan.steps)
+        tokens = state.z.cpu().numpy()
         seconds = time.perf_counter() - begin
         return Part(tokens, self.model.series(tokens), seconds, rows, prepared)
 
@@ -283,7 +351,8 @@ def check_request(num: int, seed: int) -> None:
 
 
 def warm_up(sampler: Sampler, num: int, seed: int) -> None:
-    """Run one step and discard it, so that first-call costs do not count as the method's."""
+    """Run one step and discard it, and build tables, so that first-call costs do not count as the method's."""
+    sampler.segments()
     next(sampler.steps(num, seed, timed=True))
 
 

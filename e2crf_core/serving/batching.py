@@ -19,7 +19,7 @@ from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.finite import NotFinite
-from e2crf_core.sampling.sampler import Sampler, Step, observe, synchronize
+from e2crf_core.sampling.sampler import Leap, Sampler, observe, synchronize
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,9 @@ class JoinedNoise(NoiseStream):
     def at(self, step: int) -> Tensor:
         return torch.cat([part.at(step) for part in self.parts])
 
+    def mixed(self, first: int, weights: Tensor) -> Tensor:
+        return torch.cat([part.mixed(first, weights) for part in self.parts], dim=1)
+
     def uniform(self, step: int) -> Tensor:
         return torch.cat([part.uniform(step) for part in self.parts])
 
@@ -191,7 +194,7 @@ class Batch:
         with torch.inference_mode():
             self.problem, self.state = begin(sampler, pieces)
         self.seconds, self.rows = time.perf_counter() - begin_s, 0.0
-        self._steps = sampler.resume(self.problem, self.state)
+        self._leaps = sampler.leaps(self.problem, self.state, single=self._watched)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -207,26 +210,33 @@ class Batch:
         """Return the number of steps to go."""
         return self.sampler.plan.steps - self.state.step
 
-    def step(self) -> Step:
-        """Take one step and report it to the jobs that watch. Raises NotFinite; then drop the jobs to blame."""
+    @property
+    def _watched(self) -> bool:
+        return any(piece.job.on_event for piece in self.pieces)
+
+    def step(self) -> Leap:
+        """Take one step and report it to the jobs that watch; without any, take as many as one call allows.
+
+        Raises NotFinite; then drop the jobs to blame.
+        """
         clock = time.perf_counter()
-        step = next(self._steps)
+        leap = next(self._leaps)
         watchers = [piece.job.on_event if piece.first == 0 else None for piece in self.pieces]
         if any(watchers):
             synchronize(self.sampler.model.device)
         seconds = time.perf_counter() - clock
-        self.state, self.seconds = step.after, self.seconds + seconds
-        self.rows += step.info.rows / len(self)
+        self.state, self.seconds = leap.after, self.seconds + seconds
+        self.rows += leap.rows / len(self)
         offset = 0
         for piece, on_event in zip(self.pieces, watchers, strict=True):
-            if on_event is not None:
+            if on_event is not None and leap.info is not None:
                 with torch.inference_mode():
                     event = observe(
-                        self.sampler, self.problem, step.before, step.info, seconds, offset, 0, step.after
+                        self.sampler, self.problem, leap.before, leap.info, seconds, offset, 0, leap.after
                     )
                 on_event(event)
             offset += piece.count
-        return step
+        return leap
 
     def synchronize(self) -> None:
         """Wait for the device, and count the wait as compute time."""
@@ -253,7 +263,7 @@ class Batch:
         if pieces:
             self.problem = replace(self.problem, noise=JoinedNoise(noises))
             self.state = keep_samples(self.state, torch.cat(kept))
-            self._steps = self.sampler.resume(self.problem, self.state)
+            self._leaps = self.sampler.leaps(self.problem, self.state, single=self._watched)
 
     def deliver(self) -> None:
         """Give the jobs their samples."""

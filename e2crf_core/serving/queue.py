@@ -246,14 +246,14 @@ class SampleQueue:
             if not batch.pieces:
                 return False
             try:
-                step = batch.step()
+                leap = batch.step()
             except NotFinite as fault:
                 culprits = batch.owners(fault)
                 self._end(culprits, fault)
                 batch.drop(culprits)
                 continue
-            self.metrics.steps.inc(len(batch))
-            self.metrics.tokens.inc(step.info.rows)
+            self.metrics.steps.inc(len(batch) * (leap.after.step - leap.before.step))
+            self.metrics.tokens.inc(leap.rows)
             if batch.left and (time.monotonic() > until or not self._open):
                 batch.synchronize()
                 return True

@@ -184,9 +184,8 @@ def is_measured(request: Request, model: ScoreModel) -> bool:
     """Return whether the curve over tau must be measured, because nothing predicts it."""
     policy = request.config.policy
     assert policy is not None
-    steady = not (policy.probe_share or policy.tau_safe or policy.tau_warn)
     plan = Sampler.of(model, request.config).plan
-    return not (policy.rule.depends == "clock" and steady and is_calibrated(model, plan))
+    return not (policy.scheduled and is_calibrated(model, plan))
 
 
 def curve_stages(request: Request, model: ScoreModel, cancelled: Cancel) -> Iterator[dict[str, Any]]:
