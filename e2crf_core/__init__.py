@@ -1,10 +1,10 @@
 """Frequency-domain diffusion of time series, accelerated by E²-CRF caching."""
 
-import os
+# ruff: noqa: E402
 
-# While they wait, the math library's threads spin and starve each other as soon as anything else needs a core
-# (a browser, a second run): 2 ms steps were measured to take 400 ms. Read once, when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from e2crf_core.threads import wait_passively
+
+wait_passively()  # before torch is imported below, where it is read once
 
 from e2crf_core.caching.events import Reason, StepEvent
 from e2crf_core.caching.policy import PRESETS, CachePolicy, PolicyError
