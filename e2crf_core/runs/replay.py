@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 import numpy as np
-import torch
 
 from e2crf_core.caching.events import StepEvent
 from e2crf_core.diffusion.score_model import ScoreModel
@@ -14,8 +13,9 @@ from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.progress import Progress, silent
 from e2crf_core.runs.archive import Archive
+from e2crf_core.sampling.observing import observe
 from e2crf_core.sampling.recorder import Recorder
-from e2crf_core.sampling.sampler import Sampler, observe
+from e2crf_core.sampling.sampler import Sampler
 
 MEASURED_TIME = frozenset({"seconds"})
 """Columns that no rerun can repeat."""
@@ -55,10 +55,7 @@ def rerun(
     loop = sampler.steps(spec.num, spec.seed, policy=archive.policy_at)
     for i, step in enumerate(islice(loop, old.count)):
         version = [v for first, v, _ in old.policies if first <= i][-1]
-        with torch.inference_mode():
-            recorder.append(
-                observe(sampler, step.problem, step.before, step.info, 0.0, spec.watch, version, step.after)
-            )
+        recorder.append(observe(step.problem, step.before, step.info, 0.0, spec.watch, version, step.after))
         progress(i + 1, old.count)
     return recorder, model.series(step.after.z.cpu().numpy())
 

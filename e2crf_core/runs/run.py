@@ -24,8 +24,9 @@ from e2crf_core.runs.comparison import Comparison, compare
 from e2crf_core.runs.line import Ticket
 from e2crf_core.runs.twin import TWINS, Twin
 from e2crf_core.sampling.config import SamplerConfig
+from e2crf_core.sampling.observing import observe
 from e2crf_core.sampling.recorder import Recorder
-from e2crf_core.sampling.sampler import Sampler, check_request, observe, warm_up
+from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
 
 FINISHED = frozenset({"done", "stopped", "failed"})
 MAX_LIVE_NUM = 1024
@@ -325,9 +326,7 @@ class RunHandle:
         for step in steps:
             version, info = recorder.policies[-1][1], step.info
             recorder.append(
-                observe(
-                    sampler, step.problem, step.before, info, step.seconds, self._watch, version, step.after
-                )
+                observe(step.problem, step.before, info, step.seconds, self._watch, version, step.after)
             )
             rows, prepared = rows + info.rows, prepared + info.samples
             self._done, self._step_seconds = step.after.step, self._step_seconds + step.seconds

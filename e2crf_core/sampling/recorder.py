@@ -1,7 +1,11 @@
-"""Record a run append-only: one writer, and any number of readers, each with a cursor."""
+"""Record a run append-only: one writer, and any number of readers, each with a cursor.
+
+The writer leaves raw blocks; the first reader who looks derives the columns from them (see `observing`).
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +13,11 @@ import numpy as np
 
 from e2crf_core.caching.events import StepEvent
 from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.sampling.observing import StepRecord, derive
 
 BATCH_BYTES = 64 * 2**20
+PENDING = 128
+"""Steps that may wait to be derived; then the writer derives them, so that memory stays bounded."""
 
 
 class Recorder:
@@ -52,28 +59,47 @@ class Recorder:
         self._columns |= {name: np.zeros((steps, *shape), dtype) for name, (shape, dtype) in shapes.items()}
         self.policies: list[tuple[int, int, CachePolicy]] = []
         self.count = 0
+        self._derived = 0
+        self._pending: list[StepRecord] = []
+        self._lock = threading.Lock()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""
         return tuple(self._columns)
 
-    def append(self, event: StepEvent) -> None:
+    def append(self, step: StepRecord | StepEvent) -> None:
         """Add one step. Called by the one writer."""
-        row = self.count
-        for name, column in self._columns.items():
-            column[row] = getattr(event, name)
-        self.count = row + 1
+        if isinstance(step, StepRecord):
+            self._pending.append(step)
+            self.count += 1
+            if len(self._pending) >= PENDING:
+                self._derive()
+        else:
+            self.extend({name: np.asarray(getattr(step, name))[None] for name in self.names})
 
     def extend(self, rows: Mapping[str, np.ndarray]) -> None:
         """Add whole rows (steps, ...) of every column at once. Called by the one writer."""
+        self._derive()
         first, last = self.count, self.count + len(rows["step"])
         for name, column in self._columns.items():
             column[first:last] = rows[name]
-        self.count = last
+        self.count = self._derived = last
+
+    def _derive(self) -> None:
+        """Fill the columns of all steps recorded so far. Called by any thread."""
+        with self._lock:
+            pending = self._pending[:]
+            if pending:
+                values, rows = derive(pending), slice(self._derived, self._derived + len(pending))
+                for name, column in self._columns.items():
+                    column[rows] = values[name]
+                self._derived = rows.stop
+                del self._pending[: len(pending)]
 
     def event(self, row: int) -> StepEvent:
         """Return the step in `row` as an event; unrecorded decisions equal the watched sample's."""
+        self._derive()
         values: dict[str, Any] = {name: self._columns[name][row] for name in self._columns}
         if not self.keeps_batch:
             values["batch_reasons"] = np.broadcast_to(values["reasons"], (self.batch, self.n))
@@ -89,6 +115,7 @@ class Recorder:
         return {name: self._slice(name, cursor, count) for name in self._columns}, count
 
     def _slice(self, name: str, start: int, stop: int) -> np.ndarray:
+        self._derive()
         view = self._columns[name][start:stop]
         view.flags.writeable = False
         return view

@@ -21,12 +21,12 @@ from e2crf_core.diffusion.spectral import band_edges
 from e2crf_core.e2crf import advance
 from e2crf_core.e2crf import step as cached_step
 from e2crf_core.errors import Cancelled, LabError, whole_number
-from e2crf_core.network.flops import network_flops, update_flops
 from e2crf_core.network.host import own_settings
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.sampling.backend_choice import choose_backend
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.finite import check_finite
+from e2crf_core.sampling.observing import observe, run_flops
 from e2crf_core.sampling.segments import LIMIT_BYTES, Segment, run_segment, segments_of
 
 MAX_NUM = 100_000
@@ -323,20 +323,14 @@ class Sampler:
         """Run one batch of `num` samples, yielding an event after every step (see StepEvent)."""
         check_request(num, seed)
         for step in self.steps(num, seed, timed=True):
-            with torch.inference_mode():
-                event = observe(
-                    self, step.problem, step.before, step.info, step.seconds, watch, 0, step.after
-                )
-            yield event
+            yield observe(step.problem, step.before, step.info, step.seconds, watch, 0, step.after).event
 
     def flops(self, rows: int, prepared: int, num: int, steps: int | None = None) -> int:
         """Count the operations of a run (or of `steps` steps) of `num` samples.
 
         The run recomputed `rows` tokens in total, and prepared a sample's inputs `prepared` times.
         """
-        model = self.model
-        update = update_flops(num, model.n, 2 * len(model.channels)) * (steps or self.plan.steps)
-        return network_flops(model.network, rows, model.n, prepared) + update
+        return run_flops(self.model, rows, prepared, num, steps or self.plan.steps)
 
     def full_flops(self, num: int, steps: int | None = None) -> int:
         """Count the operations of the same run without a cache."""
@@ -371,55 +365,3 @@ def plain_step(problem: Problem, state: SamplerState) -> tuple[SamplerState, Ste
     nothing = torch.zeros(1, model.n, dtype=torch.float64)
     batch = len(state.z)
     return after, StepInfo(every, nothing, nothing[:, :1], batch * model.n, batch, denoised)
-
-
-@own_settings()
-def observe(
-    sampler: Sampler,
-    problem: Problem,
-    before: SamplerState,
-    info: StepInfo,
-    seconds: float,
-    watch: int,
-    version: int,
-    after: SamplerState | None = None,
-) -> StepEvent:
-    """Describe a step for people, moving the watched sample's arrays to the host."""
-    model, i = sampler.model, before.step
-    batch, n = len(before.z), model.n
-    cache = before.cache
-    reasons = info.reasons.expand(batch, n).numpy()
-    z = before.z[watch].float().cpu().numpy()
-    denoised = info.denoised[watch].float().cpu().numpy()
-    if cache is None:
-        drift, age = np.zeros(n, np.float32), np.zeros(n, np.int32)
-    else:
-        drift = (problem.network_input(before)[watch] - cache.u[watch]).square().sum(-1).float().cpu().numpy()
-        clock_at = cache.clock.at
-        age = (i - clock_at[min(watch, len(clock_at) - 1)]).numpy().astype(np.int32)
-    later = after.cache if after is not None else None
-    r = later.r if later is not None else (cache.r if cache is not None else torch.full((batch,), torch.nan))
-    score = info.score[min(watch, len(info.score) - 1)].nan_to_num(posinf=float(np.finfo(np.float32).max))
-    clean = model.series(np.stack([denoised, z]))
-    return StepEvent(
-        step=i,
-        t=problem.plan.rows[i].t,
-        log_snr=problem.levels[i],
-        policy_version=version,
-        share=info.rows / (batch * n),
-        tokens=info.rows,
-        flops=sampler.flops(info.rows, info.samples, batch, 1),
-        flops_full=sampler.full_flops(batch, 1),
-        seconds=seconds,
-        tau=float(info.tau[min(watch, len(info.tau) - 1)]),
-        r=float(r[watch]),
-        r_mean=float(r.nanmean()),
-        reasons=reasons[watch],
-        batch_reasons=reasons,
-        e=score.numpy().astype(np.float32),
-        drift=drift,
-        age=age,
-        spectrum=model.magnitudes(z).astype(np.float32),
-        x0=clean[0],
-        series=clean[1],
-    )

@@ -19,7 +19,8 @@ from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.finite import NotFinite
-from e2crf_core.sampling.sampler import Leap, Sampler, observe, synchronize
+from e2crf_core.sampling.observing import observe
+from e2crf_core.sampling.sampler import Leap, Sampler, synchronize
 
 
 @dataclass(frozen=True)
@@ -230,11 +231,8 @@ class Batch:
         offset = 0
         for piece, on_event in zip(self.pieces, watchers, strict=True):
             if on_event is not None and leap.info is not None:
-                with torch.inference_mode():
-                    event = observe(
-                        self.sampler, self.problem, leap.before, leap.info, seconds, offset, 0, leap.after
-                    )
-                on_event(event)
+                record = observe(self.problem, leap.before, leap.info, seconds, offset, 0, leap.after)
+                on_event(record.event)
             offset += piece.count
         return leap
 

@@ -1,0 +1,164 @@
+"""Record a step as it was, for almost nothing; derive what people look at only when somebody looks.
+
+A step leaves raw blocks: noisy state z, denoised D, decisions, scores, and the input at each token's last
+recompute. Series, spectra, drift, and costs follow from these, for many steps at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from e2crf_core.caching.events import StepEvent
+from e2crf_core.caching.state import Problem, SamplerState, StepInfo
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.network.flops import network_flops, update_flops
+from e2crf_core.network.host import own_settings
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """The raw blocks of one step at the watched sample, on the model's device, and what it says of the batch.
+
+    `z`, `denoised`, and `last` (the network input at each token's last recompute; None before the first) have
+    shape (n, 2M), `at` (n,) is the step of that recompute, and `score` (n,) the trigger's. `reasons` (b, n), b = 1
+    if all samples agree, and event intensities `r` (B,), None before the first recompute, are the batch's. `rows`
+    counts the recomputed tokens, `samples` the samples with any of them.
+    """
+
+    problem: Problem
+    step: int
+    version: int
+    seconds: float
+    watch: int
+    batch: int
+    rows: int
+    samples: int
+    tau: Tensor
+    reasons: Tensor
+    score: Tensor
+    z: Tensor
+    denoised: Tensor
+    last: Tensor | None
+    at: Tensor | None
+    r: Tensor | None
+
+    @property
+    def event(self) -> StepEvent:
+        """Return the step as people see it."""
+        values = {name: rows[0] for name, rows in derive([self]).items()}
+        return StepEvent(**{name: v if v.ndim else v.item() for name, v in values.items()})
+
+
+def observe(
+    problem: Problem,
+    before: SamplerState,
+    info: StepInfo,
+    seconds: float,
+    watch: int,
+    version: int,
+    after: SamplerState,
+) -> StepRecord:
+    """Return the record of a step, with rows of the watched sample copied where they are views of a batch."""
+    batch, cache = len(before.z), before.cache
+    later = after.cache or cache
+
+    def own(x: Tensor) -> Tensor:
+        return x[0] if len(x) == 1 else x[watch].clone()
+
+    return StepRecord(
+        problem=problem,
+        step=before.step,
+        version=version,
+        seconds=seconds,
+        watch=watch,
+        batch=batch,
+        rows=info.rows,
+        samples=info.samples,
+        tau=own(info.tau),
+        reasons=info.reasons,
+        score=own(info.score),
+        z=own(before.z),
+        denoised=own(info.denoised),
+        last=None if cache is None else own(cache.u),
+        at=None if cache is None else own(cache.clock.at),
+        r=None if later is None else later.r,
+    )
+
+
+@own_settings()
+def derive(records: Sequence[StepRecord]) -> dict[str, np.ndarray]:
+    """Return every field of StepEvent, with a row for each of the records, which are of one run."""
+    problem, batch = records[0].problem, records[0].batch
+    model, steps = problem.model, np.array([record.step for record in records], np.int32)
+    rows = np.array([record.rows for record in records], np.int64)
+    with torch.inference_mode():
+        z, denoised = (
+            torch.stack([getattr(record, name) for record in records]) for name in ("z", "denoised")
+        )
+        drift, age = _since_recompute(problem, records, steps, z)
+        score = torch.stack([record.score for record in records])
+        score = score.nan_to_num(posinf=float(np.finfo(np.float32).max))
+        reasons = torch.stack([record.reasons.expand(batch, model.n) for record in records]).numpy()
+        r = [(float(x[record.watch]), float(x.nanmean())) for x, record in _intensities(records)]
+    tokens = torch.stack([denoised, z]).float().cpu().numpy()
+    x0, series = model.series(tokens)
+    costs = {(record.rows, record.samples) for record in records}
+    cost = {each: run_flops(model, *each, batch, 1) for each in costs}
+    whole = run_flops(model, batch * model.n, batch, batch, 1)
+    return {
+        "step": steps,
+        "t": np.array([problem.plan.rows[i].t for i in steps]),
+        "log_snr": np.array([problem.levels[i] for i in steps]),
+        "policy_version": np.array([record.version for record in records], np.int32),
+        "share": rows / (batch * model.n),
+        "tokens": rows,
+        "flops": np.array([cost[record.rows, record.samples] for record in records]),
+        "flops_full": np.full(len(records), whole),
+        "seconds": np.array([record.seconds for record in records]),
+        "tau": torch.cat([record.tau for record in records]).numpy(),
+        "r": np.array([own for own, _ in r]),
+        "r_mean": np.array([mean for _, mean in r]),
+        "reasons": reasons[np.arange(len(records)), [record.watch for record in records]],
+        "batch_reasons": reasons,
+        "e": score.numpy().astype(np.float32),
+        "drift": drift,
+        "age": age,
+        "spectrum": model.magnitudes(tokens[1]).astype(np.float32),
+        "x0": x0,
+        "series": series,
+    }
+
+
+def _since_recompute(
+    problem: Problem, records: Sequence[StepRecord], steps: np.ndarray, z: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return drift (k, n) of the network input and age (k, n) since each last recompute; 0 before the first."""
+    drift, age = np.zeros(z.shape[:2], np.float32), np.zeros(z.shape[:2], np.int32)
+    known = [i for i, record in enumerate(records) if record.last is not None]
+    if known:
+        index = torch.as_tensor(steps[known], dtype=torch.long, device=z.device)
+        u = torch.addcmul(problem.u0[index], problem.c_in[index], z[known])
+        last = torch.stack([records[i].last for i in known])  # type: ignore[misc]
+        drift[known] = (u - last).square().sum(-1).float().cpu().numpy()
+        at = torch.stack([records[i].at for i in known])  # type: ignore[misc]
+        age[known] = steps[known, None] - at.numpy()
+    return drift, age
+
+
+def _intensities(records: Sequence[StepRecord]) -> list[tuple[Tensor, StepRecord]]:
+    unknown = torch.full((records[0].batch,), torch.nan)
+    return [(unknown if record.r is None else record.r, record) for record in records]
+
+
+def run_flops(model: ScoreModel, rows: int, prepared: int, num: int, steps: int) -> int:
+    """Count the operations of `steps` steps of `num` samples that recomputed `rows` tokens in all (E6).
+
+    `prepared` is how often a sample's inputs were prepared.
+    """
+    update = update_flops(num, model.n, 2 * len(model.channels)) * steps
+    return network_flops(model.network, rows, model.n, prepared) + update
