@@ -216,7 +216,9 @@ def _segment(
     steps = slice(first, last)
     constant += np.einsum("krnc,knc->rnc", arrived, rows.shift[steps])
     arrived *= rows.out[steps, None]
-    kept_weights = [None, None, None] if clock is None else _kept(policy, problem, clock, steps, arrived)
+    left: list[np.ndarray | None] = [None] * 3
+    if clock is not None:
+        left = _kept(policy, problem, clock, steps, arrived)
     dtype, device = problem.model.dtype, problem.model.device
 
     def table(values: np.ndarray | None) -> Tensor | None:
@@ -232,7 +234,7 @@ def _segment(
         carried=carried,
         constant=fixed,
         own=tuple(table(None if influence[p] is None else influence[p][:, None]) for p in carried),
-        kept=tuple(table(None if w is None else w[:, None]) for w in kept_weights),
+        kept=tuple(table(None if w is None else w[:, None]) for w in left),
         noise=table(noise.swapaxes(0, 1)),
     )
 
