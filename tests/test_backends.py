@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from e2crf_core import CachePolicy, LabError, Sampler
+from e2crf_core.cli import main
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.extras import installed
 from e2crf_core.network.backends import BACKENDS, backend_of
@@ -149,3 +150,8 @@ def test_a_configuration_keeps_its_backend_and_its_reference_is_eager():
     assert config.twin.backend == "eager" and "eager-bf16" in config.describe()
     old = {name: value for name, value in config.to_json().items() if name != "backend"}
     assert SamplerConfig.from_json(old).backend == "eager"
+
+
+def test_the_command_refuses_an_unknown_backend_in_one_line(tmp_path, capsys):
+    assert main(["sample", "--backend", "gpu", "--out", str(tmp_path / "x.npz")]) == 2
+    assert "unknown backend 'gpu'" in capsys.readouterr().err and not (tmp_path / "x.npz").exists()

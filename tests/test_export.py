@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from e2crf_core.sampling.config import SamplerConfig
 from tests.conftest import make_model
 
 MODEL = make_model(dtype=torch.float32)
-ONNX = all(importlib.util.find_spec(m) for m in ("onnx", "onnxscript", "onnxruntime"))
 
 
 @pytest.mark.parametrize(
@@ -47,15 +45,6 @@ def test_an_exported_run_equals_the_eager_one(
         np.testing.assert_allclose(
             ExportedSampler(tmp_path).sample(num, 5), sampler.sample(num, 5).series, atol=2e-4
         )
-
-
-@pytest.mark.skipif(not ONNX, reason="onnx, onnxscript and onnxruntime are optional")
-def test_the_same_run_under_onnx(tmp_path: Path) -> None:
-    policy = CachePolicy(trigger="fixed", refresh_every=2)
-    report = export_config(MODEL, SamplerConfig(policy, 12), tmp_path, formats=("torch", "onnx"))
-    assert max(report["differences"]["onnx"].values()) < 1e-3
-    a, b = (ExportedSampler(tmp_path, runtime).sample(2, 1) for runtime in ("torch", "onnx"))
-    np.testing.assert_allclose(a, b, atol=1e-3)
 
 
 def test_the_table_says_when_the_network_is_called_and_how_outputs_are_mixed() -> None:

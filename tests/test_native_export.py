@@ -1,4 +1,4 @@
-"""An exported policy runs outside Python: as a C++ program on ONNX Runtime, and as a compiled package."""
+"""An exported policy runs elsewhere: on ONNX Runtime, from Python and C++, and as a compiled package."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def test_the_cpp_program_draws_the_series_of_python(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         series = np.fromfile(out, "<f4").reshape(num, model.length, 2)
         eager = Sampler.of(model, CONFIG).sample(num, 5).series
-        assert (np.abs(series - eager) / model.std).max() < 1e-4
+        onnx = ExportedSampler(tmp_path / "export", "onnx").sample(num, 5)
+        assert max((np.abs(one - eager) / model.std).max() for one in (series, onnx)) < 1e-4
     # With its own noise, a sample is the same alone and in a batch, and another seed gives another one.
     own = []
     for num, seed in (("3", "7"), ("1", "7"), ("1", "8")):

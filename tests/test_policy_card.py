@@ -60,6 +60,17 @@ def test_a_card_round_trips_and_its_three_lines_run(
     np.testing.assert_array_equal(names["series"], expected.series)
 
 
+def test_a_card_states_the_backend_that_it_was_measured_on(checkpoint: Path) -> None:
+    model = load_checkpoint(checkpoint, "cpu")
+    exact = replace(CONFIG, policy=PRESETS["exact"], backend="eager-bf16")
+    card = make_card(str(checkpoint), model, exact, num=4)
+    assert 1e-7 < card.measured.relative_l2.value < 0.05, "the reference runs in float32"
+    assert PolicyCard.from_json(card.to_json()) == card and "eager-bf16" in to_html(card)
+    assert Sampler(card.model(), card.policy, **card.settings).config.backend == "eager-bf16"
+    with pytest.raises(LabError, match="backend"):
+        PolicyCard.from_json(card.to_json().replace("eager-bf16", "auto"))
+
+
 def with_tau(card: PolicyCard, tau: float) -> PolicyCard:
     return replace(card, config=replace(card.config, policy=card.policy.replace(tau=tau)))
 

@@ -10,6 +10,7 @@ import copy
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -111,6 +112,10 @@ def _make(network: Any, name: str) -> Backend:
     if kind == "compiled":
         if example.device.type == "cpu":
             require_compiler(f"the backend {name}", field="backend")
+        # The stem's transforms run on torch's kernels inside compiled code, as they do without it.
+        warnings.filterwarnings(
+            "ignore", message="Torchinductor does not support code generation for complex"
+        )
         return _Graphs(twin, lambda graph, u: torch.compile(graph, fullgraph=True, dynamic=True))
     if example.device.type != "cpu" or example.dtype != torch.float32:
         raise LabError(
