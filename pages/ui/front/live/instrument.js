@@ -15,6 +15,7 @@ import { drawPlane, markNear, planeLegend, UNITS } from "./plane.js";
 
 const REST_MS = 300;
 const TRAIL = 60;
+const PHONE = 760;
 const TILES = {
   error: ["Error to the twin", "Relative L2 over all samples to an uncached run on the same noise"],
   cost: ["Cost, against no cache", "Whole forwards: all tokens of every sample once is 1"],
@@ -147,7 +148,8 @@ class Instrument extends Board {
     this.spotlight = panel;
     for (const [name, { section }] of Object.entries(this.plots))
       section.classList.toggle("lit", name === panel);
-    if (panel) this.plots[panel].section.scrollIntoView({ block: "nearest" });
+    // On a phone the words of the tour would scroll away.
+    if (panel && window.innerWidth > PHONE) this.plots[panel].section.scrollIntoView({ block: "nearest" });
   }
 
   // Another network or other noise: nothing that was measured holds any longer.
