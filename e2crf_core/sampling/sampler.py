@@ -126,6 +126,7 @@ class Sampler:
         self.config = replace(config, backend=self.backend.name)
         self.conditioning: Conditioning | None = None
         self._problem: Problem | None = None
+        self._segments: tuple[Mapping[int, Segment] | None] | None = None
 
     @staticmethod
     def of(model: ScoreModel, config: SamplerConfig) -> Sampler:
@@ -272,7 +273,9 @@ class Sampler:
         """Return the plan's segments by first step; None if every step is taken singly (see `segments`)."""
         if self.policy is None or not self.policy.scheduled or self.conditioning is not None:
             return None
-        return segments_of(self.policy, self.model, self.plan, lambda: self.begin(1, 0))
+        if self._segments is None:
+            self._segments = (segments_of(self.policy, self.model, self.plan, lambda: self.begin(1, 0)),)
+        return self._segments[0]
 
     def draw(
         self, num: int, seed: int, first: int = 0, *, progress: Progress = silent, cancelled: Cancel = never

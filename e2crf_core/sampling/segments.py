@@ -14,7 +14,6 @@ ever reads are carried; for most solvers that is z alone. Results equal those of
 from __future__ import annotations
 
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import HOLD, Plan
 from e2crf_core.e2crf import decide, recompute
 from e2crf_core.network.host import own_settings
+from e2crf_core.network.kept import kept_for
 
 LIMIT_BYTES = 1 << 26
 """Tables larger than this are not built: beside such a network, single steps cost little."""
@@ -262,9 +262,6 @@ def _kept(
     return held
 
 
-_known: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Mapping[int, Segment] | None]] = (
-    weakref.WeakKeyDictionary()
-)
 _lock = threading.Lock()
 
 
@@ -275,12 +272,11 @@ def segments_of(
     moments = b"".join(x.double().cpu().numpy().tobytes() for x in (model.mu, model.v, model.mask))
     plan_key = (plan.solver, plan.grid, plan.steps, model.schedule, model.profile)
     key = (policy, plan_key, model.device, model.dtype, moments)
-    try:
-        with _lock:
-            kept = _known.setdefault(model.network, OrderedDict())
-    except TypeError:  # a network that cannot be hashed or referred to
-        return make_segments(policy, *begin())
-    made = kept[key] if key in kept else make_segments(policy, *begin())
+    kept = kept_for(model.network).setdefault("segments", OrderedDict())
+    with _lock:
+        known, made = key in kept, kept.get(key)
+    if not known:
+        made = make_segments(policy, *begin())
     with _lock:
         kept[key] = made
         kept.move_to_end(key)
