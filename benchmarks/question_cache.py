@@ -17,8 +17,8 @@ left of a wider search on wind, whose results also led to choosing by the upper 
 predictor, 24 steps, and DPM-Solver++(2M) were not clearly better there. `--seed` judges with fresh noise and windows.
 
 Wind and household shaped the candidates and the rule. A clean confirmation therefore asks about the other sets, decided
-before any of them was looked at: `--datasets stocks ecg --seed 33000`, the middle quarter only (the last quarter of a
-heartbeat is padding), the same candidates and rule, and every outcome is reported.
+before any of them was looked at: `--datasets stocks ecg --seed 33000 --out FILE`, the middle quarter only (the last
+quarter of a heartbeat is padding), the same candidates and rule, and every outcome is reported.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ def choice_view(choice: ChosenWay, data: Dataset, question: tuple[str, bytes]) -
         f"The plane shows {first} held-out windows of {data.name} on which ways were chosen; the verdict comes from "
         f"{second} others with other noise and {choice.draws} draws each. Ranges are 95% bootstrap intervals over "
         "windows. Fewer steps without a cache compete too, since they may do as well: on the shipped sets wind and "
-        "household, 13 steps without a cache answered as well as the best cache of that cost."
+        "household, 13 steps without a cache answered as well as the best cache of that cost; on stocks that is not "
+        "certain."
     )
     way = choice.tried[picked].way
     st.button(
