@@ -16,6 +16,7 @@ from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.network.protocol import TokenNetwork
 from e2crf_core.runs.run import RunHandle, RunResult, RunSpec
 from e2crf_core.sampling import nested as _nested  # noqa: F401 (registers its trigger)
+from e2crf_core.sampling import nested_live as _nested_live  # noqa: F401 (registers its trigger)
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.forecast import Forecast, predict
 from e2crf_core.sampling.recorder import Recorder

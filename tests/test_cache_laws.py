@@ -35,6 +35,7 @@ EVERY_POLICY = {
     "late": CachePolicy(trigger="log_snr", tau=0.3, start=1.0),
     "paper_literal": PRESETS["paper_literal"],
     "nested": CachePolicy.of("nested"),
+    "nested_live": CachePolicy.of("nested_live"),
 }
 
 

@@ -11,6 +11,7 @@ from e2crf_core import PRESETS, CachePolicy, LabError, Reason, Sampler
 from e2crf_core.caching.triggers import TRIGGERS
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.userfiles import user_dir
+from e2crf_core.sampling import nested_live
 from e2crf_core.sampling.calibrations import calibration_key, error_model_of, is_calibrated, read_error_model
 from e2crf_core.sampling.nested import schedule_of
 from e2crf_core.tuning.space import SearchSpace
@@ -91,6 +92,37 @@ def test_exact_equals_the_uncached_sampler_and_a_sample_does_not_depend_on_its_b
         together = Sampler(causal, policy, **PLAN).sample(4, seed=2)
         alone = Sampler(causal, policy, batch=1, **PLAN).sample(4, seed=2)
         assert relative(alone.tokens, together.tokens) < 1e-9
+
+
+def test_without_feedback_the_live_rule_is_the_plan(
+    causal: ScoreModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nested_live, "MEMORY", 0.0)
+    planned, live = (
+        Sampler(causal, CachePolicy.of(name).replace(tau=0.1), **PLAN).sample(3, seed=5)
+        for name in ("nested", "nested_live")
+    )
+    np.testing.assert_array_equal(live.tokens, planned.tokens)
+
+
+def test_samples_that_are_harder_to_predict_are_computed_more(
+    causal: ScoreModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pilot's residuals are made smaller or larger than they were, so that all runs look hard or easy."""
+    monkeypatch.setattr(nested_live, "MEMORY", 0.5)
+    shown = nested_live.pilot_misses
+
+    def run(factor: float) -> tuple[float, float]:
+        monkeypatch.setattr(nested_live, "pilot_misses", lambda *about: shown(*about) / factor)
+        sampler = Sampler(causal, CachePolicy.of("nested_live").replace(tau=0.1), **PLAN)
+        *_, last = sampler.steps(2, 5)
+        assert last.after.cache is not None
+        factors = last.after.cache.gain
+        assert bool((factors == factors[:, :1]).all()), "one factor a sample"
+        return float(factors[:, 0].log().mean()), sampler.sample(2, seed=5).token_share
+
+    (easy, less), (hard, more) = run(0.05), run(20.0)
+    assert easy < 0 < hard and less < more
 
 
 def test_a_smaller_tau_costs_more_and_errs_less(causal: ScoreModel) -> None:

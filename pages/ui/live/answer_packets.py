@@ -27,6 +27,7 @@ KNOBS = ("k_low", "detail", "start", "refresh_every", "predictor", "bands")
 BAND_RANGE = (0.02, 8.0)
 MEANINGS = {
     "nested": "Error, in standard deviations of the data, that reuse may cost a finished sample.",
+    "nested_live": "The same, times what the residuals measured in each sample say of it.",
     "log_snr": "How far log(a/s) may move before all frequencies are computed again.",
     "bands": "How far log(a/s) may move before a band is computed again, for all bands at once.",
     "paper": "How far a frequency may drift, weighted by its energy, before it is computed again.",
