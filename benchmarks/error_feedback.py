@@ -3,8 +3,9 @@
     python -m benchmarks.error_feedback --checkpoints benchmarks/checkpoints/wind-causal
 
 Both run on the same noise, 40 cheap steps of DPM-Solver++(2M). Cost counts prefixes in whole forwards; errors are
-RMS over samples against their uncached twins, in standard deviations of the data. A row with feedback is compared with the
-plans of `nested` next to it in cost (log-log; their errors are made to fall with cost first), seed by seed.
+RMS over samples against their uncached twins, in standard deviations of the data. A row with feedback is
+compared with the plans of `nested` next to it in cost (log-log; their errors are made to fall with cost first), seed by
+seed.
 """
 
 from __future__ import annotations

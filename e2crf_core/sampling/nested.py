@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Nested(Trigger):
     reads = (COMMON - {"start"}) | {"tau", "detail"}
     base: Mapping[str, Any] = {"tau": 0.05, "clock": "profile", "predictor": "linear"}
     late = True
-    depends = "clock"
+    depends: Literal["clock", "states", "measured", "network"] = "clock"
     calibrated = True
 
     def score(self, policy: CachePolicy, problem: Problem, state: SamplerState) -> Tensor:
