@@ -102,7 +102,7 @@ def test_without_feedback_the_live_rule_is_the_plan(
         Sampler(causal, CachePolicy.of(name).replace(tau=0.1), **PLAN).sample(3, seed=5)
         for name in ("nested", "nested_live")
     )
-    np.testing.assert_array_equal(live.tokens, planned.tokens)
+    assert relative(live.tokens, planned.tokens) < 1e-12  # planned steps are taken together
 
 
 def test_samples_that_are_harder_to_predict_are_computed_more(
