@@ -48,10 +48,15 @@ def linked_settings() -> tuple[str, ...]:
 
 def editor() -> tuple[str, ...]:
     """Draw the table of settings; return their text forms. Raises LabError for an invalid table."""
-    if "compare.start" not in st.session_state:
+    linked = st.query_params.get("v")
+    if "compare.start" not in st.session_state or (
+        linked and linked != st.session_state.get("compare.noted")
+    ):
+        st.session_state.pop("compare.rows", None)
         frame = pd.DataFrame([cells_of(setting) for setting in linked_settings()])
         st.session_state["compare.start"] = frame.astype({"tau": "Float64", "R": "Int64", "steps": "Int64"})
     column = st.column_config
+    own = [name for name in st.session_state["compare.start"]["policy"].dropna() if name not in POLICIES]
     edited = st.data_editor(
         st.session_state["compare.start"],
         key="compare.rows",
@@ -59,7 +64,9 @@ def editor() -> tuple[str, ...]:
         hide_index=True,
         placeholder="own",
         column_config={
-            "policy": column.SelectboxColumn("Policy", options=list(POLICIES), required=True, width="medium"),
+            "policy": column.SelectboxColumn(
+                "Policy", options=[*POLICIES, *own], required=True, width="medium"
+            ),
             "tau": column.NumberColumn(
                 "τ", min_value=1e-8, format="%.4g", help="Leave it empty for the policy's own value."
             ),
@@ -73,7 +80,7 @@ def editor() -> tuple[str, ...]:
                 "Time grid", options=list(GRIDS), required=True, default=BASE["grid"]
             ),
             "steps": column.NumberColumn(
-                "Network calls",
+                "Steps",
                 min_value=STEPS[0],
                 max_value=STEPS[1],
                 step=1,
@@ -130,6 +137,7 @@ def form(checkpoints: list[str]) -> tuple[ComparisonJob | None, bool]:
     try:
         settings = editor()
         planned = ComparisonJob.of(settings, checkpoint, num, seed)
+        st.session_state["compare.noted"] = ";".join(settings)
         st.query_params.update(
             {"v": ";".join(settings), "num": str(num), "seed": str(seed), "checkpoint": checkpoint}
         )

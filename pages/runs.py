@@ -1,6 +1,7 @@
 """The Runs page: search, notes, upload, download, deletion, and reruns that must be equal bit for bit."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from e2crf_core.runs.manifest import LIMIT_BYTES, NOTE_LENGTH
 from e2crf_core.runs.replay import differences, rerun
 from e2crf_core.runs.store import AUTOSAVED, Entry
 from pages.ui.common.kept_runs import DEMO, demo_path, model_of, open_run
-from pages.ui.common.messages import plain_text, say
+from pages.ui.common.messages import plain_text, remove_button, say
 from pages.ui.common.registry import STORE
 from pages.ui.common.run_downloads import run_downloads
+from pages.ui.compare.settings import MOST, text_of
 
 DONE, FAULT = "runs.done", "runs.fault"
 
@@ -123,7 +125,7 @@ def detail(entry: Entry) -> None:
                 query_params={"run": entry.name},
             )
             again = st.button("Run it again, bit for bit", icon=":material/replay:")
-            st.button("Delete", icon=":material/delete:", on_click=delete, args=(entry.name,))
+            remove_button("run", entry.name, partial(delete, entry.name))
         with st.container(horizontal=True):
             try:
                 run_downloads(entry.name, open_run(entry.name))
@@ -131,6 +133,33 @@ def detail(entry: Entry) -> None:
                 st.error(say(fault))
         if again:
             repeat(entry.name)
+
+
+def together(entries: list[Entry]) -> None:
+    """Draw the link that compares the settings of several runs on the same noise."""
+    if len({entry.checkpoint for entry in entries}) > 1:
+        st.info("These runs are of different networks. Choose runs of one network to compare their settings.")
+        return
+    try:
+        settings = list(dict.fromkeys(text_of(open_run(entry.name).spec.config) for entry in entries))
+    except LabError as fault:
+        st.error(say(fault))
+        return
+    if len(settings) < 2:
+        st.info("These runs have the same settings, so there is nothing to compare.")
+        return
+    first = entries[0]
+    st.page_link(
+        "compare.py",
+        label=f"Compare the settings of these {len(entries)} runs on the same noise",
+        icon=":material/compare:",
+        query_params={
+            "v": ";".join(settings[:MOST]),
+            "num": str(first.num),
+            "seed": str(first.seed),
+            "checkpoint": first.checkpoint,
+        },
+    )
 
 
 def toolbar() -> list[Entry]:
@@ -180,22 +209,28 @@ def page() -> None:
         hide_index=True,
         key="runs.table",
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="multi-row",
         column_config={
             "Tokens computed": st.column_config.NumberColumn(format="%.1f %%"),
             "Relative L2": st.column_config.NumberColumn(format="%.3f"),
             "MB": st.column_config.NumberColumn(format="%.2f"),
         },
     )
-    rows = picked["selection"]["rows"]
-    if rows and rows[0] < len(entries):
-        st.query_params["run"] = entries[rows[0]].name
+    rows = [entries[row] for row in picked["selection"]["rows"] if row < len(entries)]
+    if len(rows) > 1:
+        together(rows)
+        return
+    if rows:
+        st.query_params["run"] = rows[0].name
     # A table's selection cannot be set from outside, so the run of a link is shown below without it.
     shown = {entry.name: entry for entry in entries}.get(st.query_params.get("run", ""))
     if shown is not None:
         detail(shown)
     else:
-        st.caption("Choose a row to write a note, or to open, repeat, download or delete the run.")
+        st.caption(
+            "Choose a row to write a note, or to open, repeat, download or delete the run; choose two or more to "
+            "compare their settings."
+        )
 
 
 page()

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from e2crf_core.caching.policy import PRESETS
+from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.errors import LabError
+from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common import registry
 from pages.ui.compare.plots import decisions_chart
-from pages.ui.compare.settings import DEFAULT, cells_of, config_of, name_of, setting_of, settings_of
+from pages.ui.compare.settings import DEFAULT, cells_of, config_of, name_of, setting_of, settings_of, text_of
 from tests.tiny import tiny_assets
 from tests.visits import opened
 from tests.waiting import until
@@ -46,6 +47,9 @@ def test_settings_survive_the_address():
         "fast,,,ddim,x,20",
         "fast,,,ddim,linear,1",
         "trigger fixed,,0,ddim,linear,20",
+        "trigger bands nonsense=3,,,ddim,linear,20",
+        "trigger bands bands=3,,,ddim,linear,20",
+        "fast tau,,,ddim,linear,20",
     ],
 )
 def test_a_setting_that_cannot_run_is_refused(wrong):
@@ -58,6 +62,31 @@ def test_a_setting_changes_what_it_names_alone():
     assert (config.policy, config.plan) == (PRESETS["balanced"], ("ddim", "linear", 20))
     assert config_of("balanced,0.4,,ddim,linear,20").policy == PRESETS["balanced"].replace(tau=0.4)
     assert config_of("trigger fixed,,4,ddim,linear,20").policy.refresh_every == 4
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *PRESETS.values(),
+        CachePolicy(trigger="paper", tau=0.3, k_low=1, probe_share=0.05, refresh_every=20),
+        CachePolicy(trigger="bands", bands=((16, 0.2), (100_000, 0.6)), correct=True, predictor="linear"),
+        CachePolicy(tau=1 / 3, predictor_split=8, predictor_above="linear", energy_weighting=False),
+    ],
+)
+def test_any_policy_can_be_a_row(policy):
+    config = SamplerConfig(policy, 20, "dpmpp_2m", "profile")
+    setting = text_of(config)
+    assert config_of(setting) == config and settings_of(f"{setting};{setting}") == (setting, setting)
+    assert setting_of(cells_of(setting).values()) == setting
+
+
+def test_a_second_link_in_one_session_shows_its_rows():
+    at = opened("compare", v=ROWS, num="3", seed="4")
+    rows = "trigger bands bands=8:0.1/100000:0.4,,,ddim,linear,20;exact,,,ddim,linear,20"
+    at.query_params["v"] = rows
+    at.run()
+    assert not at.exception and at.query_params["v"] == [rows]
+    assert list(at.session_state["compare.start"]["policy"])[1] == "exact"
 
 
 def test_rows_run_one_after_another_and_are_measured_on_the_same_noise():
@@ -82,6 +111,8 @@ def test_rows_run_one_after_another_and_are_measured_on_the_same_noise():
     assert frame["tokens computed %"].iloc[0] == 100 and frame["relative L2"].iloc[0] == 0
     assert (frame["marginal Wasserstein high"] >= frame["marginal Wasserstein"]).all()
     assert table["Compared with row 1"].iloc[0] == "reference"
+    assert frame["times faster"].iloc[0] == frame["times fewer calls"].iloc[0] == 1
+    assert (frame["times fewer calls"].iloc[1:] > 1).all()
     assert set(frame["verdict"]) <= {"as good", "worse", "undecided", "too few samples"}
     assert len(at.get("plotly_chart")) == 4
     assert at.query_params["v"] and at.query_params["num"] == "3"

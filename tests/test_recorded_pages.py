@@ -1,6 +1,7 @@
 """Anatomy and Runs in a visitor's session: what the canvas receives, and what the buttons do."""
 
 from dataclasses import replace
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from e2crf_core.runs.store import RunStore
 from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.anatomy import layer_job, recording
 from pages.ui.common import kept_runs, registry
+from pages.ui.compare.settings import config_of
 from tests.packets import decode
 from tests.tiny import DEMO_POLICY, tiny_assets, tiny_demo
 from tests.visits import opened, text
@@ -100,8 +102,25 @@ def test_a_finished_live_run_is_kept_and_can_be_annotated_repeated_and_deleted()
     assert RunStore().list("good")[0].kept
     next(b for b in at.button if "bit for bit" in b.label).click().run()
     assert "to the last bit" in text(at)
-    next(b for b in at.button if b.label == "Delete").click().run()
+    next(b for b in at.button if b.label == "Delete it").click().run()
     assert RunStore().list() == []
+
+
+def test_runs_chosen_together_are_compared(world):
+    spec = world[1].spec
+    other = replace(spec, config=replace(spec.config, policy=PRESETS["fast"]))
+    for name, each in (("a", spec), ("b", other)):
+        RunStore().add(replace(world[1], name=name, spec=each))
+    at = opened("runs")
+    at.session_state["runs.table"] = {"selection": {"rows": [0, 1], "columns": [], "cells": []}}
+    at.run()
+    link = next(link.proto for link in at.get("page_link") if link.proto.label.startswith("Compare"))
+    query = dict(parse_qsl(link.query_string))
+    assert {config_of(setting).policy for setting in query["v"].split(";")} == {
+        spec.config.policy,
+        PRESETS["fast"],
+    }
+    assert (query["seed"], query["num"]) == (str(spec.seed), str(spec.num))
 
 
 def test_search_narrows_the_list(world):

@@ -88,3 +88,26 @@ def test_a_lesson_can_be_taken_away(visit):
     spectrum = frame[frame.panel.str.startswith("spectrum")]
     assert spectrum.series.str.startswith("kept").sum() == 10 and len(spectrum) == 73
     assert files["HTML"].read_text().count("<svg") == 1
+
+
+def test_guess_then_look_then_the_next_lesson_by_key_and_back(visit):
+    page = visit("/lessons?lesson=2&present=1")
+    title = page.locator("h1")
+    until(lambda: "2. " in title.inner_text())
+    settled(page)
+    assert page.get_by_text("Half of them describe the series").is_visible()
+    page.keyboard.press("1")
+    page.get_by_text("Not “All N”, but", exact=False).wait_for()
+    settled(page)
+    page.keyboard.press("n")
+    until(lambda: "3. " in title.inner_text() and "lesson=3" in page.url and "present=1" in page.url)
+    settled(page)
+    assert page.get_by_role("button", name="Low frequencies").is_visible()
+    page.go_back()
+    until(lambda: "2. " in title.inner_text())
+    assert "lesson=2" in page.url
+    settled(page)
+    assert page.get_by_text("Not “All N”, but", exact=False).is_visible()
+    size = "getComputedStyle(document.querySelector('[data-testid=stMarkdownContainer] p')).fontSize"
+    assert float(page.evaluate(size).removesuffix("px")) >= 20
+    assert not page.locator('[data-testid="stSidebar"]').is_visible()

@@ -34,8 +34,10 @@ HELP = {
     "deviations, with a 95% bootstrap interval. The floor is the distance between real series.",
     "Compared with row 1": "As good: certain to be at most 5% and 0.5 dB farther from real data than row 1, with "
     "the upper ends of paired 95% intervals. Worse: certain to be farther than that. Undecided: use more samples.",
-    "Compute time (s)": "Compute time of the whole batch. The runs take turns; the interval resamples the "
+    "Compute time (s)": "Compute time of the whole batch. The runs follow one another; the interval resamples the "
     "steps.",
+    "Times faster": "Compute time of row 1 over that of this row. Exact only while the machine is otherwise idle.",
+    "Times fewer calls": "Network calls of all tokens in row 1 over those in this row: the same on every machine.",
 }
 
 
@@ -45,6 +47,14 @@ def mean_interval(values: np.ndarray) -> Interval:
     means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def speedup(first: np.ndarray, other: np.ndarray) -> Interval:
+    """Return how many times faster a run is than the first, from the seconds of their steps, with a 95% interval."""
+    rng = np.random.default_rng(0)
+    sums = [x[rng.integers(0, len(x), (RESAMPLES, len(x)))].sum(1) for x in (first, other)]
+    low, high = np.quantile(sums[0] / sums[1], [0.025, 0.975])
+    return Interval(float(first.sum() / other.sum()), float(low), float(high))
 
 
 def standardized(run: RunHandle) -> np.ndarray:
@@ -59,10 +69,14 @@ def summary(comparison: ComparisonJob, reference: Reference) -> pd.DataFrame:
     blocks = heldout_blocks(reference.dataset)
     first = standardized(comparison.runs[0])
     rows: list[dict[str, Any]] = []
+    recorder, result = comparison.runs[0].recorder, comparison.runs[0].result
+    assert recorder is not None and result is not None
+    timing, calls = recorder.column("seconds"), result.token_share * comparison.specs[0].config.steps
     for name, run in zip(comparison.names, comparison.runs, strict=True):
         assert run.result is not None and run.recorder is not None
         samples, steps = standardized(run), run.spec.config.steps
         seconds = mean_interval(run.recorder.column("seconds"))
+        faster = speedup(timing, run.recorder.column("seconds"))
         error = twin_error(samples, first, held)
         distance = measure(samples, held, PRIMARY_METRIC, resamples=60, floor_repeats=8, blocks=blocks)
         judgment = (
@@ -76,6 +90,8 @@ def summary(comparison: ComparisonJob, reference: Reference) -> pd.DataFrame:
                 "setting": name,
                 "tokens computed %": 100 * run.result.token_share,
                 "full calls": run.result.token_share * steps,
+                "times fewer calls": calls / max(run.result.token_share * steps, 1e-12),
+                **_spanned("times faster", faster),
                 "seconds": seconds.value * steps,
                 "seconds low": seconds.low * steps,
                 "seconds high": seconds.high * steps,
@@ -112,6 +128,8 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
             "Tokens computed": [f"{v:.1f}%" for v in frame["tokens computed %"]],
             "Equivalent full calls": [f"{v:.1f}" for v in frame["full calls"]],
             "Compute time (s)": spans("seconds", 2),
+            "Times faster": ["reference", *spans("times faster", 2)[1:]],
+            "Times fewer calls": ["reference", *(f"{v:.2f}" for v in frame["times fewer calls"][1:])],
             "Relative L2 to row 1": ["reference", *spans("relative L2", 3)[1:]],
             "Worst tenth": [
                 "",

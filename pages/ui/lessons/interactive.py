@@ -7,16 +7,16 @@ import streamlit as st
 
 from e2crf_core.data.datasets import list_datasets
 from e2crf_core.io.packet import pack
+from e2crf_core.models.checkpoints import list_checkpoints
 from pages.ui.common import library
 from pages.ui.common.components import lesson_canvas
 from pages.ui.common.kept_runs import DEMO, DEMO_LABEL, demo_path, entry_label, open_run
-from pages.ui.common.messages import plain_text
+from pages.ui.common.messages import NO_NETWORK, plain_text
 from pages.ui.common.query_params import note, recall
 from pages.ui.common.reference import reference_for
 from pages.ui.common.registry import STORE
 from pages.ui.lessons.lesson_data import change_recording, events_recording, series_packet
 from pages.ui.lessons.lesson_texts import Text
-from pages.ui.lessons.measured import checkpoint_choice
 
 
 def linked_controls() -> dict[str, str]:
@@ -47,8 +47,11 @@ def _change(name: str, digest: str) -> tuple[dict[str, Any], dict[str, np.ndarra
 
 def change_lesson(text: Text) -> None:
     """Draw a real run, and what reusing its parts would have cost."""
-    name = checkpoint_choice()
+    names = list_checkpoints()
+    name = st.session_state.get("checkpoint")
+    name = name if name in names else next(iter(names), None)
     if name is None:
+        st.warning(NO_NETWORK)
         return
     header, arrays = _change(name, library.model(name).digest())
     lesson_canvas(key=f"lesson.{text.key}", data=pack({**header, "view": linked_controls()}, arrays))

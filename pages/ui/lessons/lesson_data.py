@@ -1,7 +1,7 @@
-"""Material of the lessons: real series, recorded runs, and measured experiments."""
+"""Material of the lessons that run in the browser: real series and recorded runs."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,11 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import token_count, tokenize
 from e2crf_core.errors import LabError
 from e2crf_core.io.packet import pack
-from e2crf_core.quality.distances import relative_l2, sliced_wasserstein_metric
-from e2crf_core.quality.intervals import Measurement, measure
 from e2crf_core.runs.archive import Archive
 from e2crf_core.sampling.sampler import Sampler
 from pages.ui.common.reference import Reference
 
 CHANGE_STEPS = 200
-FEEDBACK_STEPS, FEEDBACK_NUM = 200, 4
-FEWER_STEPS, FEWER_NUM = 300, 32
-TAUS = (0.1, 0.3, 0.9)
-CALLS = (10, 20, 40)
-SHORT = ("dpmpp_2m", "sde_dpmpp_2m")
-MEETING_CALLS, MEETING_FINE, MEETING_NUM = (10, 20, 40), 20, 4
 
 
 def series_packet(lesson: str, reference: Reference, view: Mapping[str, str]) -> bytes:
@@ -110,144 +102,3 @@ def events_recording(archive: Archive) -> tuple[dict[str, Any], dict[str, np.nda
         },
     }
     return header, {"p": z}
-
-
-@dataclass(frozen=True)
-class Feedback:
-    """One policy's run next to the uncached one, as means over the batch.
-
-    `error` (steps,) is the error of D relative to D, `share` (steps,) the share of tokens computed; event
-    intensity r and threshold tau have shape (steps,). The distance is that of the finished samples.
-    """
-
-    name: str
-    log_snr: np.ndarray
-    error: np.ndarray
-    share: np.ndarray
-    r: np.ndarray
-    tau: np.ndarray
-    relative_l2: float
-
-
-FEEDBACK = {
-    "bands, no feedback": CachePolicy(trigger="bands", bands=((16, 0.1), (100_000, 0.3))),
-    "bands, correcting": CachePolicy(trigger="bands", bands=((16, 0.1), (100_000, 0.3)), correct=True),
-    "log_snr, no feedback": CachePolicy(trigger="log_snr", tau=0.15),
-    "log_snr, adapting to a budget": CachePolicy(trigger="log_snr", tau=0.15, adapt=True, error_budget=0.1),
-}
-
-
-def feedback_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> list[Feedback]:
-    """Run the same noise without a cache and with each policy of FEEDBACK."""
-    plain = Sampler(model, steps=FEEDBACK_STEPS, policy=None)
-    truth, final, _ = _denoised(plain, lambda share: progress(share / 5, "without a cache"))
-    found = []
-    for place, (name, policy) in enumerate(FEEDBACK.items(), 1):
-        sampler = Sampler(model, policy, steps=FEEDBACK_STEPS)
-
-        def report(share: float, place: int = place, name: str = name) -> None:
-            progress((place + share) / 5, name)
-
-        made, end, columns = _denoised(sampler, report)
-        error = np.sqrt(np.square(made - truth).sum((1, 2, 3)) / np.square(truth).sum((1, 2, 3)))
-        levels = np.array([model.schedule.log_snr(row.t) for row in sampler.plan.rows])
-        l2 = float(np.sqrt(np.square(end - final).sum() / np.square(final).sum()))
-        share, r, tau = columns
-        found.append(Feedback(name, levels, error, share, r, tau, l2))
-    return found
-
-
-def _denoised(
-    sampler: Sampler, progress: Callable[[float], Any]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return D (steps, B, n, 2M), the final tokens, and (3, steps): share of tokens computed, r, and tau."""
-    made, columns = [], []
-    full = FEEDBACK_NUM * sampler.model.n
-    for i, step in enumerate(sampler.steps(FEEDBACK_NUM, 0)):
-        info, cache = step.info, step.after.cache
-        made.append(info.denoised.numpy())
-        r = float(cache.r.nanmean()) if cache is not None else np.nan
-        columns.append((info.rows / full, r, float(info.tau.mean())))
-        if i % 20 == 0:
-            progress(i / sampler.plan.steps)
-    return np.stack(made), step.after.z.numpy(), np.array(columns).T
-
-
-@dataclass(frozen=True)
-class Cost:
-    """A way to sample: its family, full network calls, seconds, and distance to held-out series."""
-
-    name: str
-    family: str
-    calls: float
-    seconds: float
-    quality: Measurement
-
-
-def fewer_runs(model: ScoreModel, data: Dataset, progress: Callable[[float, str], Any]) -> list[Cost]:
-    """Measure caches of a long sampler and short solvers; all draw FEWER_NUM series from one seed."""
-    held = data.standardize(data.x[data.heldout])
-    metric = sliced_wasserstein_metric(directions=200)
-    plans: list[tuple[str, str, Sampler]] = [
-        (
-            f"τ = {tau:g}",
-            f"cache, {FEWER_STEPS} steps",
-            Sampler(model, CachePolicy(tau=tau), steps=FEWER_STEPS),
-        )
-        for tau in TAUS
-    ]
-    plans += [
-        (f"{calls} steps", solver, Sampler(model, steps=calls, solver=solver, grid="log_snr", policy=None))
-        for solver in SHORT
-        for calls in CALLS
-    ]
-    found = []
-    for place, (name, family, sampler) in enumerate(plans):
-        progress(place / len(plans), f"{family}, {name}")
-        made = sampler.sample(FEWER_NUM, 0)
-        samples = (made.series - model.mean) / model.std
-        quality = measure(samples, held, metric, resamples=60, floor_repeats=8)
-        found.append(Cost(name, family, made.token_share * made.steps, made.seconds, quality))
-    return found
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """Distance of caches over a fine Euler grid from the multistep solver, at equal calls and on the same noise.
-
-    Relative L2 to DPM-Solver++(2M) with `calls` calls: of F held between the calls, of F continued linearly,
-    and of the plain first-order solver with as many calls.
-    """
-
-    calls: int
-    held: float
-    continued: float
-    first_order: float
-
-
-def meeting_runs(model: ScoreModel, progress: Callable[[float, str], Any]) -> list[Meeting]:
-    """Measure MEETING_CALLS calls, with MEETING_FINE Euler steps (DDIM, in log(a/s)) for each call."""
-    found = []
-    for place, calls in enumerate(MEETING_CALLS):
-        progress(place / len(MEETING_CALLS), f"{calls} calls: cache and multistep solver")
-
-        def end(predictor: str, calls: int = calls) -> np.ndarray:
-            policy = CachePolicy(trigger="fixed", refresh_every=MEETING_FINE, predictor=predictor)
-            steps = (calls - 1) * MEETING_FINE + 1
-            return (
-                Sampler(model, policy, steps=steps, solver="ddim", grid="log_snr")
-                .sample(MEETING_NUM, 0)
-                .tokens
-            )
-
-        def plain(solver: str, calls: int = calls) -> np.ndarray:
-            sampler = Sampler(model, steps=calls, solver=solver, grid="log_snr", policy=None)
-            return sampler.sample(MEETING_NUM, 0).tokens
-
-        target = plain("dpmpp_2m")
-        found.append(
-            Meeting(
-                calls, *(relative_l2(made, target) for made in (end("hold"), end("linear"), plain("ddim")))
-            )
-        )
-    return found

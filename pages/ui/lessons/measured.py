@@ -1,205 +1,279 @@
-"""Lessons that measure: error feedback, and a cache compared with fewer steps."""
+"""Lessons that measure: the record is shown at once, and a button measures again on this machine."""
 
-import dataclasses
-import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
-from e2crf_core.caching.policy import CachePolicy
-from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.models.checkpoints import list_checkpoints
-from e2crf_core.report.charts import ChartPoint, pareto_chart
+from e2crf_core.progress import Cancel, Progress
+from e2crf_core.quality.interval import Interval
 from pages.ui.common import library
-from pages.ui.common.charts import Line, line_chart, lines_frame, pair_chart
 from pages.ui.common.downloads import chart
-from pages.ui.common.messages import NO_NETWORK, plain_text
+from pages.ui.common.messages import minutes_text, plain_text, say
+from pages.ui.common.plot_style import interval_bars, plain
 from pages.ui.common.query_params import note, recall
 from pages.ui.common.theme import palette
-from pages.ui.lessons.lesson_data import (
-    FEEDBACK,
-    FEWER_NUM,
-    FEWER_STEPS,
-    MEETING_FINE,
-    Cost,
-    Feedback,
-    Meeting,
-    feedback_runs,
-    fewer_runs,
-    meeting_runs,
-)
-from pages.ui.lessons.lesson_texts import Text
+from pages.ui.jobs.thread_job import ThreadJob
+from pages.ui.lessons.lesson_texts import CAUSAL
+from pages.ui.lessons.record import StoredStudy, measured, recorded
+from pages.ui.lessons.studies import Bench, Sizes
+
+COMMAND = "python -m benchmarks.lessons"
+SIZES = Sizes()
+STALE_S = 15.0
+MOST = 2
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+COST = "cost: network calls of all tokens"
+TO_TWIN = "relative L2 to the uncached run"
+TO_CONVERGED = "relative L2 to the converged solution"
 
 
-def checkpoint_choice() -> str | None:
-    """Draw the choice of the network to measure; None when there is none."""
-    names = list_checkpoints()
+@dataclass(frozen=True)
+class Axes:
+    """Titles of a study's axes; `log` for a logarithmic vertical axis. `both`: all networks share one plot."""
+
+    x: str
+    y: str
+    log: bool = True
+    both: bool = False
+
+
+AXES = {
+    "change": Axes("steps for which it is kept", TO_TWIN),
+    "events": Axes("frequency k, middle of a band", "error, in standard deviations of the frequency"),
+    "feedback": Axes(COST, TO_TWIN),
+    "fewer": Axes("network calls", TO_CONVERGED),
+    "causality": Axes(
+        "steps since the upper tokens were computed", "relative error of F, k < 16", False, True
+    ),
+    "solver": Axes(COST, TO_CONVERGED),
+}
+_jobs: list[ThreadJob[list[StoredStudy]]] = []
+
+
+def place_of(name: str) -> str | None:
+    """Return by what name or folder a network can be loaded; None if it is not on this machine."""
+    folder = Path(__file__).resolve().parents[3] / "benchmarks" / "checkpoints" / name
+    if name in list_checkpoints():
+        return name
+    return str(folder) if name == CAUSAL and folder.is_dir() else None
+
+
+def checkpoint_choice(first: Sequence[str] = ()) -> str | None:
+    """Draw the choice of a network: the `first` ones, then all others; None when there is none."""
+    names = [*first, *(name for name in list_checkpoints() if name not in first)]
     if not names:
-        st.warning(NO_NETWORK)
         return None
     unknown = recall("checkpoint", names)
     if unknown:
         st.warning(f"There is no checkpoint '{plain_text(unknown)}'.")
-    name = st.selectbox("Checkpoint", names, key="checkpoint", width=340)
+    name = st.selectbox("Network", names, key="checkpoint", width=340)
     note("checkpoint", name, names[0])
     return name
 
 
-def symbols(rows: Sequence[tuple[str, str, str]]) -> None:
-    """Draw the symbols of the formula with their values in this run."""
-    st.markdown("  ·  ".join(f"**{letter}** = {value} ({what})" for letter, value, what in rows))
+def measured_lesson(key: str, revealed: bool) -> None:
+    """Draw a lesson's measurement: the record or what this visitor measured, and the button to measure again.
 
-
-def measured(text: Text, name: str) -> Any:
-    """Return the results of a lesson's experiment on a network, once the visitor has asked for them."""
-    key = f"lesson.{text.key}.{name}.{library.model(name).digest()[:12]}"
-    if key not in st.session_state:
-        if not st.button("Run it", type="primary", icon=":material/play_arrow:"):
-            st.info("Press **Run it**: real runs on this machine, which take a few seconds to a minute.")
-            return None
-        bar = st.progress(0.0, "Starting")
-        begin = time.monotonic()
-
-        def progress(share: float, what: str) -> None:
-            spent = time.monotonic() - begin
-            left = f", about {spent * (1 - share) / share:.0f} s left" if share > 0.05 and spent > 2 else ""
-            bar.progress(min(1.0, share), f"Running: {what}{left}. Leave the lesson to cancel.")
-
-        model = library.model(name)
-        if text.key == "feedback":
-            st.session_state[key] = feedback_runs(model, progress)
-        else:
-            # The second experiment is the shorter one.
-            meeting = meeting_runs(model, lambda share, what: progress(0.25 * share, what))
-            data = library.dataset(model.dataset)
-            ways = fewer_runs(model, data, lambda share, what: progress(0.25 + 0.75 * share, what))
-            st.session_state[key] = (ways, meeting)
-        bar.empty()
-    return st.session_state[key]
-
-
-def feedback_lesson(text: Text) -> None:
-    """Compare feedback off and on with the run without a cache."""
-    name = checkpoint_choice()
-    runs: list[Feedback] | None = measured(text, name) if name is not None else None
-    if not runs:
+    Before the guess it draws only the choice of the network, and that only if the lesson shows more of it.
+    """
+    if not revealed:
+        st.caption(":material/visibility_off: The measurement appears with your guess.")
+        if key != "change":
+            return
+    record = recorded(key)
+    names = [study.checkpoint for study in record] or ["wind", CAUSAL][: 1 + AXES[key].both]
+    if not AXES[key].both:
+        chosen = checkpoint_choice(names if record else ())
+        if chosen is None:
+            return
+        names = [chosen]
+    if not revealed:
         return
-    colors = palette()
-    above = [Line(r.name, r.log_snr, r.error.clip(1e-4), colors[i]) for i, r in enumerate(runs)]
-    below = [Line(r.name, r.log_snr, np.cumsum(r.share), colors[i]) for i, r in enumerate(runs)]
-    plot = pair_chart(
-        above,
-        below,
-        x_title="log(a/s): from noise (left) to data (right)",
-        y_titles=("error of D", "full calls so far"),
-        log_upper=True,
-    )
-    chart(plot, "feedback", lines_frame(above, below, ("log_snr", "error", "full_calls")))
-    correcting, adapting = (
-        next((r for r in runs if word in r.name), runs[-1]) for word in ("correct", "adapt")
-    )
-    policies = (FEEDBACK.get(run.name, CachePolicy()) for run in (correcting, adapting))
-    alpha, budget = next(policies).alpha, next(policies).error_budget
-    r, tau = float(np.nanmedian(correcting.r)), adapting.tau[1:]
-    symbols(
-        (
-            ("r", f"{r:.3g}", "event intensity, median while correcting"),
-            ("|ρ| / |C|", f"{np.sqrt(r):.3g}", "residual of a recompute, the square root of r"),
-            ("α", f"{alpha:g}", "upper bound of the gain"),
-            ("min(α, r/2)", f"{min(alpha, r / 2):.3g}", "typical gain in use"),
-            ("b", f"{budget:g}", "error budget"),
-            ("err", f"{np.median(adapting.error):.3g}", "error of D while adapting, median"),
-            ("τ", f"{tau.min():.3g} to {tau.max():.3g}", "as it was adapted"),
-        )
-    )
-    rows = [(r.name, f"{r.share.mean():.1%}", f"{r.relative_l2:.4f}") for r in runs]
-    st.dataframe(
-        pd.DataFrame(rows, columns=["Policy", "Tokens computed", "Relative L2 at the end"]), hide_index=True
-    )
-
-
-def fewer_lesson(text: Text) -> None:
-    """Show caches and short solvers on one axis of cost."""
-    name = checkpoint_choice()
-    results = measured(text, name) if name is not None else None
-    if not results:
+    jobs = st.session_state.setdefault("lessons.jobs", {})
+    place = f"{key} {' '.join(names)}"
+    job: ThreadJob[list[StoredStudy]] | None = jobs.get(place)
+    fresh = job.result if job is not None and job.status == "done" else None
+    studies = fresh or [study for study in record if study.checkpoint in names]
+    if studies:
+        study_view(key, studies, fresh is not None)
+    if job is not None and job.status == "running":
+        running(job)
         return
-    ways: list[Cost] = results[0]
-    points = [
-        ChartPoint(
-            way.name,
-            way.calls,
-            way.quality.value,
-            way.quality.low,
-            way.quality.high,
-            way.family,
-            note=f"{way.seconds:.2f} s",
-        )
-        for way in ways
-    ]
-    first = ways[0].quality
-    floor = None if first.floor is None else (first.floor, first.floor, first.floor_high or first.floor)
-    plot = pareto_chart(
-        points,
-        x_title="full network calls per sample",
-        y_title="sliced Wasserstein to held-out series",
-        floor=floor,
+    if job is not None and job.status == "failed":
+        st.error(say(job.error))
+    measure_button(key, names, place, studies)
+
+
+def measure_button(key: str, names: Sequence[str], place: str, studies: Sequence[StoredStudy]) -> None:
+    """Draw the button that starts a measurement, with how long it takes."""
+    places = [place_of(name) for name in names]
+    missing = [name for name, where in zip(names, places, strict=True) if where is None]
+    seconds = sum(study.seconds for study in studies)
+    about = f", about {minutes_text(seconds)}" if studies else ""
+
+    def begin() -> None:
+        _jobs[:] = [job for job in _jobs if job.status == "running"]
+        if len(_jobs) >= MOST:
+            st.session_state["lessons.fault"] = (
+                "Other visitors are measuring. Wait until one of them is done, then try again."
+            )
+            return
+        job = ThreadJob(lambda progress, cancelled: work(key, names, progress, cancelled), stale_s=STALE_S)
+        _jobs.append(job)
+        st.session_state["lessons.jobs"][place] = job
+
+    st.button(
+        f"Measure again on this machine{about}" if studies else "Measure on this machine",
+        icon=":material/replay:" if studies else ":material/play_arrow:",
+        key="lessons.measure",
+        type="secondary" if studies else "primary",
+        on_click=begin,
+        disabled=bool(missing),
+        help=f"The network {', '.join(missing)} is not on this machine." if missing else None,
     )
-    colors = palette()
-    for trace in plot.data:
-        if trace.name in {way.family for way in ways}:
-            trace.marker.color = colors[list(dict.fromkeys(way.family for way in ways)).index(trace.name)]
-            trace.marker.line = {}
-    plot.update_layout(template=None)
-    rows = [
-        (w.family, w.name, w.calls, w.seconds, w.quality.value, w.quality.low, w.quality.high) for w in ways
-    ]
-    columns = ["family", "setting", "full calls", "seconds", "sliced Wasserstein", "low", "high"]
-    chart(plot, "fewer", pd.DataFrame(rows, columns=columns))
+    fault = st.session_state.pop("lessons.fault", None)
+    if fault:
+        st.warning(fault)
+
+
+def work(key: str, names: Sequence[str], progress: Progress, cancelled: Cancel) -> list[StoredStudy]:
+    """Measure a lesson on networks, one after the other. Raises LabError and Cancelled."""
+    made = []
+    for done, name in enumerate(names):
+        model = library.model(place_of(name) or name)
+
+        def report(now: int, total: int, done: int = done) -> None:
+            progress(done * total + now, len(names) * total)
+
+        bench = Bench(model, library.dataset(model.dataset), SIZES, report, cancelled)
+        made.append(measured(key, name, bench))
+    return made
+
+
+@st.fragment(run_every=0.5)
+def running(job: ThreadJob[list[StoredStudy]]) -> None:
+    """Draw the progress of a measurement with a way to stop it; draw the page again at its end."""
+    job.touch()
+    if job.status != "running":
+        st.rerun()
+    left = job.seconds_left
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(job.share, "Measuring" if left is None else f"Measuring, about {minutes_text(left)} left")
+        st.button("Stop", icon=":material/stop:", key="lessons.stop", on_click=job.stop)
+
+
+def study_view(key: str, studies: Sequence[StoredStudy], fresh: bool) -> None:
+    """Draw the plot of a study and its table."""
+    frame = study_frame(studies)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        chart(study_plot(studies, AXES[key]), f"lesson-{key}", frame)
+    with right:
+        st.dataframe(readable(frame, AXES[key]), hide_index=True, height=330)
+    samples, names = studies[0].samples, " and ".join(plain_text(study.checkpoint) for study in studies)
+    origin = (
+        "Measured here, just now."
+        if fresh
+        else f"Recorded by `{COMMAND}`, commit {plain_text(studies[0].provenance.get('commit') or 'unknown')}."
+    )
     st.caption(
-        f"{FEWER_NUM} samples each, from one seed; the cached sampler takes {FEWER_STEPS} steps. The 95% "
-        "intervals mostly overlap at this size: do not rank settings whose intervals overlap. The "
-        "**Compare** page draws more samples."
+        f"{samples} samples of {names} on common noise; median sample with its 95% bootstrap interval over samples. "
+        f"{origin}"
     )
-    meeting_chart(library.model(str(name)), results[1])
 
 
-def meeting_chart(model: ScoreModel, meeting: Sequence[Meeting]) -> None:
-    """Show that extrapolating over a fine Euler grid approaches the multistep solver."""
-    st.markdown("##### The same idea: a cache that continues F approaches a multistep solver")
-    st.markdown(
-        f"A fine Euler grid (DDIM, {MEETING_FINE} steps for each network call) whose F is **held** between "
-        "the calls stays away from the multistep solver. **Continue** F along its last difference instead, "
-        "and the same grid approaches that solver: the more calls, the closer. The rest of the gap has two "
-        "reasons: the cache continues F while the solver continues D, and the fine Euler steps have an error "
-        "of their own."
-    )
-    calls, colors = np.array([m.calls for m in meeting]), palette()
-    names = {
-        "held": "F held over a fine Euler grid",
-        "continued": "F continued over a fine Euler grid",
-        "first_order": "first-order solver, no cache",
-    }
-    lines = [
-        Line(what, calls, np.array([getattr(m, name) for m in meeting]), colors[i])
-        for i, (name, what) in enumerate(names.items())
+def study_frame(studies: Sequence[StoredStudy]) -> pd.DataFrame:
+    """Return all points of studies, a row each."""
+    rows = []
+    for study in studies:
+        for p in study.points:
+            distance = p.distance or Interval(np.nan, np.nan, np.nan)
+            rows.append(
+                {
+                    "network": study.checkpoint,
+                    "family": p.family,
+                    "setting": p.label,
+                    "x": p.x,
+                    "error": p.error.value,
+                    "error low": p.error.low,
+                    "error high": p.error.high,
+                    "distance change": distance.value,
+                    "distance change low": distance.low,
+                    "distance change high": distance.high,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def readable(frame: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+    """Return the table as people read it."""
+    table = pd.DataFrame({"What": frame["family"], "Setting": frame["setting"]})
+    if axes.x == COST:
+        table["Cost"] = [f"{x:.1f}" for x in frame["x"]]
+    table["Error"] = [
+        f"{v:.3f} ({a:.3f} to {b:.3f})"
+        for v, a, b in zip(frame["error"], frame["error low"], frame["error high"], strict=True)
     ]
-    plot = line_chart(
-        lines, x_title="network calls", y_title="relative L2 to DPM-Solver++(2M), equal calls", log=True
-    )
-    frame = pd.DataFrame([dataclasses.asdict(m) for m in meeting])
-    chart(plot, "meeting", frame)
-    grid = make_plan(model.schedule, meeting[-1].calls, "dpmpp_2m", "log_snr")
-    levels = [model.schedule.log_snr(row.t) for row in grid.rows]
-    symbols(
-        (
-            ("λ", f"{levels[0]:.2f} to {levels[-1]:.2f}", "log(a/s), from noise to data"),
-            ("λᵢ − λᵢ₋₁", f"{levels[1] - levels[0]:.3f}", f"between calls, at {meeting[-1].calls} calls"),
-            ("gap of F held", f"{meeting[-1].held:.3g}", f"to 2M, at {meeting[-1].calls} calls"),
-            ("gap of F continued", f"{meeting[-1].continued:.3g}", f"to 2M, at {meeting[-1].calls} calls"),
+    if frame["distance change"].notna().any():
+        table["Distance to real data"] = [
+            f"{100 * v:+.1f}% ({100 * a:+.1f} to {100 * b:+.1f})"
+            for v, a, b in zip(
+                frame["distance change"],
+                frame["distance change low"],
+                frame["distance change high"],
+                strict=True,
+            )
+        ]
+    return table
+
+
+def study_plot(studies: Sequence[StoredStudy], axes: Axes) -> go.Figure:
+    """Plot families with intervals; each has a color, a marker and a dash of its own."""
+    plot, colors = go.Figure(), palette()
+    points = [p for study in studies for p in study.points]
+    families = list(dict.fromkeys(p.family for p in points))
+    for place, family in enumerate(families):
+        own = sorted((p for p in points if p.family == family), key=lambda p: p.x)
+        errors = [p.error for p in own]
+        color = colors[place % len(colors)]
+        plot.add_trace(
+            go.Scatter(
+                x=[p.x for p in own],
+                y=[e.value for e in errors],
+                error_y=interval_bars(
+                    [e.value for e in errors], [e.low for e in errors], [e.high for e in errors], color
+                ),
+                mode="lines+markers",
+                name=family,
+                text=[p.label for p in own],
+                line={"color": color, "width": 1.8, "dash": DASHES[place % len(DASHES)]},
+                marker={"size": 9, "symbol": place},
+                hovertemplate="%{text}<br>%{x:.3g}: %{y:.3g}<extra>%{fullData.name}</extra>",
+            )
         )
-    )
+    xs = [p.x for p in points]
+    plot.update_xaxes(title=axes.x, type="log", **ticks(xs))
+    if axes.log:
+        ends = [end for p in points for end in (p.error.low, p.error.high)]
+        plot.update_yaxes(title=axes.y, type="log", **ticks(ends))
+    else:
+        plot.update_yaxes(title=axes.y, rangemode="tozero", tickformat=".0%")
+    plot = plain(plot, 400)
+    if st.query_params.get("present") == "1":
+        plot.update_layout(height=560, font={"size": 18})
+    return plot
+
+
+def ticks(values: Sequence[float]) -> dict[str, list[float] | list[str]]:
+    """Return the ticks 1, 2, 5, 10, ... of a logarithmic axis, written as people read them."""
+    low, high = min(v for v in values if v > 0), max(values)
+    exponents = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
+    steps = (1, 2, 5) if high < 300 * low else (1,)
+    places = [round(step * 10.0**e, 12) for e in exponents for step in steps]
+    return {"tickvals": places, "ticktext": [f"{place:g}" for place in places]}

@@ -67,11 +67,13 @@ def adopt(handle: RunHandle) -> None:
 
 
 def recall_settings(checkpoints: list[str]) -> None:
-    """Take the settings from the address, once in a session; invalid ones are reported or ignored."""
+    """Take the settings of a link from the address; invalid ones are reported or ignored.
+
+    An address that `note_settings` wrote is no link: the widgets may have moved on since.
+    """
     state, query = st.session_state, st.query_params
-    if "live.recalled" in state:
+    if state.get("live.noted") == _linked():
         return
-    state["live.recalled"] = True
     if query.get("net") in checkpoints:
         state["checkpoint"] = query["net"]
     for name, (low, high) in BOUNDS.items():
@@ -103,6 +105,13 @@ def note_settings(checkpoints: list[str]) -> None:
     changes = {name: value for name, value in values.items() if value != plain[name]}
     text = json.dumps(changes, separators=(",", ":"))
     note("policy", None if policy == PRESETS[PRESET] else text)
+    state["live.noted"] = _linked()
+
+
+def _linked() -> dict[str, str]:
+    """Return the settings in the address."""
+    names = ("net", "policy", "solver", "grid", *BOUNDS)
+    return {name: st.query_params[name] for name in names if name in st.query_params}
 
 
 def choose_checkpoint(checkpoints: list[str]) -> None:

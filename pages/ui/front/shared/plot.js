@@ -25,17 +25,19 @@ export class Plot {
       this.canvas.width = w;
       this.canvas.height = h;
     }
-    this.left = 46;
+    // Presenter mode asks for larger type.
+    this.type = Number(getComputedStyle(this.box).getPropertyValue("--lab-type")) || 1;
+    this.left = 46 * this.type;
     this.right = this.width - 16;
-    this.top = 25;
-    this.bottom = this.height - 32;
+    this.top = 25 * this.type;
+    this.bottom = this.height - 32 * this.type;
   }
 
   axes(theme, x, y) {
     const c = this.ctx;
     c.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     c.clearRect(0, 0, this.width, this.height);
-    c.font = `11px ${theme.font}`;
+    c.font = `${11 * this.type}px ${theme.font}`;
     c.lineWidth = 1;
     this.titles = { x: x.title, y: y.title };
     this.x = (x.log ? logarithmic : linear)(...x.domain, this.left, this.right);

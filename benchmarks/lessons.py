@@ -1,0 +1,61 @@
+"""Record the measurements that the lessons show.
+
+    python -m benchmarks.lessons
+    python -m benchmarks.lessons --only solver --num 4 --out /tmp/studies.json
+
+All errors are paired on common noise: see `pages/ui/lessons/studies.py`. Lessons that are not measured again keep
+what the file holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from e2crf_core.commands.terminal import ProgressLine
+from e2crf_core.data.datasets import load_dataset
+from e2crf_core.io.json_files import read_model, write_json
+from e2crf_core.models.checkpoints import load_checkpoint
+from pages.ui.lessons.lesson_texts import CAUSAL
+from pages.ui.lessons.record import Record, StoredStudy, measured, record_file
+from pages.ui.lessons.studies import Bench, Sizes
+
+NETWORKS = {
+    "change": ("wind", "ecg"),
+    "events": ("wind",),
+    "feedback": ("household",),
+    "fewer": ("stocks", "ecg"),
+    "causality": ("wind", CAUSAL),
+    "solver": (CAUSAL, "wind"),
+}
+"""The networks of each lesson; the page opens on the first."""
+FOLDER = Path(__file__).resolve().parent / "checkpoints"
+
+
+def measure(lesson: str, name: str, sizes: Sizes) -> StoredStudy:
+    """Measure one lesson on one network."""
+    model = load_checkpoint(str(FOLDER / name) if (FOLDER / name).is_dir() else name, "cpu")
+    line = ProgressLine(f"{lesson}, {name}, steps")
+    return measured(lesson, name, Bench(model, load_dataset(model.dataset), sizes, line))
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--num", type=int, default=Sizes().num, help="samples of each study")
+    parser.add_argument("--out", type=Path, default=record_file())
+    arguments = parser.parse_args()
+    record = read_model(Record, arguments.out) if arguments.out.is_file() else Record()
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    for lesson in arguments.only:
+        studies = tuple(
+            measure(lesson, name, replace(Sizes(), num=arguments.num)) for name in NETWORKS[lesson]
+        )
+        record = Record(studies={**record.studies, lesson: studies})
+        write_json(arguments.out, record.model_dump(mode="json"))
+
+
+if __name__ == "__main__":
+    main()
