@@ -6,14 +6,7 @@ import streamlit as st
 from e2crf_core.diffusion.solvers import GRIDS
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import list_checkpoints
-from pages.ui.common.messages import NO_NETWORK, say
-from pages.ui.common.query_params import recall, recall_number
-from pages.ui.common.reference import reference_of
-from pages.ui.common.registry import RUNS, line_text
-from pages.ui.common.session import owner
-from pages.ui.compare.job import ComparisonJob
-from pages.ui.compare.results import results
-from pages.ui.compare.settings import (
+from pages.ui.common.compared import (
     BASE,
     COLUMNS,
     DEFAULT,
@@ -25,6 +18,13 @@ from pages.ui.compare.settings import (
     setting_of,
     settings_of,
 )
+from pages.ui.common.messages import NO_NETWORK, say
+from pages.ui.common.query_params import recall, recall_number
+from pages.ui.common.reference import reference_of
+from pages.ui.common.registry import RUNS, line_text
+from pages.ui.common.session import owner
+from pages.ui.compare.job import ComparisonJob
+from pages.ui.compare.results import results
 
 NUM, MOST_SAMPLES, SEED, MOST_SEED = 16, 256, 0, 2**31 - 1
 INTRO = (

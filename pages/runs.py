@@ -12,11 +12,11 @@ from e2crf_core.errors import LabError
 from e2crf_core.runs.manifest import LIMIT_BYTES, NOTE_LENGTH
 from e2crf_core.runs.replay import differences, rerun
 from e2crf_core.runs.store import AUTOSAVED, Entry
+from pages.ui.common.compared import MOST, text_of
 from pages.ui.common.kept_runs import DEMO, demo_path, model_of, open_run
 from pages.ui.common.messages import plain_text, remove_button, say
 from pages.ui.common.registry import STORE
 from pages.ui.common.run_downloads import run_downloads
-from pages.ui.compare.settings import MOST, text_of
 
 DONE, FAULT = "runs.done", "runs.fault"
 

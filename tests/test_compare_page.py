@@ -7,8 +7,8 @@ from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common import registry
+from pages.ui.common.compared import DEFAULT, cells_of, config_of, name_of, setting_of, settings_of, text_of
 from pages.ui.compare.plots import decisions_chart
-from pages.ui.compare.settings import DEFAULT, cells_of, config_of, name_of, setting_of, settings_of, text_of
 from tests.tiny import tiny_assets
 from tests.visits import opened
 from tests.waiting import until

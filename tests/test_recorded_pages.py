@@ -15,7 +15,7 @@ from e2crf_core.runs.store import RunStore
 from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.anatomy import layer_job, recording
 from pages.ui.common import kept_runs, registry
-from pages.ui.compare.settings import config_of
+from pages.ui.common.compared import config_of
 from tests.packets import decode
 from tests.tiny import DEMO_POLICY, tiny_assets, tiny_demo
 from tests.visits import opened, text

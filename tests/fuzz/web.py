@@ -19,7 +19,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.serving.requests import Limits
 from e2crf_core.serving.server import make_app
-from pages.ui.compare.settings import settings_of
+from pages.ui.common.compared import settings_of
 from pages.ui.live.live_packets import obey, read_message
 from tests.conftest import make_model
 from tests.fake_run import FakeRun
@@ -192,7 +192,7 @@ def _settings(rng: Random, valid: Path) -> Input:
 
 def settings(case: Input, place: Place) -> None:
     """Read the settings to compare from an address."""
-    from pages.ui.compare.settings import config_of, name_of
+    from pages.ui.common.compared import config_of, name_of
 
     for setting in settings_of(case.text):
         name_of(setting)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from e2crf_core.runs.run import FINISHED, RunHandle, RunSpec
+from pages.ui.common.compared import config_of, name_of
 from pages.ui.common.registry import RunRegistry
-from pages.ui.compare.settings import config_of, name_of
 
 
 @dataclass
 class ComparisonJob:
-    """Runs of settings (see `settings`) on the same noise."""
+    """Runs of settings (see `compared`) on the same noise."""
 
     settings: tuple[str, ...]
     specs: tuple[RunSpec, ...]

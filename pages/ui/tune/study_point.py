@@ -1,5 +1,6 @@
 """One trial of a study: its setting and measurements, its recorded run, its warnings and its deployment."""
 
+from dataclasses import replace
 from functools import partial
 
 import streamlit as st
@@ -11,6 +12,7 @@ from e2crf_core.runs.run import FINISHED, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.tuning.measure import QUALITIES, Point
 from e2crf_core.tuning.record import Record
+from pages.ui.common.compared import text_of
 from pages.ui.common.kept_runs import is_kept
 from pages.ui.common.messages import plain_text, say
 from pages.ui.common.registry import RUNS, line_text
@@ -105,6 +107,7 @@ def actions(name: str, record: Record, point: Point, checkpoint: str | None, qui
         if checkpoint is not None:
             anatomy((name, point.number), record, point, checkpoint, quiet)
             live(point.setting, checkpoint)
+            compare(point.setting, checkpoint)
         if policy is not None:
             st.download_button(
                 "policy.json",
@@ -191,3 +194,17 @@ def live(setting: SamplerConfig, checkpoint: str) -> None:
             steps=setting.steps,
         )
         st.switch_page("live.py")
+
+
+def compare(setting: SamplerConfig, checkpoint: str) -> None:
+    """Link to the Compare page with this setting beside its uncached twin, if it can be a row there."""
+    try:
+        rows = [text_of(replace(setting, policy=PRESETS["exact"])), text_of(setting)]
+    except LabError:
+        return
+    st.page_link(
+        "compare.py",
+        label="Compare with its twin",
+        icon=":material/compare:",
+        query_params={"v": ";".join(rows), "checkpoint": checkpoint},
+    )
