@@ -19,6 +19,7 @@ from pages.ui.common.registry import STORE
 from pages.ui.common.run_downloads import run_downloads
 
 DONE, FAULT = "runs.done", "runs.fault"
+POOLED = "Relative L2, pooled"
 
 
 def table(entries: list[Entry]) -> pd.DataFrame:
@@ -33,7 +34,7 @@ def table(entries: list[Entry]) -> pd.DataFrame:
             "Batch": [e.num for e in entries],
             "Seed": [e.seed for e in entries],
             "Tokens computed": [None if e.token_share is None else 100 * e.token_share for e in entries],
-            "Relative L2": [e.relative_l2 for e in entries],
+            POOLED: [e.relative_l2 for e in entries],
             "Note": [e.note for e in entries],
             "Kept": [e.kept for e in entries],
             "MB": [e.bytes / 1e6 for e in entries],
@@ -212,7 +213,10 @@ def page() -> None:
         selection_mode="multi-row",
         column_config={
             "Tokens computed": st.column_config.NumberColumn(format="%.1f %%"),
-            "Relative L2": st.column_config.NumberColumn(format="%.3f"),
+            POOLED: st.column_config.NumberColumn(
+                format="%.3f",
+                help="Distance of all samples together from their uncached twins; Compare shows the median sample.",
+            ),
             "MB": st.column_config.NumberColumn(format="%.2f"),
         },
     )
