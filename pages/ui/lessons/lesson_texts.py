@@ -134,15 +134,16 @@ TEXTS = (
         r"D=c_{skip}\,z+c_{out}\,F(c_{in}z,t),\qquad \text{score}=\frac{a\,D-z}{s^2}",
         "`c_skip`, `c_out` and `c_in` follow from `v_k`, `a` and `s` (`score_model.precondition`). The run below is "
         "real: no cache, 200 steps.",
-        "A sampler calls the network at every fourth step and keeps one quantity in between. Which choice leaves the "
-        "samples farthest from the uncached ones?",
+        "A sampler of wind calls the network at every fourth step and keeps one quantity in between. Which choice "
+        "stays nearest to the uncached samples?",
         ("Keeping the score", "Keeping D", "Keeping F"),
-        0,
-        "Keeping the score: it contains the noise of the moment. D is far better, and so is F; which of the two wins "
-        "depends on data and step, as the figure shows. F has one more virtue: while it is kept, the closed-form part "
-        "goes on working. With steps of equal length in t, F changes most at the end of a run, where steps are "
-        "longest in log(a/s). It costs little there because c_out = s√v / √(a²v + s²) goes to 0 with s. What "
-        "counts is c_out ΔF; the clock `profile` of a policy is measured from this curve.",
+        2,
+        "Keeping F. The score holds the noise of the moment, and D misses the closed-form part, which goes on "
+        "working only while F is kept. The closed form knows each frequency's variance, so it knows most where "
+        "variances differ most: on wind F is far ahead of D; on heartbeats, whose energy is spread out, D does as "
+        "well. With steps of equal length in t, F changes most at the end of a run, where steps are longest in "
+        "log(a/s). It costs little there because c_out = s√v / √(a²v + s²) goes to 0 with s. What counts is "
+        "c_out ΔF; the clock `profile` of a policy is measured from this curve.",
         Turn(
             "The preset `fast` keeps F of all frequencies for long. Drag τ until the error stays under 0.05.",
             "ecg",

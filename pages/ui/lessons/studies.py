@@ -164,9 +164,9 @@ def events_study(bench: Bench) -> list[StudyPoint]:
     """Compare the published rule with and without energy weighting, band by band; x is a band's middle."""
     plan = ("euler_maruyama", "linear")
     rules = {
-        "weighted": CachePolicy(trigger="paper", tau=4.0),
-        "weighted, all refreshed every 20 steps": CachePolicy(trigger="paper", tau=6.0, refresh_every=20),
-        "not weighted": CachePolicy(trigger="paper", tau=1.5, energy_weighting=False),
+        "weighted": CachePolicy(trigger="paper", tau=20.0),
+        "weighted, all refreshed every 20 steps": CachePolicy(trigger="paper", tau=28.0, refresh_every=20),
+        "not weighted": CachePolicy(trigger="paper", tau=2.6, energy_weighting=False),
     }
     bench.planned = bench.sizes.noisy * (1 + len(rules))
     truth = bench.draw(SamplerConfig(None, bench.sizes.noisy, *plan)).series
