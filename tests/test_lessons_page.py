@@ -208,15 +208,15 @@ def test_the_answers_say_what_was_measured():
     assert wind["F kept"][4] < 0.6 * wind["D kept"][4] < 0.6 * wind["score kept"][4]
     assert ecg["D kept"][4] < 1.5 * ecg["F kept"][4] < 1.5 * 0.8 * ecg["score kept"][4]
     by_band = {name.split(":")[0]: list(curve.values()) for name, curve in curves("events").items()}
-    assert by_band["weighted"][-1] > 5 * by_band["weighted"][0]
-    assert by_band["weighted"][-1] > 1.2 * by_band["not weighted"][-1]
+    assert by_band["weighted"][-1] > 3 * by_band["weighted"][0]
+    assert all(np.array(by_band["weighted"]) > by_band["not weighted"])
     feedback = curves("feedback")
     for cost, error in feedback["bands"].items():
         assert feedback["bands, correcting"][cost] == pytest.approx(error, rel=0.05)
     for place in range(len(NETWORKS["fewer"])):
         fewer = curves("fewer", place)
-        assert fewer["F continued, fine grid"][8] == pytest.approx(fewer["exponential AB 2"][8], rel=0.2)
-        assert fewer["F continued, fine grid"][16] < 0.7 * fewer["DDIM"][16]
+        assert fewer["F continued, fine grid"][16] == pytest.approx(fewer["exponential AB 2"][16], rel=0.2)
+        assert all(fewer["F continued, fine grid"][calls] < 0.7 * fewer["DDIM"][calls] for calls in (8, 16))
     (full,), (causal,) = (curves("causality", place).values() for place in (0, 1))
     assert max(causal.values()) < 1e-4 < 0.01 < full[2] < full[4] < full[8]
     solver = curves("solver")

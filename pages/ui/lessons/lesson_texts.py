@@ -166,10 +166,10 @@ TEXTS = (
         "strength?",
         ("Low ones", "High ones", "All alike"),
         1,
-        "High ones. They are weak: their score is drift times a small energy, so it stays below τ however stale they "
-        "are. In units of the data this hardly shows; relative to each frequency's own strength it does, and fine "
-        "detail is lost. Without the weighting, about the same work is spread more evenly. A refresh every R "
-        "steps, or probes, keep weak tokens from being forgotten.",
+        "High ones. They are weak: their score is drift times a small energy, so it stays below τ however stale "
+        "they are. In units of the data this hardly shows; relative to each frequency's own strength it does, and "
+        "fine detail is lost. Without the weighting, equal work leaves every band nearer here. A refresh every R "
+        "steps, or probes, keep weak tokens from being forgotten for good, but change little at this cost.",
         Turn(
             "Switch **Energy weighting** off under *Expert fields*, and watch the error by band in both units.",
             "wind",
@@ -221,10 +221,10 @@ TEXTS = (
             "A solver with many more calls",
         ),
         1,
-        "A second-order solver with as many calls: the curve of F continued lies on that of the exponential "
-        "Adams-Bashforth solver `etd_ab2`, because it *is* that solver, written as a cache. So a cache of all "
-        "frequencies at once has no advantage that a solver lacks. What no solver has is the frequency axis: the last "
-        "two lessons.",
+        "A second-order solver with as many calls: F continued lies far below DDIM, with the multistep solvers. It "
+        "is one of them in disguise: with F continued, the closed-form steps between two calls add up to a step of "
+        "the exponential Adams-Bashforth solver `etd_ab2`. So a cache of all frequencies at once has no advantage "
+        "that a solver lacks. What no solver has is the frequency axis: the last two lessons.",
         Turn(
             "The diamonds are solvers alone. Can you bring the dot below them with the preset `multistep`?",
             "stocks",

@@ -114,7 +114,7 @@ def measure_button(key: str, names: Sequence[str], place: str, studies: Sequence
     """Draw the button that starts a measurement, with how long it takes."""
     places = [place_of(name) for name in names]
     missing = [name for name, where in zip(names, places, strict=True) if where is None]
-    seconds = sum(study.seconds for study in studies)
+    seconds = sum(study.seconds * SIZES.num / study.samples for study in studies)
     about = f", about {minutes_text(seconds)}" if studies else ""
 
     def begin() -> None:
