@@ -28,7 +28,6 @@ def go(place: int) -> None:
     The address changes at once and as a whole, so that Back goes back one lesson.
     """
     kept = {key: st.query_params[key] for key in ("dataset", PRESENT) if key in st.query_params}
-    st.session_state.pop("checkpoint", None)
     st.query_params.from_dict({"lesson": str(place + 1), **kept})
 
 

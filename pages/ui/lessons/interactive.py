@@ -48,7 +48,7 @@ def _change(name: str, digest: str) -> tuple[dict[str, Any], dict[str, np.ndarra
 def change_lesson(text: Text) -> None:
     """Draw a real run, and what reusing its parts would have cost."""
     names = list_checkpoints()
-    name = st.session_state.get("checkpoint")
+    name = st.session_state.get(f"lesson.{text.key}.network")
     name = name if name in names else next(iter(names), None)
     if name is None:
         st.warning(NO_NETWORK)

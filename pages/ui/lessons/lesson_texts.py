@@ -67,7 +67,7 @@ TEXTS = (
         "How many of its frequencies hold 90% of the energy of wind speed?",
         ("About 7% of them", "About 25%", "About 50%", "Nearly all"),
         0,
-        "About 7%: wind varies slowly. A heartbeat is sharp, and a sharp peak needs many frequencies in phase: 40% of "
+        "Wind varies slowly. A heartbeat is sharp, and a sharp peak needs many frequencies in phase: 40% of "
         "its tokens hold 90% of the energy. Whether a policy that favors low bands pays is another question: "
         "household power is as spread out as heartbeats (48%), and gains from band-wise events. Measure it on "
         "your data.",
@@ -89,7 +89,7 @@ TEXTS = (
         "A real series has N steps. How many of its N complex coefficients restore it exactly?",
         ("All N", "About half: N/2 + 1", "About a quarter", "It depends on the series"),
         1,
-        "About half: the others are their mirror images, whatever the series. Frequency 0 is its own mirror, "
+        "The others are their mirror images, whatever the series. Frequency 0 is its own mirror, "
         "so it must equal its own conjugate and has no imaginary part; the same holds at N/2 when N is even. "
         "The code masks these two coordinates (`spectral.coordinate_mask`); otherwise noise would leak into "
         "places where a real series has nothing.",
@@ -113,7 +113,7 @@ TEXTS = (
         "On the way from noise to data, what rises above the noise first?",
         ("Low frequencies", "High frequencies", "All at the same time"),
         0,
-        "Low frequencies: they are strong. At the start a sampler could leave out nearly all frequencies: with "
+        "They are strong. At the start a sampler could leave out nearly all frequencies: with "
         "a² vₖ far below s² the best estimate is the mean, whatever the network says. At the end, none may be "
         "left out, but all may be reused: the factor c_out, by which the network's part reaches the sample, "
         "goes to 0, however much its features still change. Leaving out and reusing are two ends of one idea.",
@@ -138,7 +138,7 @@ TEXTS = (
         "stays nearest to the uncached samples?",
         ("Keeping the score", "Keeping D", "Keeping F"),
         2,
-        "Keeping F. The score holds the noise of the moment, and D misses the closed-form part, which goes on "
+        "The score holds the noise of the moment, and D misses the closed-form part, which goes on "
         "working only while F is kept. The closed form knows each frequency's variance, so it knows most where "
         "variances differ most: on wind F is far ahead of D; on heartbeats, whose energy is spread out, D does as "
         "well. With steps of equal length in t, F changes most at the end of a run, where steps are longest in "
@@ -166,7 +166,7 @@ TEXTS = (
         "strength?",
         ("Low ones", "High ones", "All alike"),
         1,
-        "High ones. They are weak: their score is drift times a small energy, so it stays below τ however stale "
+        "They are weak: their score is drift times a small energy, so it stays below τ however stale "
         "they are. In units of the data this hardly shows; relative to each frequency's own strength it does, and "
         "fine detail is lost. Without the weighting, equal work leaves every band nearer here. A refresh every R "
         "steps, or probes, keep weak tokens from being forgotten for good, but change little at this cost.",
@@ -192,7 +192,7 @@ TEXTS = (
         "it bring the samples?",
         ("About half the error is gone", "About a fifth is gone", "It changes next to nothing"),
         2,
-        "Next to nothing: the two points of each pair lie on each other. The gain is min(α, r/2), and r, the squared "
+        "The two points of each pair lie on each other. The gain is min(α, r/2), and r, the squared "
         "relative change of the features, is small whenever reuse is any good. A correction that is large "
         "enough to matter comes only when the cache has already failed. **Adapting** is a safety belt, not a "
         "gain: from very different τ it arrives at similar work, so a badly chosen τ does less harm; a τ "
@@ -221,7 +221,7 @@ TEXTS = (
             "A solver with many more calls",
         ),
         1,
-        "A second-order solver with as many calls: F continued lies far below DDIM, with the multistep solvers. It "
+        "F continued lies far below DDIM, with the multistep solvers. It "
         "is one of them in disguise: with F continued, the closed-form steps between two calls add up to a step of "
         "the exponential Adams-Bashforth solver `etd_ab2`. So a cache of all frequencies at once has no advantage "
         "that a solver lacks. What no solver has is the frequency axis: the last two lessons.",
@@ -247,7 +247,7 @@ TEXTS = (
         "low tokens of the **causal** network, given the right state?",
         ("About as wrong as with full attention", "About half as wrong", "Not wrong at all"),
         2,
-        "Not wrong at all: the prefix is computed exactly, to the rounding of floating-point numbers. With "
+        "The prefix is computed exactly, to the rounding of floating-point numbers. With "
         "full attention the error grows with age. In a whole run the causal network is not free of error "
         "either: high tokens that wait leave a slightly wrong state, and the stem sees the whole state. But "
         "the low band, where the energy is, no longer pays for work that was left out above it.",
@@ -271,7 +271,7 @@ TEXTS = (
         "About six network calls' worth of work, wind, causal network. What ends nearest to the converged samples?",
         ("A solver alone, with six calls", "A cache of all tokens at once", "A cache by band"),
         2,
-        "The cache by band, on this network and data: wind keeps its energy in low frequencies, which are a "
+        "On this network and data: wind keeps its energy in low frequencies, which are a "
         "cheap exact prefix here. Choose the network with full attention to see the gain shrink. Where spectra are "
         "spread out, as those of heartbeats, it shrinks too. If you need few samples fast and own no causal "
         "network, take the solver. If a stochastic sampler of many steps is certified and must not change, a "

@@ -16,7 +16,7 @@ from pages.ui.common import library
 from pages.ui.common.downloads import chart
 from pages.ui.common.messages import minutes_text, plain_text, say
 from pages.ui.common.plot_style import interval_bars, plain
-from pages.ui.common.query_params import note, recall
+from pages.ui.common.query_params import note
 from pages.ui.common.theme import palette
 from pages.ui.jobs.thread_job import ThreadJob
 from pages.ui.lessons.lesson_texts import CAUSAL
@@ -64,15 +64,18 @@ def place_of(name: str) -> str | None:
     return str(folder) if name == CAUSAL and folder.is_dir() else None
 
 
-def checkpoint_choice(first: Sequence[str] = ()) -> str | None:
-    """Draw the choice of a network: the `first` ones, then all others; None when there is none."""
+def network_choice(key: str, first: Sequence[str] = ()) -> str | None:
+    """Draw a lesson's choice of a network: the `first` ones, then all others; None when there is none."""
     names = [*first, *(name for name in list_checkpoints() if name not in first)]
     if not names:
         return None
-    unknown = recall("checkpoint", names)
-    if unknown:
-        st.warning(f"There is no checkpoint '{plain_text(unknown)}'.")
-    name = st.selectbox("Network", names, key="checkpoint", width=340)
+    # A key of its own: what was chosen on other pages need not be on record here.
+    widget, linked = f"lesson.{key}.network", st.query_params.get("checkpoint")
+    if st.session_state.get(widget) not in names:
+        st.session_state[widget] = linked if linked in names else names[0]
+        if linked and linked not in names:
+            st.warning(f"There is no checkpoint '{plain_text(linked)}'.")
+    name = st.selectbox("Network", names, key=widget, width=340)
     note("checkpoint", name, names[0])
     return name
 
@@ -89,7 +92,7 @@ def measured_lesson(key: str, revealed: bool) -> None:
     record = recorded(key)
     names = [study.checkpoint for study in record] or ["wind", CAUSAL][: 1 + AXES[key].both]
     if not AXES[key].both:
-        chosen = checkpoint_choice(names if record else ())
+        chosen = network_choice(key, names if record else ())
         if chosen is None:
             return
         names = [chosen]
@@ -171,7 +174,7 @@ def running(job: ThreadJob[list[StoredStudy]]) -> None:
 def study_view(key: str, studies: Sequence[StoredStudy], fresh: bool) -> None:
     """Draw the plot of a study and its table."""
     frame = study_frame(studies)
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns([11, 9], gap="medium")
     with left:
         chart(study_plot(studies, AXES[key]), f"lesson-{key}", frame)
     with right:
