@@ -85,7 +85,7 @@ def test_a_second_link_in_one_session_shows_its_rows():
     rows = "trigger bands bands=8:0.1/100000:0.4,,,ddim,linear,20;exact,,,ddim,linear,20"
     at.query_params["v"] = rows
     at.run()
-    assert not at.exception and at.query_params["v"] == [rows]
+    assert not at.exception and at.query_params["v"] == rows
     assert list(at.session_state["compare.start"]["policy"])[1] == "exact"
 
 
