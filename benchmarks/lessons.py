@@ -1,4 +1,4 @@
-"""Record the measurements that the lessons show.
+"""LessonRecord the measurements that the lessons show.
 
     python -m benchmarks.lessons
     python -m benchmarks.lessons --only solver --num 4 --out /tmp/studies.json
@@ -18,8 +18,8 @@ from e2crf_core.data.datasets import load_dataset
 from e2crf_core.io.json_files import read_model, write_json
 from e2crf_core.models.checkpoints import load_checkpoint
 from pages.ui.lessons.lesson_texts import CAUSAL
-from pages.ui.lessons.record import Record, StoredStudy, measured, record_file
-from pages.ui.lessons.studies import Bench, Sizes
+from pages.ui.lessons.record import LessonRecord, LessonStudy, measured, record_file
+from pages.ui.lessons.studies import LessonBench, Sizes
 
 NETWORKS = {
     "change": ("wind", "ecg"),
@@ -33,11 +33,11 @@ NETWORKS = {
 FOLDER = Path(__file__).resolve().parent / "checkpoints"
 
 
-def measure(lesson: str, name: str, sizes: Sizes) -> StoredStudy:
+def measure(lesson: str, name: str, sizes: Sizes) -> LessonStudy:
     """Measure one lesson on one network."""
     model = load_checkpoint(str(FOLDER / name) if (FOLDER / name).is_dir() else name, "cpu")
     line = ProgressLine(f"{lesson}, {name}, steps")
-    return measured(lesson, name, Bench(model, load_dataset(model.dataset), sizes, line))
+    return measured(lesson, name, LessonBench(model, load_dataset(model.dataset), sizes, line))
 
 
 def main() -> None:
@@ -47,13 +47,13 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=Sizes().num, help="samples of each study")
     parser.add_argument("--out", type=Path, default=record_file())
     arguments = parser.parse_args()
-    record = read_model(Record, arguments.out) if arguments.out.is_file() else Record()
+    record = read_model(LessonRecord, arguments.out) if arguments.out.is_file() else LessonRecord()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for lesson in arguments.only:
         studies = tuple(
             measure(lesson, name, replace(Sizes(), num=arguments.num)) for name in NETWORKS[lesson]
         )
-        record = Record(studies={**record.studies, lesson: studies})
+        record = LessonRecord(studies={**record.studies, lesson: studies})
         write_json(arguments.out, record.model_dump(mode="json"))
 
 

@@ -23,7 +23,7 @@ from pages.ui.lessons.guess import live_link
 from pages.ui.lessons.lesson_texts import CAUSAL, TEXTS
 from pages.ui.lessons.measured import AXES
 from pages.ui.lessons.record import recorded
-from pages.ui.lessons.studies import SEED, STUDIES, Bench, Sizes, kept
+from pages.ui.lessons.studies import SEED, STUDIES, LessonBench, Sizes, kept
 from tests.packets import decode
 from tests.tiny import tiny_assets, tiny_demo
 from tests.visits import clean, opened, text
@@ -162,7 +162,7 @@ def test_a_lesson_is_measured_again_on_request(monkeypatch):
 @pytest.mark.parametrize("quantity", ["score", "D", "F"])
 def test_what_is_kept_for_one_step_is_kept_for_none(quantity):
     model = load_checkpoint("ecg", "cpu")
-    bench = Bench(model, load_dataset("ecg"), TINY)
+    bench = LessonBench(model, load_dataset("ecg"), TINY)
     config = SamplerConfig(PRESETS["exact"], 6, "ddim", "log_snr")
     plain = Sampler.of(model, config.twin).sample(TINY.num, SEED).series
     np.testing.assert_allclose(kept(bench, config, quantity, 1), plain, rtol=1e-3, atol=1e-4)
@@ -173,7 +173,7 @@ def test_every_study_reports_its_progress_up_to_the_end(lesson):
     seen = []
     model = load_checkpoint("ecg", "cpu")
     points = STUDIES[lesson](
-        Bench(model, load_dataset("ecg"), TINY, lambda done, total: seen.append(done / total))
+        LessonBench(model, load_dataset("ecg"), TINY, lambda done, total: seen.append(done / total))
     )
     assert seen == sorted(seen) and seen[-1] == 1.0
     assert all(p.error.low <= p.error.value <= p.error.high for p in points)

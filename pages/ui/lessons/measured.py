@@ -20,8 +20,8 @@ from pages.ui.common.query_params import note
 from pages.ui.common.theme import palette
 from pages.ui.jobs.thread_job import ThreadJob
 from pages.ui.lessons.lesson_texts import CAUSAL
-from pages.ui.lessons.record import StoredStudy, measured, recorded
-from pages.ui.lessons.studies import Bench, Sizes
+from pages.ui.lessons.record import LessonStudy, measured, recorded
+from pages.ui.lessons.studies import LessonBench, Sizes
 
 COMMAND = "python -m benchmarks.lessons"
 SIZES = Sizes()
@@ -53,7 +53,7 @@ AXES = {
     ),
     "solver": Axes(COST, TO_CONVERGED),
 }
-_jobs: list[ThreadJob[list[StoredStudy]]] = []
+_jobs: list[ThreadJob[list[LessonStudy]]] = []
 
 
 def place_of(name: str) -> str | None:
@@ -100,7 +100,7 @@ def measured_lesson(key: str, revealed: bool) -> None:
         return
     jobs = st.session_state.setdefault("lessons.jobs", {})
     place = f"{key} {' '.join(names)}"
-    job: ThreadJob[list[StoredStudy]] | None = jobs.get(place)
+    job: ThreadJob[list[LessonStudy]] | None = jobs.get(place)
     fresh = job.result if job is not None and job.status == "done" else None
     studies = fresh or [study for study in record if study.checkpoint in names]
     if studies:
@@ -113,7 +113,7 @@ def measured_lesson(key: str, revealed: bool) -> None:
     measure_button(key, names, place, studies)
 
 
-def measure_button(key: str, names: Sequence[str], place: str, studies: Sequence[StoredStudy]) -> None:
+def measure_button(key: str, names: Sequence[str], place: str, studies: Sequence[LessonStudy]) -> None:
     """Draw the button that starts a measurement, with how long it takes."""
     places = [place_of(name) for name in names]
     missing = [name for name, where in zip(names, places, strict=True) if where is None]
@@ -145,7 +145,7 @@ def measure_button(key: str, names: Sequence[str], place: str, studies: Sequence
         st.warning(fault)
 
 
-def work(key: str, names: Sequence[str], progress: Progress, cancelled: Cancel) -> list[StoredStudy]:
+def work(key: str, names: Sequence[str], progress: Progress, cancelled: Cancel) -> list[LessonStudy]:
     """Measure a lesson on networks, one after the other. Raises LabError and Cancelled."""
     made = []
     for done, name in enumerate(names):
@@ -154,13 +154,13 @@ def work(key: str, names: Sequence[str], progress: Progress, cancelled: Cancel) 
         def report(now: int, total: int, done: int = done) -> None:
             progress(done * total + now, len(names) * total)
 
-        bench = Bench(model, library.dataset(model.dataset), SIZES, report, cancelled)
+        bench = LessonBench(model, library.dataset(model.dataset), SIZES, report, cancelled)
         made.append(measured(key, name, bench))
     return made
 
 
 @st.fragment(run_every=0.5)
-def running(job: ThreadJob[list[StoredStudy]]) -> None:
+def running(job: ThreadJob[list[LessonStudy]]) -> None:
     """Draw the progress of a measurement with a way to stop it; draw the page again at its end."""
     job.touch()
     if job.status != "running":
@@ -171,7 +171,7 @@ def running(job: ThreadJob[list[StoredStudy]]) -> None:
         st.button("Stop", icon=":material/stop:", key="lessons.stop", on_click=job.stop)
 
 
-def study_view(key: str, studies: Sequence[StoredStudy], fresh: bool) -> None:
+def study_view(key: str, studies: Sequence[LessonStudy], fresh: bool) -> None:
     """Draw the plot of a study and its table."""
     frame = study_frame(studies)
     left, right = st.columns([11, 9], gap="medium")
@@ -191,7 +191,7 @@ def study_view(key: str, studies: Sequence[StoredStudy], fresh: bool) -> None:
     )
 
 
-def study_frame(studies: Sequence[StoredStudy]) -> pd.DataFrame:
+def study_frame(studies: Sequence[LessonStudy]) -> pd.DataFrame:
     """Return all points of studies, a row each."""
     rows = []
     for study in studies:
@@ -236,7 +236,7 @@ def readable(frame: pd.DataFrame, axes: Axes) -> pd.DataFrame:
     return table
 
 
-def study_plot(studies: Sequence[StoredStudy], axes: Axes) -> go.Figure:
+def study_plot(studies: Sequence[LessonStudy], axes: Axes) -> go.Figure:
     """Plot families with intervals; each has a color, a marker and a dash of its own."""
     plot, colors = go.Figure(), palette()
     points = [p for study in studies for p in study.points]

@@ -61,7 +61,7 @@ class StudyPoint:
 
 
 @dataclass
-class Bench:
+class LessonBench:
     """A network and its data, with which a study draws; counts the steps of `planned` for `progress`."""
 
     model: ScoreModel
@@ -115,7 +115,7 @@ class Bench:
 Row = tuple[str, str, SamplerConfig]
 
 
-def by_cost(bench: Bench, twin: SamplerConfig, rows: Sequence[Row]) -> list[StudyPoint]:
+def by_cost(bench: LessonBench, twin: SamplerConfig, rows: Sequence[Row]) -> list[StudyPoint]:
     """Measure configurations against one twin; x is the cost in network calls of all tokens."""
     bench.planned = twin.steps + sum(config.steps for _, _, config in rows)
     truth = bench.draw(twin).series
@@ -126,7 +126,7 @@ def by_cost(bench: Bench, twin: SamplerConfig, rows: Sequence[Row]) -> list[Stud
     return points
 
 
-def change_study(bench: Bench) -> list[StudyPoint]:
+def change_study(bench: LessonBench) -> list[StudyPoint]:
     """Keep the score, D, or F for h steps of DDIM and compare finished samples; x is h."""
     config = SamplerConfig(PRESETS["exact"], bench.sizes.steps, "ddim", "log_snr")
     bench.planned = config.steps * (1 + 3 * len(KEEP))
@@ -139,7 +139,7 @@ def change_study(bench: Bench) -> list[StudyPoint]:
 
 
 @torch.inference_mode()
-def kept(bench: Bench, config: SamplerConfig, quantity: str, h: int) -> np.ndarray:
+def kept(bench: LessonBench, config: SamplerConfig, quantity: str, h: int) -> np.ndarray:
     """Return series (B, N, M) of a run that calls the network every `h` steps and keeps one quantity between."""
     sampler = Sampler.of(bench.model, config)
     problem, state = sampler.begin(bench.sizes.num, SEED)
@@ -160,7 +160,7 @@ def kept(bench: Bench, config: SamplerConfig, quantity: str, h: int) -> np.ndarr
     return bench.model.series(state.z.numpy())
 
 
-def events_study(bench: Bench) -> list[StudyPoint]:
+def events_study(bench: LessonBench) -> list[StudyPoint]:
     """Compare the published rule with and without energy weighting, band by band; x is a band's middle."""
     plan = ("euler_maruyama", "linear")
     rules = {
@@ -179,7 +179,7 @@ def events_study(bench: Bench) -> list[StudyPoint]:
     return points
 
 
-def feedback_study(bench: Bench) -> list[StudyPoint]:
+def feedback_study(bench: LessonBench) -> list[StudyPoint]:
     """Compare rules with and without error feedback; x is the cost."""
     rows: list[Row] = []
     for tau in (0.2, 0.4):
@@ -198,12 +198,12 @@ def feedback_study(bench: Bench) -> list[StudyPoint]:
 BUDGET = 0.1
 
 
-def noisy(bench: Bench, policy: CachePolicy) -> SamplerConfig:
+def noisy(bench: LessonBench, policy: CachePolicy) -> SamplerConfig:
     """Return the published kind of sampler, with fewer steps."""
     return SamplerConfig(policy, bench.sizes.noisy)
 
 
-def fewer_study(bench: Bench) -> list[StudyPoint]:
+def fewer_study(bench: LessonBench) -> list[StudyPoint]:
     """Compare caches of a fine Euler grid with solvers of as many calls; errors are to the converged solution."""
     rows: list[Row] = []
     for calls in (4, 8, 16):
@@ -223,12 +223,12 @@ def fewer_study(bench: Bench) -> list[StudyPoint]:
     return by_cost(bench, converged(bench), rows)
 
 
-def converged(bench: Bench) -> SamplerConfig:
+def converged(bench: LessonBench) -> SamplerConfig:
     """Return the solver that stands for the exact solution."""
     return SamplerConfig(None, bench.sizes.converged, "dpmpp_2m", "profile")
 
 
-def solver_study(bench: Bench) -> list[StudyPoint]:
+def solver_study(bench: LessonBench) -> list[StudyPoint]:
     """Compare solvers alone, caches of all tokens, and caches by band; errors are to the converged solution."""
     rows: list[Row] = []
     for calls in (4, 6, 8, 12):
@@ -253,7 +253,7 @@ def by_band(tau: float) -> CachePolicy:
 
 
 @torch.inference_mode()
-def causality_study(bench: Bench) -> list[StudyPoint]:
+def causality_study(bench: LessonBench) -> list[StudyPoint]:
     """Recompute only the low band with what is kept of the others; x is the age of the others in steps.
 
     All states are those of one uncached run, so the error is that of stale keys and values alone: relative L2 of F
@@ -281,7 +281,9 @@ def causality_study(bench: Bench) -> list[StudyPoint]:
     return points
 
 
-def stale(bench: Bench, problem: Problem, states: list[Tensor], truth: list[Tensor], h: int) -> np.ndarray:
+def stale(
+    bench: LessonBench, problem: Problem, states: list[Tensor], truth: list[Tensor], h: int
+) -> np.ndarray:
     """Return (B,) relative errors of F on the low band when the other tokens are refreshed every `h` steps."""
     policy, cache, errors = CachePolicy(trigger="fixed", refresh_every=h), None, []
     for i, z in enumerate(states):
@@ -297,7 +299,7 @@ def stale(bench: Bench, problem: Problem, states: list[Tensor], truth: list[Tens
     return torch.stack(errors).mean(0).double().numpy()
 
 
-STUDIES: dict[str, Callable[[Bench], list[StudyPoint]]] = {
+STUDIES: dict[str, Callable[[LessonBench], list[StudyPoint]]] = {
     "change": change_study,
     "events": events_study,
     "feedback": feedback_study,
