@@ -1,4 +1,4 @@
-"""LessonRecord the measurements that the lessons show.
+"""Record the measurements that the lessons show.
 
     python -m benchmarks.lessons
     python -m benchmarks.lessons --only solver --num 4 --out /tmp/studies.json
