@@ -99,7 +99,6 @@ def test_the_command_line_samples(installed, tmp_path):
         ("serve --checkpoint ecg", "serve"),
         ("tune --checkpoint ecg --minutes 1 --out study", "tune"),
         ("data import series.csv --window 8 --out own", "data"),
-        ("export-run demo --html run.html", "app"),
     ],
 )
 def test_a_missing_extra_is_named_in_one_line(installed, tmp_path, command, extra):
