@@ -90,7 +90,7 @@ clean:
 # Half an hour of 20 visitors and a busy server: fair turns, steady memory, quick small requests. MINUTES=3 for a short form.
 MINUTES ?= 30
 soak: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SOAK)
 
 # 200 writers killed while they save, 400 flipped bits in each kind of store: nothing lost, nothing wrong taken for good.
 kill: $(VENV)/.dev

@@ -2,6 +2,7 @@
 
     python -m benchmarks.soak --minutes 30          # make soak
     python -m benchmarks.soak --minutes 3           # make soak MINUTES=3
+    python -m benchmarks.soak --minutes 3 --busy    # in CI: without times, which a busy machine decides
 
 The first half: `--sessions` visitors start run after run in one process, with the pages' own registry of runs,
 and watch them as the pages do; now and then one leaves a paused run behind. The second half: a server answers
@@ -32,6 +33,7 @@ import numpy as np
 
 from benchmarks.serve_load import ROOT, memory
 from e2crf_core.caching.policy import PRESETS
+from e2crf_core.data.datasets import load_dataset
 from e2crf_core.io.provenance import Provenance, machine
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.quality.interval import Interval
@@ -44,7 +46,7 @@ from pages.ui.live.live_packets import picture
 BARS = {
     "runs_ratio": 1.5,
     "lab_growth": 0.05,
-    "seconds_to_threads_gone": 10.0,
+    "threads_gone_s": 10.0,
     "lab_after_heavy": 0.2,
     "server_growth": 0.05,
     "server_after_heavy": 0.2,
@@ -52,6 +54,15 @@ BARS = {
     "server_errors": 1,
 }
 """What each figure must stay under: ratios, shares of memory, seconds, and numbers of answers."""
+BUSY_BARS = {
+    "runs_lead": 3,
+    "lab_growth": 0.2,
+    "lab_after_heavy": 0.2,
+    "server_growth": 0.2,
+    "server_after_heavy": 0.2,
+    "server_errors": 1,
+}
+"""What a short run on a busy machine can show: no times, and turns by their difference, as each has only a few."""
 WARM = 1 / 3
 """Share of the time after which memory should no longer grow."""
 LOOK_S = 0.2
@@ -171,9 +182,10 @@ def soak_lab(checkpoint: str, sessions: int, seconds: float) -> dict[str, Any]:
     return {
         "runs": counts,
         "runs_ratio": counts[-1] / counts[0] if counts[0] else float("inf"),
+        "runs_lead": counts[-1] - counts[0],
         "lab_growth": log.growth,
         "lab_mb": [log.values[0], log.values[int(WARM * len(log.values))], log.values[-1]],
-        "seconds_to_threads_gone": gone,
+        "threads_gone_s": gone,
         "lab_heavy_mb": {"before": start, "peak": peak, "after": settled(me)},
         "lab_after_heavy": settled(me) / start - 1,
     }
@@ -253,15 +265,19 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--sessions", type=int, default=20)
     parser.add_argument("--checkpoint", default="ecg")
+    parser.add_argument("--busy", action="store_true", help="check only what a busy machine cannot decide")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
     half, load_before = 30 * options.minutes, os.getloadavg()[0]
+    bars = BUSY_BARS if options.busy else BARS
     with tempfile.TemporaryDirectory() as home:
         os.environ["E2CRF_HOME"] = home
         lab = soak_lab(options.checkpoint, options.sessions, half)
         server = with_server(options.checkpoint, half)
     model = load_checkpoint(options.checkpoint, "cpu")
-    provenance = Provenance.now(data=model.dataset, checkpoint=model.digest(), seeds=[0], batch=64)
+    provenance = Provenance.now(
+        data=load_dataset(model.dataset).digest, checkpoint=model.digest(), seeds=[0], batch=64
+    )
     figures = {**lab, **server}
     report = {
         "provenance": provenance.to_json(),
@@ -269,7 +285,7 @@ def main() -> int:
         "load_before": load_before,
         "sessions": options.sessions,
         "figures": figures,
-        "failed": [name for name, most in BARS.items() if not figures[name] < most],
+        "failed": [name for name, most in bars.items() if not figures[name] < most],
     }
     print(json.dumps(report, indent=1))
     if options.out:
