@@ -19,6 +19,7 @@ from e2crf_core.io.resources import assets_dir
 from e2crf_core.io.userfiles import user_dir
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.runs import archive as archives
+from e2crf_core.runs import store as stores
 from e2crf_core.runs.archive import load, of_handle, save
 from e2crf_core.runs.replay import differences, events, rerun
 from e2crf_core.runs.run import RunHandle, RunSpec
@@ -250,6 +251,23 @@ def test_runs_are_listed_searched_annotated_and_deleted(run, tmp_path):
     for name in ("../x", "", "a/b", ".hidden"):
         with pytest.raises(LabError, match="letters, digits"):
             store.path(name)
+
+
+def test_a_run_that_another_session_deletes_while_runs_are_listed_is_left_out(run, tmp_path, monkeypatch):
+    stored = RunStore(tmp_path)
+    first = of_handle(run)
+    stored.add(first)
+    stored.add(replace(first, name="gone"))
+    read = stores.read_manifest
+
+    def read_and_lose(path):
+        manifest = read(path)
+        if path.stem == "gone":
+            path.unlink()
+        return manifest
+
+    monkeypatch.setattr(stores, "read_manifest", read_and_lose)
+    assert [entry.name for entry in stored.list()] == [first.name]
 
 
 def test_old_runs_make_room_but_kept_ones_stay(run, tmp_path):

@@ -15,7 +15,17 @@ from pathlib import Path
 LEFT_BEHIND_S = 24 * 3600.0
 """Age in seconds after which a temporary file counts as abandoned, whoever wrote it."""
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[A-Za-z0-9-]*)-(?P<process>\d+)\.[^.]+\.tmp")
-_HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+
+
+def _place() -> str:
+    """Return a name for the processes that share this one's numbers: the host, and the container on it."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+    with contextlib.suppress(OSError):  # not on Linux
+        return f"{host}-{os.stat('/proc/self/ns/pid').st_ino}"
+    return host
+
+
+_HOST = _place()
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -53,8 +63,8 @@ def _prefix(label: str) -> str:
 def remove_leftovers(folder: Path) -> list[Path]:
     """Remove temporary files and folders in `folder` whose writer was killed, and return them.
 
-    A writer on this machine is dead if no process has its number. For other machines on a shared folder, and
-    for reused numbers, the file's age decides (one day).
+    A writer in this container or on this machine is dead if no process has its number. For other places that
+    share the folder, and for reused numbers, the file's age decides (one day).
     """
     removed = []
     for path in folder.glob(".*.tmp"):

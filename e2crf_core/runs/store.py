@@ -131,12 +131,15 @@ class RunStore:
         self.path(name).unlink(missing_ok=True)
 
     def list(self, search: str = "") -> list[Entry]:
-        """List runs that match every word of `search`, newest first, skipping files that are not archives."""
+        """List runs that match every word of `search`, newest first, skipping files that are not archives.
+
+        A file that another session deletes meanwhile is no run any more.
+        """
         entries = []
         for path in self.folder.glob("*.zip"):
             try:
                 entry = read_entry(path)
-            except LabError:
+            except (LabError, FileNotFoundError):
                 continue
             if entry.matches(search):
                 entries.append(entry)
