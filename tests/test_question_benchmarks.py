@@ -126,3 +126,14 @@ def test_the_table_of_planted_anomalies_is_that_of_the_study():
             cells = [shown(area[key], 2) for key in ("score", "score, worst place", "Gaussian of E3")]
             size = f"{row['size']:.0%}" if row["kind"] == "dropout" else f"{row['size']:g}"
             assert f"| {name} | {row['kind']} {size} | {' | '.join(cells)} |" in document
+
+
+def test_the_table_of_ways_is_that_of_the_study():
+    document = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
+    for name, made in stored("question_methods_cpu.json").items():
+        for question, ways in made["questions"].items():
+            for way, row in ways.items():
+                ratio = shown(row["ratio_to_guided"], 2)
+                cells = f"{row['crps']:.3f} | {'reference' if way == 'guided, SDE solver' else ratio}"
+                quarter = question.split(" the ")[1]
+                assert f"| {name} | {quarter} | {way} | {cells} | {row['coverage_90']:.0%} |" in document
