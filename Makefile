@@ -66,9 +66,8 @@ browser:
 proxy:
 	@$(call install,caddy)
 
-# In the order of files: the long browser stories come first, so that no worker waits for them at the end.
 test: $(VENV)/.dev browser proxy lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(COVERAGE)
 
 # CI sets this; coverage of the core and the pages is printed as one number for each package.
 COVERAGE ?=

@@ -127,8 +127,9 @@ def test_other_settings_act_too_and_what_cannot_run_is_said(visit):
     settled(page)
     page.get_by_label("Rule", exact=True).select_option("nested")
     page.get_by_role("button", name="Measure it now").wait_for()
+    before = lab(page, "tau")
     page.get_by_label("Rule", exact=True).select_option("log_snr")
-    settled(page)
+    wait(page, f"d.tau !== '{before}' && d.settled === 'true'")
     page.get_by_role("slider", name="K", exact=True).focus()
     cost = shown(page)[2]
     for _ in range(3):
