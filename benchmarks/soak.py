@@ -256,7 +256,7 @@ def with_server(checkpoint: str, seconds: float) -> dict[str, Any]:
         return soak_server(url.group(), server.pid, seconds)
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
 def main() -> int:
