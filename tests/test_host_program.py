@@ -16,6 +16,8 @@ from e2crf_core.evaluation.bulk import BulkTask
 from e2crf_core.evaluation.shards import Task
 from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.models.training import Trainer, TrainSpec
+from e2crf_core.network.host import own_draws
+from e2crf_core.network.transformer import ScoreTransformer
 from e2crf_core.runs.run import RunSpec
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.tuning.measure import StudySpec
@@ -64,6 +66,26 @@ def test_samples_do_not_depend_on_what_the_host_program_set(folder, host):
             np.testing.assert_array_equal(Sampler(again, policy, steps=10).sample(2, 1).series, expected)
         events = list(Sampler(again, POLICIES[2], steps=10).events(2, 1))
     assert len(events) == 10 and np.isfinite(events[-1].series).all()
+
+
+def test_the_random_numbers_of_the_host_program_go_on_as_if_nothing_had_happened(folder, tmp_path):
+    spec = TrainSpec(data="toy", width=16, layers=1, heads=2, hidden=16, steps=1, batch=4, evaluate_every=1)
+    state = torch.get_rng_state()
+    Sampler(load_checkpoint(folder, "cpu"), steps=10).sample(1, 0)
+    trainer = Trainer(spec, toy(), tmp_path / "out")
+    list(trainer.run())
+    trainer.model()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_first_weights_are_those_of_the_seed():
+    """As if torch's own generator had been set to it, so that trainings of earlier versions can be repeated."""
+    config = make_model().network.config
+    torch.manual_seed(5)
+    plain = ScoreTransformer(config).state_dict()
+    with own_draws(5):
+        own = ScoreTransformer(config).state_dict()
+    assert all(torch.equal(own[name], value) for name, value in plain.items())
 
 
 @pytest.mark.parametrize("host", [name for name in HOSTS if name != "inference"])

@@ -116,13 +116,13 @@ def test_contradicting_fields_are_refused_with_a_reason():
 def test_polled_pictures_overlap_until_the_end_and_then_come_whole():
     at = watching()
     at.session_state["feed"] = "poll"
-    steps = OVERLAP + 30
-    run = started(at, steps=steps, compare=True, pace=500.0)
+    steps = OVERLAP + 300
+    run = started(at, steps=steps, compare=True, pace=50.0)
     assert packets(at)["hello"][0]["socket"] is None
     until(lambda: run.recorder is not None and run.recorder.count > OVERLAP)
-    clean(at.run())
     run.pause()
     until(lambda: run.status == "paused")
+    run.set_pace(0)
     clean(at.run())
     first, _ = packets(at)["picture"]
     clean(at.run())

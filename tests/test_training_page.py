@@ -94,6 +94,7 @@ def test_train_on_the_page_stop_kill_and_resume_gives_the_uninterrupted_weights(
     clean(at.run())
     assert jobs.state(name).status == "done" and "**Done**" in text(at)
     assert not any(b.key == "resume" for b in at.button)
+    assert list(jobs.state(name).history) == list(whole.progress.history)
     ours, theirs = weights(name), weights("whole")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)

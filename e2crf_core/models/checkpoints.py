@@ -37,7 +37,7 @@ from e2crf_core.models.folders import (
     read_card,
     shipped_checkpoints,
 )
-from e2crf_core.network.host import own_settings
+from e2crf_core.network.host import own_draws, own_settings
 from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 
 __all__ = [
@@ -117,7 +117,8 @@ def _transformer_model(name: str, card: dict[str, Any], tensors: dict[str, Tenso
     mask = torch.as_tensor(coordinate_mask(card["length"], channels), dtype=torch.float32)
     if tensors["mu"].shape != (n, 2 * channels) or mask.shape != (n, 2 * channels):
         raise ValueError(f"statistics have shape {tuple(tensors['mu'].shape)}, not {(n, 2 * channels)}")
-    network = ScoreTransformer(config)
+    with own_draws():
+        network = ScoreTransformer(config)
     network.load_state_dict(
         {k.removeprefix("network."): p for k, p in tensors.items() if k.startswith("network.")}
     )

@@ -31,7 +31,7 @@ from e2crf_core.models.folders import WEIGHTS
 from e2crf_core.models.loss import batch_loss, train_levels
 from e2crf_core.models.train_spec import TRAIN_PRESETS, TrainSpec
 from e2crf_core.models.training_state import read_state, trained_on, write_state
-from e2crf_core.network.host import own_settings
+from e2crf_core.network.host import own_draws, own_settings
 from e2crf_core.network.transformer import NetworkConfig, ScoreTransformer
 
 
@@ -78,7 +78,6 @@ class Trainer:
         self.clean = (torch.as_tensor(tokenize(train)) - self.mu).to(self.device)
         held = dataset.standardize(dataset.x[dataset.heldout])
         self.held = (torch.as_tensor(tokenize(held))[:512] - self.mu).to(self.device)
-        torch.manual_seed(spec.seed)
         config = NetworkConfig(
             tokens=mu.shape[0],
             length=dataset.length,
@@ -89,7 +88,8 @@ class Trainer:
             hidden=spec.hidden,
             bands=spec.bands,
         )
-        self.network = ScoreTransformer(config, self.mu, self.v).to(self.device)
+        with own_draws(spec.seed):
+            self.network = ScoreTransformer(config, self.mu, self.v).to(self.device)
         if start is not None:
             self.network.load_state_dict(start.network.state_dict())
         self.average = {k: p.detach().clone() for k, p in self.network.state_dict().items()}
@@ -295,7 +295,8 @@ class Trainer:
     @own_settings()
     def model(self) -> ScoreModel:
         """Return the best model so far, in evaluation mode."""
-        network = ScoreTransformer(self.network.config)
+        with own_draws():
+            network = ScoreTransformer(self.network.config)
         network.load_state_dict({k: p.cpu() for k, p in self.best_weights.items()})
         return ScoreModel(
             name=self.out.name,

@@ -1,14 +1,18 @@
-"""Keep computations free of what the host program set in torch: default types, default device, autocast.
+"""Keep computations free of what the host program set in torch: default types, default device, autocast, seed.
 
-A notebook that sets `torch.set_default_device("cuda")` for its own network must still get our samples, to the bit.
+A notebook that sets `torch.set_default_device("cuda")` for its own network must still get our samples, to the bit,
+and go on with its own random numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 _KINDS = ("cpu", "cuda")
 
@@ -28,3 +32,24 @@ def own_settings() -> Iterator[None]:
             # Only where it is needed: it makes every call of torch slower.
             stack.enter_context(torch.device("cpu"))
         yield
+
+
+class own_draws(TorchFunctionMode):
+    """Draw the first weights of networks from a generator of their own.
+
+    Modules of torch draw from the generator that the whole process shares, where another thread may draw, or set
+    a seed, at the same time.
+    """
+
+    _DRAWS = frozenset(
+        {torch.randn, Tensor.uniform_, Tensor.normal_}
+        | {nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_}
+    )
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self._generator = torch.Generator("cpu").manual_seed(seed)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        own = {"generator": self._generator} if func in self._DRAWS else {}
+        return func(*args, **{**(kwargs or {}), **own})
