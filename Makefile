@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8501
 
 .PHONY: app dev check test lint lint-python lint-types lint-imports lint-sizes lint-spelling lint-front lint-docs format \
-	browser proxy wheel lock architecture clean soak kill fuzz paper-tables paper-tables-quick
+	browser proxy wheel lock architecture clean soak kill fuzz bench paper-tables paper-tables-quick
 
 $(VENV)/.app: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -100,6 +100,11 @@ kill: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.fuzz --inputs $(INPUTS)
 INPUTS ?= 10000
+
+# Where the time goes, what each idea saves, and how far the lab is from what this machine can do, on an idle machine.
+# BENCH=--tiny runs every part once, in a minute or two.
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.speed $(BENCH)
 
 # The published tables on our data, beside the published values: benchmarks/results/paper_tables_*.md
 paper-tables: $(VENV)/.app

@@ -21,22 +21,20 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.origin import provenance_of
+from benchmarks.timing import clocked, in_turns, interval
 from e2crf_core.caching.policy import PRESETS
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import load_checkpoint
-from e2crf_core.quality.protocol import log_interval
 from e2crf_core.sampling.observing import observe
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler, warm_up
@@ -60,27 +58,6 @@ begin = time.perf_counter()
 sampler.sample(16, 1)
 print(time.perf_counter() - begin)
 """
-
-
-def interval(values: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """Return the geometric mean with its 95% interval over rounds."""
-    return asdict(log_interval(list(values)))
-
-
-def in_turns(runs: dict[str, Callable[[int], float]], rounds: int) -> dict[str, np.ndarray]:
-    """Return the seconds (rounds,) of each run; `run(round)` measures itself."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds):
-        for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
-            seconds[name].append(runs[name](turn))
-    return {name: np.array(values) for name, values in seconds.items()}
-
-
-def clocked(work: Callable[[], object]) -> float:
-    """Return the seconds that `work` takes."""
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
 
 
 def measure_speed(model: ScoreModel, steps: int, batch: int, rounds: int) -> dict[str, Any]:
