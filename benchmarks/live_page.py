@@ -1,24 +1,30 @@
 """Measure what watching costs: steps per second of a run on the live page and of the same run without a page.
 
-    python -m benchmarks.live_page [--rounds 3]
+    python -m benchmarks.live_page [--rounds 3] [--shorter 1] [--out FILE.json]
 
 After a warm-up, a run in its own process alternates with a run started by a click in Chromium. Also reports
-how long after the click the decision map moved, and how many pictures per second were drawn.
+how long after the click the decision map moved, and how many pictures per second were drawn. `--shorter 5` takes a
+fifth of the steps, to see that everything runs. Exit status 1 means that watching draws fewer pictures than it should.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+from benchmarks.bars import RESULTS, Bar, report
 from benchmarks.browser import ROOT, browser_page, served_lab
 
+CASES = (("balanced", 1000, 100), ("balanced", 2000, 0), ("exact", 1000, 0))
+"""Policy, steps, and pace (0: as fast as it goes) of each run."""
+PICTURES = 30
+CHECKPOINT, BATCH = "ecg", 8
 LAB = """const find = (root) => {
   for (const node of root.querySelectorAll('*')) {
     if (node.classList.contains('lab')) return node;
@@ -30,7 +36,7 @@ ALONE = """
 import sys, time
 from e2crf_core import CachePolicy, RunHandle, RunSpec, SamplerConfig
 config = SamplerConfig(CachePolicy.preset("{policy}"), {steps})
-run = RunHandle(RunSpec("ecg", 8, 0, config, compare=False, pace={pace}))
+run = RunHandle(RunSpec("{checkpoint}", {batch}, 0, config, compare=False, pace={pace}))
 run.start()
 while run.recorder is None or run.recorder.count < 20:
     time.sleep(0.001)
@@ -38,20 +44,23 @@ first, begin = run.recorder.count, time.perf_counter()
 while run.recorder.count < {steps}:
     time.sleep(0.001)
 print(({steps} - first) / (time.perf_counter() - begin))
+run.wait()
 """
 
 
 def alone(policy: str, steps: int, pace: int) -> float:
     """Return the steps per second of a run that nobody watches."""
-    code = ALONE.format(policy=policy, steps=steps, pace=pace)
+    code = ALONE.format(checkpoint=CHECKPOINT, batch=BATCH, policy=policy, steps=steps, pace=pace)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
-def watched(address: str, policy: str, steps: int, pace: int) -> dict[str, float]:
+def watched(address: str, policy: str, steps: int, pace: int) -> dict[str, Any]:
     """Run the same on the page: steps and pictures per second, and seconds from the click to a moving map."""
     with browser_page() as page:
-        page.goto(f"{address}/live?view=watch&solver=euler_maruyama&grid=linear")
+        page.goto(
+            f"{address}/live?view=watch&checkpoint={CHECKPOINT}&num={BATCH}&solver=euler_maruyama&grid=linear"
+        )
         page.wait_for_function(f"() => {{ {LAB} return lab && +lab.dataset.renders > 0; }}", timeout=60_000)
         page.get_by_label("Steps", exact=True).fill(str(steps))
         page.keyboard.press("Enter")
@@ -60,7 +69,7 @@ def watched(address: str, policy: str, steps: int, pace: int) -> dict[str, float
         page.get_by_label("Pace in steps per second").select_option(str(pace))
         page.wait_for_timeout(2000)
         page.get_by_role("button", name="Start", exact=True).click()
-        found: dict[str, Any] = page.evaluate(
+        seen: dict[str, Any] = page.evaluate(
             f"""() => new Promise((done) => {{
           const begin = performance.now();
           let moved = 0, from, renders;
@@ -78,35 +87,46 @@ def watched(address: str, policy: str, steps: int, pace: int) -> dict[str, float
           look();
         }})"""
         )
-    return found
+        return {**seen, "browser": page.context.browser.version}
 
 
-def main() -> None:
-    """Alternate the two runs and print medians as JSON."""
+def compared(pairs: list[tuple[float, dict[str, Any]]]) -> dict[str, Any]:
+    """Return the figures of one case: runs that nobody watched, each beside one on the page."""
+    ratio = statistics.median(w["steps_per_s"] for _, w in pairs) / statistics.median(a for a, _ in pairs)
+    pictures = [w["pictures_per_s"] for _, w in pairs]
+    return {
+        "alone_steps_per_s": [round(a, 1) for a, _ in pairs],
+        "watched_steps_per_s": [round(w["steps_per_s"], 1) for _, w in pairs],
+        "ratio_of_medians": round(ratio, 3),
+        "pictures_per_s": round(statistics.median(pictures), 1),
+        "pictures_per_s_range": [round(min(pictures), 1), round(max(pictures), 1)],
+        "first_picture_s": round(max(w["first_picture_s"] for _, w in pairs), 2),
+    }
+
+
+def main() -> int:
+    """Alternate the two runs; report medians, bars and provenance."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shorter", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS / "live_page_cpu.json")
     arguments = parser.parse_args()
-    report = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as home, served_lab(home) as address:
-        watched(address, "balanced", 100, 0)
-        for policy, steps, pace in (("balanced", 1000, 100), ("balanced", 2000, 0), ("exact", 1000, 0)):
+        browser = watched(address, "balanced", 100, 0)["browser"]
+        for policy, whole, pace in CASES:
+            steps = whole // arguments.shorter
             pairs = []
             for _ in range(arguments.rounds):
                 pairs.append((alone(policy, steps, pace), watched(address, policy, steps, pace)))
                 time.sleep(1)
-            report[f"{policy}, {steps} steps, pace {pace or 'unlimited'}"] = {
-                "alone_steps_per_s": [round(a, 1) for a, _ in pairs],
-                "watched_steps_per_s": [round(w["steps_per_s"], 1) for _, w in pairs],
-                "ratio_of_medians": round(
-                    statistics.median(w["steps_per_s"] for _, w in pairs)
-                    / statistics.median(a for a, _ in pairs),
-                    3,
-                ),
-                "pictures_per_s": round(statistics.median(w["pictures_per_s"] for _, w in pairs), 1),
-                "first_picture_s": round(max(w["first_picture_s"] for _, w in pairs), 2),
-            }
-    print(json.dumps(report, indent=1))
+            figures[f"{policy}, {steps} steps, pace {pace or 'unlimited'}"] = compared(pairs)
+    bars = [
+        Bar(f"{case}: pictures per second", one["pictures_per_s"], least=PICTURES)
+        for case, one in figures.items()
+    ]
+    return report(figures, bars, checkpoints=[CHECKPOINT], batch=BATCH, browser=browser, out=arguments.out)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,20 +1,23 @@
 """Measure frames per second and messages sent while a recorded run is scrubbed in a real browser.
 
-    python -m benchmarks.scrub_fps [--checkpoint ecg] [--steps 1000] [--offline]
+    python -m benchmarks.scrub_fps [--checkpoint ecg] [--steps 1000] [--seconds 4] [--offline] [--out FILE.json]
 
 Records a run in a temporary home, serves the lab, opens Anatomy in Chromium, and drags over the map, the step
 slider, and the what-if threshold, moving at every animation frame. A frame counts once the page has drawn it.
-With `--offline` the page is the file that `export-run` writes, opened from the disk.
+With `--offline` the page is the file that `export-run` writes, opened from the disk with the network off.
+Exit status 1 means fewer frames per second than there should be, or messages sent while dragging.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from benchmarks.bars import RESULTS, Bar, report
 from benchmarks.browser import browser_page, served_lab
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.cli import main as export_run
@@ -22,6 +25,7 @@ from e2crf_core.runs.archive import of_handle, save
 from e2crf_core.runs.run import RunHandle, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
 
+FRAMES, BATCH = 30, 4
 FIND = """const find = (root) => {
   for (const node of root.querySelectorAll('*')) {
     if (node.classList.contains('anatomy')) return node;
@@ -49,7 +53,7 @@ DRAGS = {
 def record(folder: Path, checkpoint: str, steps: int) -> None:
     """Record one run and keep it as `scrub` in a home folder."""
     policy = CachePolicy(trigger="paper", tau=0.3, k_low=2, refresh_every=150, probe_share=0.01)
-    run = RunHandle(RunSpec(checkpoint, 4, 0, SamplerConfig(policy, steps), "cpu", compare=False))
+    run = RunHandle(RunSpec(checkpoint, BATCH, 0, SamplerConfig(policy, steps), "cpu", compare=False))
     run.start()
     run.wait()
     if run.status != "done":
@@ -57,15 +61,16 @@ def record(folder: Path, checkpoint: str, steps: int) -> None:
     save(replace(of_handle(run), name="scrub"), folder / "runs" / "scrub.zip")
 
 
-def measure(url: str, seconds: float) -> dict[str, object]:
-    """Drag each control for `seconds`."""
-    found: dict[str, object] = {}
+def measure(url: str, seconds: float, *, offline: bool) -> tuple[dict[str, dict[str, float]], str]:
+    """Drag each control for `seconds`; return what was seen by control, and the browser's version."""
+    seen: dict[str, dict[str, float]] = {}
     with browser_page(COUNT) as page:
+        page.context.set_offline(offline)
         page.goto(url)
         page.wait_for_function(f"() => {{ {FIND} return lab && +lab.dataset.renders > 0; }}")
         page.wait_for_timeout(3000)
         for name, drag in DRAGS.items():
-            found[name] = page.evaluate(
+            seen[name] = page.evaluate(
                 f"""(span) => new Promise((done) => {{ {FIND} {drag}
               let i = 0, worst = 0, last = performance.now();
               const begin = last, drawn = +lab.dataset.renders, sent = window.sent;
@@ -79,29 +84,44 @@ def measure(url: str, seconds: float) -> dict[str, object]:
             }})""",
                 seconds * 1000,
             )
-    return found
+        return seen, page.context.browser.version
 
 
-def main() -> None:
-    """Record, serve, drag, and print JSON."""
+def main() -> int:
+    """Record, serve or export, drag, and report figures, bars and provenance."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", default="ecg")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--offline", action="store_true", help="measure the exported page")
+    parser.add_argument(
+        "--out", type=Path, help="default: scrub_offline_cpu.json or scrub_cpu.json in results/"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         record(Path(home), arguments.checkpoint, arguments.steps)
         if arguments.offline:
             path = Path(home) / "run.html"
             export_run(["export-run", str(Path(home) / "runs" / "scrub.zip"), "--html", str(path)])
-            found = measure(path.as_uri(), arguments.seconds)
+            seen, browser = measure(path.as_uri(), arguments.seconds, offline=True)
         else:
             with served_lab(home) as address:
-                found = measure(f"{address}/anatomy?run=scrub", arguments.seconds)
-    about = {"checkpoint": arguments.checkpoint, "offline": arguments.offline}
-    print(json.dumps({**about, "steps": arguments.steps, **found}, indent=1))
+                seen, browser = measure(f"{address}/anatomy?run=scrub", arguments.seconds, offline=False)
+    bars = []
+    for name, one in seen.items():
+        bars.append(Bar(f"{name}: frames per second", one["frames_per_s"], least=FRAMES))
+        bars.append(Bar(f"{name}: messages to the server", one["messages"], most=0))
+    kind = "scrub_offline" if arguments.offline else "scrub"
+    figures: dict[str, Any] = {"steps": arguments.steps, "offline": arguments.offline, "dragged": seen}
+    return report(
+        figures,
+        bars,
+        checkpoints=[arguments.checkpoint],
+        batch=BATCH,
+        browser=browser,
+        out=arguments.out or RESULTS / f"{kind}_cpu.json",
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,7 +19,7 @@ from pages.ui.common.compared import (
     settings_of,
 )
 from pages.ui.common.messages import NO_NETWORK, say
-from pages.ui.common.query_params import recall, recall_number
+from pages.ui.common.query_params import linked, note, recall, recall_number, unknown_words
 from pages.ui.common.reference import reference_of
 from pages.ui.common.registry import RUNS, line_text
 from pages.ui.common.session import owner
@@ -35,10 +35,11 @@ INTRO = (
 
 
 def linked_settings() -> tuple[str, ...]:
-    """Return the settings in the address, or the default ones."""
-    text = st.query_params.get("v")
+    """Return the settings that a link asks for, or the default ones."""
+    text = linked("v")
     if not text:
         return DEFAULT
+    note("v", text)
     try:
         return settings_of(text)
     except LabError as fault:
@@ -48,10 +49,7 @@ def linked_settings() -> tuple[str, ...]:
 
 def editor() -> tuple[str, ...]:
     """Draw the table of settings; return their text forms. Raises LabError for an invalid table."""
-    linked = st.query_params.get("v")
-    if "compare.start" not in st.session_state or (
-        linked and linked != st.session_state.get("compare.noted")
-    ):
+    if "compare.start" not in st.session_state or linked("v"):
         st.session_state.pop("compare.rows", None)
         frame = pd.DataFrame([cells_of(setting) for setting in linked_settings()])
         st.session_state["compare.start"] = frame.astype({"tau": "Float64", "R": "Int64", "steps": "Int64"})
@@ -122,7 +120,9 @@ def form(checkpoints: list[str]) -> tuple[ComparisonJob | None, bool]:
     """Draw the inputs; returns the planned comparison, and whether to run it now."""
     recall_number("compare.num", "num", NUM, 1, MOST_SAMPLES)
     recall_number("compare.seed", "seed", SEED, 0, MOST_SEED)
-    recall("checkpoint", checkpoints)
+    unknown = recall("checkpoint", checkpoints)
+    if unknown:
+        st.warning(unknown_words("checkpoint", unknown))
     a, b, c, d = st.columns([2, 1, 1, 1.4], vertical_alignment="bottom")
     checkpoint = a.selectbox("Checkpoint", checkpoints, key="checkpoint")
     num = b.number_input(
@@ -137,10 +137,9 @@ def form(checkpoints: list[str]) -> tuple[ComparisonJob | None, bool]:
     try:
         settings = editor()
         planned = ComparisonJob.of(settings, checkpoint, num, seed)
-        st.session_state["compare.noted"] = ";".join(settings)
-        st.query_params.update(
-            {"v": ";".join(settings), "num": str(num), "seed": str(seed), "checkpoint": checkpoint}
-        )
+        for name, value in (("v", ";".join(settings)), ("num", str(num)), ("seed", str(seed))):
+            note(name, value)
+        note("checkpoint", checkpoint)
     except LabError as fault:
         st.error(say(fault))
     running: ComparisonJob | None = st.session_state.get("compare.job")

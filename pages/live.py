@@ -15,6 +15,8 @@ from pages.ui.common.registry import RUNS, STORE
 from pages.ui.live.canvas import KEY, live_canvas, polled_feed, whole_feed
 from pages.ui.live.instrument import instrument
 from pages.ui.live.live_packets import hello, obey, phase_of
+from pages.ui.live.pin_ways import follow
+from pages.ui.live.pins import recall_pins
 from pages.ui.live.policy_form import current_policy, policy_form, use_policy
 from pages.ui.live.results import results_card
 from pages.ui.live.run_form import (
@@ -23,7 +25,6 @@ from pages.ui.live.run_form import (
     PACE,
     WATCH,
     adopt,
-    choose_checkpoint,
     note_settings,
     recall_settings,
     settings,
@@ -213,7 +214,6 @@ def page() -> None:
         return
     recall_settings(checkpoints)
     stop = arrive()
-    choose_checkpoint(checkpoints)
     handle = adopted_run() if present_view() == WATCH else None
     with st.sidebar:
         st.markdown("**Run**")
@@ -229,6 +229,8 @@ def page() -> None:
         st.markdown("**Cache policy**", help="Changes act on a running sampler at once.")
         policy_form(handle, reference.frequencies)
     note_settings(checkpoints)
+    pins = recall_pins(shown, st.session_state.seed)
+    follow(shown, st.session_state.seed)
     shown_view = head(handle, reference)
     if stop is not None:
         guide(stop)
@@ -236,7 +238,7 @@ def page() -> None:
     if fault_text:
         st.error(fault_text)
     if shown_view == EXPLORE:
-        instrument(shown, reference, None if stop is None else stop.panel)
+        instrument(shown, reference, pins, None if stop is None else stop.panel)
     else:
         if handle is not None:
             results_card(handle, reference)

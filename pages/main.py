@@ -13,6 +13,8 @@ if ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
+from pages.ui.common.query_params import turn_page  # noqa: E402
+
 FRONT = Path(__file__).parent / "ui" / "front"
 # A local icon: Streamlit would fetch a named one from the network.
 st.set_page_config(page_icon=str(FRONT / "icon.svg"), layout="wide", initial_sidebar_state=290)
@@ -47,4 +49,5 @@ page = st.navigation(
     position="top",
 )
 st.set_page_config(page_title=f"{page.title} · E²-CRF Lab")
+turn_page(page.url_path)
 page.run()

@@ -56,7 +56,7 @@ def test_a_newcomer_is_told_to_press_start_and_sees_real_series():
 
 
 def test_the_instrument_opens_with_the_setting_of_the_address_and_its_controls():
-    at = opened(net="wind", steps="20", solver="unipc_2")
+    at = opened(checkpoint="wind", steps="20", solver="unipc_2")
     head, arrays = packets(at)["instrument"]
     assert (head["checkpoint"], head["steps"], head["solver"]) == ("wind", 20, "unipc_2")
     assert head["policy"]["tau"] == PRESETS["multistep"].tau and arrays["fan"].any()
@@ -251,7 +251,7 @@ def test_a_link_begins_with_the_settings_of_its_sender():
     clean(sender.selectbox(key="checkpoint").set_value("wind").run())
     clean(sender.run())
     sent = {key: value if isinstance(value, str) else value[0] for key, value in sender.query_params.items()}
-    assert set(sent) == {"net", "steps", "seed", "policy", "view"}
+    assert set(sent) == {"checkpoint", "steps", "seed", "policy", "view"}
     receiver = opened(**sent)
     assert receiver.session_state["policy"] == policy
     assert [receiver.session_state[key] for key in ("checkpoint", "steps", "seed")] == ["wind", 120, 7]

@@ -66,7 +66,7 @@ def main(address: str) -> None:
         page = browser.new_page(viewport=SIZE, color_scheme="light")
         page.set_default_timeout(120_000)
         policy = '{"trigger":"log_snr","tau":0.5,"clock":"profile","predictor":"linear"}'
-        page.goto(f"{address}/live?net=wind&policy={policy}")
+        page.goto(f"{address}/live?checkpoint=wind&policy={policy}")
         page.wait_for_function(f"() => ({LAB})()?.whole === 'true'")
         # The picture is of the instrument; its settings in the sidebar would take a quarter of it.
         page.add_style_tag(content='[data-testid="stSidebar"] { display: none }')

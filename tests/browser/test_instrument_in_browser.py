@@ -14,7 +14,7 @@ from tests.browser.test_live_in_browser import LAB, lab, tile, wait
 
 pytestmark = pytest.mark.browser
 
-ADDRESS = "/live?net=ecg&seed=2&steps=30"
+ADDRESS = "/live?checkpoint=ecg&seed=2&steps=30"
 PICTURE = f"""() => {{
   const lab = ({LAB})();
   return ['plane', 'series', 'bands', 'map'].map((name) => {{
@@ -97,7 +97,7 @@ def test_the_keyboard_multiplies_the_threshold_and_the_address_keeps_it(visit):
     assert shown(page)[0] == after
 
 
-def test_pins_are_kept_compared_and_restored(visit):
+def test_pins_are_kept_compared_restored_linked_and_taken_to_anatomy(visit, address):
     page = visit(ADDRESS)
     settled(page)
     pinned = shown(page)
@@ -111,8 +111,17 @@ def test_pins_are_kept_compared_and_restored(visit):
     page.get_by_role("button", name="Restore pin 1").click()
     wait(page, f"+d.tau === {pinned[0]} && d.settled === 'true'")
     assert shown(page) == pinned
+    page.wait_for_url(re.compile("pins="))
+    link = visit(page.url.removeprefix(address))
+    settled(link)
+    other = link.get_by_role("button", name="Restore pin 1")
+    sync_api.expect(other).to_contain_text(page.get_by_role("button", name="Restore pin 1").inner_text())
+    link.get_by_role("button", name="More with pin 1").click()
+    link.get_by_role("button", name="See every step in Anatomy").click()
+    link.wait_for_url(re.compile("/anatomy.*run="))
     page.get_by_role("button", name="Remove pin 1").click()
     assert page.get_by_role("button", name="Restore pin 1").count() == 0
+    page.wait_for_url(lambda url: "pins=" not in url)
 
 
 def test_other_settings_act_too_and_what_cannot_run_is_said(visit):

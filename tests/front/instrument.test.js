@@ -12,7 +12,7 @@ import {
   switched,
   valueAt,
 } from "../../pages/ui/front/live/dial.js";
-import { ratioText } from "../../pages/ui/front/live/pins.js";
+import { Measured, ratioText, unknownOf } from "../../pages/ui/front/live/pins.js";
 import { domainsOf, marksOf } from "../../pages/ui/front/live/plane.js";
 import { logTicks } from "../../pages/ui/front/shared/scales.js";
 
@@ -178,4 +178,21 @@ test("a pin is compared with the present setting in words", () => {
   assert.equal(ratioText(2, 5), "2.5 × less");
   assert.equal(ratioText(5, 5), "equal");
   assert.equal(ratioText(0, 1), "");
+});
+
+test("what was measured of settings is bounded, and damaged storage counts as none", () => {
+  const kept = new Map([["e2crf-pins", "[{]"]]);
+  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, text) => kept.set(key, text) };
+  const measured = new Measured(storage);
+  for (let i = 0; i < 100; i++) measured.set(`pin ${i}`, { error: i });
+  assert.deepEqual(new Measured(storage).get("pin 99"), { error: 99 });
+  assert.deepEqual(new Measured(storage).get("pin 1"), {});
+  assert.ok(Object.keys(new Measured(storage).values).length < 100);
+});
+
+test("pins without a value are asked for, as many as a message holds", () => {
+  const pins = [{ text: "a" }, { text: "b", error: 0 }, { text: "c", why: "no" }, { text: "d" }];
+  assert.equal(unknownOf(pins), "a;d");
+  const long = Array.from({ length: 8 }, (_, i) => ({ text: `${i}`.repeat(700) }));
+  assert.ok(unknownOf(long).length < 2100 && unknownOf(long).startsWith("0"));
 });

@@ -20,7 +20,7 @@ from tests.fuzz.watch import Unfit
 from tests.visits import PAGES, opened, text
 
 PARAMETERS = (
-    "run", "net", "steps", "num", "seed", "policy", "checkpoint", "lesson", "dataset", "v", "step", "k", "channel",
+    "run", "net", "pins", "setting", "steps", "num", "seed", "policy", "checkpoint", "lesson", "dataset", "v", "step", "k", "channel",
     "view", "map", "tau", "trigger", "k_low", "refresh_every", "probe_share", "study", "trial", "latency", "budget",
     "cost", "quality", "set", "model", "job", "data", "families", "what", "preset", "minutes", "from", "error", "x",
     "ask", "gap", "horizon", "window", "way", "calls", "plant", "size",

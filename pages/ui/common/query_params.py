@@ -1,4 +1,8 @@
-"""Choices that the page address holds, so that a link opens the view its sender saw."""
+"""Choices that the page address holds, so that a link opens the view its sender saw.
+
+The address wins over the session where a link has put a value there, and the session over what a page itself has noted:
+a widget may have moved on since.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,20 +10,38 @@ import streamlit as st
 
 from pages.ui.common.messages import plain_text
 
+NOTED, PAGE = "address.noted", "address.page"
+
+
+def turn_page(page: str) -> None:
+    """Remember which page is shown; what the address of another one holds was put there by a link."""
+    if st.session_state.get(PAGE) != page:
+        st.session_state[PAGE] = page
+        st.session_state[NOTED] = {}
+
+
+def linked(name: str) -> str | None:
+    """Return the value under `name` in the address if a link has put it there, else None."""
+    value = st.query_params.get(name)
+    return None if value == st.session_state.setdefault(NOTED, {}).get(name) else value
+
 
 def recall(key: str, options: Sequence[str], default: str | None = None) -> str | None:
-    """Set widget `key` to the session's choice, the address's, or `default`: the first that is in `options`.
+    """Set widget `key` to a link's choice, the session's, or `default`: the first that is in `options`.
 
-    Returns an unknown value that the address asked for, else None. Call it before the widget is drawn.
+    Returns an unknown value that the link asked for, else None. Call it before the widget is drawn.
     """
-    if st.session_state.get(key) in options:
-        return None
-    linked = st.query_params.get(key)
-    value = linked if linked in options else default if default in options else None
-    if value is None and options:
-        value = options[0]
-    st.session_state[key] = value
-    return linked if linked and linked not in options else None
+    wish, kept = linked(key), st.session_state.get(key)
+    choices = (wish, kept, st.query_params.get(key), default, *options[:1])
+    value = next((choice for choice in choices if choice in options), None)
+    if value != kept or key not in st.session_state:
+        st.session_state[key] = value
+    return wish if wish and wish not in options else None
+
+
+def unknown_words(what: str, name: str) -> str:
+    """Return what to say of a value that a link asked for and that does not exist."""
+    return f"The {what} '{plain_text(name[:60])}' of this address is not in this lab; another one is shown."
 
 
 def linked_number(name: str, low: int, high: int) -> int | None:
@@ -32,9 +54,11 @@ def linked_number(name: str, low: int, high: int) -> int | None:
 
 
 def recall_number(key: str, name: str, default: int, low: int, high: int) -> None:
-    """Give widget `key` the session's number, else the address's under `name`, else `default`."""
-    linked = linked_number(name, low, high)
-    st.session_state.setdefault(key, default if linked is None else linked)
+    """Give widget `key` a link's number under `name`, else the session's, else `default`."""
+    number = linked_number(name, low, high)
+    if number is not None and linked(name) is not None:
+        st.session_state[key] = number
+    st.session_state.setdefault(key, default if number is None else number)
 
 
 def note(key: str, value: str | None, default: str | None = None) -> None:
@@ -43,6 +67,7 @@ def note(key: str, value: str | None, default: str | None = None) -> None:
         st.query_params.pop(key, None)
     elif st.query_params.get(key) != value:
         st.query_params[key] = value
+    st.session_state.setdefault(NOTED, {})[key] = st.query_params.get(key)
 
 
 def choice(

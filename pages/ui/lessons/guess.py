@@ -76,7 +76,7 @@ def live_link(turn: Turn) -> dict[str, str]:
     values, plain = (json.loads(p.to_json()) for p in (config.policy, CachePolicy()))
     changes = {name: value for name, value in values.items() if value != plain[name]}
     return {
-        "net": turn.checkpoint,
+        "checkpoint": turn.checkpoint,
         "steps": str(config.steps),
         "solver": config.solver,
         "grid": config.grid,

@@ -1,7 +1,7 @@
 """What the instrument asks and is answered: requests as checked values, answers as packets."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,6 +19,7 @@ from e2crf_core.runs.answer import Reply
 from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common.messages import sentence
 from pages.ui.common.reference import Reference
+from pages.ui.live.pins import pin_text, pin_values, pins_of
 
 QUICK_NUM, SETTLED_NUM = 4, 16
 """Samples while the hand moves, and once it rests."""
@@ -40,13 +41,17 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Request:
-    """A question of the instrument: `serial` names it, `settle` asks for more samples and for what surrounds it."""
+    """A question of the instrument: `serial` names it, `settle` asks for more samples and for what surrounds it.
+
+    `pins` are pinned settings that nothing is known of yet.
+    """
 
     serial: int
     checkpoint: str
     config: SamplerConfig
     seed: int
     settle: bool
+    pins: tuple[str, ...] = ()
 
 
 def read_request(message: Mapping[str, Any]) -> Request:
@@ -64,6 +69,9 @@ def read_request(message: Mapping[str, Any]) -> Request:
         raise LabError("a question needs a solver, a grid, and a policy")
     find_solver(solver), find_grid(grid)
     cached = CachePolicy.from_json(json.dumps({**policy, "schema": POLICY_SCHEMA}))
+    pins, wrong = pins_of(str(message.get("pins", "")))
+    if wrong:
+        raise LabError(wrong[0])
     assert isinstance(serial, int) and isinstance(seed, int) and isinstance(steps, int)
     return Request(
         serial=serial,
@@ -71,6 +79,7 @@ def read_request(message: Mapping[str, Any]) -> Request:
         config=SamplerConfig(cached, steps=steps, solver=solver, grid=grid),
         seed=seed,
         settle=message.get("settle") is True,
+        pins=pins,
     )
 
 
@@ -91,6 +100,7 @@ def answer_packet(request: Request, reply: Reply) -> bytes:
     header = {
         "kind": "answer",
         "serial": request.serial,
+        "text": pin_text(config),
         "settled": request.settle,
         "num": len(reply.series),
         "seed": reply.seed,
@@ -116,6 +126,20 @@ def answer_packet(request: Request, reply: Reply) -> bytes:
         "share": reply.share.astype(np.float32),
     }
     return pack(header, arrays)
+
+
+def pin_packet(request: Request, pin: str, reply: Reply | str) -> bytes:
+    """Pack what is known of a pin: error and cost, or why it was not measured."""
+    header: dict[str, Any] = {"kind": "pin", "serial": request.serial, "text": pin}
+    if isinstance(reply, str):
+        return pack({**header, "why": reply}, {})
+    values = {
+        "error": reply.error.pooled.value,
+        "cost": reply.cost,
+        "ms": 1000 * reply.seconds,
+        "tokens": reply.tokens,
+    }
+    return pack({**header, **values}, {})
 
 
 def threshold_range(trigger: str, way: float, steps: int) -> list[float] | None:
@@ -154,6 +178,7 @@ def instrument_hello(
     way: float,
     solvers: Mapping[str, str],
     socket: str | None,
+    pins: Sequence[str] = (),
     spotlight: str | None = None,
 ) -> bytes:
     """Pack what opens the instrument: the setting, its controls, and real series to draw behind the sample."""
@@ -166,6 +191,7 @@ def instrument_hello(
         "spotlight": spotlight,
         "checkpoint": checkpoint,
         "seed": seed,
+        "pins": [pin_values(pin) for pin in pins],
         "policy": policy_values(config.policy),
         "solver": config.solver,
         "grid": config.grid,

@@ -26,12 +26,14 @@ from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.forecast import predict
 from e2crf_core.sampling.sampler import Sampler
 from pages.ui.common import library
+from pages.ui.common.compared import config_of
 from pages.ui.common.messages import sentence
 from pages.ui.live.answer_packets import (
     QUICK_NUM,
     SETTLED_NUM,
     Request,
     answer_packet,
+    pin_packet,
     threshold_range,
 )
 
@@ -155,6 +157,8 @@ class Asker:
         yield first_answer(request, cancelled)
         if not request.settle:
             return
+        for pin in request.pins:
+            yield _pinned(request, model, pin, cancelled)
         where = (library.model_stamp(request.checkpoint), request.config.plan, request.seed)
         yield from _kept(
             (*where, replace(policy, tau=1.0), is_measured(request, model)),
@@ -178,6 +182,20 @@ class Asker:
             return
         if self._newest is not None:
             self.ask(self._newest)
+
+
+def _pinned(request: Request, model: ScoreModel, pin: str, cancelled: Cancel) -> bytes:
+    """Measure a pinned setting on the noise of the question."""
+    asked = replace(request, config=config_of(pin))
+    if needs_calibration(asked, model):
+        return pin_packet(request, pin, "This network has not been measured for its rule yet.")
+    try:
+        reply = answer(
+            model, asked.config, request.seed, SETTLED_NUM, resamples=QUICK_RESAMPLES, cancelled=cancelled
+        )
+    except LabError as fault:
+        return pin_packet(request, pin, sentence(str(fault)))
+    return pin_packet(request, pin, reply)
 
 
 def is_measured(request: Request, model: ScoreModel) -> bool:

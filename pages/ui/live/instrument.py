@@ -1,7 +1,7 @@
 """The instrument as a Streamlit component: its canvas, and what it reports to the page."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -15,6 +15,8 @@ from pages.ui.common.reference import Reference
 from pages.ui.live.answer_packets import instrument_hello, read_request
 from pages.ui.live.ask_socket import ask_path
 from pages.ui.live.asking import answer_now, way_of
+from pages.ui.live.pin_ways import leave
+from pages.ui.live.pins import keep_pins
 from pages.ui.live.policy_form import use_policy
 from pages.ui.live.run_form import FAULT, LABELS, SOLVER_LABELS, sampler_config
 
@@ -29,8 +31,10 @@ _instrument = st.components.v2.component(
 )
 
 
-def instrument(checkpoint: str, reference: Reference, spotlight: str | None = None) -> None:
-    """Draw the instrument for the settings of this session; the panel `spotlight` is framed."""
+def instrument(
+    checkpoint: str, reference: Reference, pins: Sequence[str] = (), spotlight: str | None = None
+) -> None:
+    """Draw the instrument for the settings of this session and its pins; the panel `spotlight` is framed."""
     state = st.session_state
     try:
         config = sampler_config()
@@ -46,6 +50,7 @@ def instrument(checkpoint: str, reference: Reference, spotlight: str | None = No
         state.seed,
         way=way,
         solvers=SOLVER_LABELS,
+        pins=pins,
         spotlight=spotlight,
         socket=None if polled else ask_path(st.get_option("server.baseUrlPath")),
     )
@@ -55,6 +60,8 @@ def instrument(checkpoint: str, reference: Reference, spotlight: str | None = No
         on_setting_change=_on("setting", _setting),
         on_feed_change=_on("feed", _feed),
         on_ask_change=_on("ask", _ask),
+        on_pins_change=_on("pins", _pins),
+        on_go_change=_on("go", _go),
     )
     parquet_courier()
     packet = state.pop(ANSWER, None)
@@ -80,6 +87,15 @@ def _setting(message: dict) -> None:
     state = st.session_state
     use_policy(CachePolicy.from_json(json.dumps(message["policy"])), None)
     state["steps"], state["solver"], state["grid"] = int(message["steps"]), message["solver"], message["grid"]
+
+
+def _pins(message: dict) -> None:
+    state = st.session_state
+    keep_pins(state.checkpoint, state.seed, str(message["text"]))
+
+
+def _go(message: dict) -> None:
+    leave(str(message["to"]), str(message["text"]))
 
 
 def _feed(_: object) -> None:

@@ -11,8 +11,8 @@ from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import read_card
 from e2crf_core.runs.run import FINISHED, RunHandle, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
-from pages.ui.common.messages import say
-from pages.ui.common.query_params import linked_number, note
+from pages.ui.common.messages import plain_text, say
+from pages.ui.common.query_params import linked, linked_number, note
 from pages.ui.common.registry import CLUSTER, RUNS, cluster_address
 from pages.ui.common.session import owner
 from pages.ui.live.policy_form import PRESET, current_policy
@@ -67,36 +67,56 @@ def adopt(handle: RunHandle) -> None:
 
 
 def recall_settings(checkpoints: list[str]) -> None:
-    """Take the settings of a link from the address; invalid ones are reported or ignored.
-
-    An address that `note_settings` wrote is no link: the widgets may have moved on since.
-    """
-    state, query = st.session_state, st.query_params
-    if state.get("live.noted") == _linked():
-        return
-    if query.get("net") in checkpoints:
-        state["checkpoint"] = query["net"]
+    """Take over what a link says; what is unknown or damaged is reported and left out."""
+    state = st.session_state
+    wrong: list[str] = []
+    _recall_checkpoint(checkpoints, wrong)
     for name, (low, high) in BOUNDS.items():
-        number = linked_number(name, low, high)
-        if number is not None and str(number) == query[name]:
+        text = linked(name)
+        number = None if text is None else linked_number(name, low, high)
+        if number is not None and str(number) == text:
             state[name] = number
+        elif text is not None:
+            wrong.append(f"{LABELS[name]} {text[:40]!r}: use a whole number from {low} to {high}")
     for name, labels in (("solver", SOLVER_LABELS), ("grid", GRID_LABELS)):
-        if query.get(name) in labels:
-            state[name] = query[name]
-    if "policy" in query:
+        text = linked(name)
+        if text in labels:
+            state[name] = text
+        elif text is not None:
+            wrong.append(f"{LABELS[name]} {text[:40]!r}: use one of {', '.join(labels)}")
+    text = linked("policy")
+    if text is not None:
         try:
-            changes = json.loads(query["policy"][:LINK_LENGTH])
+            changes = json.loads(text[:LINK_LENGTH])
             state["policy"] = CachePolicy.from_json(json.dumps({"schema": POLICY_SCHEMA, **changes}))
         except PolicyError as fault:
-            st.warning(f"The policy in this address is left out. {say(fault)}")
+            wrong.append(f"policy: {say(fault)}")
         except (ValueError, TypeError, RecursionError):
-            st.warning("The policy in this address is left out: it is not a JSON object.")
+            wrong.append("policy: it is not a JSON object")
+    if wrong:
+        parts = "".join(f"\n- {plain_text(part)}" for part in wrong)
+        st.warning(f"Parts of this address are left out:\n{parts}")
+
+
+def _recall_checkpoint(checkpoints: list[str], wrong: list[str]) -> None:
+    """Switch to the checkpoint that a link names, and leave the old run; drop a removed checkpoint."""
+    state, query = st.session_state, st.query_params
+    # Links of the first releases call it `net`.
+    named = query.pop("net") if "net" in query else linked("checkpoint")
+    if named in checkpoints:
+        state["checkpoint"] = named
+        if "run" not in query:
+            state.pop("run", None)
+    elif named is not None:
+        wrong.append(f"{LABELS['checkpoint']} {named[:60]!r}: it is not in this lab")
+    if state.get("checkpoint") not in checkpoints:
+        state["checkpoint"] = checkpoints[0]
 
 
 def note_settings(checkpoints: list[str]) -> None:
     """Write the settings into the address, so that a link starts the same run; defaults are left out."""
     state, policy = st.session_state, current_policy()
-    note("net", state.checkpoint, checkpoints[0])
+    note("checkpoint", state.checkpoint, checkpoints[0])
     for name, default in DEFAULTS.items():
         note(name, str(state[name]), str(default))
     for name, usual in zip(("solver", "grid"), PLAN, strict=True):
@@ -105,25 +125,6 @@ def note_settings(checkpoints: list[str]) -> None:
     changes = {name: value for name, value in values.items() if value != plain[name]}
     text = json.dumps(changes, separators=(",", ":"))
     note("policy", None if policy == PRESETS[PRESET] else text)
-    state["live.noted"] = _linked()
-
-
-def _linked() -> dict[str, str]:
-    """Return the settings in the address."""
-    names = ("net", "policy", "solver", "grid", *BOUNDS)
-    return {name: st.query_params[name] for name in names if name in st.query_params}
-
-
-def choose_checkpoint(checkpoints: list[str]) -> None:
-    """Switch to the checkpoint that a link names, without the old run; drop a removed checkpoint."""
-    linked = st.query_params.get("checkpoint")
-    if linked is not None:
-        st.query_params.pop("checkpoint")
-        if linked in checkpoints:
-            st.session_state.pop("run", None)
-            st.session_state["checkpoint"] = linked
-    if st.session_state.get("checkpoint") not in checkpoints:
-        st.session_state["checkpoint"] = checkpoints[0]
 
 
 def checkpoint_label(name: str) -> str:

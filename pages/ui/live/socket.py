@@ -27,7 +27,7 @@ from pages.ui.common.registry import RUNS
 from pages.ui.live.live_packets import obey, picture, read_message
 
 LIVE_ROUTE = "/{base:path}lab/live/{run}"
-FRAME_S = 1 / 30
+FRAME_S = 1 / 32
 IDLE_S = 1.0
 IN_FLIGHT = 3
 MESSAGE_BYTES = 4096

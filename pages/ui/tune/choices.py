@@ -6,7 +6,7 @@ import streamlit as st
 
 from e2crf_core.tuning.choice import Choice, pick
 from e2crf_core.tuning.record import Record
-from pages.ui.common.query_params import choice, note
+from pages.ui.common.query_params import choice, linked, note
 from pages.ui.tune.study_values import COSTS, qualities
 
 
@@ -23,12 +23,12 @@ class Options:
 
 def selected_trial(name: str, record: Record) -> int | None:
     """Return the trial chosen in this session or in the address; None without a valid choice."""
-    kept = st.session_state.get("tune.trial")
-    if kept is not None and kept[0] == name:
-        return kept[1] if record.point(kept[1]) is not None else None
-    text = st.query_params.get("trial", "")
+    text = linked("trial") or ""
     number = int(text[:9]) if text.removeprefix("-").isdecimal() else None
-    return number if record.point(number) is not None else None
+    if number is not None and record.point(number) is not None:
+        st.session_state["tune.trial"] = (name, number)
+    study, chosen = st.session_state.get("tune.trial", (name, None))
+    return chosen if study == name and record.point(chosen) is not None else None
 
 
 def select(name: str, number: int | None) -> None:

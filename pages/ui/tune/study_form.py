@@ -15,7 +15,7 @@ from e2crf_core.tuning.measure import StudySpec
 from e2crf_core.tuning.space import FIELDS, MAIN_FIELDS, NONE, SEARCHABLE, SearchSpace
 from pages.ui.common import library
 from pages.ui.common.messages import say
-from pages.ui.common.query_params import note, recall
+from pages.ui.common.query_params import note, recall, unknown_words
 from pages.ui.tune import study_job
 from pages.ui.tune.progress import LABELS
 
@@ -101,7 +101,9 @@ def study_form(begin: Begin, primary: bool = True) -> None:
 
 def _judging() -> Judging:
     checkpoints = list_checkpoints()
-    recall("checkpoint", checkpoints)
+    unknown = recall("checkpoint", checkpoints)
+    if unknown:
+        st.warning(unknown_words("checkpoint", unknown))
     left, right = st.columns(2, gap="large")
     with left:
         checkpoint = st.selectbox("Checkpoint", checkpoints, key="checkpoint")

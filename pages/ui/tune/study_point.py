@@ -15,13 +15,13 @@ from e2crf_core.tuning.record import Record
 from pages.ui.common.compared import text_of
 from pages.ui.common.kept_runs import is_kept
 from pages.ui.common.messages import plain_text, say
-from pages.ui.common.registry import RUNS, line_text
+from pages.ui.common.recording import recording
+from pages.ui.common.registry import RUNS
 from pages.ui.common.session import owner
 from pages.ui.tune.deploy import BUSY, deploy, warnings
 from pages.ui.tune.study_files import checkpoint_of
 from pages.ui.tune.study_values import REFERENCE, change_of, cost_of, name_of, number
 
-TICK_S = 0.5
 LIVE_STEPS = (2, 2000)
 
 
@@ -133,7 +133,7 @@ def anatomy(key: tuple[str, int], record: Record, point: Point, checkpoint: str,
         )
         return
     if run is not None and (run.status not in FINISHED or run.status == "done"):
-        _recording(run.id)
+        recording(run.id)
         return
     if run is not None:
         st.error(say(run.error or "The run ended early"))
@@ -156,20 +156,6 @@ def anatomy(key: tuple[str, int], record: Record, point: Point, checkpoint: str,
         if quiet
         else BUSY,
     )
-
-
-@st.fragment(run_every=TICK_S)
-def _recording(run_id: str) -> None:
-    """Draw the progress of a run that is recorded; the page is drawn again once the record is kept."""
-    run = RUNS.get(run_id)
-    if run is None or (run.status in FINISHED and (run.status != "done" or is_kept(archive_name(run)))):
-        st.rerun(scope="app")
-    if run.status in FINISHED:
-        st.caption("Saving the record")
-        return
-    run.touch()
-    left = "" if run.eta_s is None else f", {run.eta_s:.0f} s left"
-    st.progress(run.progress, line_text(run) or f"Recording {run.progress:.0%}{left}")
 
 
 def live(setting: SamplerConfig, checkpoint: str) -> None:

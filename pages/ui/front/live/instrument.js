@@ -10,7 +10,7 @@ import { AskLink } from "./asking.js";
 import { dialOf, placeOf, Reports, sameSetting, switched, valueAt } from "./dial.js";
 import { drawKnobs } from "./knobs.js";
 import { drawBands, drawPair, drawWholeMap, pairLegends } from "./pair.js";
-import { Pins } from "./pins.js";
+import { Pins, unknownOf } from "./pins.js";
 import { drawPlane, markNear, planeLegend, UNITS } from "./plane.js";
 
 const REST_MS = 300;
@@ -130,6 +130,7 @@ class Instrument extends Board {
     this.shown += 1;
     const moved = !before || before.checkpoint !== head.checkpoint || before.seed !== head.seed;
     if (moved) this.open();
+    this.pins.update(head.pins, moved);
     const repeated = this.reports.echo(sent) || (before && sameSetting(sent, settingOf(before)));
     if (moved || !repeated) {
       this.reports.taken(sent);
@@ -160,7 +161,8 @@ class Instrument extends Board {
     this.lab.querySelector(".channel").hidden = M < 2;
     this.el("channel").replaceChildren(...channels.map((name, i) => new Option(name, i)));
     this.el("channel").value = String(this.channel);
-    this.pins.draw();
+    // Answers that are on their way belong to the old one.
+    this.since = this.link?.newest.serial ?? 0;
     if (this.link) return;
     this.link = new AskLink(socket, {
       onPacket: (packet) => this.receive(packet),
@@ -219,7 +221,8 @@ class Instrument extends Board {
   ask(settle) {
     clearTimeout(this.rest);
     const { checkpoint, seed } = this.hello;
-    this.link?.ask({ type: "ask", checkpoint, seed, settle, ...settingOf(this.state) });
+    const pins = settle ? unknownOf(this.pins.list) : "";
+    this.link?.ask({ type: "ask", checkpoint, seed, settle, pins, ...settingOf(this.state) });
     if (settle) {
       const setting = settingOf(this.state);
       if (this.reports.news(setting)) this.trigger("setting", { ...setting, n: Math.random() });
@@ -230,7 +233,9 @@ class Instrument extends Board {
   }
 
   receive({ head, arrays }) {
+    if (head.serial <= this.since) return;
     if (head.kind === "answer") this.settleOn({ head, arrays });
+    else if (head.kind === "pin") this.pins.learn(head);
     else if (head.kind === "curve") this.curve = head;
     else if (head.kind === "anchors") this.anchors = head;
     else if (head.kind === "fault") this.fault(head.text);
@@ -252,6 +257,7 @@ class Instrument extends Board {
     this.showTiles(head);
     if (head.settled)
       setText(this.el("said"), `Error ${short(head.error.pooled[0])} at ${short(head.cost)} whole forwards`);
+    if (head.settled) this.pins.learn(head);
     this.pins.draw();
   }
 

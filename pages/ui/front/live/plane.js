@@ -201,7 +201,7 @@ export const planeLegend = (board) => {
 export const drawPlane = (board) => {
   const { theme: t, answer, anchors, curve, unit } = board;
   const plot = board.plots.plane;
-  const marks = marksOf({ ...board, pins: board.pins.shown() }, unit);
+  const marks = marksOf({ ...board, pins: board.pins.list }, unit);
   const levels = [anchors?.no_network, anchors?.floor].filter((v) => v > 0);
   const { x, y } = domainsOf(marks, levels, board.spans[unit]);
   if (answer) board.spans[unit] = { x, y };
