@@ -11,7 +11,7 @@ from pages.ui.common.query_params import note, recall
 from pages.ui.training import training_job
 from pages.ui.tune import study_job
 from pages.ui.tune.progress import attempt
-from pages.ui.tune.study_form import study_form, try_button
+from pages.ui.tune.study_form import SETTING, study_form, try_button
 from pages.ui.tune.watch import watch
 
 # No study can have this name.
@@ -65,6 +65,7 @@ def page() -> None:
         st.error(fault)
     if choice != NEW:
         note("study", choice)
+        note(SETTING, None)
         watch(choice, training_job.JOBS.running())
         return
     note("study", NEW if names else None)

@@ -84,6 +84,33 @@ def pick(
     return _within(complete, reference, cost, quality, MARGIN, limits)
 
 
+def within_budgets(
+    points: Sequence[Point],
+    reference: Point,
+    *,
+    quality: str = "marginal_wasserstein",
+    latency: float | None = None,
+    alone: float | None = None,
+    budget: float | None = None,
+) -> frozenset[int]:
+    """Return the trials that qualify by the rule of `pick`, with the same units, and the reference.
+
+    Without any budget the protocol's margin is the limit for distances to real data, and nothing for relative L2.
+    """
+    if budget is None and latency is None and alone is None and quality != "relative_l2":
+        budget = MARGIN
+    able = {
+        p.number
+        for p in points
+        if p.number != reference.number
+        and p.complete
+        and unfit(p.setting) is None
+        and _in_time(p, latency, alone)
+        and (budget is None or _excess(p, reference, quality) <= budget)
+    }
+    return frozenset(able | {reference.number})
+
+
 def _limits(latency: float | None, alone: float | None) -> str:
     """Word latency budgets, for use within a sentence; empty without any."""
     parts = [f"{digits(1e3 * latency)} ms a sample"] if latency is not None else []

@@ -20,10 +20,11 @@ from tests.fuzz.watch import Unfit
 from tests.visits import PAGES, opened, text
 
 PARAMETERS = (
-    "run", "net", "pins", "setting", "steps", "num", "seed", "policy", "checkpoint", "lesson", "dataset", "v", "step", "k", "channel",
-    "view", "map", "tau", "trigger", "k_low", "refresh_every", "probe_share", "study", "trial", "latency", "budget",
-    "cost", "quality", "set", "model", "job", "data", "families", "what", "preset", "minutes", "from", "error", "x",
-    "ask", "gap", "horizon", "window", "way", "calls", "plant", "size",
+    "run", "net", "pins", "setting", "steps", "num", "seed", "policy", "checkpoint", "lesson", "dataset", "v",
+    "step", "k", "channel", "view", "map", "tau", "trigger", "k_low", "refresh_every", "probe_share", "study",
+    "trial", "latency", "budget", "hide", "cost", "quality", "set", "model", "job", "data", "families", "what",
+    "preset", "minutes", "from", "error", "x", "ask", "gap", "horizon", "window", "way", "calls", "plant",
+    "size",
 )  # fmt: skip
 ADDRESSED = ("exact,,,ddim,linear,20;fast,0.3,,ddim,linear,20", '{"tau":0.5}', "demo", "100", "ecg", "paper")
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from e2crf_core.tuning.choice import Choice, pick
+from e2crf_core.tuning.choice import Choice, pick, within_budgets
+from e2crf_core.tuning.measure import Point
 from e2crf_core.tuning.record import Record
 from pages.ui.common.query_params import choice, linked, note
 from pages.ui.tune.study_values import COSTS, qualities
@@ -12,13 +13,26 @@ from pages.ui.tune.study_values import COSTS, qualities
 
 @dataclass(frozen=True)
 class Options:
-    """Axes and budgets: `latency` and `alone` in ms, `budget` as a share of the reference's distance or an L2."""
+    """Axes and budgets: `latency` and `alone` in ms, `budget` as a share of the reference's distance or an L2.
+
+    `hide` leaves out trials that miss the budgets.
+    """
 
     cost: str
     quality: str
     latency: float | None
     alone: float | None
     budget: float | None
+    hide: bool = False
+
+    @property
+    def budgets(self) -> dict[str, float | None]:
+        """The budgets in the units of `tuning.choice`: seconds, and a share or an L2."""
+        seconds = {
+            name: None if ms is None else ms / 1e3
+            for name, ms in (("latency", self.latency), ("alone", self.alone))
+        }
+        return {**seconds, "budget": self.budget}
 
 
 def selected_trial(name: str, record: Record) -> int | None:
@@ -62,7 +76,7 @@ def budget_input(label: str, key: str, help: str, low: float) -> float | None:
 def options_row(record: Record) -> Options:
     """Draw the axes and budgets."""
     relative = record.spec.quality == "relative_l2"
-    a, b, c, alone, d = st.columns([1, 1.4, 1, 1, 1.1], vertical_alignment="bottom")
+    a, b, c, alone, d, e = st.columns([1, 1.3, 0.9, 0.9, 1, 0.9], vertical_alignment="bottom")
     with a:
         cost = choice("Cost", COSTS, "cost", record.spec.cost)
     with b:
@@ -94,8 +108,16 @@ def options_row(record: Record) -> Options:
             f"{limit} The page picks the cheapest setting whose whole 95% interval stays within it.",
             1e-4,
         )
+    with e:
+        hide = st.toggle(
+            "Hide misses",
+            key="hide",
+            bind="query-params",
+            help="Leaves out trials that ended early or are not certain to be within the budgets; without "
+            "budgets, those that are not certain to be as good as the reference.",
+        )
     share = budget if relative or budget is None else budget / 100
-    return Options(cost, quality, latency, single, share)
+    return Options(cost, quality, latency, single, share, hide)
 
 
 def choose(record: Record, options: Options) -> Choice | None:
@@ -107,7 +129,13 @@ def choose(record: Record, options: Options) -> Choice | None:
         record.reference,
         cost=options.cost,
         quality=record.spec.quality,
-        latency=None if options.latency is None else options.latency / 1e3,
-        alone=None if options.alone is None else options.alone / 1e3,
-        budget=options.budget,
+        **options.budgets,
     )
+
+
+def shown_points(record: Record, options: Options, selected: int | None = None) -> list[Point]:
+    """Return the points to show: all, or those within the budgets, the reference and the selected one."""
+    if not options.hide or record.reference is None:
+        return list(record.known)
+    able = within_budgets(record.known, record.reference, quality=record.spec.quality, **options.budgets)
+    return [p for p in record.known if p.number in able or p.number == selected]

@@ -1,18 +1,27 @@
 """Charts and tables of a study, redrawn while a process works on it."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from e2crf_core.tuning.choice import FEWEST_TRIALS, Choice
+from e2crf_core.tuning.measure import Point
 from e2crf_core.tuning.record import Record
 from pages.ui.common.components import tune_board
 from pages.ui.common.downloads import data_buttons
 from pages.ui.common.messages import plain_text
 from pages.ui.common.theme import palette
 from pages.ui.tune import study_job
-from pages.ui.tune.choices import Options, choose, clicked, select, selected_trial
+from pages.ui.tune.choices import (
+    Options,
+    choose,
+    clicked,
+    select,
+    selected_trial,
+    shown_points,
+)
 from pages.ui.tune.progress import progress_words, works_elsewhere
 from pages.ui.tune.study_files import importance_of, record_of
 from pages.ui.tune.study_packets import parallel_packet, pareto_packet
@@ -20,6 +29,7 @@ from pages.ui.tune.study_tables import importance_chart, trials_frame
 from pages.ui.tune.study_values import CHANGE, REFERENCE, name_of
 
 TICK_S = 1.0
+MARKED, CLEARED = "tune.marked", "tune.cleared"
 SLOW_TICK_S = 5.0
 
 
@@ -62,6 +72,7 @@ def pareto(name: str, record: Record, options: Options, choice: Choice, selected
         data=pareto_packet(
             record,
             name,
+            shown_points(record, options, selected),
             cost=options.cost,
             quality=options.quality,
             selected=selected,
@@ -94,23 +105,61 @@ def trials(name: str, shown: int | None, options: Options) -> None:
     selected = selected_trial(name, record)
     if selected is not None and selected != shown:
         st.rerun(scope="app")
+    points = shown_points(record, options, shown)
+    marked = marked_trials(name)
     if len(record.points) > 1:
         st.markdown(
             "##### Parameters side by side",
             help="Each line is a finished trial; its cost and quality are on the right, better toward the "
-            "bottom.",
+            "bottom. Drag along an axis to keep the trials that pass there; click on the axis to let go.",
         )
         tune_board(
             key="tune.parallel",
-            data=parallel_packet(record, name, cost=options.cost, quality=options.quality, selected=shown),
+            data=parallel_packet(
+                record,
+                name,
+                points,
+                cost=options.cost,
+                quality=options.quality,
+                selected=shown,
+                cleared=st.session_state.get(CLEARED, 0),
+            ),
             on_pick_change=partial(clicked, name, "tune.parallel"),
+            on_marked_change=partial(mark, name),
         )
+    if marked is not None:
+        points = [p for p in points if p.number in marked]
     st.markdown("##### All trials", help="Choose a row to see its details above.")
-    table(name, record, shown, options.cost)
+    if len(points) < len(record.known):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"{len(points)} of {len(record.known)} are shown.")
+            if marked is not None:
+                st.button("Show all again", key="tune.clear", type="tertiary", on_click=clear_marks)
+    table(name, record, points, shown, options.cost)
     importance(name, record)
     if record.failed:
         with st.expander(f"Settings that could not run: {len(record.failed)}"):
             st.markdown("\n".join(f"- Trial {number}: {plain_text(why)}" for number, why in record.failed))
+
+
+def marked_trials(name: str) -> frozenset[int] | None:
+    """Return the trials that pass where the axes are marked; None without a mark."""
+    study, numbers = st.session_state.get(MARKED, (name, None))
+    return numbers if study == name else None
+
+
+def mark(name: str) -> None:
+    """Keep the trials that the canvas reports as marked."""
+    message = getattr(st.session_state["tune.parallel"], "marked", None)
+    if message:
+        numbers = message["numbers"]
+        st.session_state[MARKED] = (name, None if numbers is None else frozenset(map(int, numbers)))
+
+
+def clear_marks() -> None:
+    """Let go of all marks, on the canvas too."""
+    st.session_state.pop(MARKED, None)
+    st.session_state[CLEARED] = st.session_state.get(CLEARED, 0) + 1
 
 
 def importance(name: str, record: Record) -> None:
@@ -131,9 +180,12 @@ def importance(name: str, record: Record) -> None:
         st.caption(f"This needs {FEWEST_TRIALS} finished trials in which a parameter varies.")
 
 
-def table(name: str, record: Record, shown: int | None, cost: str) -> None:
-    """Draw the trials as rows; choosing a row selects its trial."""
-    frame = trials_frame(record, cost)
+def table(name: str, record: Record, points: Sequence[Point], shown: int | None, cost: str) -> None:
+    """Draw trials as rows; choosing a row selects its trial."""
+    frame = trials_frame(record, points, cost)
+    if frame.empty:
+        st.info("No trial passes all marks on the axes.")
+        return
     view = frame.drop(columns=["trial", "ms_low", "ms_high", "setting"])
     view["name"] = [
         ("▶ " if number == shown else "") + ("Reference" if number == REFERENCE else label)

@@ -11,17 +11,21 @@ from e2crf_core.diffusion.solvers import GRIDS, MAX_STEPS, SOLVERS
 from e2crf_core.errors import LabError
 from e2crf_core.io.userfiles import free_name
 from e2crf_core.models.checkpoints import list_checkpoints
+from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.tuning.measure import StudySpec
 from e2crf_core.tuning.space import FIELDS, MAIN_FIELDS, NONE, SEARCHABLE, SearchSpace
 from pages.ui.common import library
-from pages.ui.common.messages import say
-from pages.ui.common.query_params import note, recall, unknown_words
+from pages.ui.common.compared import config_of
+from pages.ui.common.messages import plain_text, say
+from pages.ui.common.query_params import linked, note, recall, unknown_words
 from pages.ui.tune import study_job
 from pages.ui.tune.progress import LABELS
 
 BATCH, SAMPLES, MINUTES = 16, 64, 15.0
 TRY: dict[str, Any] = {"minutes": 2.0, "num": 32, "steps": (10, 300)}
 ONE_PLAN_STEPS = 300
+SETTING = "setting"
+PLAN_KEYS = ("tune.triggers", "tune.solvers", "tune.grids", "tune.low", "tune.high")
 QUALITIES = {
     "marginal_wasserstein": "Distance to held-out data (marginal Wasserstein): compares all solvers",
     "relative_l2": "Distance to the uncached twin (relative L2): sharper, for one solver and number of steps",
@@ -63,9 +67,41 @@ def try_button(begin: Begin) -> None:
     )
 
 
+def linked_setting() -> SamplerConfig | None:
+    """Return the setting that the address wants a search around; it takes what was searched before with it."""
+    fresh, text = linked(SETTING) is not None, st.query_params.get(SETTING)
+    if text is None:
+        return None
+    note(SETTING, text)
+    if fresh:
+        for key in PLAN_KEYS:
+            st.session_state.pop(key, None)
+    try:
+        return config_of(text)
+    except LabError as fault:
+        if fresh:
+            st.warning(f"The setting in this address is left out. {say(fault)}")
+        return None
+
+
+def around(tokens: int, setting: SamplerConfig | None) -> SearchSpace:
+    """Return what is searched by default: everything, or the neighborhood of a setting."""
+    usual = SearchSpace(tokens)
+    if setting is None or setting.policy is None:
+        return usual
+    trigger = setting.policy.trigger
+    return SearchSpace(
+        tokens,
+        triggers=(NONE, trigger) if trigger in deciding() else (NONE,),
+        solvers=(setting.solver,) if setting.solver in SOLVERS else usual.solvers,
+        grids=(setting.grid,),
+        steps=(max(3, setting.steps // 2), max(3, setting.steps)),
+    )
+
+
 def study_form(begin: Begin, primary: bool = True) -> None:
     """Draw the form; `begin` is called with its answers. Errors are shown in place."""
-    judging = _judging()
+    judging, setting = _judging(), linked_setting()
     try:
         tokens = library.model(judging.checkpoint).n
     except LabError as fault:
@@ -74,8 +110,12 @@ def study_form(begin: Begin, primary: bool = True) -> None:
     spec: StudySpec | None = None
     space: SearchSpace | None = None
     try:
-        with st.expander("What to search", icon=":material/tune:"):
-            space, seed = _space(tokens, one_plan=judging.quality == "relative_l2")
+        if setting is not None:
+            st.info(
+                f"The search is set up around {plain_text(setting.describe())}.", icon=":material/target:"
+            )
+        with st.expander("What to search", icon=":material/tune:", expanded=setting is not None):
+            space, seed = _space(around(tokens, setting), one_plan=judging.quality == "relative_l2")
         spec = StudySpec(num=judging.num, batch=BATCH, seed=seed, quality=judging.quality, cost=judging.cost)
     except LabError as fault:
         st.error(say(fault, LABELS))
@@ -140,11 +180,11 @@ def _judging() -> Judging:
     return Judging(checkpoint, quality, cost, minutes, num, name.strip())
 
 
-def _space(tokens: int, one_plan: bool) -> tuple[SearchSpace, int]:
-    """Draw the widgets of the search space; returns it with the seed. Raises LabError."""
+def _space(usual: SearchSpace, one_plan: bool) -> tuple[SearchSpace, int]:
+    """Draw the widgets of the search space, `usual` at first; returns it with the seed. Raises LabError."""
     left, right = st.columns(2, gap="large")
     with left:
-        solvers, grids, steps = _one_plan() if one_plan else _plans(SearchSpace(tokens))
+        solvers, grids, steps = _one_plan() if one_plan else _plans(usual)
         seed = st.number_input(
             LABELS["seed"],
             0,
@@ -157,7 +197,7 @@ def _space(tokens: int, one_plan: bool) -> tuple[SearchSpace, int]:
         triggers = st.multiselect(
             "Triggers",
             [NONE, *deciding()],
-            default=SearchSpace(tokens).triggers,
+            default=usual.triggers,
             key="tune.triggers",
             format_func=lambda t: "none: the solver alone" if t == NONE else t,
             help="; ".join(f"**{t}**: {TRIGGERS[t].help}" for t in deciding()),
@@ -171,7 +211,7 @@ def _space(tokens: int, one_plan: bool) -> tuple[SearchSpace, int]:
             help="A field that is not searched keeps the value of the trigger's preset, or its default.",
         )
     space = SearchSpace(
-        tokens,
+        usual.tokens,
         triggers=tuple(triggers),
         fields=tuple(chosen),
         solvers=tuple(solvers),

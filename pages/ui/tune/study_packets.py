@@ -1,7 +1,7 @@
 """Packets for the charts of the Tune page. Plain values in and out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ def _point(point: Point, reference: Point, cost: str, quality: str) -> dict[str,
 def pareto_packet(
     record: Record,
     name: str,
+    points: Sequence[Point],
     *,
     cost: str,
     quality: str,
@@ -60,7 +61,7 @@ def pareto_packet(
     latency_ms: float | None,
     budget: float | None,
 ) -> bytes:
-    """Pack cost against quality of all points; `budget` is a share of the reference's distance, or a relative L2."""
+    """Pack cost against quality of `points`; `budget` is a share of the reference's distance, or a relative L2."""
     reference = record.reference
     assert reference is not None
     whole = reference.last.quality
@@ -70,17 +71,18 @@ def pareto_packet(
         limit = None if budget is None else 100 * budget
     elif quality == DISTANCE and budget is not None:
         limit = whole * (1 + budget)
-    complete = sum(p.complete for p in record.points)
+    trials = [p for p in points if p.number != reference.number]
+    complete = sum(p.complete for p in trials)
     head = {
         "kind": "pareto",
         "key": name,
         "height": PARETO_HEIGHT,
-        "alt": f"Cost against quality of {len(record.points)} trials, {complete} of them finished. Use the "
+        "alt": f"Cost against quality of {len(trials)} trials, {complete} of them finished. Use the "
         "arrow keys to move from one to the next.",
         "x": {"title": X_TITLES[cost]},
         "y": {"title": Y_TITLES[quality], "percent": quality == CHANGE},
-        "points": [_point(p, reference, cost, quality) for p in record.known],
-        "front": [p.number for p in front_points(record.known, cost)],
+        "points": [_point(p, reference, cost, quality) for p in points],
+        "front": [p.number for p in front_points(points, cost)],
         "floor": floor,
         "limit": limit,
         "latency": latency_ms if cost == "seconds" else None,
@@ -122,12 +124,10 @@ def _categories(values: Sequence[Any]) -> tuple[list, list]:
     return places, [[place, name.replace("_", " ")] for name, place in at.items()]
 
 
-def parallel_packet(record: Record, name: str, *, cost: str, quality: str, selected: int | None) -> bytes:
-    """Pack every finished trial as a line through its parameters, its cost and its quality."""
-    reference = record.reference
-    assert reference is not None
-    points = [p for p in record.known if p.complete]
-    front = {p.number for p in front_points(points, cost)}
+def _parallel_axes(
+    points: Sequence[Point], front: Collection[int], reference: Point, cost: str, quality: str
+) -> tuple[list[dict[str, Any]], list[list]]:
+    """Return the axes on which points differ, and the place of every point on each."""
     axes, columns = [], []
 
     def add(label: str, drawn: tuple[list, list]) -> None:
@@ -157,6 +157,28 @@ def parallel_packet(record: Record, name: str, *, cost: str, quality: str, selec
     worst_of_front = max(m for m, p in zip(measured, points, strict=True) if p.number in front)
     cap = max(typical, worst_of_front, reference.last.quality if quality == DISTANCE else best)
     add("change %" if quality == CHANGE else "quality", _numeric(measured, False, cap))
+    return axes, columns
+
+
+def parallel_packet(
+    record: Record,
+    name: str,
+    shown: Sequence[Point],
+    *,
+    cost: str,
+    quality: str,
+    selected: int | None,
+    cleared: int = 0,
+) -> bytes:
+    """Pack every finished trial as a line through its parameters, its cost and its quality.
+
+    The canvas drops what was marked on its axes when `cleared` changes.
+    """
+    reference = record.reference
+    assert reference is not None
+    points = [p for p in shown if p.complete]
+    front = {p.number for p in front_points(points, cost)}
+    axes, columns = _parallel_axes(points, front, reference, cost, quality)
     lines = [
         {
             "n": p.number,
@@ -176,5 +198,6 @@ def parallel_packet(record: Record, name: str, *, cost: str, quality: str, selec
         "axes": axes,
         "lines": lines,
         "selected": selected,
+        "cleared": cleared,
     }
     return pack(head, {})

@@ -35,8 +35,8 @@ def run_spec(record: Record, point: Point, checkpoint: str) -> RunSpec:
     return RunSpec(checkpoint, record.spec.batch, record.spec.seed, config, compare=False)
 
 
-def point_view(name: str, record: Record, point: Point, *, quiet: bool) -> None:
-    """Draw a trial; `quiet` means that nothing is being measured."""
+def point_card(name: str, record: Record, point: Point, *, quiet: bool) -> None:
+    """Draw a trial and where it can be taken; `quiet` means that nothing is being measured."""
     checkpoint = checkpoint_of(record.digest)
     measurements(record, point)
     if checkpoint is None:
@@ -47,7 +47,11 @@ def point_view(name: str, record: Record, point: Point, *, quiet: bool) -> None:
             f":material/info: This trial ended early: trial {point.beaten_by} is cheaper and certainly "
             "better. It cannot be deployed from here."
         )
-        return
+
+
+def deployment(name: str, record: Record, point: Point, *, quiet: bool) -> None:
+    """Draw the warnings of a finished trial and its way into a program."""
+    checkpoint = checkpoint_of(record.digest)
     left, right = st.columns(2, gap="large")
     with left:
         warnings(name, record, point, able=checkpoint is not None, quiet=quiet)
@@ -62,7 +66,8 @@ def measurements(record: Record, point: Point) -> None:
     origin = "" if point.origin in ("search", "reference") else f" · {plain_text(point.origin)}"
     st.markdown(f"##### {name_of(point)}{origin}")
     st.markdown(plain_text(point.setting.describe()))
-    a, b, c, d = st.columns(4)
+    a, b = st.columns(2)
+    c, d = st.columns(2)
     value, low, high = cost_of(last, "seconds")
     with a:
         st.metric("Time per sample", f"{number(value)} ms", help="Median over batches; below, the range.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from e2crf_core.tuning.measure import front_points
+from e2crf_core.tuning.measure import Point, front_points
 from e2crf_core.tuning.record import Record
 from pages.ui.common.plot_style import GRID
 from pages.ui.tune.study_values import change_of, knob, name_of
@@ -14,13 +14,13 @@ from pages.ui.tune.study_values import change_of, knob, name_of
 BARS = 10
 
 
-def trials_frame(record: Record, cost: str) -> pd.DataFrame:
-    """Return all trials as a table in the order they were tried, the reference first."""
+def trials_frame(record: Record, points: Sequence[Point], cost: str) -> pd.DataFrame:
+    """Return points of a study as a table, in their order."""
     reference = record.reference
     assert reference is not None
     front = {p.number for p in front_points(record.known, cost)}
     rows = []
-    for point in record.known:
+    for point in points:
         last, policy, change = point.last, point.setting.policy, change_of(point, reference)
         value, low, high = change or (math.nan,) * 3
         state = "front" if point.number in front else "finished" if point.complete else "ended early"
@@ -52,6 +52,8 @@ def trials_frame(record: Record, cost: str) -> pd.DataFrame:
                 "setting": point.setting.describe(),
             }
         )
+    if not rows:
+        return pd.DataFrame()
     return pd.DataFrame(rows).astype({"tau": "Float64", "ms_alone": "Float64", "refresh_every": "Int64"})
 
 

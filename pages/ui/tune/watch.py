@@ -6,6 +6,7 @@ import streamlit as st
 
 from e2crf_core.errors import LabError
 from e2crf_core.tuning.choice import Choice
+from e2crf_core.tuning.measure import Point
 from e2crf_core.tuning.more import MOST
 from e2crf_core.tuning.record import Record
 from pages.ui.common.messages import minutes_text, plain_text, remove_button, say
@@ -17,7 +18,7 @@ from pages.ui.tune.deploy import BUSY, in_progress
 from pages.ui.tune.pictures import live_picture, live_trials, picture, trials
 from pages.ui.tune.progress import attempt, ended_words, resume_button, works_elsewhere
 from pages.ui.tune.study_files import checkpoint_of, record_of
-from pages.ui.tune.study_point import point_view
+from pages.ui.tune.study_point import deployment, point_card
 
 
 def forget(name: str) -> None:
@@ -80,10 +81,21 @@ def watch(name: str, training: str | None) -> None:
         selected = selected_trial(name, record)
         shown = choice.point.number if selected is None else selected
         note("trial", None if selected is None else str(selected))
-    (live_picture if running else picture)(name, running, shown, options)
+    draw = partial(live_picture if running else picture, name, running, shown, options)
     if record is None or choice is None or options is None:
+        draw()
         return
-    details(name, record, choice, shown, quiet=not running and study_job.JOBS.running() is None)
+    quiet = not running and study_job.JOBS.running() is None
+    point = record.point(shown)
+    assert point is not None
+    left, right = st.columns([1.5, 1], gap="medium")
+    with left:
+        draw()
+    with right:
+        card(name, record, choice, point, quiet=quiet)
+    if point.complete:
+        with st.container(border=True, key="deployment"):
+            deployment(name, record, point, quiet=quiet)
     (live_trials if running else trials)(name, shown, options)
 
 
@@ -109,13 +121,10 @@ def more(name: str, record: Record, choice: Choice, *, quiet: bool) -> None:
     )
 
 
-def details(name: str, record: Record, choice: Choice, shown: int | None, *, quiet: bool) -> None:
+def card(name: str, record: Record, choice: Choice, point: Point, *, quiet: bool) -> None:
     """Draw the selected point; `quiet` means that nothing is being measured."""
-    point = record.point(shown)
-    assert point is not None
-    more(name, record, choice, quiet=quiet)
     with st.container(border=True, key="results"):
-        if choice.point.number != shown:
+        if choice.point.number != point.number:
             st.button(
                 "Back to the picked point",
                 icon=":material/target:",
@@ -124,4 +133,5 @@ def details(name: str, record: Record, choice: Choice, shown: int | None, *, qui
                 on_click=select,
                 args=(name, None),
             )
-        point_view(name, record, point, quiet=quiet)
+        point_card(name, record, point, quiet=quiet)
+        more(name, record, choice, quiet=quiet)

@@ -7,7 +7,7 @@ import { mounted } from "../shared/mount.js";
 import { readPacket } from "../shared/packet.js";
 import { clamp } from "../shared/scales.js";
 import { readTheme } from "../shared/theme.js";
-import { drawParallel } from "./parallel.js";
+import { drawParallel, wireMarks } from "./parallel.js";
 import { drawPareto } from "./pareto.js";
 
 const REACH = { pareto: 26, parallel: 12 };
@@ -40,6 +40,7 @@ class StudyChart {
     this.tip = this.lab.querySelector(".tip");
     this.far = this.lab.querySelector('[data-el="far"] input');
     this.renders = 0;
+    this.marks = {};
     this.observer = new ResizeObserver(() => this.render());
     this.observer.observe(this.lab);
     this.wire();
@@ -51,9 +52,10 @@ class StudyChart {
     this.svg.addEventListener("pointermove", (event) => this.hover(this.nearest(event)));
     this.svg.addEventListener("pointerleave", () => this.hover(null));
     this.svg.addEventListener("click", (event) => {
-      const point = this.nearest(event);
+      const point = this.quiet ? null : this.nearest(event);
       if (point) this.choose(point.n, 0);
     });
+    wireMarks(this, (numbers) => this.report(numbers));
     this.svg.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -66,10 +68,23 @@ class StudyChart {
     const paper = getComputedStyle(this.lab).getPropertyValue("--st-background-color") || "#fff";
     this.trigger = setTriggerValue;
     this.theme = { ...readTheme(this.root.host || this.lab), paper };
+    const axes = this.head?.axes?.length;
     this.head = readPacket(data).head;
+    const cleared = this.head.cleared !== this.cleared;
+    // Marks stand on axes: they go with them.
+    if (cleared || this.head.axes?.length !== axes) {
+      if (!cleared && Object.keys(this.marks).length) this.report(null);
+      this.marks = {};
+    }
+    this.cleared = this.head.cleared;
     if (!this.pending) this.selected = this.head.selected;
     this.svg.setAttribute("aria-label", this.head.alt);
     this.render();
+  }
+
+  // Trials that pass the marks on the axes; null for all.
+  report(numbers) {
+    this.trigger("marked", { numbers, n: Math.random() });
   }
 
   // Marks a trial at once; the page is notified once the keys rest.
