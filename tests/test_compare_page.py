@@ -1,6 +1,7 @@
 """The Compare page: settings as text, runs one after another, and the texts about their results."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from e2crf_core.caching.policy import PRESETS, CachePolicy
@@ -8,7 +9,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common import registry
 from pages.ui.common.compared import DEFAULT, cells_of, config_of, name_of, setting_of, settings_of, text_of
-from pages.ui.compare.plots import decisions_chart
+from pages.ui.compare.plots import COSTS, ERRORS, decisions_chart, plane_chart
 from tests.tiny import tiny_assets
 from tests.visits import opened
 from tests.waiting import until
@@ -114,7 +115,7 @@ def test_rows_run_one_after_another_and_are_measured_on_the_same_noise():
     assert frame["times faster"].iloc[0] == frame["times fewer calls"].iloc[0] == 1
     assert (frame["times fewer calls"].iloc[1:] > 1).all()
     assert set(frame["verdict"]) <= {"as good", "worse", "undecided", "too few samples"}
-    assert len(at.get("plotly_chart")) == 4
+    assert len(at.get("plotly_chart")) == 5
     assert at.query_params["v"] and at.query_params["num"] == "3"
 
 
@@ -130,3 +131,25 @@ def test_decisions_are_means_of_the_steps_that_share_a_cell():
     figure = decisions_chart([("a", share)], ("#000", "#fff"))
     z = np.array(figure.data[0].z)
     assert z.shape == (2, 134) and z[1, 0] == 100 and z[1, 1] == 0 and not z[0].any()
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("error", ERRORS)
+def test_the_plane_has_a_mark_with_its_interval_for_each_row(cost, error):
+    rows = {"setting": ["a", "b", "c"], "full calls": [40.0, 8.0, 5.0], "seconds": [2.0, 0.5, 0.4]}
+    for name, middle in (("relative L2", [0.0, 0.1, 0.3]), ("change %", [0.0, 1.0, np.nan])):
+        rows |= {
+            name: middle,
+            f"{name} low": [v - 0.05 for v in middle],
+            f"{name} high": [v + 0.1 for v in middle],
+        }
+    figure = plane_chart(pd.DataFrame(rows), ["#000", "#111", "#222"], cost=cost, error=error)
+    # Row 1 has no place on a logarithmic axis, and a row that was not judged none on the other.
+    assert [trace.name for trace in figure.data] == (
+        ["2: b", "3: c"] if error == "twin" else ["1: a", "2: b"]
+    )
+    second = next(trace for trace in figure.data if trace.name == "2: b")
+    assert second.x[0] == (8.0 if cost == "calls" else 0.5)
+    assert second.error_y.array[0] == pytest.approx(0.1) and second.error_y.arrayminus[0] == pytest.approx(
+        0.05
+    )

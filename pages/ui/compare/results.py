@@ -17,11 +17,12 @@ from e2crf_core.runs.run import RunHandle
 from pages.ui.common.charts import Line, lines_frame, pair_chart
 from pages.ui.common.downloads import chart, data_buttons
 from pages.ui.common.messages import plain_text
+from pages.ui.common.query_params import choice
 from pages.ui.common.reference import Reference
 from pages.ui.common.theme import palette
 from pages.ui.compare.job import ComparisonJob
 from pages.ui.compare.learned_panel import learned_panel
-from pages.ui.compare.plots import decisions_chart
+from pages.ui.compare.plots import COSTS, ERRORS, decisions_chart, plane_chart
 
 RESAMPLES = 400
 HELP = {
@@ -171,6 +172,7 @@ def results(comparison: ComparisonJob, reference: Reference) -> None:
         "with other steps or grids meet the noise at other times, so their samples need not be twins of row "
         "1 even if they are as good."
     )
+    plane(frame)
     with st.container(horizontal=True):
         data_buttons(frame, "comparison")
         for name, run in zip(comparison.names, comparison.runs, strict=True):
@@ -182,6 +184,20 @@ def results(comparison: ComparisonJob, reference: Reference) -> None:
             )
     learned_panel(key, comparison.names, [standardized(run) for run in comparison.runs], reference.dataset)
     charts(comparison, reference)
+
+
+def plane(frame: pd.DataFrame) -> None:
+    """Draw error against cost of all rows."""
+    st.markdown(
+        "##### Error against cost", help="Down and left is better. The numbers are those of the rows."
+    )
+    with st.container(horizontal=True):
+        cost = choice("Cost", COSTS, "plane_cost")
+        error = choice("Error", ERRORS, "plane_error")
+    if error == "real" and not frame["reading"].any():
+        st.info(f"A change in distance needs {FEWEST_JUDGED} samples or more.")
+        return
+    chart(plane_chart(frame, palette(), cost=cost, error=error), "plane", frame)
 
 
 def charts(comparison: ComparisonJob, reference: Reference) -> None:
