@@ -14,8 +14,6 @@ from pages.ui.common.kept_runs import archive_path, model_of, open_run
 from pages.ui.common.messages import say
 from pages.ui.common.reference import recorded_reference
 
-ICON = ":material/download:"
-
 
 def run_downloads(name: str, archive: Archive) -> None:
     """Offer a run as files; each is made when its button is pressed."""
@@ -24,37 +22,42 @@ def run_downloads(name: str, archive: Archive) -> None:
         check_page_size(archive)
     except LabError as fault:
         refused = say(fault)
-    st.download_button(
-        "Page that works offline (HTML)",
-        lambda: _page(name).encode(),
-        f"{name}.html",
-        "text/html",
-        on_click="ignore",
-        icon=ICON,
-        key=f"{name}.page",
-        disabled=refused is not None,
-        help=refused or "One file: scrub through the run and ask what-if, without the lab or a network.",
+    files = (
+        (
+            "Page that works offline (HTML)",
+            ".html",
+            "text/html",
+            lambda: _page(name).encode(),
+            "One file: scrub through the run and ask what-if, without the lab or a network.",
+        ),
+        (
+            "Timeline (JSON)",
+            "-timeline.json",
+            "application/json",
+            lambda: _timeline(name).encode(),
+            "Steps, network calls, and recomputed bands, for ui.perfetto.dev or chrome://tracing.",
+        ),
+        (
+            "Whole run (zip)",
+            ".zip",
+            "application/zip",
+            lambda: archive_path(name).read_bytes(),
+            "Every step, decision, and sample; Runs opens it again.",
+        ),
     )
-    st.download_button(
-        "Timeline (JSON)",
-        lambda: _timeline(name).encode(),
-        f"{name}-timeline.json",
-        "application/json",
-        on_click="ignore",
-        icon=ICON,
-        key=f"{name}.timeline",
-        help="Steps, network calls, and recomputed bands, for ui.perfetto.dev or chrome://tracing.",
-    )
-    st.download_button(
-        "Whole run (zip)",
-        lambda: archive_path(name).read_bytes(),
-        f"{name}.zip",
-        "application/zip",
-        on_click="ignore",
-        icon=ICON,
-        key=f"{name}.zip",
-        help="Every step, decision, and sample; Runs opens it again.",
-    )
+    for label, ending, mime, make, words in files:
+        wrong = refused if ending == ".html" else None
+        st.download_button(
+            label,
+            make,
+            f"{name}{ending}",
+            mime,
+            on_click="ignore",
+            icon=":material/download:",
+            key=f"{name}{ending}",
+            disabled=wrong is not None,
+            help=wrong or words,
+        )
 
 
 def _model(archive: Archive) -> ScoreModel:

@@ -1,8 +1,8 @@
 // Questions to the server: one under way, the newest one waiting, all older ones forgotten.
 
 import { readPacket } from "../shared/packet.js";
+import { Reconnecting } from "../shared/socket.js";
 
-const TRIES = 3;
 // An answer that takes longer is not waited for: the server drops it for the next question. A slow machine still
 // finishes one answer after the other while the hand moves.
 const LATE_MS = 5000;
@@ -40,43 +40,29 @@ export class Newest {
 // The way to the server: a WebSocket; where none is served, settled questions go through the page.
 export class AskLink {
   constructor(path, { onPacket, onFault, onPoll, onOpen, trigger }) {
-    Object.assign(this, { path, onPacket, onFault, onPoll, onOpen, trigger, tries: 0, closed: false });
+    Object.assign(this, { onPacket, onPoll, onOpen, trigger, socket: null });
     this.newest = new Newest((question) => this.transmit(question));
     this.listener = ({ detail }) => this.take(readPacket(detail));
-    if (path) this.connect();
-    else this.poll();
-  }
-
-  connect() {
-    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(`${scheme}//${location.host}${this.path}`);
-    socket.binaryType = "arraybuffer";
-    socket.onopen = () => {
-      this.tries = 0;
-      this.newest.under = null;
-      this.onOpen();
-    };
-    socket.onmessage = ({ data }) => {
-      if (typeof data === "string") {
-        this.onFault(JSON.parse(data).error);
+    if (!path) {
+      this.poll();
+      return;
+    }
+    this.socket = new Reconnecting(() => path, {
+      onOpen: () => {
+        this.newest.under = null;
+        onOpen();
+      },
+      onText: ({ error }) => {
+        onFault(error);
         this.newest.answered(Infinity);
-      } else this.take(readPacket(data));
-    };
-    socket.onclose = () => {
-      if (this.closed) return;
-      this.tries += 1;
-      if (this.tries >= TRIES) this.poll();
-      else
-        setTimeout(() => {
-          if (!this.closed) this.connect();
-        }, 250 * this.tries);
-    };
-    this.socket = socket;
+      },
+      onBytes: (data) => this.take(readPacket(data)),
+      onLost: () => this.poll(),
+    });
   }
 
   poll() {
     this.socket = null;
-    this.path = null;
     window.addEventListener("e2crf-news", this.listener);
     this.onPoll();
     this.onOpen();
@@ -95,17 +81,15 @@ export class AskLink {
   }
 
   transmit(question) {
-    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(question));
-    else if (this.socket) this.newest.under = null;
-    else this.trigger("ask", { ...question, n: Math.random() });
+    if (!this.socket) this.trigger("ask", { ...question, n: Math.random() });
+    else if (!this.socket.send(question)) this.newest.under = null;
   }
 
   calibrate() {
-    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send('{"type":"calibrate"}');
+    this.socket?.send({ type: "calibrate" });
   }
 
   close() {
-    this.closed = true;
     this.socket?.close();
     window.removeEventListener("e2crf-news", this.listener);
   }

@@ -1,63 +1,32 @@
 // The way to the server: a WebSocket; where none is served, the page polls and messages go through Streamlit.
 
 import { readPacket } from "../shared/packet.js";
+import { Reconnecting } from "../shared/socket.js";
 
-const SOCKET_TRIES = 3;
+const FINAL = {
+  4404: "This run is no longer on the server. Start a new one.",
+  4429: "Too many windows are watching this run already.",
+};
 
 export class Link {
   constructor(run, path, { onPacket, onFault, onGone, onPoll, trigger, cursor }) {
-    Object.assign(this, {
-      run,
-      path,
-      onPacket,
-      onFault,
-      onGone,
-      onPoll,
-      trigger,
-      cursor,
-      tries: 0,
-      closed: false,
-      socket: null,
+    Object.assign(this, { run, onPacket, onPoll, trigger, socket: null });
+    if (!path) {
+      this.poll();
+      return;
+    }
+    this.socket = new Reconnecting(() => `${path}?from=${cursor()}`, {
+      onText: ({ error }) => onFault(error),
+      onBytes: (data) => {
+        this.socket.send({ type: "shown" });
+        if (!onPacket(readPacket(data))) this.socket.send({ type: "resync" });
+      },
+      onFinal: (code) => {
+        if (code in FINAL) onGone(FINAL[code]);
+        return code in FINAL;
+      },
+      onLost: () => this.poll(),
     });
-    if (path) this.connect();
-    else this.poll();
-  }
-
-  connect() {
-    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(`${scheme}//${location.host}${this.path}?from=${this.cursor()}`);
-    socket.binaryType = "arraybuffer";
-    socket.onopen = () => {
-      this.tries = 0;
-    };
-    socket.onmessage = ({ data }) => {
-      if (typeof data === "string") {
-        this.onFault(JSON.parse(data).error);
-        return;
-      }
-      socket.send('{"type":"shown"}');
-      if (!this.onPacket(readPacket(data))) socket.send('{"type":"resync"}');
-    };
-    socket.onclose = ({ code }) => {
-      if (this.closed) return;
-      if (code === 4404) {
-        this.closed = true;
-        this.onGone("This run is no longer on the server. Start a new one.");
-        return;
-      }
-      if (code === 4429) {
-        this.closed = true;
-        this.onGone("Too many windows are watching this run already.");
-        return;
-      }
-      this.tries += 1;
-      if (this.tries >= SOCKET_TRIES) this.poll();
-      else
-        setTimeout(() => {
-          if (!this.closed) this.connect();
-        }, 250 * this.tries);
-    };
-    this.socket = socket;
   }
 
   poll() {
@@ -72,14 +41,12 @@ export class Link {
   }
 
   send(message) {
-    if (this.socket) {
-      if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
-    } else this.trigger("control", { ...message, n: Math.random() });
+    if (this.socket) this.socket.send(message);
+    else this.trigger("control", { ...message, n: Math.random() });
   }
 
   close() {
-    this.closed = true;
-    if (this.socket) this.socket.close();
+    this.socket?.close();
     if (this.listener) window.removeEventListener("e2crf-news", this.listener);
   }
 }
