@@ -12,8 +12,10 @@ from pages.ui.anatomy.canvas_actions import (
     FAULT,
     KEY,
     confirm,
+    foresee,
     layer_progress,
     look_inside,
+    tell_foreseen,
     truth_panel,
 )
 from pages.ui.anatomy.layer_job import LAYER_JOBS
@@ -131,7 +133,9 @@ def show(archive: Archive, name: str) -> None:
         data=recording_packet(archive, key, linked_view(archive), complete, job),
         on_confirm=lambda: confirm(archive, name),
         on_inside=lambda: look_inside(archive, key),
+        on_foresee=lambda: foresee(archive, key),
     )
+    tell_foreseen()
     if job is not None and job.status == "running":
         layer_progress(key)
     downloads(archive, name)

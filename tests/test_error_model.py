@@ -145,6 +145,9 @@ def test_tables_equal_the_measured_error_of_a_single_stretch(linear: bool) -> No
         assert tables.predicted(prefixes) == pytest.approx(measured, rel=1e-6)
         computed = np.arange(EDGES[-1]) < np.array(prefixes)[:, None]
         assert errors.predicted(computed, 0.0, linear) == pytest.approx(tables.predicted(prefixes))
+        known = (errors.variance > 0).sum(1)
+        white = errors.by_token(computed, linear) @ known / known.sum()
+        assert white**0.5 == pytest.approx(measured_error(model, config, errors, prefixes, linear, 1.0))
     late = tuple(EDGES[-1] if i >= 5 else 0 for i in range(steps))
     assert tables.predicted(late) == pytest.approx(
         measured_error(model, config, errors, late, linear, 0.0), rel=1e-6

@@ -23,6 +23,9 @@ def test_real_series_with_a_little_noise_are_as_good_and_rough_ones_are_worse() 
     assert quality.error.bands[0][0] == 0 and quality.error.bands[-1][1] == model.n
     table = quality_table(quality)
     assert len(table) == 4 + len(quality.error.bands) and "as good" in quality_words(quality)
+    first, *_ = quality.error.bands
+    foreseen = quality_table(quality, [(first[0], first[1], 0.25)])
+    assert foreseen["Predicted"].dropna().tolist() == ["0.25"] and "Predicted" not in table
     rough = twin_quality(twin + 0.3 * data.std * rng.standard_normal(twin.shape), twin, model, resamples=40)
     assert rough.judgment is not None and rough.judgment.verdict == "worse"
 

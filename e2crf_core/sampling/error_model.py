@@ -122,16 +122,28 @@ class ErrorModel:
         themselves, which is exact if the network does not respond to them.
         """
         weights = error_weights(self.variance, detail)
+        return float(self._squares(computed, weights, linear, clock, signed=signed).sum()) ** 0.5
+
+    def by_token(self, computed: np.ndarray, linear: bool = True, clock: str = "profile") -> np.ndarray:
+        """Predict the mean square error (n,) of each token over the data's variance; arguments as for `predicted`."""
+        known = self.variance > 0
+        squares = self._squares(computed, error_weights(self.variance, 1.0), linear, clock)
+        return squares * known.sum() / np.maximum(known.sum(1), 1)
+
+    def _squares(
+        self, computed: np.ndarray, weights: np.ndarray, linear: bool, clock: str, *, signed: bool = False
+    ) -> np.ndarray:
+        """Return the weighted square errors (n,) of all tokens, means over the pilot's samples."""
         starts = [*self.candidates, self.steps]
         refreshed = np.stack([computed[a:b].any(0) for a, b in pairwise(starts)])
         paths, owner = np.unique(refreshed, axis=1, return_inverse=True)
-        total = 0.0
+        squares = np.zeros(len(weights))
         for column, path in enumerate(paths.T):
             tokens = np.flatnonzero(owner == column)
             stretches = self._stretches(tokens, np.flatnonzero(path).tolist(), linear, CLOCKS.index(clock))
-            parts = [sum(stretches)] if signed else stretches
-            total += sum(float((np.square(part) * weights[tokens]).sum()) for part in parts)
-        return (total / self.outputs.shape[1]) ** 0.5
+            for part in [sum(stretches)] if signed else stretches:
+                squares[tokens] += (np.square(part) * weights[tokens]).sum((0, 2))
+        return squares / self.outputs.shape[1]
 
     def _stretches(
         self, tokens: np.ndarray, path: list[int], linear: bool, clock: int

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.diffusion.spectral import band_edges
 from e2crf_core.e2crf import advance
 from e2crf_core.errors import LabError
 from e2crf_core.network.forward import band_edges_of, plain_forward
@@ -69,25 +71,9 @@ def predict(
     become stale.
     """
     config = SamplerConfig(policy, steps=steps, solver=solver, grid=grid)
-    if not policy.scheduled:
-        raise LabError(
-            f"trigger {policy.trigger!r} decides by what a run shows, so nothing can be said before it",
-            field="trigger",
-            remedy="choose a trigger that follows the clock, or record a run",
-        )
-    sampler = Sampler.of(model, config)
+    sampler, computed = _known_decisions(model, config)
     errors = error_model_of(model, sampler.plan, progress)
-    with torch.inference_mode():
-        decided = decisions(policy, *sampler.begin(1, 0))
-        computed = np.stack([reasons[0].numpy() > 0 for reasons, _ in decided])
-    lengths = computed.sum(1)
-    edges = (0, *(band_edges_of(model.network) or (model.n,)))
-    if not np.isin(lengths, edges).all():
-        raise LabError(
-            "the policy runs single tokens of a network with full attention, whose error depends on stale keys",
-            field="trigger",
-            remedy="choose a trigger that refreshes all tokens, or a spectrally causal checkpoint",
-        )
+    lengths, edges = computed.sum(1), (0, *(band_edges_of(model.network) or (model.n,)))
     error = errors.predicted(computed, policy.detail, policy.predictor != "hold", policy.clock)
     price = dict(zip(edges, (0.0, *prefix_costs(model, edges[1:])), strict=True))
     return Forecast(
@@ -100,6 +86,46 @@ def predict(
         prefixes=tuple(int(m) for m in lengths),
         seconds=None if batch is None else _seconds(config, model, lengths, batch),
     )
+
+
+def predict_bands(model: ScoreModel, config: SamplerConfig) -> tuple[tuple[int, int, float], ...]:
+    """Predict the error by band, without a run, of a policy whose decisions depend only on the clock.
+
+    The bands are those of `quality.protocol.twin_error`. One is its first token, its last plus one, and the error
+    in standard deviations of each frequency. A checkpoint without calibration for the plan is calibrated first.
+    Raises LabError as `predict` does.
+    """
+    policy = config.policy
+    assert policy is not None
+    sampler, computed = _known_decisions(model, config)
+    errors = error_model_of(model, sampler.plan)
+    squares = errors.by_token(computed, policy.predictor != "hold", policy.clock)
+    cuts = sorted({0, *band_edges(model.n).tolist(), model.n})
+    return tuple((a, b, float(squares[a:b].mean() ** 0.5)) for a, b in pairwise(cuts))
+
+
+def _known_decisions(model: ScoreModel, config: SamplerConfig) -> tuple[Sampler, np.ndarray]:
+    """Return the sampler and what it computes, (steps, n) bool. Raises LabError if only a run can tell."""
+    policy = config.policy
+    assert policy is not None
+    if not policy.scheduled:
+        raise LabError(
+            f"trigger {policy.trigger!r} decides by what a run shows, so nothing can be said before it",
+            field="trigger",
+            remedy="choose a trigger that follows the clock, or record a run",
+        )
+    sampler = Sampler.of(model, config)
+    with torch.inference_mode():
+        decided = decisions(policy, *sampler.begin(1, 0))
+        computed = np.stack([reasons[0].numpy() > 0 for reasons, _ in decided])
+    edges = (0, *(band_edges_of(model.network) or (model.n,)))
+    if not np.isin(computed.sum(1), edges).all():
+        raise LabError(
+            "the policy runs single tokens of a network with full attention, whose error depends on stale keys",
+            field="trigger",
+            remedy="choose a trigger that refreshes all tokens, or a spectrally causal checkpoint",
+        )
+    return sampler, computed
 
 
 def _seconds(config: SamplerConfig, model: ScoreModel, lengths: np.ndarray, batch: int) -> float:

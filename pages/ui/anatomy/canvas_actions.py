@@ -1,26 +1,31 @@
 """Actions of the Anatomy canvas: a real run that confirms a prediction, and the layer errors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from e2crf_core.errors import LabError
+from e2crf_core.quality.interval import Interval
 from e2crf_core.runs.archive import Archive, archive_name
 from e2crf_core.runs.quality import TwinQuality
 from e2crf_core.runs.run import FINISHED, RunHandle
 from e2crf_core.runs.whatif import predict, trace
 from pages.ui.anatomy.layer_job import LAYER_JOBS
-from pages.ui.anatomy.recording import confirmed_spec
+from pages.ui.anatomy.recording import confirmed_spec, foreseen_bands
 from pages.ui.common.components import notify
 from pages.ui.common.kept_runs import model_of
-from pages.ui.common.messages import say
+from pages.ui.common.messages import say, sentence
 from pages.ui.common.registry import RUNS, line_text
 from pages.ui.common.session import owner
 from pages.ui.common.twin_quality import quality_of
 
 KEY = "anatomy"
-FAULT = "anatomy.fault"
+Bands = Sequence[tuple[int, int, float]]
+FAULT, FORESEEN = "anatomy.fault", "anatomy.foreseen"
+PLACE = ("step", "k", "channel", "map")
+"""What a link to another run keeps of the address."""
 
 
 def confirm(archive: Archive, name: str) -> None:
@@ -34,10 +39,34 @@ def confirm(archive: Archive, name: str) -> None:
         policy = spec.config.policy
         assert policy is not None
         prediction = predict(archive, trace(archive, model), policy)
+        try:
+            bands = foreseen_bands(archive, message["changes"])
+        except LabError:
+            bands = ()
         run = RUNS.start(spec, owner())
-        st.session_state["confirm"] = {"of": name, "run": run.id, "prediction": prediction}
+        st.session_state["confirm"] = {"of": name, "run": run.id, "prediction": prediction, "bands": bands}
     except (LabError, TypeError, KeyError) as fault:
         st.session_state[FAULT] = say(fault if isinstance(fault, LabError) else str(fault))
+
+
+def foresee(archive: Archive, key: str) -> None:
+    """Predict the error by band of the policy that is asked about."""
+    message = st.session_state[KEY].foresee
+    if not message:
+        return
+    head: dict[str, Any] = {"kind": "foreseen", "key": key, "n": message.get("n"), "bands": [], "why": ""}
+    try:
+        head["bands"] = [list(band) for band in foreseen_bands(archive, message["changes"])]
+    except (LabError, TypeError, KeyError) as fault:
+        head["why"] = sentence(str(fault))
+    st.session_state[FORESEEN] = head
+
+
+def tell_foreseen() -> None:
+    """Send the newest prediction of errors to the canvas."""
+    head = st.session_state.pop(FORESEEN, None)
+    if head is not None:
+        notify("foreseen", head)
 
 
 def look_inside(archive: Archive, key: str) -> None:
@@ -96,33 +125,47 @@ def truth_panel(name: str) -> None:
             st.dataframe(truth_table(started["prediction"], run), hide_index=True)
             quality = quality_of(run)
             if quality is not None:
-                st.dataframe(quality_table(quality), hide_index=True)
+                st.dataframe(quality_table(quality, started["bands"]), hide_index=True, placeholder="–")
                 st.caption(quality_words(quality))
-            st.query_params["confirmed"] = archive_name(run)
+            query = st.query_params
+            query["confirmed"] = archive_name(run)
+            place = {name: query[name] for name in PLACE if name in query}
             st.page_link(
                 "anatomy.py",
                 label="Open the real run here",
                 icon=":material/open_in_new:",
-                query_params={"run": archive_name(run)},
+                query_params={**place, "run": archive_name(run)},
             )
 
 
-def quality_table(quality: TwinQuality) -> pd.DataFrame:
-    """Return the error to the uncached twin, overall and by band, and the primary distance, a row each."""
+def quality_table(quality: TwinQuality, foreseen: Bands = ()) -> pd.DataFrame:
+    """Return the error to the uncached twin, overall and by band, and the primary distance, a row each.
+
+    `foreseen` are predicted errors of bands; the column is left out without any.
+    """
     error, distance = quality.error, quality.distance
-    rows = [
-        ("Relative L2 to the uncached twin, median sample", error.median, 1.0),
-        ("Relative L2 of the sample at the 90% quantile", error.q90, 1.0),
-        ("Samples that ended elsewhere, %", error.flips, 100.0),
-        *((f"Error of k = {a} to {b - 1}, in std of each frequency", e, 1.0) for a, b, e in error.bands),
+    predicted = {(a, b): value for a, b, value in foreseen}
+    rows: list[tuple[str, float | None, Interval, float]] = [
+        ("Relative L2 to the uncached twin, median sample", None, error.median, 1.0),
+        ("Relative L2 of the sample at the 90% quantile", None, error.q90, 1.0),
+        ("Samples that ended elsewhere, %", None, error.flips, 100.0),
     ]
+    for a, b, span in error.bands:
+        label = f"Error of k = {a}" if b - a == 1 else f"Error of k = {a} to {b - 1}"
+        rows.append((f"{label}, in std of each frequency", predicted.get((a, b)), span, 1.0))
     if distance is not None:
-        rows.append(("Marginal Wasserstein distance to held-out data, std", distance, 1.0))
-    spans = [
-        (label, scale * e.value, f"{scale * e.low:.3g} to {scale * e.high:.3g}") for label, e, scale in rows
-    ]
-    table = pd.DataFrame(spans, columns=["Quality", "Measured", "95% interval"])
-    return table.assign(Measured=[f"{value:.3g}" for value in table["Measured"]])
+        rows.append(("Marginal Wasserstein distance to held-out data, std", None, distance, 1.0))
+    table = pd.DataFrame(
+        {
+            "Quality": [label for label, *_ in rows],
+            "Predicted": [None if guess is None else f"{guess:.3g}" for _, guess, _, _ in rows],
+            "Measured": [f"{scale * span.value:.3g}" for _, _, span, scale in rows],
+            "95% interval": [
+                f"{scale * span.low:.3g} to {scale * span.high:.3g}" for _, _, span, scale in rows
+            ],
+        }
+    )
+    return table if predicted else table.drop(columns="Predicted")
 
 
 def quality_words(quality: TwinQuality) -> str:

@@ -13,6 +13,9 @@ from e2crf_core.runs.archive import Archive
 from e2crf_core.runs.recording import ASKED, recording_parts
 from e2crf_core.runs.run import RunSpec
 from e2crf_core.runs.whatif import refusal
+from e2crf_core.sampling.calibrations import is_calibrated
+from e2crf_core.sampling.forecast import predict_bands
+from e2crf_core.sampling.sampler import Sampler
 from pages.ui.anatomy.layer_job import LayerJob
 from pages.ui.common.kept_runs import model_of
 from pages.ui.common.messages import sentence
@@ -49,8 +52,31 @@ def recording_packet(
 
     header, arrays = recording_parts(archive, model, recorded_reference(archive))
     layers, more = layers_block(archive, job)
-    own = {"key": key, "view": dict(view), "confirmable": confirmable, "inside": layers}
+    own = {
+        "key": key,
+        "view": dict(view),
+        "confirmable": confirmable,
+        "inside": layers,
+        "foresees": is_measured(archive),
+    }
     return pack({**header, **own}, {**arrays, **more})
+
+
+def is_measured(archive: Archive) -> bool:
+    """Return whether errors of this network are known for the run's plan, so that they can be predicted."""
+    try:
+        model = model_of(archive.spec.checkpoint, archive.model["digest"])
+        return is_calibrated(model, Sampler.of(model, archive.spec.config).plan)
+    except LabError:
+        return False
+
+
+def foreseen_bands(archive: Archive, changes: Mapping[str, Any]) -> tuple[tuple[int, int, float], ...]:
+    """Predict the error by band of a what-if. Raises LabError where only a run can tell."""
+    if not is_measured(archive):
+        raise LabError("the errors of this network have not been measured for this plan")
+    model = model_of(archive.spec.checkpoint, archive.model["digest"])
+    return predict_bands(model, confirmed_spec(archive, changes).config)
 
 
 def confirmed_spec(archive: Archive, changes: Mapping[str, Any]) -> RunSpec:

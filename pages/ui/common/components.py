@@ -43,10 +43,23 @@ _courier = st.components.v2.component("e2crf_courier", js=script("shared/courier
 
 
 def anatomy_canvas(
-    key: str, data: bytes, on_confirm: Callable[[], None], on_inside: Callable[[], None]
+    key: str,
+    data: bytes,
+    on_confirm: Callable[[], None],
+    on_inside: Callable[[], None],
+    on_foresee: Callable[[], None],
 ) -> None:
-    """Mount the canvas of a recorded run. Values arrive in `st.session_state[key]` as `confirm` and `inside`."""
-    _anatomy(key=key, data=data, on_confirm_change=on_confirm, on_inside_change=on_inside)
+    """Mount the canvas of a recorded run.
+
+    Values arrive in `st.session_state[key]` as `confirm`, `inside` and `foresee`.
+    """
+    _anatomy(
+        key=key,
+        data=data,
+        on_confirm_change=on_confirm,
+        on_inside_change=on_inside,
+        on_foresee_change=on_foresee,
+    )
     parquet_courier()
 
 

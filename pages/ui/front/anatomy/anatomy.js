@@ -11,7 +11,7 @@ import { drawLayers, look, showProgress } from "./layers.js";
 import { drawMap, SHADES } from "./maps.js";
 import { drawScores, drawSeries, drawSpectrum, legends } from "./panels.js";
 import { Recording } from "./recording.js";
-import { ASKED, askWith } from "./whatif.js";
+import { ASKED, askWith, foresee, showForeseen } from "./whatif.js";
 
 const EVENT = 2;
 const ADDRESS_MS = 400;
@@ -23,7 +23,9 @@ export class Anatomy extends Board {
     this.addPlots();
     this.listener = ({ detail }) => {
       const { head } = readPacket(detail);
-      if (head.kind === "inside" && this.rec && head.key === this.rec.key) showProgress(this, head);
+      if (head.key !== this.rec?.key) return;
+      if (head.kind === "inside") showProgress(this, head);
+      if (head.kind === "foreseen") showForeseen(this, head);
     };
     window.addEventListener("e2crf-news", this.listener);
     wire(this);
@@ -33,6 +35,7 @@ export class Anatomy extends Board {
     super.close();
     window.removeEventListener("e2crf-news", this.listener);
     clearInterval(this.player);
+    clearTimeout(this.rest);
   }
 
   ready() {
@@ -94,6 +97,7 @@ export class Anatomy extends Board {
 
   setMode(mode) {
     this.mode = mode;
+    foresee(this);
     this.show();
   }
 

@@ -2,7 +2,7 @@
 
 import { clamp } from "../shared/scales.js";
 import { showProgress } from "./layers.js";
-import { ASKED, predict, refreshAt, tauAt } from "./whatif.js";
+import { changesOf, predict, refreshAt, tauAt } from "./whatif.js";
 
 const SECONDS_A_RUN = 12;
 const FRAME_MS = 33;
@@ -33,8 +33,7 @@ const wireButtons = (page) => {
     next: () => page.go(page.step + 1),
     play: () => play(page),
     reset: () => ask(page, page.rec.whatif.policy),
-    confirm: () =>
-      page.send("confirm", { changes: Object.fromEntries(ASKED.map((f) => [f, page.policy[f]])) }),
+    confirm: () => page.send("confirm", { changes: changesOf(page.policy) }),
   };
   page.lab.addEventListener("click", ({ target }) => {
     const { act: name, mode } = target.dataset || {};

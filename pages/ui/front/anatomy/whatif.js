@@ -9,6 +9,7 @@ import { duration, short } from "../shared/text.js";
 // The parts of a policy that can be asked about; the address uses the same names.
 export const ASKED = ["tau", "k_low", "refresh_every", "trigger"];
 const SLIDERS = ASKED.slice(0, 3);
+const REST_MS = 400;
 const TICKS = 1000;
 
 // Starts with the recorded policy and the changes that the address asks for.
@@ -40,6 +41,36 @@ export const predict = (page) => {
   for (const plot of [plots.would, plots.shares, plots.trace]) plot.layerKey = null;
   showControls(page);
   showPrediction(page);
+  foresee(page);
+};
+
+// The changes of the recorded policy that are asked about.
+export const changesOf = (policy) => Object.fromEntries(ASKED.map((field) => [field, policy[field]]));
+
+// Errors by band come from the server, once the hand rests; they need a network whose errors were measured.
+export const foresee = (page) => {
+  clearTimeout(page.rest);
+  page.asked = Math.random();
+  page.el("foreseen").hidden = page.el("foreseen_words").hidden = true;
+  if (!page.rec.foresees || !page.policy || page.mode !== "whatif") return;
+  page.rest = setTimeout(() => {
+    page.trigger("foresee", { changes: changesOf(page.policy), n: page.asked });
+  }, REST_MS);
+};
+
+// A prediction came; an older one than the question is dropped.
+export const showForeseen = (page, { n, bands, why }) => {
+  if (n !== page.asked) return;
+  const words = page.el("foreseen_words");
+  const place = page.el("foreseen");
+  words.hidden = false;
+  place.hidden = !bands.length;
+  words.textContent =
+    why ||
+    "Predicted error to the uncached twin by band of frequencies, in standard deviations of each frequency:";
+  place.replaceChildren(
+    ...bands.map(([a, b, error]) => tile(b - a === 1 ? `k ${a}` : `k ${a} to ${b - 1}`, short(error), "")),
+  );
 };
 
 // Positions of the sliders: logarithmic for tau, and for R from 1 on, with "never" at the left end.
