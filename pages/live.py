@@ -173,7 +173,7 @@ def advice(handle: RunHandle | None, reference: Reference, view: str) -> str:
     if phase == "live":
         return "Drag a line with a handle, K or τ, and watch the decisions change from the next step on."
     if handle.status == "done":
-        return "Change the policy and press **Start again**: the same seed gives the same noise, so runs compare."
+        return "Done: the results are below. Change the policy and press **Start again**: the same seed gives the same noise, so runs compare."
     return "This run ended early. Press **Start again** for a new one."
 
 
@@ -240,9 +240,10 @@ def page() -> None:
     if shown_view == EXPLORE:
         instrument(shown, reference, pins, None if stop is None else stop.panel)
     else:
+        view(handle, reference)
+        # Below the canvas: it comes when the run ends, and must not push away what is being looked at.
         if handle is not None:
             results_card(handle, reference)
-        view(handle, reference)
     with st.expander("How to read the panels", icon=":material/help:"):
         st.markdown(EXPLORE_GUIDE if shown_view == EXPLORE else GUIDE)
         if stop is None:

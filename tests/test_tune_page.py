@@ -21,6 +21,7 @@ from e2crf_core.io.userfiles import user_folder
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
+from e2crf_core.tuning.choice import within_budgets
 from e2crf_core.tuning.measure import Point, Rung, StudySpec
 from e2crf_core.tuning.space import SearchSpace
 from e2crf_core.tuning.study import Study
@@ -28,6 +29,7 @@ from pages.ui.common import registry
 from pages.ui.jobs.job import JobState, read_file, write_file
 from pages.ui.jobs.processes import Processes
 from pages.ui.tune import study_form, study_job, study_values
+from pages.ui.tune.pictures import MARKED
 from pages.ui.tune.study_files import advice_job, advice_of, card_of, checkpoint_of, record_of
 from pages.ui.tune.study_job import SpaceOrder, StudyJobs, StudyOrder
 from pages.ui.tune.study_worker import StudyWorker
@@ -230,6 +232,31 @@ def test_a_link_opens_the_same_trial_axes_and_budgets(study):
     assert "certain to be within 5% of the best quality" in text(at)
     nonsense = opened("tune", study=study, trial="99999", cost="x", quality="y")
     assert charts(nonsense)["pareto"]["selected"] == charts(nonsense)["pareto"]["chosen"]
+
+
+def test_misses_are_hidden_and_marks_on_the_axes_filter_the_table(study):
+    at = opened("tune", study=study, hide="true")
+    record, shown = record_of(study), {p["n"] for p in charts(at)["pareto"]["points"]}
+    able = within_budgets(record.known, record.reference)
+    assert shown == able | {charts(at)["pareto"]["selected"]} and len(at.dataframe[0].value) == len(shown)
+    clean(at.toggle(key="hide").set_value(False).run())
+    assert {p["n"] for p in charts(at)["pareto"]["points"]} == {p.number for p in record.known}
+    at.session_state[MARKED] = (study, frozenset({-1}))
+    assert len(clean(at.run()).dataframe[0].value) == 1 and "1 of" in text(at)
+    press(at, "tune.clear")
+    assert len(at.dataframe[0].value) == len(record.known) and charts(at)["parallel"]["cleared"] == 1
+
+
+def test_a_link_sets_up_a_search_around_a_setting(jobs):
+    setting = "trigger log_snr predictor=linear,0.4,,dpmpp_2m,profile,20"
+    at = opened("tune", study="~new", setting=setting)
+    assert "around dpmpp_2m on the profile grid" in text(at)
+    assert at.multiselect(key="tune.triggers").value == ["none", "log_snr"]
+    assert at.multiselect(key="tune.solvers").value == ["dpmpp_2m"]
+    assert [at.number_input(key=f"tune.{end}").value for end in ("low", "high")] == [10, 20]
+    clean(at.multiselect(key="tune.solvers").set_value(["ddim"]).run())
+    assert at.multiselect(key="tune.solvers").value == ["ddim"]
+    assert "left out" in text(opened("tune", study="~new", setting="nonsense"))
 
 
 def test_a_trial_that_ended_early_stands_at_the_change_of_its_own_samples():

@@ -8,6 +8,7 @@ import { decadeRange, decades, linear, logarithmic, niceTicks } from "../../page
 import { escaped, SvgContext, tag } from "../../pages/ui/front/shared/svg.js";
 import { csvOf } from "../../pages/ui/front/shared/table.js";
 import { decadeText, decimal, duration, percent, short, tickText } from "../../pages/ui/front/shared/text.js";
+import { passing } from "../../pages/ui/front/tune/parallel.js";
 
 test("scales invert", () => {
   for (const scale of [linear(-2, 7, 40, 600), logarithmic(1e-3, 1e4, 600, 40)])
@@ -127,4 +128,16 @@ test("the published rule to the letter probes every R steps and never refreshes 
   const { reasons } = simulate(still(7, 2), literal);
   const above = Array.from({ length: 7 }, (_, i) => reasons[2 * i + 1]);
   assert.deepEqual(above, [4, 0, 0, 3, 0, 0, 3]);
+});
+
+test("lines pass the marks of all axes at once; without marks nothing is left out", () => {
+  const lines = [
+    { n: 1, v: [0.1, 0.9] },
+    { n: 2, v: [0.5, null] },
+    { n: 3, v: [0.5, 0.4] },
+  ];
+  assert.equal(passing(lines, {}), null);
+  assert.deepEqual(passing(lines, { 0: [0.4, 0.6] }), [2, 3]);
+  assert.deepEqual(passing(lines, { 0: [0.4, 0.6], 1: [0, 1] }), [3]);
+  assert.deepEqual(passing(lines, { 1: [0.95, 1] }), []);
 });

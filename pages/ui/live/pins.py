@@ -39,6 +39,11 @@ def _kept() -> dict[tuple[str, int], Pins]:
     return st.session_state.setdefault("pins", {})
 
 
+def pins_kept(checkpoint: str, seed: int) -> Pins:
+    """Return this session's pins of a network and seed."""
+    return _kept().get((checkpoint, seed), ())
+
+
 def recall_pins(checkpoint: str, seed: int) -> Pins:
     """Return the pins of a network and seed: a link's, else those of this session. Damaged ones are reported."""
     text = linked(ADDRESS)
@@ -48,7 +53,7 @@ def recall_pins(checkpoint: str, seed: int) -> Pins:
         if wrong:
             parts = "".join(f"\n- {plain_text(part)}" for part in wrong)
             st.warning(f"Pins of this address are left out:\n{parts}")
-    pins = _kept().get((checkpoint, seed), ())
+    pins = pins_kept(checkpoint, seed)
     note(ADDRESS, ";".join(pins) or None)
     return pins
 
@@ -59,6 +64,12 @@ def keep_pins(checkpoint: str, seed: int, text: str) -> None:
     if wrong:
         raise LabError(f"a pin was not kept: {wrong[0]}")
     _kept()[checkpoint, seed] = pins
+
+
+def add_pin(checkpoint: str, seed: int, pin: str) -> None:
+    """Pin a setting of a network and seed; the oldest of too many goes."""
+    others = [other for other in pins_kept(checkpoint, seed) if other != pin]
+    _kept()[checkpoint, seed] = tuple([*others, pin][-MOST:])
 
 
 def pin_text(config: SamplerConfig) -> str | None:

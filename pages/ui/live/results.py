@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,13 @@ import streamlit as st
 
 from e2crf_core.runs.archive import archive_name
 from e2crf_core.runs.run import RunHandle, RunResult
+from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common.kept_runs import is_kept, open_run
+from pages.ui.common.messages import plain_text
 from pages.ui.common.reference import Reference
 from pages.ui.common.run_downloads import run_downloads
 from pages.ui.common.twin_quality import quality_of
+from pages.ui.live.pins import add_pin, pin_text, pins_kept
 
 FEW_SAMPLES = 64
 UNKNOWN = "–"
@@ -68,7 +72,10 @@ def results_card(handle: RunHandle, reference: Reference) -> None:
         return
     twin, quality = result.comparison, quality_of(handle)
     with st.container(border=True, key="results"):
+        config = replace(handle.spec.config, policy=handle.policy)
         st.markdown("##### What the cache did in this run")
+        changed = " Its policy was changed on the way." if handle.policy_version else ""
+        st.caption(f"{plain_text(config.describe())}.{changed}")
         a, b, c, d, e = st.columns([1, 1, 1, 1, 1.6])
         with a:
             _value("Tokens", times(result.speedup_tokens), "tokens", f"{result.token_share:.1%} computed")
@@ -111,7 +118,24 @@ def results_card(handle: RunHandle, reference: Reference) -> None:
             )
         for note in notes(result):
             st.caption(f":material/info: {note}")
+        _pin(handle, config)
         _downloads(handle, reference)
+
+
+def _pin(handle: RunHandle, config: SamplerConfig) -> None:
+    """Offer to keep the setting as a pin, where runs are compared on the plane."""
+    pin, spec = pin_text(config), handle.spec
+    if pin is None:
+        return
+    st.button(
+        "Pin this setting",
+        icon=":material/keep:",
+        key="results.pin",
+        on_click=add_pin,
+        args=(spec.checkpoint, spec.seed, pin),
+        disabled=pin in pins_kept(spec.checkpoint, spec.seed),
+        help="Keeps it on the plane of *Explore settings*, to compare others with it.",
+    )
 
 
 def _value(label: str, value: str, help: str, below: str) -> None:
