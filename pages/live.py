@@ -173,7 +173,10 @@ def advice(handle: RunHandle | None, reference: Reference, view: str) -> str:
     if phase == "live":
         return "Drag a line with a handle, K or τ, and watch the decisions change from the next step on."
     if handle.status == "done":
-        return "Done: the results are below. Change the policy and press **Start again**: the same seed gives the same noise, so runs compare."
+        return (
+            "Done: the results are below the panels. Change the policy and press **Start again**: the same seed "
+            "gives the same noise, so runs compare."
+        )
     return "This run ended early. Press **Start again** for a new one."
 
 
