@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from e2crf_core.tuning.choice import Choice, pick, within_budgets
 from e2crf_core.tuning.measure import Point
@@ -73,10 +74,10 @@ def budget_input(label: str, key: str, help: str, low: float) -> float | None:
     )
 
 
-def options_row(record: Record) -> Options:
-    """Draw the axes and budgets."""
+def options_row(record: Record, head: DeltaGenerator) -> Options:
+    """Draw the axes and budgets, and in the row `head` whether to hide what misses them."""
     relative = record.spec.quality == "relative_l2"
-    a, b, c, alone, d, e = st.columns([1, 1.3, 0.9, 0.9, 1, 0.9], vertical_alignment="bottom")
+    a, b, c, alone, d = st.columns([1, 1.4, 1, 1, 1.1], vertical_alignment="bottom")
     with a:
         cost = choice("Cost", COSTS, "cost", record.spec.cost)
     with b:
@@ -108,9 +109,9 @@ def options_row(record: Record) -> Options:
             f"{limit} The page picks the cheapest setting whose whole 95% interval stays within it.",
             1e-4,
         )
-    with e:
+    with head:
         hide = st.toggle(
-            "Hide misses",
+            "Hide trials that miss the budgets",
             key="hide",
             bind="query-params",
             help="Leaves out trials that ended early or are not certain to be within the budgets; without "

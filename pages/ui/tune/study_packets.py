@@ -128,7 +128,8 @@ def _parallel_axes(
     points: Sequence[Point], front: Collection[int], reference: Point, cost: str, quality: str
 ) -> tuple[list[dict[str, Any]], list[list]]:
     """Return the axes on which points differ, and the place of every point on each."""
-    axes, columns = [], []
+    axes: list[dict[str, Any]] = []
+    columns: list[list] = []
 
     def add(label: str, drawn: tuple[list, list]) -> None:
         axes.append({"label": label, "ticks": drawn[1]})

@@ -3,6 +3,7 @@
 from functools import partial
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from e2crf_core.errors import LabError
 from e2crf_core.tuning.choice import Choice
@@ -33,10 +34,11 @@ def forget(name: str) -> None:
     attempt(remove)
 
 
-def head(name: str, state: JobState | None, record: Record | None) -> None:
-    """Draw the buttons of a study and its state."""
+def head(name: str, state: JobState | None, record: Record | None) -> DeltaGenerator:
+    """Draw the buttons of a study and its state; return their row."""
     jobs, busy = study_job.JOBS, study_job.JOBS.running()
-    with st.container(horizontal=True, vertical_alignment="center", key="tune_head"):
+    row = st.container(horizontal=True, vertical_alignment="center", key="tune_head")
+    with row:
         if state is not None and state.running:
             st.button(
                 "Skip the warnings" if state.status == "advising" else "Cancel the search",
@@ -54,6 +56,7 @@ def head(name: str, state: JobState | None, record: Record | None) -> None:
             st.markdown(ended_words(state, record))
     if state is not None and state.status == "failed":
         st.error(f"Failed: {say(state.error)}")
+    return row
 
 
 def watch(name: str, training: str | None) -> None:
@@ -65,7 +68,7 @@ def watch(name: str, training: str | None) -> None:
         st.caption("Remove the study, or restore its file. Your other studies are not affected.")
         remove_button("study", name, partial(forget, name))
         return
-    head(name, state, record)
+    row = head(name, state, record)
     running = (state is not None and state.running) or works_elsewhere(record, state)
     if running and training is not None and (record is None or record.spec.cost == "seconds"):
         st.warning(
@@ -75,7 +78,7 @@ def watch(name: str, training: str | None) -> None:
     choice: Choice | None = None
     shown = None
     if record is not None and record.reference is not None:
-        options = options_row(record)
+        options = options_row(record, row)
         choice = choose(record, options)
     if record is not None and choice is not None:
         selected = selected_trial(name, record)
