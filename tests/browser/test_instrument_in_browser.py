@@ -10,7 +10,7 @@ from e2crf_core.caching.policy import PRESETS
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.runs.answer import answer
 from e2crf_core.sampling.config import SamplerConfig
-from tests.browser.test_live_in_browser import LAB, lab, tile, wait
+from tests.browser.test_live_in_browser import LAB, lab, number, tile, wait
 
 pytestmark = pytest.mark.browser
 
@@ -50,11 +50,6 @@ def drag(page, share):
         pictures.append((shown(page), page.evaluate(PICTURE)))
     page.mouse.up()
     return pictures
-
-
-def number(text):
-    """Read a number as the canvas writes it: 0.012, 6.6·10⁻⁴."""
-    return float(text.replace("·10", "e").translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
 
 
 def headless(demo_assets, tau, num):

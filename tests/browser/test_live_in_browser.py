@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, quote
 import pytest
 from playwright import sync_api
 
-from e2crf_core.runs.archive import archive_mark
+from e2crf_core.runs.archive import archive_mark, load
 from e2crf_core.runs.store import RunStore
 from tests.browser.patience import standing
 from tests.browser.saved_files import same_table, save, svg_panels
@@ -69,6 +69,11 @@ def decided(page):
 
 def tile(page, label):
     return page.locator(".tiles div", has_text=label).locator("dd").inner_text()
+
+
+def number(text):
+    """Read a number as the canvas writes it: 0.012, 6.6·10⁻⁴."""
+    return float(text.replace("·10", "e").translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
 
 
 def drag(page, field, dy):
@@ -146,11 +151,15 @@ def test_a_reload_adopts_the_run_and_closing_the_tab_stops_it(visit):
     assert again.get_by_text("nobody was watching").is_visible()
 
 
-def test_a_whole_run_ends_with_its_results(visit):
-    page = visit(WATCH)
+def test_a_whole_run_ends_with_its_results_and_shows_the_error_that_is_kept(visit):
+    page = visit(f"{WATCH}&num=1")
     start(page, pace="0", steps=60)
     wait(page, "d.status === 'done'")
     page.get_by_text("What the cache did in this run").wait_for()
+    mark = archive_mark(parse_qs(page.url.partition("?")[2])["run"][0])
+    kept = next(entry.name for entry in RunStore().list() if entry.name.endswith(mark))
+    twin = load(RunStore().path(kept)).result.comparison
+    assert number(tile(page, "Error now")) == pytest.approx(twin.relative_l2, rel=0.01)
     with page.expect_download() as download:
         page.get_by_role("button", name="Samples (csv)").click()
     assert download.value.suggested_filename.endswith(".csv")
