@@ -11,6 +11,8 @@ from pages.ui.common.plot_style import interval_bars, plain
 
 CELLS = 200
 SYMBOLS = ("star", "circle", "diamond", "square", "triangle-up", "x")
+LEAST = 1e-5
+"""Where an error of 0 stands on a logarithmic axis."""
 COSTS = {"calls": "Full calls", "seconds": "Compute time"}
 ERRORS = {"twin": "Error to row 1", "real": "Change in distance to real data"}
 _AXES = {
@@ -28,35 +30,34 @@ def plane_chart(frame: pd.DataFrame, colors: Sequence[str], *, cost: str, error:
     """
     (x_name, x_title), (y_name, y_title) = _AXES[cost], _AXES[error]
     log = error == "twin"
+    known = frame[frame[y_name].notna()]
+    ends = known[[f"{y_name} low", f"{y_name} high"]].iloc[1:].to_numpy()
     plot = go.Figure()
-    for place, (_, row) in enumerate(frame.iterrows()):
-        name, x, y = f"{place + 1}: {row['setting']}", row[x_name], row[y_name]
-        color, symbol = colors[place % len(colors)], SYMBOLS[place % len(SYMBOLS)]
-        if place == 0 and log:
-            # No error at all has no place on a logarithmic axis.
-            line = {"color": color, "dash": "dash", "width": 1.5}
-            plot.add_vline(x=x, line=line, annotation={"text": "row 1: error 0", "textangle": 0})
-            continue
-        if np.isnan(y):
-            continue
-        low, high = (([row[f"{y_name} {end}"]]) for end in ("low", "high"))
-        plot.add_trace(
-            go.Scatter(
-                x=[x],
-                y=[y],
-                name=name,
-                mode="markers+text",
-                text=[str(place + 1)],
-                textposition="top right",
-                marker={"color": color, "symbol": symbol, "size": 12},
-                error_y=interval_bars([y], low, high, color) if place else None,
-                hovertemplate=f"{name}<br>%{{x:.3g}}, %{{y:.3g}}<extra></extra>",
-            )
-        )
+    for place, row in known.iterrows():
+        name = f"{int(place) + 1}: {row['setting']}"
+        color, symbol = colors[int(place) % len(colors)], SYMBOLS[int(place) % len(SYMBOLS)]
+        hover = f"{name}<br>{row[x_name]:.3g}, {row[y_name]:.3g}<extra></extra>"
+        if log and place == 0:
+            # No error at all has no place on a logarithmic axis: row 1 is a line at its cost.
+            span = [max(LEAST, ends.min()), max(LEAST, ends.max())]
+            line = {"color": color, "dash": "dash", "width": 2}
+            trace = {"x": [row[x_name]] * 2, "y": span, "mode": "lines", "line": line}
+        else:
+            value, low, high = (row[f"{y_name}{end}"] for end in ("", " low", " high"))
+            trace = {
+                "x": [row[x_name]],
+                "y": [max(LEAST, value) if log else value],
+                "mode": "markers+text",
+                "text": [str(int(place) + 1)],
+                "textposition": "top right",
+                "marker": {"color": color, "symbol": symbol, "size": 12},
+                "error_y": interval_bars([value], [low], [high], color),
+            }
+        plot.add_trace(go.Scatter(**trace, name=name, hovertemplate=hover))
     plot.update_xaxes(type="log", title=x_title, dtick="D2")
-    plot.update_yaxes(type="log" if log else "linear", title=y_title)
+    plot.update_yaxes(title=y_title)
     if log:
-        plot.update_yaxes(dtick="D2")
+        plot.update_yaxes(type="log", dtick="D2")
     return plain(plot, 380)
 
 
