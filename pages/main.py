@@ -36,11 +36,11 @@ page = st.navigation(
             st.Page("ask.py", title="Ask", icon=":material/help_center:", url_path="ask"),
             st.Page("runs.py", title="Runs", icon=":material/folder_open:", url_path="runs"),
         ],
-        "Tune and deploy": [
+        "Tune": [
             st.Page("tune.py", title="Tune", icon=":material/tune:", url_path="tune"),
             st.Page("compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
         ],
-        "Data and models": [
+        "Data": [
             st.Page("data.py", title="Data", icon=":material/dataset:", url_path="data"),
             st.Page("models.py", title="Models", icon=":material/neurology:", url_path="models"),
             st.Page("training.py", title="Training", icon=":material/model_training:", url_path="training"),

@@ -60,7 +60,7 @@ def test_an_uploaded_file_is_cut_shown_trained_on_and_run_live(visit):
     minutes.press("Tab")
     page.get_by_role("button", name="Train", exact=True).click()
     page.get_by_text(re.compile(r"Step \d+ of \d+")).wait_for()
-    page.get_by_test_id("stTopNavSection").filter(has_text="Data and models").click()
+    page.get_by_test_id("stTopNavSection").filter(has_text="Data").click()
     page.get_by_role("menuitem", name="Models").click()
     heading(page, "Real and generated").wait_for()
     page.goto(page.url.split("/models")[0] + "/training?job=tide-compact")
