@@ -22,9 +22,9 @@ from e2crf_core.commands.terminal import ProgressLine
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.io.json_files import write_json
 from e2crf_core.io.provenance import Provenance
-from e2crf_core.network.forward import band_edges_of
 from e2crf_core.quality.protocol import log_interval
-from e2crf_core.sampling.error_model import prefix_costs, sample_errors
+from e2crf_core.runs.answer import trace_run, whole_forwards
+from e2crf_core.sampling.error_model import sample_errors
 
 RESULTS = Path(__file__).resolve().parent / "results" / "error_feedback_cpu.json"
 PLAN: dict[str, Any] = {"steps": 40, "solver": "dpmpp_2m", "grid": "profile"}
@@ -36,15 +36,10 @@ def measured(
     model: ScoreModel, rule: str, tau: float, num: int, seed: int, twin: np.ndarray
 ) -> tuple[float, float]:
     """Return cost (whole forwards a sample) and RMS error of a run."""
-    edges = band_edges_of(model.network)
-    price = np.zeros(model.n + 1)
-    price[list(edges)] = prefix_costs(model, edges)
-    cost, policy = 0.0, CachePolicy.of(rule).replace(tau=tau)
-    for step in Sampler(model, policy, **PLAN).steps(num, seed):
-        cost += float(price[(step.info.reasons > 0).sum(1).expand(num).numpy()].mean())
+    trace = trace_run(Sampler(model, CachePolicy.of(rule).replace(tau=tau), **PLAN), num, seed)
     variance = (model.v * model.mask).double().numpy()
-    errors = sample_errors(step.after.z.double().numpy(), twin, variance)
-    return cost, float(np.sqrt(np.square(errors).mean()))
+    errors = sample_errors(trace.tokens, twin, variance)
+    return whole_forwards(model, trace.computed), float(np.sqrt(np.square(errors).mean()))
 
 
 def against_plans(cost: float, plans: np.ndarray) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 from e2crf_core import CachePolicy, Sampler, load_checkpoint
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.io.files import replace_file
-from e2crf_core.io.json_files import write_json
+from e2crf_core.io.json_files import read_json, write_json
 from e2crf_core.io.provenance import Provenance
 from e2crf_core.quality.distances import relative_l2
 from e2crf_core.quality.protocol import log_interval
@@ -102,6 +102,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     stored: dict[str, Any] = {"num": arguments.num, "seeds": arguments.seeds, "data": {}}
+    if arguments.out.is_file():
+        before = read_json(arguments.out)
+        if (before["num"], before["seeds"]) == (arguments.num, arguments.seeds):
+            stored = before
     for checkpoint in arguments.checkpoints:
         stored["data"][checkpoint] = measure(checkpoint, arguments.num, arguments.seeds)
         write_json(arguments.out, stored)

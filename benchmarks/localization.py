@@ -1,253 +1,258 @@
-"""Does spectral localization pay? Compare nested bands on causal networks with solvers alone, at equal error.
+"""Does spectral localization pay? Nested bands on causal networks against solvers alone, at equal error.
 
-    python -m benchmarks.localization --causal stocks=runs/stocks-causal wind=runs/wind-causal --quick
+    python -m benchmarks.localization --dry-run            what it would run, and how long that takes here
+    python -m benchmarks.localization --sections cheap --seeds 2
+    python -m benchmarks.localization --sections euler euler-full --data wind
+    python -m benchmarks.localization --quick              wind and stocks, smaller
 
-Every row draws from the same noise and is compared with the converged solution of its own network
-(DPM-Solver++(2M), many calls), so a row's error comes from its solver and its cache only. Errors are relative
-and per sample: in units of the data's standard deviation, and whitened, where each frequency's error is
-divided by its own variance. Rows:
+Sections, each a part of benchmarks/results/localization_cpu.json that replaces the former one:
 
-- solvers alone, on the shipped network with full attention and on the causal one, with 3 to 20 calls;
-- 40 cheap steps whose refreshes of all tokens are planned for an error (trigger `nested` on full attention),
-  starting late where that pays: the best known method without a frequency axis;
-- 40 cheap steps with nested bands on the causal network, for errors in data units and whitened (`detail` 1).
+- `cheap`: solvers alone with 4 to 20 calls, whole refreshes planned for an error, and nested bands, 40 cheap steps
+  each. Rows share their noise, and errors are relative to the converged solution of their own network. The rows that
+  are compared at equal error are then timed in turns, for each batch size.
+- `euler`, `euler-full`: the paper's sampler, 1000 Euler-Maruyama steps, on the causal network and on the one with
+  full attention: error to the uncached twin, the protocol's judgment, speed over uncached in one process.
 
-Seconds are medians over rounds in which all rows take turns. At each error level, a method's time is that of
-its fastest row whose median error is at most that level; nothing is interpolated.
+Networks are names or folders; `{data}` stands for the data set. Finished parts are kept under --work together with
+what they belong to (weights, data, sizes): a stopped study goes on, and more --seeds add to those that are done.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
-import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from e2crf_core import CachePolicy, Sampler, SamplerConfig, ScoreModel, load_checkpoint, predict
+from benchmarks import localization_cost as cost
+from benchmarks.localization_page import page
+from benchmarks.localization_reading import comparisons, contenders, euler_speed, summary, with_seconds
+from benchmarks.localization_rows import CHEAP, EULER, IDENTITY, NO_CACHE, euler_rows, rows_of
+from benchmarks.localization_work import long_rows, pilot, seconds_in_turns, seed_errors
+from benchmarks.study import HERE, Parts
+from e2crf_core import Dataset, Sampler, SamplerConfig, ScoreModel, load_checkpoint, predict
 from e2crf_core.commands.terminal import ProgressLine
-from e2crf_core.io.json_files import write_json
-from e2crf_core.io.provenance import machine
+from e2crf_core.diffusion.score_model import Profile
+from e2crf_core.errors import LabError
+from e2crf_core.io.files import replace_file
+from e2crf_core.io.json_files import read_json, write_json
+from e2crf_core.io.provenance import Provenance, machine
+from e2crf_core.models.checkpoints import list_checkpoints
+from e2crf_core.models.training_data import training_data
+from e2crf_core.network.forward import band_edges_of
+from e2crf_core.sampling.calibration import calibrate
 from e2crf_core.sampling.calibrations import error_model_of
-from e2crf_core.sampling.error_model import sample_errors
 
-RESULTS = Path("benchmarks/results/localization_cpu.json")
-SOLVERS = ("dpmpp_2m", "unipc_2", "etd_ab2", "etd_ab3")
-GRIDS = ("profile", "log_snr")
-CALLS = (3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
-TAUS = (0.2, 0.14, 0.1, 0.08, 0.06, 0.045, 0.035, 0.025)
-LEVELS = (0.1, 0.05, 0.035)
-CHEAP = {"steps": 40, "solver": "dpmpp_2m", "grid": "profile"}
-CONVERGED = SamplerConfig(None, steps=160, solver="dpmpp_2m", grid="profile")
+RESULTS = HERE / "results" / "localization_cpu.json"
+SETS = ("wind", "stocks", "ecg", "household")
+SECTIONS = ("cheap", "euler", "euler-full")
+ROUNDS = {1: 9, 16: 7, 48: 5}
+Models = dict[str, ScoreModel]
 
 
-@dataclass(frozen=True)
-class TimedRow:
-    """One way to sample: `network` is full or causal; `method` is solver, whole, or nested."""
+def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; `--quick` sets what is not given."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", nargs="+", help="data sets (all four; quick: wind and stocks)")
+    parser.add_argument("--network", nargs="+", default=[], metavar="KIND=PLACE", help="causal=... full=...")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS)
+    parser.add_argument("--seeds", type=int, help="5; quick: 1")
+    parser.add_argument("--num", type=int, help="samples of each seed, run as one batch (48; quick: 32)")
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=list(ROUNDS), help="batch sizes that are timed"
+    )
+    parser.add_argument(
+        "--pilot", type=int, help="samples of the pilot that chooses grids and late starts (12)"
+    )
+    parser.add_argument("--steps", type=int, help="Euler-Maruyama steps (1000)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes: shows that everything runs")
+    parser.add_argument("--dry-run", action="store_true", help="print the expected time and stop")
+    parser.add_argument("--out", type=Path, help=f"results ({RESULTS.name}; quick: another)")
+    parser.add_argument("--work", type=Path, default=Path("artifacts/localization"))
+    options = parser.parse_args(argv)
+    sizes = {"seeds": (5, 1), "num": (48, 32), "pilot": (12, 8), "steps": (EULER.steps, 200)}
+    sizes |= {"data": (SETS, SETS[:2]), "sections": (SECTIONS, SECTIONS[:2])}
+    sizes |= {"out": (RESULTS, RESULTS.with_stem("localization_quick"))}
+    for name, (full, quick) in sizes.items():
+        if getattr(options, name) is None:
+            setattr(options, name, quick if options.quick else full)
+    return options
 
-    name: str
-    network: str
-    method: str
-    config: SamplerConfig
+
+def networks_of(data: str, places: list[str]) -> Models:
+    """Load the causal network of a data set and, if there is one, that with full attention.
+
+    Without `places`, both are looked for among the shipped checkpoints and in benchmarks/checkpoints. Raises
+    LabError if no causal one is there.
+    """
+    given = dict(place.split("=", 1) for place in places)
+    if set(given) - {"causal", "full"}:
+        raise LabError("a network is named causal=PLACE or full=PLACE", field="network")
+    candidates = [place.replace("{data}", data) for place in given.values()]
+    if not given:
+        shipped = {data, f"{data}-causal", f"{data}-full"} & set(list_checkpoints())
+        nearby = HERE / "checkpoints" / f"{data}-causal"
+        candidates = [*sorted(shipped), *([str(nearby)] if nearby.is_dir() else [])]
+    models: Models = {}
+    for place in candidates:
+        model = load_checkpoint(place, "cpu")
+        models.setdefault("causal" if band_edges_of(model.network) else "full", model)
+    if "causal" not in models:
+        raise LabError(f"there is no causal network of {data}", field="network", remedy="name its folder")
+    return models
 
 
-def rows_of(quick: bool) -> list[TimedRow]:
-    """Return all rows of the study."""
-    rows = []
-    for network in ("full", "causal"):
-        for solver in SOLVERS[:3] if quick else SOLVERS:
-            for grid in GRIDS[:1] if quick else GRIDS:
-                for calls in CALLS[1:8:2] if quick else CALLS:
-                    config = SamplerConfig(None, steps=calls, solver=solver, grid=grid)
-                    rows.append(TimedRow(f"{network} {solver} {grid} {calls}", network, "solver", config))
-    for method, network, detail in (
-        ("whole", "full", 0.0),
-        ("nested", "causal", 0.0),
-        ("detail", "causal", 1.0),
-    ):
-        for tau in TAUS[::2] if quick else TAUS:
-            policy = CachePolicy.of("nested").replace(tau=tau, detail=detail)
-            rows.append(
-                TimedRow(f"{network} {method} tau {tau:g}", network, method, SamplerConfig(policy, **CHEAP))
+class Study:
+    """The study of one data set: its networks, and the parts that are finished."""
+
+    def __init__(self, data: str, options: argparse.Namespace) -> None:
+        self.name, self.options = data, options
+        self.models = networks_of(data, options.network)
+        self.data: Dataset = training_data(self.models["causal"])
+        self.origin = {
+            kind: Provenance.now(
+                data=self.data.digest,
+                checkpoint=model.digest(),
+                seeds=range(options.seeds),
+                batch=options.num,
             )
-    return rows
+            for kind, model in self.models.items()
+        }
+        identity = {
+            "rows": IDENTITY,
+            "data": self.data.digest,
+            "checkpoints": {kind: made.checkpoint for kind, made in self.origin.items()},
+            "sizes": [options.num, options.pilot, options.steps, options.threads],
+        }
+        self.parts = Parts.open(options.work / f"{data}-{options.out.stem}.json", identity, data)
+        self.parts.total = self.expected_parts()
+        for kind, model in self.models.items():
+            if not model.profile.levels:
+                stored = self.parts.get(f"profile {kind}", lambda p, m=model: asdict(calibrate(m)))
+                profile = Profile(tuple(stored["levels"]), tuple(stored["weights"]))
+                self.models[kind] = replace(model, profile=profile)
 
+    def expected_parts(self) -> int:
+        """Return how many parts an undisturbed run would measure."""
+        kinds, sections = len(self.models), self.options.sections
+        cheap = kinds * (1 + self.options.seeds) + len(self.options.batch) if "cheap" in sections else 0
+        return cheap + sum(section in sections for section in SECTIONS[1:])
 
-def measure_errors(
-    models: dict[str, ScoreModel], rows: list[TimedRow], seeds: list[int], num: int, progress: ProgressLine
-) -> dict[str, dict[str, Any]]:
-    """Measure the median and 90% quantile of each row's errors per sample, with its calls and cost."""
-    twins = {
-        name: [Sampler.of(model, CONVERGED).sample(num, seed).tokens for seed in seeds]
-        for name, model in models.items()
-    }
-    table = {}
-    for done, row in enumerate(rows):
-        model = models[row.network]
-        variance = (model.v * model.mask).double().numpy()
-        made = [Sampler.of(model, row.config).sample(num, seed) for seed in seeds]
-        entry: dict[str, Any] = {"network": row.network, "method": row.method, "config": row.config.to_json()}
-        for label, detail in (("data", 0.0), ("whitened", 1.0)):
-            parts = [
-                sample_errors(m.tokens, twin, variance, detail)
-                for m, twin in zip(made, twins[row.network], strict=True)
-            ]
-            errors = np.concatenate(parts)
-            entry[label] = {"median": float(np.median(errors)), "high": float(np.quantile(errors, 0.9))}
-            entry[label]["rms"] = float(np.sqrt(np.square(errors).mean()))
-        policy = row.config.policy
-        if policy is not None:
-            forecast = predict(model, policy, **CHEAP)
-            entry |= {"predicted": forecast.error, "calls": forecast.calls, "cost": forecast.cost}
-        else:
-            entry |= {"calls": row.config.steps, "cost": float(row.config.steps)}
-        table[row.name] = entry
-        progress(done + 1, len(rows))
-    return table
-
-
-def measure_seconds(
-    models: dict[str, ScoreModel], rows: list[TimedRow], batch: int, rounds: int, progress: ProgressLine
-) -> dict[str, list[float]]:
-    """Measure the seconds of one batch for each row, in rounds in which all rows take turns."""
-    samplers = {row.name: Sampler.of(models[row.network], replace(row.config, batch=batch)) for row in rows}
-    for sampler in samplers.values():
-        sampler.sample(batch, 0)
-    seconds: dict[str, list[float]] = {row.name: [] for row in rows}
-    for turn in range(rounds):
-        for row in rows:
-            begin = time.perf_counter()
-            samplers[row.name].sample(batch, 0)
-            seconds[row.name].append(time.perf_counter() - begin)
-        progress(turn + 1, rounds)
-    return seconds
-
-
-def fastest(
-    table: dict[str, Any], methods: tuple[str, ...], level: float, kind: str, seconds: dict[str, float]
-) -> Any:
-    """Return name and seconds of the fastest row of `methods` with median error at most `level`, or None."""
-    fit = [n for n, r in table.items() if r["method"] in methods and r[kind]["median"] <= level]
-    return min(((seconds[n], n) for n in fit), default=None)
-
-
-def gains(table: dict[str, Any], seconds: dict[str, float]) -> list[dict[str, Any]]:
-    """Return the best row without a frequency axis, the best nested row, and their time ratio by level."""
-    found = []
-    for kind, nested in (("data", ("nested",)), ("whitened", ("nested", "detail"))):
-        for level in LEVELS if kind == "data" else (0.5, 0.35, 0.2):
-            before = fastest(table, ("solver", "whole"), level, kind, seconds)
-            alone = fastest(table, ("solver",), level, kind, seconds)
-            after = fastest(table, nested, level, kind, seconds)
-            entry: dict[str, Any] = {"error": kind, "level": level}
-            for label, best in (("solver", alone), ("whole", before), ("nested", after)):
-                entry[label] = None if best is None else {"row": best[1], "seconds": best[0]}
-            entry["gain"] = before[0] / after[0] if before and after else None
-            entry["gain_over_solvers"] = alone[0] / after[0] if alone and after else None
-            found.append(entry)
-    return found
-
-
-def report(results: dict[str, Any]) -> str:
-    """Format the study as Markdown: gains, then predicted and measured errors of every planned schedule."""
-    lines = [
-        "# Localization: nested bands against solvers alone",
-        "",
-        f"`{results['provenance']['command']}`",
-        "",
-    ]
-    lines += [
-        "Gain: time of the best row without a frequency axis over that of nested bands, at equal median error.",
-        "",
-    ]
-    lines += ["| data | batch | error | level | best solver | best whole | nested | gain | over solvers |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
-    for data, study in results["data"].items():
-        for batch, entries in study["gains"].items():
-            for e in entries:
-                cells = [
-                    "none" if e[k] is None else f"{e[k]['seconds'] * 1e3:.0f} ms ({e[k]['row']})"
-                    for k in ("solver", "whole", "nested")
-                ]
-                ratios = ["" if e[k] is None else f"{e[k]:.2f}x" for k in ("gain", "gain_over_solvers")]
-                row = [data, batch, e["error"], f"{e['level']:g}", *cells, *ratios]
-                lines.append("| " + " | ".join(row) + " |")
-    lines += [
-        "",
-        "| data | row | cost | predicted | measured (rms) | median | whitened median |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for data, study in results["data"].items():
-        for name, r in study["rows"].items():
-            if "predicted" in r:
-                lines.append(
-                    f"| {data} | {name} | {r['cost']:.2f} | {r['predicted']:.4f} | {r['data']['rms']:.4f} |"
-                    f" {r['data']['median']:.4f} | {r['whitened']['median']:.4f} |"
+    def cheap(self) -> dict[str, Any]:
+        """Measure errors with few calls, compare them, and time the rows that are compared."""
+        options, rows, errors, pilots = self.options, {}, {}, {}
+        for kind, model in self.models.items():
+            error_model_of(
+                model, Sampler.of(model, SamplerConfig(None, **CHEAP)).plan, ProgressLine("calibrating")
+            )
+            pilots[kind] = self.parts.get(f"pilot {kind}", lambda p, m=model: pilot(m, options.pilot, p))
+            rows |= {row.name: row for row in rows_of(model, kind, pilots[kind])}
+        for kind, model in self.models.items():
+            own = [row for row in rows.values() if row.network == kind]
+            for seed in range(options.seeds):
+                part = self.parts.get(
+                    f"errors {kind} {seed}",
+                    lambda p, m=model, o=own, s=seed: seed_errors(m, o, options.num, s, p),
                 )
-    return "\n".join(lines) + "\n"
+                for row in own:
+                    merge(errors.setdefault(row.name, describe(row, model)), part[row.name])
+        found = comparisons(errors)
+        compared = [rows[name] for name in contenders(found)]
+        seconds = {}
+        for batch in options.batch:
+            rounds = 3 if options.quick else ROUNDS.get(batch, 5)
+            seconds[str(batch)] = self.parts.get(
+                f"seconds {batch}: {'; '.join(row.name for row in compared)}",
+                lambda p, b=batch, r=rounds: seconds_in_turns(self.models, compared, b, r, p),
+            )
+        return {
+            "seeds": list(range(options.seeds)),
+            "num": options.num,
+            "pilot": pilots,
+            "rows": summary(errors),
+            "comparisons": with_seconds(found, seconds),
+            "seconds": seconds,
+        }
+
+    def euler(self, kind: str) -> dict[str, Any]:
+        """Measure the paper's sampler on one of the networks."""
+        model, options = self.models[kind], self.options
+        if kind == "causal":
+            plan = Sampler.of(model, replace(EULER, steps=options.steps)).plan
+            error_model_of(model, plan, ProgressLine("calibrating"))
+        made = self.parts.get(
+            f"euler {kind}",
+            lambda p: long_rows(model, self.data, euler_rows(kind, options.steps), options.num, 0, p),
+        )
+        return {
+            "steps": options.steps,
+            "num": options.num,
+            "rows": made,
+            "speed": euler_speed(made, NO_CACHE),
+        }
+
+
+def describe(row: Any, model: ScoreModel) -> dict[str, Any]:
+    """Return what is stored of a row beside its errors; the predicted error where a plan made it."""
+    stored = {"network": row.network, "method": row.method, "config": row.config.to_json()}
+    if row.method != "solver":
+        stored["predicted"] = predict(model, row.config.policy, **CHEAP).error
+    return stored
+
+
+def merge(row: dict[str, Any], part: dict[str, Any]) -> None:
+    """Add one seed's errors to a row."""
+    row["cost"] = part["cost"]
+    for kind in ("data", "whitened"):
+        row[kind] = [*row.get(kind, []), *part[kind]]
+
+
+def write(options: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Write JSON and Markdown."""
+    write_json(options.out, results)
+    text = page(results)
+    replace_file(options.out.with_suffix(".md"), lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def run(study: Study, section: str, results: dict[str, Any]) -> None:
+    """Run a section of a data set and write the results."""
+    stored = results["data"].get(study.name, {})
+    origin = {kind: made.to_json() for kind, made in study.origin.items()}
+    before = stored.get("provenance", {})
+    if any(before.get(kind, {}).get("checkpoint") != made["checkpoint"] for kind, made in origin.items()):
+        stored = {}
+    stored |= {"provenance": origin, "machine": machine()}
+    if section == "cheap":
+        stored |= study.cheap()
+    elif (kind := "causal" if section == "euler" else "full") in study.models:
+        stored["euler"] = {**stored.get("euler", {}), kind: study.euler(kind)}
+    results["data"][study.name] = stored
+    write(study.options, results)
 
 
 def main() -> None:
-    """Run the study for some data sets and write JSON and Markdown."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--causal", nargs="+", required=True, metavar="DATA=FOLDER", help="causal checkpoints"
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer rows, seeds and rounds")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 48])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    seeds, num = (list(range(2)), 16) if arguments.quick else (list(range(5)), 48)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    command = "python -m benchmarks.localization " + " ".join(sys.argv[1:])
-    results: dict[str, Any] = {
-        "schema": 1,
-        "provenance": {
-            "command": command,
-            "commit": commit,
-            "machine": machine(),
-            "seeds": seeds,
-            "num": num,
-        },
-        "data": {},
-    }
-    for pair in arguments.causal:
-        data, folder = pair.split("=", 1)
-        models = {"full": load_checkpoint(data, "cpu"), "causal": load_checkpoint(folder, "cpu")}
-        for name, model in models.items():
-            error_model_of(
-                model,
-                Sampler.of(model, SamplerConfig(None, **CHEAP)).plan,
-                ProgressLine(f"calibrating {name}"),
-            )
-        rows = rows_of(arguments.quick)
-        table = measure_errors(models, rows, seeds, num, ProgressLine(f"{data} errors"))
-        study: dict[str, Any] = {
-            "checkpoints": {n: m.digest() for n, m in models.items()},
-            "rows": table,
-            "gains": {},
-        }
-        for batch in arguments.batches:
-            line = ProgressLine(f"{data} batch {batch}")
-            seconds = measure_seconds(models, rows, batch, 3 if arguments.quick else arguments.rounds, line)
-            medians = {name: float(np.median(times)) for name, times in seconds.items()}
-            for name, value in medians.items():
-                table[name].setdefault("seconds", {})[str(batch)] = value
-            study["gains"][str(batch)] = gains(table, medians)
-            # Write after each batch size, so that an interrupted study keeps what it has measured.
-            results["data"][data] = study
-            write_json(arguments.out, results)
-            arguments.out.with_suffix(".md").write_text(report(results))
-    print(json.dumps({data: study["gains"] for data, study in results["data"].items()}, indent=1))
+    """Run the command."""
+    options = arguments_of()
+    torch.set_num_threads(options.threads)
+    results: dict[str, Any] = {"schema": 2, "quick": options.quick, "data": {}}
+    if options.out.is_file():
+        before = read_json(options.out)
+        results = before if before.get("schema") == 2 else results
+    try:
+        cost.announce({data: networks_of(data, options.network) for data in options.data}, options)
+        if not options.dry_run:
+            studies = [Study(data, options) for data in options.data]
+            for section in options.sections:
+                for study in studies:
+                    run(study, section, results)
+            print(f"written: {options.out} and {options.out.with_suffix('.md').name}")
+    except LabError as fault:
+        raise SystemExit(f"error: {fault}") from None
 
 
 if __name__ == "__main__":

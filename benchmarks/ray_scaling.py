@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.origin import provenance_of
 from e2crf_core.caching.policy import PRESETS
 from e2crf_core.cluster.executor import RayShards, connect, disconnect
 from e2crf_core.diffusion.score_model import ScoreModel
@@ -109,7 +110,7 @@ def main() -> int:
             f" ({one['speedup']['low']:.2f} to {one['speedup']['high']:.2f})"
         )
     result = {
-        "command": "python -m benchmarks.ray_scaling " + " ".join(sys.argv[1:]),
+        "provenance": provenance_of([options.checkpoint], (task.seed,), options.batch),
         "machine": machine(),
         "load_before_each": loads,
         "config": config.to_json(),

@@ -24,6 +24,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+from benchmarks.origin import provenance_of
 from e2crf_core.io.provenance import machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,7 +101,7 @@ async def load(options: argparse.Namespace, url: str, pid: int) -> dict:
     ]
     half = len(rss) // 2
     return {
-        "command": "python -m benchmarks.serve_load " + " ".join(sys.argv[1:]),
+        "provenance": provenance_of([options.checkpoint], (), options.num),
         "machine": machine(),
         "load_before": options.load_before,
         "clients": options.clients,

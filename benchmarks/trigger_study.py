@@ -238,6 +238,7 @@ def compact(e: Evaluation) -> dict[str, Any]:
         "repeats": e.repeats,
         "steps": e.row("no cache").config.steps,
         "machine": e.machine,
+        "provenance": None if e.provenance is None else e.provenance.to_json(),
         "floor": e.floors[PRIMARY].value,
         "floor_range": [e.floors[PRIMARY].low, e.floors[PRIMARY].high],
         "localization": localization(e.dataset),

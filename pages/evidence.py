@@ -7,11 +7,17 @@ from pages.ui.common.messages import say, unlinked
 from pages.ui.common.query_params import choice
 from pages.ui.evidence.controls import chosen_file, missing, quick_warning
 from pages.ui.evidence.files import demoted, read_text, result_files
+from pages.ui.evidence.localization_view import localization_view
 from pages.ui.evidence.solvers_view import solvers_view
 from pages.ui.evidence.triggers_view import triggers_view
 
-TRIGGERS, SOLVERS, TABLES = "triggers", "solvers", "tables"
-VIEWS = {SOLVERS: "Solvers and caches", TRIGGERS: "Triggers", TABLES: "Published tables"}
+TRIGGERS, SOLVERS, TABLES, BANDS = "triggers", "solvers", "tables", "bands"
+VIEWS = {
+    SOLVERS: "Solvers and caches",
+    TRIGGERS: "Triggers",
+    TABLES: "Published tables",
+    BANDS: "Nested bands",
+}
 
 
 def tables_view() -> None:
@@ -36,7 +42,7 @@ def tables_view() -> None:
     )
 
 
-DRAW = {TRIGGERS: triggers_view, SOLVERS: solvers_view, TABLES: tables_view}
+DRAW = {TRIGGERS: triggers_view, SOLVERS: solvers_view, TABLES: tables_view, BANDS: localization_view}
 
 
 def page() -> None:

@@ -23,6 +23,20 @@ from e2crf_core.sampling.sampler import Sampler, check_request
 
 
 @dataclass(frozen=True, eq=False)
+class Trace:
+    """One batch of a sampler: its tokens (num, n, 2M), compute time, and what it computed.
+
+    `reasons` (steps, n) holds the Reason codes of the first sample, `computed` (steps, num) the tokens that each
+    step ran for each sample.
+    """
+
+    tokens: np.ndarray
+    seconds: float
+    reasons: np.ndarray
+    computed: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Reply:
     """What `config` did to the samples of `seed`.
 
@@ -67,18 +81,8 @@ def answer(
     """
     check_request(num, seed)
     twin = TWINS.twin(model, config, num, seed, cancelled=cancelled) if twin is None else twin
-    sampler = Sampler.of(model, config)
-    reasons, computed = np.zeros((config.steps, model.n), np.uint8), np.zeros((config.steps, num), np.int64)
-    sampler.segments()  # made once for a plan, so no part of the time
-    begin = time.perf_counter()
-    with torch.inference_mode():
-        problem, state = sampler.begin(num, seed)
-    for leap in sampler.leaps(problem, state, cancelled=cancelled):
-        codes, i, state = leap.reasons.expand(num, model.n).numpy(), state.step, leap.after
-        reasons[i], computed[i] = codes[0], (codes > 0).sum(1)
-    tokens = state.z.cpu().numpy()
-    seconds = time.perf_counter() - begin
-    series = model.series(tokens)
+    trace = trace_run(Sampler.of(model, config), num, seed, cancelled=cancelled)
+    series = model.series(trace.tokens)
     cached, plain = (standardized(model, x) for x in (series, twin.series))
     error = twin_error(cached, plain, variance_pair(model), resamples=resamples)
     return Reply(
@@ -88,11 +92,26 @@ def answer(
         twin=twin,
         error=error,
         band_units=_band_units(cached, plain, [a for a, _, _ in error.bands], resamples),
-        cost=whole_forwards(model, computed),
-        seconds=seconds,
-        share=computed.mean(1) / model.n,
-        reasons=reasons,
+        cost=whole_forwards(model, trace.computed),
+        seconds=trace.seconds,
+        share=trace.computed.mean(1) / model.n,
+        reasons=trace.reasons,
     )
+
+
+def trace_run(sampler: Sampler, num: int, seed: int, *, cancelled: Cancel = never) -> Trace:
+    """Run a sampler on `num` samples of `seed` in one batch. Raises Cancelled once `cancelled()` is true."""
+    steps, count = sampler.plan.steps, sampler.model.n
+    reasons, computed = np.zeros((steps, count), np.uint8), np.zeros((steps, num), np.int64)
+    sampler.segments()  # made once for a plan, so no part of the time
+    begin = time.perf_counter()
+    with torch.inference_mode():
+        problem, state = sampler.begin(num, seed)
+    for leap in sampler.leaps(problem, state, cancelled=cancelled):
+        codes, i, state = leap.reasons.expand(num, count).numpy(), state.step, leap.after
+        reasons[i], computed[i] = codes[0], (codes > 0).sum(1)
+    tokens = state.z.cpu().numpy()
+    return Trace(tokens, time.perf_counter() - begin, reasons, computed)
 
 
 def standardized(model: ScoreModel, series: np.ndarray) -> np.ndarray:

@@ -59,14 +59,21 @@ def read_text(path: Path) -> str:
 
 
 def read_each(
-    path: Path, command: str, kind: type[Model], make: Callable[[str, Model], Result]
+    path: Path,
+    command: str,
+    kind: type[Model],
+    make: Callable[[str, Model], Result],
+    *,
+    part: str | None = None,
 ) -> dict[str, Result]:
-    """Read a file's objects by name and turn each into a result.
+    """Read a file's objects by name (those under `part`, if given) and turn each into a result.
 
     Raises LabError that names the file and the command that writes it.
     """
     try:
         stored = read_json(path, limit=LIMIT_BYTES)
+        if part is not None and isinstance(stored, dict):
+            stored = stored.get(part)
         if not isinstance(stored, dict) or not stored:
             raise ValueError("it holds no data set")
         return {name: make(name, kind.model_validate(part)) for name, part in stored.items()}
