@@ -29,7 +29,17 @@ import torch
 from benchmarks import localization_cost as cost
 from benchmarks.localization_page import page
 from benchmarks.localization_reading import comparisons, contenders, euler_speed, summary, with_seconds
-from benchmarks.localization_rows import CHEAP, EULER, IDENTITY, NO_CACHE, euler_rows, rows_of
+from benchmarks.localization_rows import (
+    CHEAP,
+    EULER,
+    IDENTITY,
+    KINDS,
+    NO_CACHE,
+    PLANNED,
+    Row,
+    euler_rows,
+    rows_of,
+)
 from benchmarks.localization_work import long_rows, pilot, seconds_in_turns, seed_errors
 from benchmarks.study import HERE, Parts
 from e2crf_core import Dataset, Sampler, SamplerConfig, ScoreModel, load_checkpoint, predict
@@ -48,7 +58,7 @@ from e2crf_core.sampling.calibrations import error_model_of
 RESULTS = HERE / "results" / "localization_cpu.json"
 SETS = ("wind", "stocks", "ecg", "household")
 SECTIONS = ("cheap", "euler", "euler-full")
-ROUNDS = {1: 9, 16: 7, 48: 5}
+ROUNDS = {1: 7, 16: 5, 48: 4}
 Models = dict[str, ScoreModel]
 
 
@@ -66,7 +76,7 @@ def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
         "--batch", type=int, nargs="+", default=list(ROUNDS), help="batch sizes that are timed"
     )
     parser.add_argument(
-        "--pilot", type=int, help="samples of the pilot that chooses grids and late starts (12)"
+        "--pilot", type=int, help="samples of the pilot that chooses grids and late starts (8)"
     )
     parser.add_argument("--steps", type=int, help="Euler-Maruyama steps (1000)")
     parser.add_argument("--threads", type=int, default=2)
@@ -75,7 +85,7 @@ def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help=f"results ({RESULTS.name}; quick: another)")
     parser.add_argument("--work", type=Path, default=Path("artifacts/localization"))
     options = parser.parse_args(argv)
-    sizes = {"seeds": (5, 1), "num": (48, 32), "pilot": (12, 8), "steps": (EULER.steps, 200)}
+    sizes = {"seeds": (5, 1), "num": (48, 32), "pilot": (8, 8), "steps": (EULER.steps, 200)}
     sizes |= {"data": (SETS, SETS[:2]), "sections": (SECTIONS, SECTIONS[:2])}
     sizes |= {"out": (RESULTS, RESULTS.with_stem("localization_quick"))}
     for name, (full, quick) in sizes.items():
@@ -157,7 +167,7 @@ class Study:
             for seed in range(options.seeds):
                 part = self.parts.get(
                     f"errors {kind} {seed}",
-                    lambda p, m=model, o=own, s=seed: seed_errors(m, o, options.num, s, p),
+                    lambda p, m=model, o=own, s=seed: seed_errors(m, self.data, o, options.num, s, p),
                 )
                 for row in own:
                     merge(errors.setdefault(row.name, describe(row, model)), part[row.name])
@@ -197,10 +207,10 @@ class Study:
         }
 
 
-def describe(row: Any, model: ScoreModel) -> dict[str, Any]:
+def describe(row: Row, model: ScoreModel) -> dict[str, Any]:
     """Return what is stored of a row beside its errors; the predicted error where a plan made it."""
     stored = {"network": row.network, "method": row.method, "config": row.config.to_json()}
-    if row.method != "solver":
+    if row.method in PLANNED:
         stored["predicted"] = predict(model, row.config.policy, **CHEAP).error
     return stored
 
@@ -208,8 +218,9 @@ def describe(row: Any, model: ScoreModel) -> dict[str, Any]:
 def merge(row: dict[str, Any], part: dict[str, Any]) -> None:
     """Add one seed's errors to a row."""
     row["cost"] = part["cost"]
-    for kind in ("data", "whitened"):
+    for kind in KINDS:
         row[kind] = [*row.get(kind, []), *part[kind]]
+    row["distances"] = [*row.get("distances", []), part["distances"]]
 
 
 def write(options: argparse.Namespace, results: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from e2crf_core.sampling.calibrations import is_calibrated
 from e2crf_core.sampling.error_model import AMPLIFICATION_SAMPLES, PILOT_SAMPLES
 from e2crf_core.sampling.influence import GROUPS
 
-PLANNED = {"full": 30.0, "causal": 70.0}
+PLANNED = {"full": 35.0, "causal": 45.0}
 """Forwards that all planned rows of a network make, about."""
 COMPARED, CALLS_COMPARED = 14, 6.0
 """Rows that are timed, and the forwards of one, about."""
@@ -53,11 +53,11 @@ def forwards(
         grid = "profile" if model.profile.levels else "log_snr"
         work = calibration(model, SamplerConfig(None, **{**CHEAP, "grid": grid}))
         tried = CONVERGED.steps + sum(PILOT_CALLS) * len(WAYS)
-        # About half of the numbers of calls get two ways.
-        each = CONVERGED.steps + 1.5 * sum(CALLS) + PLANNED[kind]
+        # About a third of the numbers of calls get two ways.
+        each = CONVERGED.steps + 1.3 * sum(CALLS) + PLANNED[kind]
         work += [(options.pilot, tried), (options.num, each * options.seeds)]
-        rounds = 3 if options.quick else 6
-        return work + [(batch, rounds * COMPARED * CALLS_COMPARED / 2) for batch in options.batch]
+        rounds = 3 if options.quick else 5
+        return work + [(batch, rounds * COMPARED * CALLS_COMPARED) for batch in options.batch]
     if kind != ("causal" if section == "euler" else "full"):
         return []
     share = options.steps / EULER.steps

@@ -10,6 +10,8 @@ from benchmarks.localization_rows import NO_CACHE
 
 UNITS = {"data": "standard deviations of the data", "whitened": "each frequency's own standard deviation"}
 
+JUDGED = ("marginal Wasserstein", "log-spectral distance", "verdict")
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Format a Markdown table as lines."""
@@ -64,29 +66,32 @@ def euler_table(part: Mapping[str, Any]) -> list[str]:
         cells = [name, f"{row['cost']:.1f}", ratio(part["speed"][name]) if name in part["speed"] else ""]
         cells += [f"{row[kind]['median']:.3f}" if kind in row else "" for kind in UNITS]
         cells += [f"{100 * row['flips']:.0f}%" if "flips" in row else ""]
-        if judged is None:
-            cells += ["reference", "", ""]
-        else:
-            cells += [percent(judged["primary"]), decibels(judged["spectral"]), judged["verdict"]]
-        rows.append(cells)
+        rows.append(cells + (["reference", "", ""] if judged is None else judgment_cells(judged)))
     head = ["row", "forwards", f"speed against {NO_CACHE}", "error, data units", "error, whitened", "flips"]
-    return table([*head, "marginal Wasserstein", "log-spectral distance", "verdict"], rows)
+    return table([*head, *JUDGED], rows)
+
+
+def judgment_cells(judged: Mapping[str, Any]) -> list[str]:
+    """Format both changes of a judgment and its verdict."""
+    return [percent(judged["primary"]), decibels(judged["spectral"]), judged["verdict"]]
 
 
 def rows_table(study: Mapping[str, Any]) -> list[str]:
     """Tabulate all short rows of a data set."""
-    cells = [
-        [
-            name,
-            f"{row['cost']:.2f}",
-            *(f"{row[kind]['median']:.4f} ({row[kind]['high']:.4f})" for kind in UNITS),
-            f"{row['predicted']:.4f}" if "predicted" in row else "",
-            f"{row['rms']:.4f}" if "predicted" in row else "",
-        ]
-        for name, row in study["rows"].items()
-    ]
+    lines = []
+    for name, row in study["rows"].items():
+        cells = [name, f"{row['cost']:.2f}"]
+        cells += [f"{row[kind]['median']:.4f} ({row[kind]['high']:.4f})" for kind in UNITS]
+        if "predicted" in row:
+            kind = "whitened" if row["method"] == "detail" else "data"
+            cells += [f"{row['predicted']:.4f}", f"{row[kind]['rms']:.4f}"]
+        else:
+            cells += ["", ""]
+        judged = row.get("judgment")
+        cells += judgment_cells(judged) if judged else ["", "", ""]
+        lines.append(cells)
     head = ["row", "forwards", "error, data units: median (90%)", "error, whitened: median (90%)"]
-    return table([*head, "predicted", "measured (RMS)"], cells)
+    return table([*head, "predicted RMS", "measured RMS", *JUDGED], lines)
 
 
 def page(results: Mapping[str, Any]) -> str:

@@ -15,7 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.localization_rows import LEVELS
+from benchmarks.localization_rows import ANCHOR, LEVELS
+from e2crf_core.quality.distances import LOG_SPECTRAL_DISTANCE
+from e2crf_core.quality.interval import Interval
+from e2crf_core.quality.intervals import seed_spread
+from e2crf_core.quality.protocol import FEWEST_SEEDS, PRIMARY, SPECTRAL_MARGIN, Equivalence, Judgment
 
 RESAMPLES = 1000
 BASELINES = {
@@ -142,16 +146,57 @@ def with_seconds(
 
 
 def summary(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return each row without its single errors: median and 90% quantile by kind, and RMS in data units."""
+    """Return each row without its single values: median and 90% quantile by kind, RMS, and the protocol's verdict.
+
+    Changes of both distances are against the converged solution of the row's network, paired by seed; with fewer
+    than three seeds there is none.
+    """
     made = {}
     for name, row in rows.items():
-        entry = {key: value for key, value in row.items() if key not in LEVELS}
+        entry = {key: value for key, value in row.items() if key not in (*LEVELS, "distances")}
         for kind in LEVELS:
             values = np.asarray(row[kind])
-            entry[kind] = {"median": float(np.median(values)), "high": float(np.quantile(values, 0.9))}
-        entry["rms"] = float(np.sqrt(np.square(row["data"]).mean()))
+            entry[kind] = {
+                "median": float(np.median(values)),
+                "high": float(np.quantile(values, 0.9)),
+                "rms": float(np.sqrt(np.square(values).mean())),
+            }
+        anchor = rows.get(f"{row['network']}: {ANCHOR}")
+        if anchor is not None and anchor is not row:
+            entry["judgment"] = judgment(row["distances"], anchor["distances"], len(row["data"]))
         made[name] = entry
     return made
+
+
+def judgment(
+    own: Sequence[Mapping[str, float]], anchor: Sequence[Mapping[str, float]], num: int
+) -> dict[str, Any] | None:
+    """Judge distances, one value of each a seed, against the anchor's; None with fewer than three seeds."""
+    if len(own) < FEWEST_SEEDS:
+        return None
+
+    def change(name: str, relative: bool) -> Interval:
+        values, base = (np.array([seed[name] for seed in side]) for side in (own, anchor))
+        spread = seed_spread(((values - base) / (base.mean() if relative else 1.0)).tolist())
+        return Interval(spread.value, spread.low, spread.high)
+
+    return stored_judgment(
+        Judgment(
+            Equivalence(change(PRIMARY, True), num),
+            Equivalence(change(LOG_SPECTRAL_DISTANCE.name, False), num, SPECTRAL_MARGIN, "dB"),
+        )
+    )
+
+
+def stored_judgment(judged: Judgment) -> dict[str, Any]:
+    """Return a judgment as plain JSON values: both changes with their intervals, and the verdict."""
+    changes = [[part.change.value, part.change.low, part.change.high] for part in judged.parts]
+    return {
+        "primary": changes[0],
+        "spectral": changes[-1],
+        "verdict": judged.verdict,
+        "needed": judged.needed,
+    }
 
 
 def euler_speed(rows: Mapping[str, Mapping[str, Any]], plain: str) -> dict[str, list[float]]:

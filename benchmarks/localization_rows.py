@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from e2crf_core import CachePolicy, Sampler, SamplerConfig, ScoreModel
+from e2crf_core import CachePolicy, Sampler, SamplerConfig, ScoreModel, predict
 from e2crf_core.network.forward import band_edges_of
 
 KINDS = {"data": 0.0, "whitened": 1.0}
@@ -23,12 +23,15 @@ SOLVERS = ("dpmpp_2m", "unipc_2", "etd_ab2", "etd_ab3")
 GRIDS = ("profile", "log_snr")
 SKIPS = (0, 1, 2)
 PILOT_CALLS = (5, 8, 12)
-CALLS = (4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20)
+CALLS = (4, 5, 6, 7, 8, 9, 10, 12, 14)
+ANCHOR, NO_NETWORK, NO_CACHE = "converged", "no network", "no cache"
+PLANNED = ("whole", "nested", "detail")
+"""Methods whose refreshes are planned from the checkpoint's tables."""
 CHEAP = {"steps": 40, "solver": "dpmpp_2m", "grid": "profile"}
-CONVERGED = SamplerConfig(None, steps=64, solver="dpmpp_2m", grid="profile")
+CONVERGED = SamplerConfig(None, steps=48, solver="dpmpp_2m", grid="profile")
 WHOLE_TAUS = (0.14, 0.1, 0.07, 0.05, 0.035, 0.025)
 NESTED_TAUS = tuple(np.geomspace(0.2, 0.02, 12).round(4).tolist())
-DETAIL_TAUS = tuple(np.geomspace(0.6, 0.1, 8).round(4).tolist())
+DETAIL_TAUS = tuple(np.geomspace(0.6, 0.15, 4).round(4).tolist())
 IDENTITY = repr(
     (SOLVERS, GRIDS, SKIPS, PILOT_CALLS, CALLS, CHEAP, CONVERGED, WHOLE_TAUS, NESTED_TAUS, DETAIL_TAUS)
 )
@@ -98,34 +101,36 @@ def best_ways(pilot: Mapping[str, Mapping[str, float]], calls: int) -> list[Way]
 def rows_of(
     model: ScoreModel, network: str, pilot: Mapping[str, Mapping[str, float]], calls: tuple[int, ...] = CALLS
 ) -> list[Row]:
-    """Return the rows of one network: solvers alone by the pilot's choice, then 40 cheap steps with a cache."""
-    rows = [
+    """Return the rows of one network: anchors, solvers alone by the pilot's choice, 40 cheap steps with a cache.
+
+    The anchors are the converged solution, whose error is 0, and the model without its network.
+    """
+    rows = [Row(f"{network}: {name}", network, name, CONVERGED) for name in (ANCHOR, NO_NETWORK)]
+    rows += [
         Row(f"{network}: {way.describe(count)}", network, "solver", alone(model, way, count))
         for count in calls
         for way in best_ways(pilot, count)
     ]
     if not band_edges_of(model.network):
-        return rows + planned(network, "whole", WHOLE_TAUS, 0.0)
-    return rows + planned(network, "nested", NESTED_TAUS, 0.0) + planned(network, "detail", DETAIL_TAUS, 1.0)
+        return rows + planned(model, network, "whole", WHOLE_TAUS, 0.0)
+    rows += planned(model, network, "nested", NESTED_TAUS, 0.0)
+    return rows + planned(model, network, "detail", DETAIL_TAUS, 1.0)
 
 
-def planned(network: str, method: str, taus: tuple[float, ...], detail: float) -> list[Row]:
-    """Return 40 cheap steps with the refreshes that the checkpoint's tables plan for each tolerated error."""
-    policy = CachePolicy.of("nested").replace(detail=detail)
-    return [
-        Row(
-            f"{network}: {method}, tau {tau:g}",
-            network,
-            method,
-            SamplerConfig(policy.replace(tau=tau), **CHEAP),
-        )
-        for tau in taus
-    ]
+def planned(
+    model: ScoreModel, network: str, method: str, taus: tuple[float, ...], detail: float
+) -> list[Row]:
+    """Return 40 cheap steps with the refreshes that the tables plan for each tolerated error, each plan once."""
+    rows: dict[tuple[int, ...], Row] = {}
+    for tau in taus:
+        policy = CachePolicy.of("nested").replace(detail=detail, tau=tau)
+        row = Row(f"{network}: {method}, tau {tau:g}", network, method, SamplerConfig(policy, **CHEAP))
+        rows.setdefault(predict(model, policy, **CHEAP).prefixes, row)
+    return list(rows.values())
 
 
 EULER = SamplerConfig(None, steps=1000)
 CLOCK = CachePolicy(trigger="log_snr", clock="profile", predictor="linear")
-NO_CACHE = "no cache"
 CAUSAL_EULER: dict[str, CachePolicy] = {
     **{f"nested, tau {tau:g}": CachePolicy.of("nested").replace(tau=tau) for tau in (0.12, 0.06, 0.03)},
     "nested_live, tau 0.06": CachePolicy.of("nested_live").replace(tau=0.06),

@@ -10,16 +10,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.localization_rows import CONVERGED, KINDS, NO_CACHE, PILOT_CALLS, Row, pilot_rows
+from benchmarks.localization_reading import stored_judgment
+from benchmarks.localization_rows import (
+    ANCHOR,
+    CONVERGED,
+    KINDS,
+    NO_CACHE,
+    NO_NETWORK,
+    PILOT_CALLS,
+    Row,
+    pilot_rows,
+)
 from e2crf_core import Dataset, Sampler, ScoreModel
+from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.evaluation.anchors import no_network
 from e2crf_core.models.heldout import heldout_blocks
 from e2crf_core.progress import Progress
-from e2crf_core.quality.protocol import FLIP, Equivalence, judge
-from e2crf_core.runs.answer import trace_run, whole_forwards
+from e2crf_core.quality.distances import LOG_SPECTRAL_DISTANCE
+from e2crf_core.quality.protocol import FLIP, PRIMARY_METRIC, judge
+from e2crf_core.runs.answer import standardized, trace_run, whole_forwards
 from e2crf_core.sampling.error_model import sample_errors
 from e2crf_core.sampling.sampler import warm_up
 
+DECIDING = (PRIMARY_METRIC, LOG_SPECTRAL_DISTANCE)
 PILOT_SEED = 770_001
 PIECES = 40
 """Parts into which a long run is divided, so that runs which are compared take turns."""
@@ -45,18 +58,32 @@ def pilot(
 
 
 def seed_errors(
-    model: ScoreModel, rows: Sequence[Row], num: int, seed: int, progress: Progress
+    model: ScoreModel, data: Dataset, rows: Sequence[Row], num: int, seed: int, progress: Progress
 ) -> dict[str, Any]:
-    """Return, for each row, its cost in whole forwards and its errors to the converged solution, one a sample."""
+    """Return, for each row, cost in whole forwards, errors to the converged solution, and distances to real data.
+
+    Errors are one value a sample.
+    """
+    heldout = data.standardize(data.x[data.heldout])
     twin = Sampler.of(model, CONVERGED).sample(num, seed).tokens
+
+    def entry(tokens: np.ndarray, cost: float) -> dict[str, Any]:
+        errors = errors_by_kind(model, tokens, twin)
+        series = data.standardize(model.series(tokens))
+        distances = {metric.name: metric(series, heldout) for metric in DECIDING}
+        return {"cost": cost, "distances": distances} | {
+            k: np.round(v, 6).tolist() for k, v in errors.items()
+        }
+
     made = {}
     for done, row in enumerate(rows):
-        trace = trace_run(Sampler.of(model, replace(row.config, batch=num)), num, seed)
-        errors = errors_by_kind(model, trace.tokens, twin)
-        made[row.name] = {
-            "cost": whole_forwards(model, trace.computed),
-            **{kind: np.round(values, 6).tolist() for kind, values in errors.items()},
-        }
+        if row.method == ANCHOR:
+            made[row.name] = entry(twin, CONVERGED.steps)
+        elif row.method == NO_NETWORK:
+            made[row.name] = entry(tokenize(standardized(model, no_network(model, num, seed))), 0.0)
+        else:
+            trace = trace_run(Sampler.of(model, replace(row.config, batch=num)), num, seed)
+            made[row.name] = entry(trace.tokens, whole_forwards(model, trace.computed))
         progress(done + 1, len(rows))
     return made
 
@@ -158,10 +185,10 @@ def long_rows(
             entry |= judged(model, data, run.tokens, plain.tokens, reference, heldout, blocks)
         made[row.name] = entry
     series = data.standardize(no_network(model, num, seed))
-    made["no network"] = {
+    made[NO_NETWORK] = {
         "method": "none",
         "cost": 0.0,
-        "judgment": stored_judgment(series, reference, heldout, blocks),
+        "judgment": stored_judgment(judge(series, reference, heldout, blocks=blocks)),
     }
     return made
 
@@ -189,23 +216,5 @@ def judged(
     }
     made["flips"] = float(np.mean(errors["data"] > FLIP))
     series = data.standardize(model.series(tokens))
-    made["judgment"] = stored_judgment(series, reference, heldout, blocks)
+    made["judgment"] = stored_judgment(judge(series, reference, heldout, blocks=blocks))
     return made
-
-
-def stored_judgment(
-    series: np.ndarray, reference: np.ndarray, heldout: np.ndarray, blocks: np.ndarray
-) -> dict[str, Any]:
-    """Judge series by the protocol; return the changes with their intervals and the verdict."""
-    judgment = judge(series, reference, heldout, blocks=blocks)
-    assert judgment.spectral is not None
-
-    def plain(part: Equivalence) -> list[float]:
-        return [part.change.value, part.change.low, part.change.high]
-
-    return {
-        "primary": plain(judgment.primary),
-        "spectral": plain(judgment.spectral),
-        "verdict": judgment.verdict,
-        "needed": judgment.needed,
-    }

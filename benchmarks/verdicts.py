@@ -54,6 +54,16 @@ def judgment(study: dict[str, Any], name: str, reference: str) -> Judgment | Non
     )
 
 
+def reading(study: dict[str, Any]) -> list[str]:
+    """Return one sentence for each row that is judged."""
+    lines = []
+    for name, reference in ROWS.items():
+        judged = judgment(study, name, reference)
+        if judged is not None:
+            lines.append(f"{name} against {reference}: {judged.describe()}: {judged.verdict}.")
+    return lines
+
+
 def calls_alone(study: dict[str, Any]) -> tuple[float, int | None]:
     """Return the mean error of `multistep` to the converged samples, and the calls DPM++ alone needs for it."""
     errors = {name: float(np.mean(values)) for name, values in study["to_converged"].items()}

@@ -15,26 +15,8 @@ from benchmarks.localization_rows import PILOT_CALLS, WAYS, Way, alone, best_way
 from benchmarks.localization_work import LongRun, side_by_side
 from e2crf_core import CachePolicy, Sampler, SamplerConfig, ScoreModel
 from pages.ui.evidence.localization_table import comparison_frame, read_localization
+from tests.localized import localized, row, table
 from tests.visits import opened, text
-
-SAMPLES = 40
-LUCK = np.exp(0.2 * np.random.default_rng(0).standard_normal(SAMPLES))
-"""Errors of all rows share their samples' luck, as rows on common noise do."""
-
-
-def row(network: str, method: str, cost: float, error: float) -> dict:
-    errors = (error * LUCK / np.median(LUCK)).tolist()
-    return {"network": network, "method": method, "cost": cost, "data": errors, "whitened": errors}
-
-
-def table(saving: float) -> dict[str, dict]:
-    """Return rows whose error is 1 / cost² alone, and the same at a `saving`-th of the cost for nested bands."""
-    rows = {f"full: {c} calls": row("full", "solver", c, 0.9 / c**2) for c in range(2, 9)}
-    rows |= {f"causal: {c} calls": row("causal", "solver", c, 1.0 / c**2) for c in range(2, 9)}
-    fine = np.geomspace(0.2, 8, 60)
-    return rows | {
-        f"causal: nested {c:.3f}": row("causal", "nested", c, 0.9 / (saving * c) ** 2) for c in fine
-    }
 
 
 def test_a_planted_gain_is_read_back() -> None:
@@ -76,6 +58,20 @@ def test_what_no_row_reaches_is_not_reached() -> None:
     assert first["before"] is None and first["at_level"]["work"] is None
 
 
+def test_short_rows_are_judged_against_the_converged_solution_from_three_seeds_on() -> None:
+    rows = {
+        "full: converged": row("full", "converged", 64, 0.0),
+        "full: far": row("full", "solver", 3, 0.05),
+        "full: near": row("full", "solver", 9, 0.001),
+    }
+    made = reading.summary(rows)
+    assert made["full: far"]["judgment"]["verdict"] == "worse"
+    assert made["full: near"]["judgment"]["verdict"] == "as good"
+    assert made["full: far"]["judgment"]["primary"][0] == pytest.approx(0.05 / 0.102)
+    few = {name: {**r, "distances": r["distances"][:2]} for name, r in rows.items()}
+    assert reading.summary(few)["full: far"]["judgment"] is None
+
+
 def test_each_number_of_calls_takes_the_way_that_was_best_on_other_noise() -> None:
     errors = {way.describe(c): {"data": 1.0, "whitened": 1.0} for c in PILOT_CALLS for way in WAYS}
     here, there = Way("unipc_2", "profile", 1), Way("etd_ab2", "log_snr", 0)
@@ -104,41 +100,8 @@ def test_runs_that_take_turns_draw_what_they_draw_alone(model: ScoreModel) -> No
         np.testing.assert_allclose(run.tokens, Sampler.of(model, config).sample(2, 3).tokens, atol=1e-6)
 
 
-def stored() -> dict:
-    """Return results as the study writes them."""
-    rows = reading.summary(table(3.0))
-    found = reading.with_seconds(reading.comparisons(table(3.0)), {})
-    change = {"primary": [0.01, -0.02, 0.04], "spectral": [0.1, 0.0, 0.2], "verdict": "as good", "needed": 48}
-    errors = {"median": 0.05, "high": 0.09}
-    euler = {
-        "no cache": {"cost": 1000.0},
-        "our reading of it (paper)": {
-            "cost": 400.0,
-            "data": errors,
-            "whitened": errors,
-            "flips": 0.0,
-            "judgment": change,
-        },
-    }
-    return {
-        "quick": False,
-        "data": {
-            "wind": {
-                "provenance": {"causal": {"threads": 2}},
-                "machine": {"cores": 2},
-                "seeds": [0],
-                "num": SAMPLES,
-                "rows": rows,
-                "comparisons": found,
-                "seconds": {},
-                "euler": {"full": {"steps": 1000, "num": 48, "rows": euler, "speed": {"no cache": [1, 1, 1]}}},
-            }
-        },
-    }  # fmt: skip
-
-
 def test_the_page_and_evidence_show_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = stored()
+    results = localized()
     told = page(results)
     assert "not reached" in told and "+1.0% (-2.0 to +4.0)" in told
     monkeypatch.setenv("E2CRF_RESULTS", str(tmp_path))

@@ -14,6 +14,7 @@ from e2crf_core.runs.archive import save
 from tests.conftest import make_model
 from tests.damaged_home import IMAGE, write
 from tests.fuzz.valid import ROOT
+from tests.localized import localized
 from tests.tiny import tiny_assets, tiny_demo
 from tests.visits import opened
 
@@ -92,6 +93,7 @@ def _results(folder):
         folder / "trigger_study.json",
         json.dumps({IMAGE: {**next(iter(triggers.values())), "dataset": IMAGE}}).encode(),
     )
+    write(folder / "localization_cpu.json", json.dumps(localized(IMAGE, IMAGE)).encode())
     write(
         folder / "paper_tables_full.md",
         f"# Tables\n\n{IMAGE}\n\n![x][y]\n\n[y]: http://evil.example/y.png\n".encode(),
@@ -125,6 +127,7 @@ def rendered(node):
         ("evidence", {"view": "solvers"}, True),
         ("evidence", {"view": "triggers"}, True),
         ("evidence", {"view": "tables"}, True),
+        ("evidence", {"view": "bands"}, True),
         ("compare", {"v": IMAGE}, True),
         ("lessons", {"lesson": "1", "dataset": IMAGE}, True),
         (None, {"run": IMAGE, "policy": f'{{"trigger":"{IMAGE}"}}'}, True),

@@ -36,14 +36,26 @@ class Error(Stored):
     high: float = Field(ge=0)
 
 
+class Judged(Stored):
+    """The protocol's judgment of a row: changes with their intervals."""
+
+    primary: tuple[float, float, float]
+    spectral: tuple[float, float, float]
+    verdict: str
+
+
 class ShortRow(Stored):
-    """A row with few network calls; `cost` counts forwards of all tokens."""
+    """A row with few network calls; `cost` counts forwards of all tokens.
+
+    It is judged against the converged solution, from three seeds on.
+    """
 
     network: str
     method: str
     cost: float = Field(ge=0)
     data: Error
     whitened: Error
+    judgment: Judged | None = None
 
     @property
     def title(self) -> str:
@@ -86,14 +98,6 @@ class Comparison(Stored):
     before: Side | None
     at_level: Match
     as_close: Match
-
-
-class Judged(Stored):
-    """The protocol's judgment of a row: changes with their intervals."""
-
-    primary: tuple[float, float, float]
-    spectral: tuple[float, float, float]
-    verdict: str
 
 
 class LongRow(Stored):
@@ -170,25 +174,44 @@ def comparison_frame(study: Localization, kind: str) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def rows_frame(study: Localization) -> pd.DataFrame:
+    """Return all rows with few calls, a line each."""
+    return pd.DataFrame(
+        [
+            {
+                "row": name,
+                "forwards": row.cost,
+                "error, data units": row.data.median,
+                "error, whitened": row.whitened.median,
+            }
+            | _judged(row.judgment, "")
+            for name, row in study.rows.items()
+        ]
+    )
+
+
 def long_frame(runs: LongRuns) -> pd.DataFrame:
     """Return the rows of the paper's sampler, a line each."""
     lines = []
     for name, row in runs.rows.items():
-        judged = row.judgment
-        lines.append(
-            {
-                "row": name,
-                "forwards": row.cost,
-                "speed": _ratio(runs.speed.get(name)) if name in runs.speed else "",
-                "error to the twin, data units": None if row.data is None else row.data.median,
-                "error to the twin, whitened": None if row.whitened is None else row.whitened.median,
-                "flips %": None if row.flips is None else 100 * row.flips,
-                "marginal Wasserstein": "reference" if judged is None else _change(judged.primary, 100, "%"),
-                "log-spectral distance": "" if judged is None else _change(judged.spectral, 1, " dB"),
-                "verdict": "" if judged is None else judged.verdict,
-            }
-        )
+        line = {
+            "row": name,
+            "forwards": row.cost,
+            "speed": _ratio(runs.speed.get(name)) if name in runs.speed else "",
+            "error to the twin, data units": None if row.data is None else row.data.median,
+            "error to the twin, whitened": None if row.whitened is None else row.whitened.median,
+            "flips %": None if row.flips is None else 100 * row.flips,
+        }
+        lines.append(line | _judged(row.judgment, "reference"))
     return pd.DataFrame(lines)
+
+
+def _judged(judged: Judged | None, missing: str) -> dict[str, str]:
+    return {
+        "marginal Wasserstein": missing if judged is None else _change(judged.primary, 100, "%"),
+        "log-spectral distance": "" if judged is None else _change(judged.spectral, 1, " dB"),
+        "verdict": "" if judged is None else judged.verdict,
+    }
 
 
 def _change(values: tuple[float, float, float], scale: float, unit: str) -> str:

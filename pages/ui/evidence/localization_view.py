@@ -19,6 +19,7 @@ from pages.ui.evidence.localization_table import (
     differences_frame,
     long_frame,
     read_localization,
+    rows_frame,
 )
 from pages.ui.evidence.plots import Mark, solvers_chart
 
@@ -80,6 +81,7 @@ def _short(study: Localization, kind: str) -> None:
         "Network work: 95% bootstrap interval over samples. Wall clock: ratio of runs that take turns, with its "
         "range over rounds. “Not reached”: no measured row comes that close; nothing is extrapolated."
     )
+    values_table("All rows with few calls", rows_frame(study), "localization-rows")
 
 
 def _long(study: Localization, network: str, title: str) -> None:

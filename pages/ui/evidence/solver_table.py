@@ -62,13 +62,6 @@ class RatedSolver(Stored):
         return "none" if self.config.policy is None else self.config.policy.trigger
 
 
-class EqualError(Stored):
-    """How many times as long the fastest solver alone takes for the error of a cached row."""
-
-    row: str
-    faster: float | None
-
-
 class SolverTable(Stored):
     """The evaluation of one checkpoint. `floors` are those of real data by metric, for all but `CONVERGED`."""
 
@@ -83,7 +76,6 @@ class SolverTable(Stored):
     reading: tuple[str, ...]
     rows: tuple[RatedSolver, ...]
     to_converged: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    equal_error: tuple[EqualError, ...] = ()
 
     @property
     def call_flops(self) -> float:
@@ -115,17 +107,6 @@ def _with_converged(row: RatedSolver, converged: dict[str, tuple[float, ...]]) -
     )
 
 
-def _equal_error_sentence(errors: tuple[EqualError, ...]) -> list[str]:
-    """Describe what solvers without a cache need for each cached row's error; [] when nothing was measured."""
-    factors = [f"{e.faster:.2f} ({e.row})" for e in errors if e.faster is not None]
-    if not factors:
-        return []
-    return [
-        "To come as near to the converged solution as a cached row, the fastest solver alone, on the better "
-        f"of its time grids, takes this many times as long: {', '.join(factors)}."
-    ]
-
-
 def _table(_: str, stored: SolverTable) -> SolverTable:
     """Check a stored evaluation, and add what the page says beyond it."""
     rows = tuple(_with_converged(row, stored.to_converged) for row in stored.rows)
@@ -136,8 +117,7 @@ def _table(_: str, stored: SolverTable) -> SolverTable:
         titles[CONVERGED], units[CONVERGED] = "relative L2 to the converged solution", "same noise"
     if stored.reference not in {row.config.name for row in rows}:
         raise ValueError(f"the reference row {stored.reference!r} is missing")
-    reading = (*stored.reading, *_equal_error_sentence(stored.equal_error))
-    return stored.model_copy(update={"rows": rows, "titles": titles, "units": units, "reading": reading})
+    return stored.model_copy(update={"rows": rows, "titles": titles, "units": units})
 
 
 @lru_cache(maxsize=8)
