@@ -36,7 +36,7 @@ from benchmarks.localization_rows import (
     KINDS,
     NO_CACHE,
     PLANNED,
-    Row,
+    SampledRow,
     euler_rows,
     rows_of,
 )
@@ -117,7 +117,7 @@ def networks_of(data: str, places: list[str]) -> Models:
     return models
 
 
-class Study:
+class LocalizationStudy:
     """The study of one data set: its networks, and the parts that are finished."""
 
     def __init__(self, data: str, options: argparse.Namespace) -> None:
@@ -207,7 +207,7 @@ class Study:
         }
 
 
-def describe(row: Row, model: ScoreModel) -> dict[str, Any]:
+def describe(row: SampledRow, model: ScoreModel) -> dict[str, Any]:
     """Return what is stored of a row beside its errors; the predicted error where a plan made it."""
     stored = {"network": row.network, "method": row.method, "config": row.config.to_json()}
     if row.method in PLANNED:
@@ -230,7 +230,7 @@ def write(options: argparse.Namespace, results: dict[str, Any]) -> None:
     replace_file(options.out.with_suffix(".md"), lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def run(study: Study, section: str, results: dict[str, Any]) -> None:
+def run(study: LocalizationStudy, section: str, results: dict[str, Any]) -> None:
     """Run a section of a data set and write the results."""
     stored = results["data"].get(study.name, {})
     origin = {kind: made.to_json() for kind, made in study.origin.items()}
@@ -257,7 +257,7 @@ def main() -> None:
     try:
         cost.announce({data: networks_of(data, options.network) for data in options.data}, options)
         if not options.dry_run:
-            studies = [Study(data, options) for data in options.data]
+            studies = [LocalizationStudy(data, options) for data in options.data]
             for section in options.sections:
                 for study in studies:
                     run(study, section, results)

@@ -39,7 +39,7 @@ IDENTITY = repr(
 
 
 @dataclass(frozen=True)
-class Row:
+class SampledRow:
     """One way to sample. `network` is full or causal; `method` is solver, whole, nested, detail, or live."""
 
     name: str
@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Way:
+class SolverWay:
     """A solver alone: order scheme, time grid, and the number of first calls that are left out."""
 
     solver: str
@@ -62,10 +62,10 @@ class Way:
         return f"{self.solver} {self.grid}, {calls} calls{late}"
 
 
-WAYS = tuple(Way(solver, grid, skip) for solver in SOLVERS for grid in GRIDS for skip in SKIPS)
+WAYS = tuple(SolverWay(solver, grid, skip) for solver in SOLVERS for grid in GRIDS for skip in SKIPS)
 
 
-def alone(model: ScoreModel, way: Way, calls: int) -> SamplerConfig:
+def alone(model: ScoreModel, way: SolverWay, calls: int) -> SamplerConfig:
     """Return the configuration of a solver alone that makes `calls` network calls."""
     plain = SamplerConfig(None, steps=calls + way.skip, solver=way.solver, grid=way.grid)
     if not way.skip:
@@ -76,16 +76,16 @@ def alone(model: ScoreModel, way: Way, calls: int) -> SamplerConfig:
     return replace(plain, policy=CachePolicy.of("fixed").replace(refresh_every=1, start=start))
 
 
-def pilot_rows(model: ScoreModel, network: str, counts: tuple[int, ...] = PILOT_CALLS) -> list[Row]:
+def pilot_rows(model: ScoreModel, network: str, counts: tuple[int, ...] = PILOT_CALLS) -> list[SampledRow]:
     """Return every way at the pilot's numbers of calls."""
     return [
-        Row(way.describe(calls), network, "solver", alone(model, way, calls))
+        SampledRow(way.describe(calls), network, "solver", alone(model, way, calls))
         for calls in counts
         for way in WAYS
     ]
 
 
-def best_ways(pilot: Mapping[str, Mapping[str, float]], calls: int) -> list[Way]:
+def best_ways(pilot: Mapping[str, Mapping[str, float]], calls: int) -> list[SolverWay]:
     """Return the ways with the least error of a pilot (by name, by kind) at the number of calls nearest to `calls`.
 
     One way for each kind of error; one in all if they agree.
@@ -100,14 +100,14 @@ def best_ways(pilot: Mapping[str, Mapping[str, float]], calls: int) -> list[Way]
 
 def rows_of(
     model: ScoreModel, network: str, pilot: Mapping[str, Mapping[str, float]], calls: tuple[int, ...] = CALLS
-) -> list[Row]:
+) -> list[SampledRow]:
     """Return the rows of one network: anchors, solvers alone by the pilot's choice, 40 cheap steps with a cache.
 
     The anchors are the converged solution, whose error is 0, and the model without its network.
     """
-    rows = [Row(f"{network}: {name}", network, name, CONVERGED) for name in (ANCHOR, NO_NETWORK)]
+    rows = [SampledRow(f"{network}: {name}", network, name, CONVERGED) for name in (ANCHOR, NO_NETWORK)]
     rows += [
-        Row(f"{network}: {way.describe(count)}", network, "solver", alone(model, way, count))
+        SampledRow(f"{network}: {way.describe(count)}", network, "solver", alone(model, way, count))
         for count in calls
         for way in best_ways(pilot, count)
     ]
@@ -119,12 +119,12 @@ def rows_of(
 
 def planned(
     model: ScoreModel, network: str, method: str, taus: tuple[float, ...], detail: float
-) -> list[Row]:
+) -> list[SampledRow]:
     """Return 40 cheap steps with the refreshes that the tables plan for each tolerated error, each plan once."""
-    rows: dict[tuple[int, ...], Row] = {}
+    rows: dict[tuple[int, ...], SampledRow] = {}
     for tau in taus:
         policy = CachePolicy.of("nested").replace(detail=detail, tau=tau)
-        row = Row(f"{network}: {method}, tau {tau:g}", network, method, SamplerConfig(policy, **CHEAP))
+        row = SampledRow(f"{network}: {method}, tau {tau:g}", network, method, SamplerConfig(policy, **CHEAP))
         rows.setdefault(predict(model, policy, **CHEAP).prefixes, row)
     return list(rows.values())
 
@@ -150,12 +150,12 @@ FULL_EULER: dict[str, CachePolicy] = {
 }
 
 
-def euler_rows(network: str, steps: int) -> list[Row]:
+def euler_rows(network: str, steps: int) -> list[SampledRow]:
     """Return the rows of the paper's sampler, Euler-Maruyama, without a cache first."""
     plain = replace(EULER, steps=steps)
     policies = CAUSAL_EULER if network == "causal" else FULL_EULER
-    made = [Row(NO_CACHE, network, "none", plain)]
+    made = [SampledRow(NO_CACHE, network, "none", plain)]
     for name, policy in policies.items():
         method = "nested" if policy.trigger.startswith("nested") else policy.trigger
-        made.append(Row(name, network, method, replace(plain, policy=policy)))
+        made.append(SampledRow(name, network, method, replace(plain, policy=policy)))
     return made

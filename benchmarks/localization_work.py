@@ -18,7 +18,7 @@ from benchmarks.localization_rows import (
     NO_CACHE,
     NO_NETWORK,
     PILOT_CALLS,
-    Row,
+    SampledRow,
     pilot_rows,
 )
 from e2crf_core import Dataset, Sampler, ScoreModel
@@ -58,7 +58,7 @@ def pilot(
 
 
 def seed_errors(
-    model: ScoreModel, data: Dataset, rows: Sequence[Row], num: int, seed: int, progress: Progress
+    model: ScoreModel, data: Dataset, rows: Sequence[SampledRow], num: int, seed: int, progress: Progress
 ) -> dict[str, Any]:
     """Return, for each row, cost in whole forwards, errors to the converged solution, and distances to real data.
 
@@ -89,7 +89,7 @@ def seed_errors(
 
 
 def seconds_in_turns(
-    models: Mapping[str, ScoreModel], rows: Sequence[Row], batch: int, rounds: int, progress: Progress
+    models: Mapping[str, ScoreModel], rows: Sequence[SampledRow], batch: int, rounds: int, progress: Progress
 ) -> dict[str, list[float]]:
     """Return each row's seconds for one batch, one value a round; in a round all rows take turns.
 
@@ -153,7 +153,7 @@ def side_by_side(runs: Sequence[LongRun], progress: Progress) -> None:
 
 
 def long_rows(
-    model: ScoreModel, data: Dataset, rows: Sequence[Row], num: int, seed: int, progress: Progress
+    model: ScoreModel, data: Dataset, rows: Sequence[SampledRow], num: int, seed: int, progress: Progress
 ) -> dict[str, Any]:
     """Run the paper's sampler with each policy beside the uncached one, and judge them by the protocol.
 
@@ -193,7 +193,7 @@ def long_rows(
     return made
 
 
-def repeated(row: Row) -> bool:
+def repeated(row: SampledRow) -> bool:
     """Return whether a row runs twice: not the uncached run, and not rules that save little."""
     policy = row.config.policy
     return policy is not None and policy.rule.depends != "states"

@@ -23,7 +23,7 @@ from e2crf_core.sampling.sampler import Sampler, check_request
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class TracedRun:
     """One batch of a sampler: its tokens (num, n, 2M), compute time, and what it computed.
 
     `reasons` (steps, n) holds the Reason codes of the first sample, `computed` (steps, num) the tokens that each
@@ -99,7 +99,7 @@ def answer(
     )
 
 
-def trace_run(sampler: Sampler, num: int, seed: int, *, cancelled: Cancel = never) -> Trace:
+def trace_run(sampler: Sampler, num: int, seed: int, *, cancelled: Cancel = never) -> TracedRun:
     """Run a sampler on `num` samples of `seed` in one batch. Raises Cancelled once `cancelled()` is true."""
     steps, count = sampler.plan.steps, sampler.model.n
     reasons, computed = np.zeros((steps, count), np.uint8), np.zeros((steps, num), np.int64)
@@ -111,7 +111,7 @@ def trace_run(sampler: Sampler, num: int, seed: int, *, cancelled: Cancel = neve
         codes, i, state = leap.reasons.expand(num, count).numpy(), state.step, leap.after
         reasons[i], computed[i] = codes[0], (codes > 0).sum(1)
     tokens = state.z.cpu().numpy()
-    return Trace(tokens, time.perf_counter() - begin, reasons, computed)
+    return TracedRun(tokens, time.perf_counter() - begin, reasons, computed)
 
 
 def standardized(model: ScoreModel, series: np.ndarray) -> np.ndarray:

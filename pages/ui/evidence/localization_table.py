@@ -36,7 +36,7 @@ class Error(Stored):
     high: float = Field(ge=0)
 
 
-class Judged(Stored):
+class StoredJudgment(Stored):
     """The protocol's judgment of a row: changes with their intervals."""
 
     primary: tuple[float, float, float]
@@ -55,7 +55,7 @@ class ShortRow(Stored):
     cost: float = Field(ge=0)
     data: Error
     whitened: Error
-    judgment: Judged | None = None
+    judgment: StoredJudgment | None = None
 
     @property
     def title(self) -> str:
@@ -86,7 +86,7 @@ class Match(Stored):
     wall: dict[str, Range] = Field(default_factory=dict)
 
 
-class Comparison(Stored):
+class EqualErrors(Stored):
     """A baseline's cheapest row within a level of error, beside the cheapest nested rows.
 
     `at_level`: at most the same level; `as_close`: at least as close as the baseline's row really came.
@@ -108,7 +108,7 @@ class LongRow(Stored):
     data: Error | None = None
     whitened: Error | None = None
     flips: float | None = None
-    judgment: Judged | None = None
+    judgment: StoredJudgment | None = None
 
 
 class LongRuns(Stored):
@@ -127,7 +127,7 @@ class Localization(Stored):
     seeds: tuple[int, ...] = ()
     num: int = 0
     rows: dict[str, ShortRow] = Field(default_factory=dict)
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[EqualErrors, ...] = ()
     euler: dict[str, LongRuns] = Field(default_factory=dict)
 
 
@@ -206,7 +206,7 @@ def long_frame(runs: LongRuns) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _judged(judged: Judged | None, missing: str) -> dict[str, str]:
+def _judged(judged: StoredJudgment | None, missing: str) -> dict[str, str]:
     return {
         "marginal Wasserstein": missing if judged is None else _change(judged.primary, 100, "%"),
         "log-spectral distance": "" if judged is None else _change(judged.spectral, 1, " dB"),
