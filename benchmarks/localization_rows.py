@@ -132,8 +132,8 @@ def planned(
 EULER = SamplerConfig(None, steps=1000)
 CLOCK = CachePolicy(trigger="log_snr", clock="profile", predictor="linear")
 CAUSAL_EULER: dict[str, CachePolicy] = {
-    **{f"nested, tau {tau:g}": CachePolicy.of("nested").replace(tau=tau) for tau in (0.12, 0.06, 0.03)},
-    "nested_live, tau 0.06": CachePolicy.of("nested_live").replace(tau=0.06),
+    **{f"nested, tau {tau:g}": CachePolicy.of("nested").replace(tau=tau) for tau in (0.1, 0.05, 0.02)},
+    "nested_live, tau 0.05": CachePolicy.of("nested_live").replace(tau=0.05),
     "bands by the clock": CachePolicy(
         trigger="bands", clock="profile", predictor="linear", bands=((8, 0.2), (100_000, 0.8))
     ),
