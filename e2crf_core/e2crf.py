@@ -70,15 +70,16 @@ def decide(policy: CachePolicy, problem: Problem, state: SamplerState) -> tuple[
     refresh = event.any(1, keepdim=True) & rule.whole
     if cache is not None and policy.refresh_every:
         refresh = refresh | rule.due(policy, i - cache.clock.refreshed)
-    if cache is not None and policy.tau_warn:
-        refresh = refresh | (cache.r > policy.tau_warn)[:, None]
+    r = cache.r.cpu() if cache is not None and (policy.tau_warn or policy.tau_safe) else None
+    if r is not None and policy.tau_warn:
+        refresh = refresh | (r > policy.tau_warn)[:, None]
     if policy.probe_share:
         drawn = problem.noise.uniform(i) < policy.probe_share
         probed = drawn & (reasons == 0) & (refresh | (not rule.probes_when_due))
         reasons = torch.where(probed, int(Reason.PROBE), reasons).to(torch.uint8)
     reasons[:, : policy.k_low + 1] = int(Reason.LOW_BAND)
-    if cache is not None and policy.tau_safe and "tau_safe" in rule.reads:
-        calm = (cache.r < policy.tau_safe) & ~cache.rested
+    if cache is not None and r is not None and policy.tau_safe and "tau_safe" in rule.reads:
+        calm = (r < policy.tau_safe) & ~cache.rested
         reasons = reasons * ~calm[:, None]
     if not rule.probes_when_due:
         reasons = torch.where(refresh, int(Reason.REFRESH), reasons).to(torch.uint8)

@@ -55,7 +55,7 @@ def first_cache(problem: Problem, state: SamplerState) -> Cache:
         z=zeros,
         gain=z.new_ones(batch, n),
         clock=Clock(at=never, previous=never, refreshed=torch.full((1, 1), state.step), unit="log_snr"),
-        r=torch.full((batch,), torch.nan, dtype=host),
+        r=torch.full((batch,), torch.nan, dtype=host, device=z.device),
         rate=torch.full((batch,), torch.inf, dtype=host),
         scale=torch.ones(batch, dtype=host),
         rested=torch.zeros(batch, dtype=torch.bool),
@@ -86,7 +86,9 @@ def learn(
         feature = chosen.put(cache.feature, fresh)
         return replace(cache, feature=feature, output=chosen.put(cache.output, head(fresh)), **seen)
     rho, touched = residual(cache, chosen, fresh), chosen.counts > 0
-    r = torch.where(touched, intensity(cache, chosen, rho), cache.r)
+    r = intensity(cache, chosen, rho)
+    if chosen.present is not None:
+        r = torch.where(touched.to(r.device), r, cache.r)
     alpha = torch.clamp(r / 2, max=policy.alpha).nan_to_num(0.0)
     rows = damp(cache, chosen, reasons, rho, alpha, fresh) if policy.correct and rule.damps_probes else fresh
     output_rows = head(rows)
@@ -96,10 +98,10 @@ def learn(
         seen["residual"] = means
         if chosen.index is not None:
             # Only samples that recomputed something now; the others must not depend on their batch.
-            feature = correct(problem, chosen, feature, torch.where(touched, alpha, 0.0), means)
+            feature = correct(problem, chosen, feature, torch.where(touched.to(r.device), alpha, 0.0), means)
             output = torch.where(seen["clock"].at.to(feature.device)[..., None] == NEVER, 0.0, head(feature))
     delta = output_rows - chosen.take(cache.output)
-    error = torch.full_like(r, torch.nan)
+    error = torch.full_like(cache.rate, torch.nan)
     if policy.adapt or rule.depends == "network":
         reused = reused_output(policy, problem, cache, i)
         error = denoised_error(problem, i, chosen, output_rows - chosen.take(reused))
@@ -141,9 +143,9 @@ def residual(cache: Cache, chosen: Selection, fresh: Float[Tensor, "T d"]) -> Fl
 
 
 def intensity(cache: Cache, chosen: Selection, rho: Float[Tensor, "T d"]) -> Float[Tensor, " B"]:
-    """Return r (B,) on the host: residual energy over the energy of the whole kept feature (E4)."""
+    """Return r (B,) float64: residual energy over the energy of the whole kept feature (E4)."""
     change = chosen.per_sample(rho.square().sum(-1))
-    return (change / (cache.feature.square().sum((1, 2)) + ETA)).cpu().double()
+    return (change / (cache.feature.square().sum((1, 2)) + ETA)).double()
 
 
 def damp(
@@ -165,7 +167,7 @@ def band_means(
     problem: Problem, chosen: Selection, rho: Float[Tensor, "T d"], before: Float[Tensor, "B bands d"] | None
 ) -> Float[Tensor, "B bands d"]:
     """Return the running mean (B, bands, d) of the residuals of each band's recomputed tokens."""
-    bands = int(problem.bands.max()) + 1
+    bands = problem.once("bands", lambda: int(problem.bands.max()) + 1)
     slot = chosen.sample * bands + problem.bands[chosen.token]
     count = rho.new_zeros(chosen.batch * bands).index_add_(0, slot, rho.new_ones(len(rho)))
     total = rho.new_zeros(chosen.batch * bands, rho.shape[1]).index_add_(0, slot, rho)
@@ -226,8 +228,9 @@ def differences(
     """
     shape, ticks, clock = cache.output.shape, problem.clocks[policy.clock], cache.clock
     moved = torch.where(clock.at == NEVER, 0.0, ticks[step] - ticks[clock.at])
-    moved = moved.to(delta).expand(shape[:2])[..., None]
-    gap = (ticks[clock.at] - ticks[clock.previous]).to(delta).expand(shape[:2])[..., None]
+    moved = moved.to(delta, non_blocking=True).expand(shape[:2])[..., None]
+    gap = (ticks[clock.at] - ticks[clock.previous]).to(delta, non_blocking=True)
+    gap = gap.expand(shape[:2])[..., None]
     moved, gap = chosen.take(moved), chosen.take(gap)
     # Differences taken on another clock, before a live change of policy, cannot be used on this one.
     stated = cache.slope is not None and clock.unit == policy.clock

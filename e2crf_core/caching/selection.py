@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,21 +13,20 @@ from e2crf_core.network.shapes import Bool, Float, Int, Shaped
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen tokens, by sample, then token. `index` (T,) is None when every token is chosen.
+    """The chosen tokens, by sample, then token; `index` (T,) is None when every token is chosen.
 
     `present` (b,) lists the samples with any chosen token (None: all samples); `whole` is true if all tokens
     of these samples are chosen. `prefix` is m if exactly the lowest m tokens of every sample are chosen; rows
-    are then read and written as slices. `sample`, `token` (T,), `index`, and `present` live on the device,
-    `counts` (B,) on the host.
+    are then read and written as slices. `sample`, `token` (T,), `index`, and `present` live on `device` and
+    are made when they are first needed, `counts` (B,) lives on the host.
     """
 
     batch: int
     tokens: int
-    index: Int[Tensor, " T"] | None
-    sample: Int[Tensor, " T"]
-    token: Int[Tensor, " T"]
+    device: torch.device
+    mask: Bool[Tensor, "B n"]
     counts: Int[Tensor, " B"]
-    present: Int[Tensor, " b"] | None
+    rows: int
     whole: bool
     prefix: int | None = None
 
@@ -40,26 +40,50 @@ class Selection:
         sliced = prefixes and 0 < lowest < tokens and (len(mask) == 1 or bool((mask == mask[:1]).all()))
         mask = mask.expand(batch, tokens)
         counts = mask.sum(1)
-        flat = mask.reshape(-1).nonzero()[:, 0]
-        sample, token = flat // tokens, flat % tokens
         full, some = counts == tokens, counts > 0
-        every = bool(full.all())
         return Selection(
             batch=batch,
             tokens=tokens,
-            index=None if every else flat.to(device),
-            sample=sample.to(device),
-            token=token.to(device),
+            device=device,
+            mask=mask,
             counts=counts,
-            present=None if bool(some.all()) else some.nonzero()[:, 0].to(device),
+            rows=int(counts.sum()),
             whole=bool((full == some).all()),
             prefix=lowest if sliced else None,
         )
 
-    @property
-    def rows(self) -> int:
-        """Return the number T of chosen tokens."""
-        return len(self.sample)
+    @cached_property
+    def _flat(self) -> Int[Tensor, " T"]:
+        """Return the chosen rows of the flattened (B * n) layout, without a copy from the host where possible."""
+        if self.index is not None:
+            return self.index
+        return torch.arange(self.rows, device=self.device)
+
+    @cached_property
+    def index(self) -> Int[Tensor, " T"] | None:
+        """Return the chosen rows of the flattened (B * n) layout; None when every token is chosen."""
+        if self.rows == self.batch * self.tokens:
+            return None
+        if self.prefix is not None:
+            first = self.tokens * torch.arange(self.batch, device=self.device)
+            return (first[:, None] + torch.arange(self.prefix, device=self.device)).flatten()
+        return self.mask.reshape(-1).nonzero()[:, 0].to(self.device)
+
+    @cached_property
+    def sample(self) -> Int[Tensor, " T"]:
+        """Return each row's sample."""
+        return self._flat // self.tokens
+
+    @cached_property
+    def token(self) -> Int[Tensor, " T"]:
+        """Return each row's token."""
+        return self._flat % self.tokens
+
+    @cached_property
+    def present(self) -> Int[Tensor, " b"] | None:
+        """Return the samples with any chosen token; None for all samples."""
+        some = self.counts > 0
+        return None if bool(some.all()) else some.nonzero()[:, 0].to(self.device)
 
     @property
     def samples(self) -> int:

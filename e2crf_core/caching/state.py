@@ -50,9 +50,10 @@ class Cache:
 
     `feature` (B, n, d) is C (E4) and `output` (B, n, 2M) is F = head(C); `slope` and `curve` are F's divided
     differences on the clock `clock.unit`, for predictors. `u` and `z` (B, n, 2M) are network input and state
-    at each token's last recompute, and `gain` (B, n) is the measured |dF|²/d. Per sample, on the host: `r` is
-    the event intensity, `rate` the rate of F per log(a/s), `scale` the adaptation factor of tau, and `rested`
-    whether the last step was skipped. `residual` (B, bands, d) is the running residual of each band.
+    at each token's last recompute, `gain` (B, n) is the measured |dF|²/d, and `r` (B,) the event intensity, all
+    on the device. Per sample, on the host: `rate` is the rate of F per log(a/s), `scale` the adaptation factor
+    of tau, and `rested` whether the last step was skipped. `residual` (B, bands, d) is the running residual
+    of each band.
     """
 
     kv: KVCache | None
@@ -131,7 +132,7 @@ class Problem:
 
     def level(self, step: int) -> Tensor:
         """Return log(a/s) () at a call, float64 on the model's device: the network's condition."""
-        return torch.tensor(self.levels[step], dtype=torch.float64, device=self.c_in.device)
+        return self.once("levels", lambda: self.clocks["log_snr"].to(self.c_in.device))[step]
 
     def condition(self, step: int) -> Tensor:
         """Return the network's condition at a call, kept between runs."""
@@ -169,7 +170,7 @@ class Problem:
         times = [row.t for row in plan.rows]
         levels = tuple(schedule.log_snr(t) for t in times)
         a, s = (
-            torch.tensor([scale(t) for t in times], dtype=torch.float64, device=model.device)[:, None, None]
+            torch.tensor([scale(t) for t in times], dtype=torch.float64).to(model.device)[:, None, None]
             for scale in (schedule.a, schedule.s)
         )
         mu, v, mask = model.mu.double(), model.v.double(), model.mask.double()

@@ -26,6 +26,9 @@ def add(commands: Any) -> None:
     sample.add_argument("--batch", type=int, default=64, help="samples run together")
     sample.add_argument("--device", default="auto", help="auto, cpu or cuda")
     sample.add_argument("--backend", default="eager", help=BACKEND_HELP)
+    sample.add_argument(
+        "--noise", default="numpy", help="numpy, or counter, which is the same on every device"
+    )
     sample.add_argument("--out", type=Path, required=True, help="npz to write, with `samples` in data units")
     sample.add_argument("--compare", action="store_true", help="also run uncached on the same noise")
     sample.set_defaults(command=run)
@@ -66,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_out_file(arguments.out)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
     plan = (arguments.steps, arguments.solver, arguments.grid, arguments.batch)
-    config = SamplerConfig(policy, *plan, arguments.backend)
+    config = SamplerConfig(policy, *plan, arguments.backend, arguments.noise)
     backend = Sampler.of(model, config).backend
     config = replace(config, backend=backend.name)
 
@@ -93,6 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
         "policy": arguments.policy,
         "solver": arguments.solver,
+        "noise": arguments.noise,
         "backend": backend.name,
         "backend_reason": backend.reason,
         "seconds": made.seconds,

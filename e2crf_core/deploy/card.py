@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.policy_json import PolicyJson, policy_value
+from e2crf_core.diffusion.noise import NOISES
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import MAX_STEPS
 from e2crf_core.errors import LabError
@@ -136,7 +137,9 @@ class PolicyCard:
     def settings(self) -> dict[str, Any]:
         """Return the keyword arguments of Sampler other than model and policy."""
         config = self.config
-        return {name: getattr(config, name) for name in ("steps", "solver", "grid", "batch", "backend")}
+        return {
+            name: getattr(config, name) for name in ("steps", "solver", "grid", "batch", "backend", "noise")
+        }
 
     def model(self, device: str = "auto") -> ScoreModel:
         """Load the card's checkpoint. Raises LabError if missing, CheckpointChanged for other weights."""
@@ -170,6 +173,7 @@ class PolicyCard:
             "steps": config.steps,
             "batch": config.batch,
             "backend": config.backend,
+            "noise": config.noise,
             "device": self.device,
             "measured": asdict(self.measured),
             "valid": asdict(self.valid),
@@ -201,6 +205,7 @@ class _CardJson(BaseModel):
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     batch: Annotated[int, Field(ge=1, le=MAX_BATCH)]
     backend: Literal[tuple(BACKENDS)] = "eager"  # type: ignore[valid-type]
+    noise: Literal[tuple(NOISES)] = "numpy"  # type: ignore[valid-type]
     device: Name
     measured: Measured
     valid: Validity
@@ -225,7 +230,9 @@ def _card(stored: Any, folder: Path, label: str) -> PolicyCard:
         digest=part.digest,
         profile=part.profile,
         dataset=part.dataset,
-        config=SamplerConfig(part.policy, part.steps, part.solver, part.grid, part.batch, part.backend),
+        config=SamplerConfig(
+            part.policy, part.steps, part.solver, part.grid, part.batch, part.backend, part.noise
+        ),
         device=part.device,
         measured=part.measured,
         valid=part.valid,

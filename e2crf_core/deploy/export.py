@@ -24,7 +24,7 @@ from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.predictors import reused_output
 from e2crf_core.caching.triggers import schedules
 from e2crf_core.deploy.native import compile_package, load_package, write_program
-from e2crf_core.diffusion.noise import NoiseStream
+from e2crf_core.diffusion.noise import noise_stream
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import detokenize
 from e2crf_core.errors import LabError
@@ -164,6 +164,7 @@ def export_config(
         "solver": config.solver,
         "grid": config.grid,
         "steps": config.steps,
+        "noise": config.noise,
         "calls": int(called.sum()),
         "length": model.length,
         "channels": list(model.channels),
@@ -263,7 +264,8 @@ class ExportedSampler:
         """Return series (num, N, M) in data units: those of the eager sampler, up to rounding."""
         check_request(num, seed)
         t = self.tables
-        noise = NoiseStream(seed, num, torch.as_tensor(t["mask"]), dtype=torch.float32)
+        mask = torch.as_tensor(t["mask"])
+        noise = noise_stream(self.about.get("noise", "numpy"), seed, num, mask, dtype=torch.float32)
         z = t["start_mean"] + t["start_spread"] * noise.initial().numpy()
         outputs: list[np.ndarray] = []
         base, past = np.zeros_like(z), [np.zeros_like(z)] * 2

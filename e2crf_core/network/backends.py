@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from e2crf_core.errors import LabError
+from e2crf_core.network.captured import Captured
 from e2crf_core.network.graphs import FeatureGraph
 from e2crf_core.network.kept import kept_for
 from e2crf_core.network.onnx import require_onnx, write_onnx
@@ -30,6 +31,7 @@ from e2crf_core.network.shapes import Float
 BACKENDS = {
     "eager": "torch's own kernels, float32: the reference",
     "eager-bf16": "torch's own kernels, weights and products of the layers in bfloat16",
+    "cudagraphs": "torch's own kernels on an NVIDIA GPU, one CUDA graph for each prefix and batch size, float32",
     "compiled": "code that torch compiles for this machine, which takes about a minute, float32",
     "compiled-bf16": "compiled code, weights and products of the layers in bfloat16",
     "onnxruntime": "ONNX Runtime on the CPU, float32",
@@ -109,6 +111,14 @@ def _make(network: Any, name: str) -> Backend:
     twin = halved(network) if precision == "bf16" else copy.deepcopy(network)
     if kind == "eager":
         return _Graphs(twin, lambda graph, u: graph)
+    if kind == "cudagraphs":
+        if example.device.type != "cuda":
+            raise LabError(
+                f"the backend {name} needs an NVIDIA GPU, and this model is on {example.device}",
+                field="backend",
+                remedy="move the model to cuda, or use eager",
+            )
+        return _Graphs(twin, lambda graph, u: Captured(graph))
     if kind == "compiled":
         if example.device.type == "cpu":
             require_compiler(f"the backend {name}", field="backend")

@@ -47,6 +47,8 @@ class SpecPart(_Part):
     compare: bool
     solver: Name
     grid: Name
+    backend: Name = "eager"
+    noise: Name = "numpy"
 
     @staticmethod
     def of(spec: RunSpec) -> SpecPart:
@@ -59,6 +61,8 @@ class SpecPart(_Part):
             steps=config.steps,
             solver=config.solver,
             grid=config.grid,
+            backend=config.backend,
+            noise=config.noise,
         )
 
     def spec(self) -> RunSpec:
@@ -67,7 +71,9 @@ class SpecPart(_Part):
             self.checkpoint,
             self.num,
             self.seed,
-            SamplerConfig(self.policy, self.steps, self.solver, self.grid),
+            SamplerConfig(
+                self.policy, self.steps, self.solver, self.grid, backend=self.backend, noise=self.noise
+            ),
             device=self.device,
             watch=self.watch,
             pace=self.pace,

@@ -41,7 +41,7 @@ MARKS = {
     "probe": ("probed =", "reasons = torch.where(probed"),
     "first": ("if cache is None and not rule.late:", "every = torch.full"),
     "always": ("if rule.verdict is not None:", "return torch.full(event.shape"),
-    "warn": ("if cache is not None and policy.tau_warn:", "refresh = refresh | (cache.r > policy.tau_warn)"),
+    "warn": ("if r is not None and policy.tau_warn:", "refresh = refresh | (r > policy.tau_warn)"),
     "refresh": ("refresh = event.any(1, keepdim=True)",),
     "interval": (
         "if cache is not None and policy.refresh_every:",

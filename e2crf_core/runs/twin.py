@@ -69,6 +69,7 @@ def twin_key(model: ScoreModel, config: SamplerConfig, num: int, seed: int) -> s
         config.plan,
         num,
         seed,
+        *(() if config.noise == SamplerConfig.noise else (config.noise,)),
     )
     return hashlib.sha256(repr(stated).encode()).hexdigest()[:32]
 

@@ -20,7 +20,7 @@ from e2crf_core.caching.feedback import first_cache, renewed, tick
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState
 from e2crf_core.caching.triggers import TRIGGERS, influence
-from e2crf_core.diffusion.noise import NoiseStream
+from e2crf_core.diffusion.noise import noise_stream
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import token_count, tokenize
 from e2crf_core.e2crf import decide
@@ -93,7 +93,8 @@ def trace(archive: Archive, model: ScoreModel) -> Trace:
     series = (recorder.column("series").astype(np.float64) - model.mean) / model.std
     z = torch.as_tensor(tokenize(series)).to(model.dtype)[:, None]
     u = torch.addcmul(alone.u0[: len(z), None].cpu(), alone.c_in[: len(z), None].cpu(), z)
-    problem = replace(alone, noise=NoiseStream(spec.seed, spec.num, model.mask, dtype=model.dtype))
+    noise = noise_stream(spec.config.noise, spec.seed, spec.num, model.mask, dtype=model.dtype)
+    problem = replace(alone, noise=noise)
     e, drift = recorder.column("e").astype(np.float64), recorder.column("drift").astype(np.float64)
     gain = None
     if "gain" in predictable(archive):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from e2crf_core.caching.policy import POLICY_SCHEMA, PRESETS, CachePolicy
+from e2crf_core.diffusion.noise import check_noise
 from e2crf_core.errors import LabError, make_whole
 from e2crf_core.network.backends import check_backend
 
@@ -17,7 +18,8 @@ class SamplerConfig:
     """A sampler's settings: `steps` of `solver` on `grid`, cached by `policy` (None: uncached).
 
     `batch` limits how many samples run together; it changes no sample. `backend` runs the network where all of
-    it is called (network.backends.BACKENDS, or `auto`: what is fastest here).
+    it is called (network.backends.BACKENDS, or `auto`: what is fastest here). `noise` is one of the streams of
+    diffusion.noise.NOISES.
     """
 
     policy: CachePolicy | None = PRESETS["balanced"]
@@ -26,6 +28,7 @@ class SamplerConfig:
     grid: str = "linear"
     batch: int = 64
     backend: str = "eager"
+    noise: str = "numpy"
 
     def __post_init__(self) -> None:
         """Reject an empty batch; the plan is checked with the model's schedule."""
@@ -33,6 +36,7 @@ class SamplerConfig:
         if self.batch < 1:
             raise LabError(f"batch {self.batch}: must be at least 1", field="batch")
         check_backend(self.backend)
+        check_noise(self.noise)
 
     @property
     def plan(self) -> tuple[str, str, int]:
@@ -45,12 +49,18 @@ class SamplerConfig:
         return replace(self, policy=None, backend="eager")
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; `from_json` restores an equal configuration."""
-        return asdict(self)
+        """Return plain JSON values; `from_json` restores an equal configuration.
+
+        The first stream of noise is left out, so that what older versions stored still fits.
+        """
+        stored = asdict(self)
+        if self.noise == SamplerConfig.noise:
+            del stored["noise"]
+        return stored
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> SamplerConfig:
-        """Invert `to_json`; a missing batch or backend takes the default. Raises LabError for anything else."""
+        """Invert `to_json`; a missing batch, backend, or noise takes the default. Raises LabError for anything else."""
         try:
             policy = stored["policy"]
             return SamplerConfig(
@@ -62,6 +72,7 @@ class SamplerConfig:
                 grid=str(stored["grid"]),
                 batch=int(stored.get("batch", 64)),
                 backend=str(stored.get("backend", "eager")),
+                noise=str(stored.get("noise", SamplerConfig.noise)),
             )
         except (KeyError, TypeError, ValueError) as fault:
             raise LabError(f"not a sampler configuration: {fault}") from None
@@ -71,6 +82,8 @@ class SamplerConfig:
         plan = f"{self.solver} on the {self.grid} grid with {self.steps} steps"
         if self.backend != "eager":
             plan += f", backend {self.backend}"
+        if self.noise != SamplerConfig.noise:
+            plan += f", noise {self.noise}"
         if self.policy is None:
             return f"{plan}, no cache"
         policy = self.policy

@@ -14,7 +14,7 @@ from e2crf_core.caching.events import Reason, StepEvent
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState, StepInfo
 from e2crf_core.diffusion.conditioning import NOISE, Conditioning
-from e2crf_core.diffusion.noise import NoiseStream
+from e2crf_core.diffusion.noise import NoiseStream, noise_stream
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import make_plan
 from e2crf_core.diffusion.spectral import band_edges
@@ -99,7 +99,8 @@ class Sampler:
     With `policy` None, the network is called at every step and nothing is kept: the
     reference for every measurement. `batch` limits how many samples run together; it changes no sample.
     `backend` is one of network.backends.BACKENDS, or `auto`; the attribute of that name says which one runs,
-    and why. Raises LabError for a plan, or a backend, that the model cannot run.
+    and why. `noise` is one of diffusion.noise.NOISES; samples of one stream are not those of another. Raises
+    LabError for a plan, or a backend, that the model cannot run.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Sampler:
         grid: str = "linear",
         batch: int = 64,
         backend: str = "eager",
+        noise: str = "numpy",
     ) -> None:
         if model.dtype not in PRECISIONS:
             raise LabError(
@@ -120,7 +122,7 @@ class Sampler:
                 remedy="convert it to float32 or float64",
             )
         self.model = model
-        config = SamplerConfig(policy, steps, solver, grid, batch, backend)
+        config = SamplerConfig(policy, steps, solver, grid, batch, backend, noise)
         self.plan = make_plan(model.schedule, steps, solver, grid, model.profile.clock)
         self.backend = choose_backend(model, policy, backend, batch)
         self.config = replace(config, backend=self.backend.name)
@@ -139,6 +141,7 @@ class Sampler:
             grid=config.grid,
             batch=config.batch,
             backend=config.backend,
+            noise=config.noise,
         )
 
     def given(self, observed: np.ndarray, noise: float = NOISE) -> Sampler:
@@ -159,7 +162,7 @@ class Sampler:
     def begin(self, num: int, seed: int, first: int = 0) -> tuple[Problem, SamplerState]:
         """Return the start of a run of `num` samples numbered from `first`."""
         model = self.model
-        noise = NoiseStream(seed, num, model.mask, dtype=model.dtype, first=first)
+        noise = noise_stream(self.config.noise, seed, num, model.mask, dtype=model.dtype, first=first)
         problem = replace(self._tables(noise), backend=self.backend.backend)
         if self.conditioning is not None:
             problem = replace(problem, conditioning=self.conditioning.of(first, num))
@@ -262,8 +265,11 @@ class Sampler:
             assert self.policy is not None
             with torch.inference_mode():
                 after, rows, samples = run_segment(problem, state, self.policy, segment)
-            look = self.model.device.type == "cpu" or after.step - state.step >= LOOK_EVERY
-            if (look or after.step == self.plan.steps) and not bool(torch.isfinite(after.z.sum())):
+            if self.model.device.type != "cpu":
+                # Each look at a number would make the host wait; what is not finite stays so until the end.
+                if after.step == self.plan.steps:
+                    check_finite(after.z, after.step - 1, self.model, self.policy)
+            elif not bool(torch.isfinite(after.z.sum())):
                 segments = {}  # single steps raise NotFinite, and name the step
                 continue
             yield Leap(state, after, rows, samples, segment.reasons)

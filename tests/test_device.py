@@ -1,0 +1,95 @@
+"""Laws of runs on an accelerator, with a pretended one: the host never waits where the calls are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import gpu
+from e2crf_core import CachePolicy, LabError, Sampler
+from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.network.captured import Captured
+from tests.conftest import make_model
+from tests.pretend_device import PretendDevice, moved
+from tests.test_error_model import causal_model
+
+SCHEDULED = {
+    "whole": CachePolicy(trigger="fixed", refresh_every=5, predictor="linear"),
+    "late": CachePolicy(trigger="log_snr", tau=1.0, start=2.0, predictor="quadratic", clock="profile"),
+    "bands": CachePolicy(trigger="bands", bands=((4, 0.9), (99, 2.5)), predictor="linear"),
+}
+STEPS = 20
+
+
+def run(model: ScoreModel, policy: CachePolicy, noise: str) -> tuple[Tensor, list[str], list[str], int]:
+    """Run three samples on the pretended device; return final tokens, reads, uploads, and the number of leaps."""
+    with PretendDevice() as device, torch.inference_mode():
+        sampler = Sampler(moved(model), policy, steps=STEPS, noise=noise)
+        sampler.segments()
+        sampler.begin(3, 1)
+        device.reads.clear(), device.uploads.clear()
+        leaps = list(sampler.leaps(*sampler.begin(3, 1)))
+        reads, uploads = list(device.reads), list(device.uploads)
+        return leaps[-1].after.z.cpu(), reads, uploads, len(leaps)
+
+
+@pytest.mark.parametrize("name", SCHEDULED)
+def test_a_scheduled_run_reads_the_device_once_at_its_end(name: str) -> None:
+    model = causal_model() if name == "bands" else make_model()
+    tokens, reads, uploads, leaps = run(model, SCHEDULED[name], "counter")
+    assert len(reads) == 1, "only whether the finished samples are finite"
+    assert len(uploads) <= 4 * leaps
+    expected = Sampler(model, SCHEDULED[name], steps=STEPS, noise="counter").draw(3, 1).tokens
+    np.testing.assert_allclose(tokens.numpy(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("policy", [CachePolicy(trigger="gain", tau=0.3), CachePolicy.preset("paper")])
+def test_a_run_that_decides_by_data_reads_at_most_two_small_tensors_a_step(policy: CachePolicy) -> None:
+    model = make_model()
+    tokens, reads, _, leaps = run(model, policy, "counter")
+    # Whether keys and values are valid is read until all are known to be; every sixteenth step must be finite.
+    checked = 2 * model.network.layers + leaps // 16 + 1
+    assert len(reads) <= 2 * leaps + checked
+    expected = Sampler(model, policy, steps=STEPS, noise="counter").draw(3, 1).tokens
+    np.testing.assert_allclose(tokens.numpy(), expected, atol=1e-9)
+
+
+def test_the_count_sees_a_read(model: ScoreModel) -> None:
+    with PretendDevice() as device:
+        far = moved(model)
+        assert bool((far.mask > 0).any()) and float(far.mask.sum()) > 0
+    assert len(device.reads) == 2
+
+
+def pretended(work: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
+    """Capture as a GPU does: fixed places for inputs and output."""
+    captures.append(inputs[0].shape)
+    output = torch.zeros_like(work(*inputs))
+
+    def replay() -> None:
+        output.copy_(work(*inputs))
+
+    return replay, output
+
+
+captures: list[torch.Size] = []
+
+
+def test_a_captured_function_is_captured_once_for_each_shape_and_gives_what_is_kept() -> None:
+    captures.clear()
+    call = Captured(lambda x, y: x * y, pretended)
+    made = [call(torch.full((size,), 2.0), torch.tensor(float(k))) for k, size in enumerate((2, 3, 2))]
+    assert captures == [torch.Size([2]), torch.Size([3])]
+    assert [x.tolist() for x in made] == [[0.0, 0.0], [2.0, 2.0, 2.0], [4.0, 4.0]]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_backend_and_its_benchmark_say_so(model: ScoreModel) -> None:
+    with pytest.raises(LabError, match="cudagraphs needs an NVIDIA GPU, and this model is on cpu"):
+        Sampler(model, None, steps=STEPS, backend="cudagraphs")
+    with pytest.raises(SystemExit, match="no NVIDIA GPU"):
+        gpu.main([])
