@@ -111,7 +111,7 @@ export class Pins {
   }
 
   remove(pin) {
-    this.list = this.list.filter((other) => other !== pin);
+    this.list = this.list.filter((other) => other.text !== pin.text);
     this.changed();
   }
 
@@ -124,7 +124,7 @@ export class Pins {
 
   // Entries are made anew only if they say something else: focus and open menus stay.
   draw() {
-    const said = JSON.stringify(this.list);
+    const said = JSON.stringify(this.list.map(({ text, error, cost, why }) => [text, error, cost, why]));
     if (said !== this.said) {
       this.said = said;
       this.entries = this.list.map((pin, i) => this.entry(pin, i + 1));
