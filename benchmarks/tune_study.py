@@ -150,6 +150,8 @@ def main() -> int:
     options = parser.parse_args()
     options.out = options.out.resolve()
     kept = search(options)
+    if not (options.out / "study.json").is_file():
+        raise SystemExit("error: the search wrote no study; its own message is above")
     study = json.loads((options.out / "study.json").read_text())
     reference = Point.from_json(study["reference"])
     known = [reference, *(Point.from_json(p) for p in study["points"])]

@@ -168,10 +168,11 @@ def test_late_starts_are_quoted_right() -> None:
     studies = stored("late_start_cpu")["data"]
     rows = {
         data: {(row["calls"], row["start"]): row["relative_l2"] for row in studies[data]["rows"]}
-        for data in ("ecg", "household")
+        for data in ("ecg", "household", "wind")
     }
-    for start in (0.0, 2.0):
-        error = rows["household"][5, start]
-        assert f"{error['value']:.3f} ({error['low']:.3f} to {error['high']:.3f})" in words(DOC)
+    for data in ("household", "wind"):
+        for start in (0.0, 2.0):
+            error = rows[data][5, start]
+            assert f"{error['value']:.3f} ({error['low']:.3f} to {error['high']:.3f})" in words(DOC)
     for known in rows.values():
         assert known[5, 4.0]["value"] > known[5, 0.0]["value"]
