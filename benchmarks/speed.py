@@ -200,11 +200,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = load_checkpoint(name, "cpu")
         nested = load_checkpoint(causal[name], "cpu") if name in causal else None
         study: dict[str, Any] = {"length": model.length, "channels": len(model.channels), "tokens": model.n}
-        study["public_operations"] = public_flops(model.length)
+        study |= {"public_operations": public_flops(model.length), "batches": []}
         stored["data"][name] = study
         for batch in arguments.batches:
             rounds = max(2 if arguments.tiny else 4, arguments.rounds // (1 if batch == 1 else 3))
-            place = study.setdefault(f"batch {batch}", {})
+            place: dict[str, Any] = {"batch": batch}
+            study["batches"].append(place)
             if "floor" in arguments.parts:
                 place["floor"] = measure_floor(model, batch, stored["peak"], 2 * rounds)
             if "parts" in arguments.parts:

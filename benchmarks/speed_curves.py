@@ -90,7 +90,7 @@ def measure_curves(*, tiny: bool = False, rounds: int = 4) -> dict[str, Any]:
         points = []
         for value in values[:2] if tiny else values:
             size = replace(Size(), **{axis: value})
-            points.append({axis: value, **measure_size(size, 2 if tiny else rounds)})
+            points.append({"value": value, **measure_size(size, 2 if tiny else rounds)})
             print(f"{axis} {value}: {points[-1]['speedup']['value']:.1f} of {EVERY}", flush=True)
         curves["axes"][axis] = points
     return curves

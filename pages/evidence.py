@@ -1,4 +1,4 @@
-"""The Evidence page: the lab's measurements of triggers, of solvers, and of the published tables."""
+"""The Evidence page: the lab's measurements of triggers, solvers, and speed, and of the published tables."""
 
 import streamlit as st
 
@@ -9,12 +9,14 @@ from pages.ui.evidence.controls import chosen_file, missing, quick_warning
 from pages.ui.evidence.files import demoted, read_text, result_files
 from pages.ui.evidence.localization_view import localization_view
 from pages.ui.evidence.solvers_view import solvers_view
+from pages.ui.evidence.speed_view import speed_view
 from pages.ui.evidence.triggers_view import triggers_view
 
-TRIGGERS, SOLVERS, TABLES, BANDS = "triggers", "solvers", "tables", "bands"
+TRIGGERS, SOLVERS, SPEED, TABLES, BANDS = "triggers", "solvers", "speed", "tables", "bands"
 VIEWS = {
     SOLVERS: "Solvers and caches",
     TRIGGERS: "Triggers",
+    SPEED: "Speed",
     TABLES: "Published tables",
     BANDS: "Nested bands",
 }
@@ -42,7 +44,13 @@ def tables_view() -> None:
     )
 
 
-DRAW = {TRIGGERS: triggers_view, SOLVERS: solvers_view, TABLES: tables_view, BANDS: localization_view}
+DRAW = {
+    TRIGGERS: triggers_view,
+    SOLVERS: solvers_view,
+    SPEED: speed_view,
+    TABLES: tables_view,
+    BANDS: localization_view,
+}
 
 
 def page() -> None:

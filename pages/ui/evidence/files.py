@@ -5,7 +5,8 @@ a damaged one is reported by name without affecting the rest.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,13 +71,26 @@ def read_each(
 
     Raises LabError that names the file and the command that writes it.
     """
-    try:
+    with _named(path, command):
         stored = read_json(path, limit=LIMIT_BYTES)
         if part is not None and isinstance(stored, dict):
             stored = stored.get(part)
         if not isinstance(stored, dict) or not stored:
             raise ValueError("it holds no data set")
         return {name: make(name, kind.model_validate(part)) for name, part in stored.items()}
+
+
+def read_whole(path: Path, command: str, kind: type[Model]) -> Model:
+    """Read a file that is one object. Raises LabError like `read_each`."""
+    with _named(path, command):
+        return kind.model_validate(read_json(path, limit=LIMIT_BYTES))
+
+
+@contextmanager
+def _named(path: Path, command: str) -> Iterator[None]:
+    """Turn any fault into a LabError that names the file and the command that writes it."""
+    try:
+        yield
     except Exception as fault:  # whatever is wrong with a result file, the remedy is the same
         reason = faults_text(fault) if isinstance(fault, ValidationError) else str(fault)
         raise LabError(
