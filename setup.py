@@ -7,7 +7,14 @@ setup(
     package_dir={"e2crf_core.assets": "assets", "e2crf_core.front": "pages/ui/front"},
     package_data={
         "e2crf_core": ["py.typed", "**/*.html", "**/*.css", "**/*.jinja", "**/*.j2", "deploy/cpp/*.cpp"],
-        "e2crf_core.assets": ["checkpoints/*/*", "data/*.npz", "data/*.json", "data/*.md", "demo/run.zip"],
+        "e2crf_core.assets": [
+            "checkpoints/*/*",
+            "calibrations/*",
+            "data/*.npz",
+            "data/*.json",
+            "data/*.md",
+            "demo/*.zip",
+        ],
         "e2crf_core.front": ["*/*.js", "*/*.css", "*/*.html"],
     },
 )

@@ -1,6 +1,6 @@
 """Does error feedback pay for nested bands? Trigger `nested_live` against `nested`, at equal cost.
 
-    python -m benchmarks.error_feedback --checkpoints benchmarks/checkpoints/wind-causal
+    python -m benchmarks.error_feedback --checkpoints wind-causal
 
 Both run on the same noise, 40 cheap steps of DPM-Solver++(2M). Cost counts prefixes in whole forwards; errors are
 RMS over samples against their uncached twins, in standard deviations of the data. A row with feedback is

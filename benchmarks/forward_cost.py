@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.origin import provenance_of
+from benchmarks.origin import full_checkpoints, provenance_of
 from e2crf_core.caching.selection import Selection
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import machine
-from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.network.forward import plain_forward, selective_forward
 from e2crf_core.network.kvcache import KVCache
 from e2crf_core.sampling.sampler import synchronize
@@ -101,13 +101,15 @@ def measure(model: ScoreModel, batch: int, rounds: int) -> dict[str, dict[str, f
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--checkpoints", nargs="*", help="names or folders; by default all that are shipped")
+    parser.add_argument(
+        "--checkpoints", nargs="*", help="names or folders; by default all shipped with full attention"
+    )
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 16, 64])
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
-    names = arguments.checkpoints or list_checkpoints()
+    names = arguments.checkpoints or full_checkpoints()
     results: dict[str, object] = {
         "machine": machine(),
         "rounds": arguments.rounds,

@@ -30,12 +30,11 @@ NETWORKS = {
     "solver": (CAUSAL, "wind"),
 }
 """The networks of each lesson; the page opens on the first."""
-FOLDER = Path(__file__).resolve().parent / "checkpoints"
 
 
 def measure(lesson: str, name: str, sizes: Sizes) -> LessonStudy:
     """Measure one lesson on one network."""
-    model = load_checkpoint(str(FOLDER / name) if (FOLDER / name).is_dir() else name, "cpu")
+    model = load_checkpoint(name, "cpu")
     line = ProgressLine(f"{lesson}, {name}, steps")
     return measured(lesson, name, LessonBench(model, load_dataset(model.dataset), sizes, line))
 

@@ -7,7 +7,12 @@ from typing import Any
 
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.io.provenance import Provenance
-from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.models.checkpoints import load_checkpoint, read_card, shipped_checkpoints
+
+
+def full_checkpoints() -> list[str]:
+    """Return the shipped checkpoints with full attention, one a data set, which studies compare by default."""
+    return [name for name in shipped_checkpoints() if not read_card(name)["network"].get("bands")]
 
 
 def provenance_of(checkpoints: Sequence[str], seeds: Sequence[int], batch: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.origin import full_checkpoints
 from e2crf_core.commands.terminal import ProgressLine
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.config import load_configs
@@ -21,7 +22,7 @@ from e2crf_core.evaluation.results import to_json
 from e2crf_core.evaluation.shards import Task
 from e2crf_core.evaluation.tables import Evaluation, TableRow
 from e2crf_core.io.files import replace_file
-from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint, read_card
+from e2crf_core.models.checkpoints import load_checkpoint, read_card
 from e2crf_core.models.training_data import training_data
 from e2crf_core.sampling.config import SamplerConfig
 
@@ -175,7 +176,9 @@ with tau; *to the letter* is preset `paper_literal` (docs/method.md), *full* our
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--checkpoints", nargs="*", help="names or folders; by default all that are shipped")
+    parser.add_argument(
+        "--checkpoints", nargs="*", help="names or folders; by default all shipped with full attention"
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps, 8 samples: minutes")
     parser.add_argument("--num", type=int, help="samples of each run (16; quick: 8)")
     parser.add_argument("--repeats", type=int, default=3)
@@ -187,7 +190,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
     begin = time.monotonic()
-    names = arguments.checkpoints or list_checkpoints()
+    names = arguments.checkpoints or full_checkpoints()
     if not names:
         raise SystemExit("error: no checkpoint is shipped: name one with --checkpoints")
     kind = "quick" if arguments.quick else "full"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.origin import full_checkpoints
 from benchmarks.verdicts import reading
 from e2crf_core.commands.terminal import ProgressLine
 from e2crf_core.diffusion.schedules import VP
@@ -27,7 +28,7 @@ from e2crf_core.evaluation.shards import Task, read_shards, run_shards
 from e2crf_core.evaluation.summary import summarize
 from e2crf_core.evaluation.tables import Evaluation, TableRow
 from e2crf_core.io.files import replace_file
-from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.models.training_data import training_data
 from e2crf_core.quality.distances import LOG_SPECTRAL_DISTANCE, relative_l2
 from e2crf_core.quality.protocol import PRIMARY
@@ -97,7 +98,9 @@ def page(studies: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--checkpoints", nargs="*", help="names or folders; by default all that are shipped")
+    parser.add_argument(
+        "--checkpoints", nargs="*", help="names or folders; by default all shipped with full attention"
+    )
     parser.add_argument("--num", type=int, default=48, help="samples of each run")
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0, help="of the first repeat")
@@ -109,7 +112,7 @@ def main() -> None:
     arguments = parser.parse_args()
     studies: dict[str, dict[str, Any]] = {}
     try:
-        for place, name in enumerate(arguments.checkpoints or list_checkpoints()):
+        for place, name in enumerate(arguments.checkpoints or full_checkpoints()):
             model = load_checkpoint(name, arguments.device)
             configs = load_configs(HERE / "configs" / "solvers.json")
             if place == 0:

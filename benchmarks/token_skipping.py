@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.origin import provenance_of
+from benchmarks.origin import full_checkpoints, provenance_of
 from benchmarks.trigger_experiments import Given, effect, network_output, pilot_outputs
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState, StepInfo
@@ -40,7 +40,7 @@ from e2crf_core.e2crf import advance
 from e2crf_core.errors import LabError
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import machine
-from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.models.training_data import training_data
 from e2crf_core.network.forward import attend
 from e2crf_core.network.kvcache import KVCache
@@ -257,7 +257,9 @@ def page(results: dict[str, Any]) -> str:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--checkpoints", nargs="*", help="names or folders; by default all that are shipped")
+    parser.add_argument(
+        "--checkpoints", nargs="*", help="names or folders; by default all shipped with full attention"
+    )
     parser.add_argument("--calls", type=int, default=10)
     parser.add_argument("--num", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
@@ -265,7 +267,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: dict[str, Any] = {}
     try:
-        for name in arguments.checkpoints or list_checkpoints():
+        for name in arguments.checkpoints or full_checkpoints():
             rows[name] = measure(load_checkpoint(name, "cpu"), arguments.calls, arguments.num, arguments.seed)
             for row in rows[name]:
                 print(name, *(f"{key} {value:.3f}" for key, value in row.items()), flush=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.origin import full_checkpoints
 from benchmarks.trigger_experiments import register_experiments
 from e2crf_core.caching.policy import CLOCKS, PREDICTORS, CachePolicy
 from e2crf_core.commands.terminal import ProgressLine
@@ -26,7 +27,7 @@ from e2crf_core.evaluation.shards import Task, run_shards, stored_config
 from e2crf_core.evaluation.summary import summarize
 from e2crf_core.evaluation.tables import Evaluation, TableRow
 from e2crf_core.io.files import replace_file
-from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.models.training_data import training_data
 from e2crf_core.quality.protocol import PRIMARY
 from e2crf_core.report.charts import Curve, as_html, curves_chart, plotly_script
@@ -266,7 +267,9 @@ def compact(e: Evaluation) -> dict[str, Any]:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--checkpoints", nargs="*", help="names or folders; by default all that are shipped")
+    parser.add_argument(
+        "--checkpoints", nargs="*", help="names or folders; by default all shipped with full attention"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="100 steps, 8 samples, half of the settings, one repeat"
     )
@@ -282,7 +285,7 @@ def main() -> None:
     quick = arguments.quick
     evaluations: dict[str, Evaluation] = {}
     try:
-        for name in arguments.checkpoints or list_checkpoints():
+        for name in arguments.checkpoints or full_checkpoints():
             model = load_checkpoint(name, arguments.device)
             if not model.profile.levels:
                 model = replace(model, profile=calibrate(model))

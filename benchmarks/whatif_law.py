@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.origin import provenance_of
+from benchmarks.origin import full_checkpoints, provenance_of
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import machine
-from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
+from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.runs.archive import Archive, load, of_handle, save
 from e2crf_core.runs.run import RunHandle, RunSpec
 from e2crf_core.runs.whatif import Trace, margin, predict, trace
@@ -177,7 +177,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--checkpoints", nargs="+", default=list_checkpoints())
+    parser.add_argument("--checkpoints", nargs="+", default=full_checkpoints())
     parser.add_argument("--quick", action="store_true", help="one seed and 60 steps: does it all work?")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "whatif_law_cpu.json")
     given = parser.parse_args()

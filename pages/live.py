@@ -8,6 +8,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import list_checkpoints
 from e2crf_core.runs.archive import archive_mark
 from e2crf_core.runs.run import FINISHED, RunHandle
+from pages.ui.common import library
 from pages.ui.common.messages import NO_NETWORK, plain_text, say
 from pages.ui.common.query_params import choice, recall
 from pages.ui.common.reference import Reference, reference_of
@@ -223,14 +224,14 @@ def page() -> None:
         settings(checkpoints)
     shown = handle.spec.checkpoint if handle is not None else st.session_state.checkpoint
     try:
-        reference = reference_of(shown)
+        reference, model = reference_of(shown), library.model(shown)
     except LabError as fault:
         st.title("Live", anchor=False)
         st.error(say(fault))
         return
     with st.sidebar:
         st.markdown("**Cache policy**", help="Changes act on a running sampler at once.")
-        policy_form(handle, reference.frequencies)
+        policy_form(handle, reference.frequencies, model)
     note_settings(checkpoints)
     pins = recall_pins(shown, st.session_state.seed)
     follow(shown, st.session_state.seed)

@@ -174,6 +174,7 @@ def _prepared(
     """Return model, recording, sampler configuration, and levels; reject bad input before any work."""
     from dataclasses import replace
 
+    from e2crf_core.caching.policy import PRESETS
     from e2crf_core.commands.sample import load_policy_argument
     from e2crf_core.commands.terminal import check_out_file
     from e2crf_core.models.checkpoints import load_checkpoint
@@ -184,8 +185,8 @@ def _prepared(
     levels = interval_levels(arguments.level)
     if arguments.num < 2:
         raise LabError(f"num {arguments.num}", field="num", remedy="an interval takes at least 2 draws")
-    config = replace(ASKING, steps=arguments.steps, policy=load_policy_argument(arguments.policy))
     model = load_checkpoint(arguments.checkpoint, arguments.device)
+    config = replace(ASKING, steps=arguments.steps, policy=load_policy_argument(arguments.policy, PRESETS))
     recording = _recording(arguments, arguments.file, model)
     return model, recording, config, levels
 

@@ -35,12 +35,13 @@ def add(commands: Any) -> None:
     evaluate.set_defaults(command=_evaluate)
 
 
-def _task(arguments: argparse.Namespace) -> Any:
+def _task(arguments: argparse.Namespace, model: Any) -> Any:
+    from e2crf_core.caching.presets import presets_of
     from e2crf_core.commands.sample import load_policy_argument
     from e2crf_core.evaluation.bulk import BulkTask
     from e2crf_core.sampling.config import SamplerConfig
 
-    policy = None if arguments.policy == "none" else load_policy_argument(arguments.policy)
+    policy = None if arguments.policy == "none" else load_policy_argument(arguments.policy, presets_of(model))
     config = SamplerConfig(policy, arguments.steps, arguments.solver, arguments.grid, arguments.batch)
     return BulkTask(config, arguments.num, arguments.seed, arguments.shard)
 
@@ -52,6 +53,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from e2crf_core.io.files import replace_file
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.models.training_data import training_data
+    from e2crf_core.sampling.calibrations import calibrate_for
     from e2crf_core.sampling.sampler import Sampler
 
     check_out_folder(arguments.out)
@@ -61,9 +63,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise LabError(
             f"unknown device {arguments.device!r}", field="device", remedy=f"use one of {', '.join(DEVICES)}"
         )
-    task = _task(arguments)
     model = load_checkpoint(arguments.checkpoint, "cpu" if arguments.ray else arguments.device)
-    Sampler.of(model, task.config)
+    task = _task(arguments, model)
+    calibrate_for(model, task.config.policy, Sampler.of(model, task.config).plan, ProgressLine("calibrating"))
     dataset = training_data(model)
     if arguments.ray:
         connect(arguments.ray, arguments.workers, gpus=1 if arguments.gpus else 0)

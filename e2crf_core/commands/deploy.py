@@ -52,11 +52,12 @@ def _add_config(parser: Any) -> None:
     parser.add_argument("--grid", default="linear", help="time grid: linear, log_snr, karras or profile")
 
 
-def _config(arguments: argparse.Namespace, batch: int) -> Any:
+def _config(arguments: argparse.Namespace, model: Any, batch: int) -> Any:
+    from e2crf_core.caching.presets import presets_of
     from e2crf_core.commands.sample import load_policy_argument
     from e2crf_core.sampling.config import SamplerConfig
 
-    policy = load_policy_argument(arguments.policy)
+    policy = load_policy_argument(arguments.policy, presets_of(model))
     return SamplerConfig(policy, arguments.steps, arguments.solver, arguments.grid, batch)
 
 
@@ -99,13 +100,16 @@ def _deploy(arguments: argparse.Namespace) -> None:
     from e2crf_core.deploy.measure import cautions, make_card
     from e2crf_core.io.extras import require
     from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.sampling.calibrations import calibrate_for
+    from e2crf_core.sampling.sampler import Sampler
 
     check_out_folder(arguments.out)
     require("tune", "the page of a policy card", "jinja2")
-    config = replace(_config(arguments, arguments.batch), backend=arguments.backend)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
+    config = replace(_config(arguments, model, arguments.batch), backend=arguments.backend)
     if arguments.study is not None:
         config = replace(_chosen(arguments.study, model), batch=arguments.batch, backend=arguments.backend)
+    calibrate_for(model, config.policy, Sampler.of(model, config).plan, ProgressLine("calibrating"))
     with interruptible() as stopped:
         card = make_card(
             arguments.checkpoint,
@@ -167,8 +171,8 @@ def _export(arguments: argparse.Namespace) -> None:
     check_out_folder(arguments.out)
     formats = tuple(part.strip() for part in arguments.format.split(","))
     card = None if arguments.card is None else load_policy(arguments.card)
-    config = _config(arguments, 64) if card is None else card.config
-    check_exportable(config.policy)
     model = load_checkpoint(arguments.checkpoint, "cpu") if card is None else card.model("cpu")
+    config = _config(arguments, model, 64) if card is None else card.config
+    check_exportable(config.policy)
     report = export_config(model, config, arguments.out, formats=formats)
     print(json.dumps({"out": str(arguments.out), **report}))

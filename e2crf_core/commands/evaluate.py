@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run what is missing, write the results, and print the summary."""
+    from e2crf_core.caching.presets import presets_of
     from e2crf_core.commands.terminal import ProgressLine, check_out_folder
     from e2crf_core.evaluation.config import load_configs
     from e2crf_core.evaluation.evaluate import evaluate
@@ -40,10 +41,14 @@ def run(arguments: argparse.Namespace) -> None:
     from e2crf_core.evaluation.shards import Task
     from e2crf_core.models.checkpoints import load_checkpoint
     from e2crf_core.models.training_data import training_data
+    from e2crf_core.sampling.calibrations import calibrate_for
+    from e2crf_core.sampling.sampler import Sampler
 
-    configs = load_configs(arguments.configs)
     check_out_folder(arguments.out)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
+    configs = load_configs(arguments.configs, presets_of(model))
+    for config in configs.values():
+        calibrate_for(model, config.policy, Sampler.of(model, config).plan, ProgressLine("calibrating"))
     task = Task(
         model=model,
         dataset=training_data(model),

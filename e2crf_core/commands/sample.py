@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from e2crf_core.errors import LabError
 
 POLICY_BYTES = 1_000_000
 BACKEND_HELP = "eager, compiled or onnxruntime; eager-bf16, compiled-bf16, onnxruntime-int8; or auto"
@@ -34,20 +33,15 @@ def add(commands: Any) -> None:
     sample.set_defaults(command=run)
 
 
-def load_policy_argument(text: str) -> Any:
+def load_policy_argument(text: str, presets: Mapping[str, Any]) -> Any:
     """Find a preset by name, or read a policy from a JSON file. Raises LabError."""
-    from e2crf_core.caching.policy import PRESETS, CachePolicy
+    from e2crf_core.caching.policy import CachePolicy
+    from e2crf_core.caching.presets import find_preset
     from e2crf_core.io.json_files import read_json
 
-    if text in PRESETS:
-        return PRESETS[text]
     path = Path(text)
-    if path.suffix != ".json" and not path.is_file():
-        raise LabError(
-            f"unknown policy {text!r}",
-            field="policy",
-            remedy=f"use one of {', '.join(PRESETS)}, or a JSON file",
-        )
+    if text in presets or (path.suffix != ".json" and not path.is_file()):
+        return find_preset(text, presets)
     return CachePolicy.from_json(json.dumps(read_json(path, limit=POLICY_BYTES)))
 
 
@@ -57,6 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     import numpy as np
 
+    from e2crf_core.caching.presets import presets_of
     from e2crf_core.commands.terminal import ProgressLine, check_out_file, interruptible
     from e2crf_core.io.files import replace_file
     from e2crf_core.models.checkpoints import load_checkpoint
@@ -64,10 +59,10 @@ def run(arguments: argparse.Namespace) -> None:
     from e2crf_core.sampling.config import SamplerConfig
     from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
 
-    policy = load_policy_argument(arguments.policy)
     check_request(arguments.num, arguments.seed)
     check_out_file(arguments.out)
     model = load_checkpoint(arguments.checkpoint, arguments.device)
+    policy = load_policy_argument(arguments.policy, presets_of(model))
     plan = (arguments.steps, arguments.solver, arguments.grid, arguments.batch)
     config = SamplerConfig(policy, *plan, arguments.backend, arguments.noise)
     backend = Sampler.of(model, config).backend

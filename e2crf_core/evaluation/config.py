@@ -15,6 +15,7 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
@@ -38,14 +39,15 @@ class ConfigError(LabError):
         super().__init__(f"configurations {where}: " + "; ".join(faults), field="configs")
 
 
-def read_policy(value: object) -> CachePolicy | None:
+def read_policy(value: object, info: ValidationInfo) -> CachePolicy | None:
     """Read a policy from a preset's name, its fields as JSON values, or None for no cache."""
     if value is None or isinstance(value, CachePolicy):
         return value
     if isinstance(value, str):
-        if value in PRESETS:
-            return PRESETS[value]
-        raise LabError(f"{value!r} is not a preset: use one of {', '.join(PRESETS)}, an object, or null")
+        presets: Mapping[str, CachePolicy] = info.context
+        if value in presets:
+            return presets[value]
+        raise LabError(f"{value!r} is not a preset: use one of {', '.join(presets)}, an object, or null")
     if not isinstance(value, dict):
         raise LabError("a preset's name, an object, or null is expected")
     return CachePolicy.from_json(json.dumps({"schema": POLICY_SCHEMA, **value}))
@@ -84,11 +86,13 @@ class _Entry(BaseModel):
         return SamplerConfig(policy=self.policy, steps=self.steps, solver=self.solver, grid=self.grid)
 
 
-def parse_configs(text: str | bytes, where: str = "file") -> dict[str, SamplerConfig]:
+def parse_configs(
+    text: str | bytes, where: str = "file", presets: Mapping[str, CachePolicy] = PRESETS
+) -> dict[str, SamplerConfig]:
     """Read a JSON list of {"name", "solver", "grid", "steps", "policy"}.
 
-    `policy` is a preset's name, an object with fields of CachePolicy, or null for an uncached run. Raises
-    ConfigError that lists every fault.
+    `policy` is the name of one of `presets`, an object with fields of CachePolicy, or null for an uncached run.
+    Raises ConfigError that lists every fault.
     """
     try:
         stored = parse_json(text, "it", limit=MAX_CONFIG_BYTES)
@@ -103,7 +107,7 @@ def parse_configs(text: str | bytes, where: str = "file") -> dict[str, SamplerCo
         if isinstance(name, str) and name in names[:index]
     ]
     try:
-        entries = TypeAdapter(list[_Entry]).validate_python(stored)
+        entries = TypeAdapter(list[_Entry]).validate_python(stored, context=presets)
     except ValidationError as fault:
         raise ConfigError(where, [*map(_worded, fault.errors(include_url=False)), *faults]) from None
     if faults:
@@ -119,7 +123,7 @@ def _worded(fault: Any) -> str:
     return ": ".join([f"entry {index + 1}", *map(str, path), message[:1].lower() + message[1:] + known])
 
 
-def load_configs(path: Path) -> dict[str, SamplerConfig]:
+def load_configs(path: Path, presets: Mapping[str, CachePolicy] = PRESETS) -> dict[str, SamplerConfig]:
     """Read a file with `parse_configs`. Raises LabError if it cannot be read."""
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
@@ -127,4 +131,4 @@ def load_configs(path: Path) -> dict[str, SamplerConfig]:
         text = path.read_bytes()
     except OSError as fault:
         raise LabError(f"configurations {path}: {fault.strerror}", field="configs") from None
-    return parse_configs(text, str(path))
+    return parse_configs(text, str(path), presets)

@@ -109,6 +109,33 @@ class MeasuredCard(BaseModel):
     loss: LossFigure | None = None
 
 
+class GainCard(BaseModel):
+    """The costs of the best whole and nested plans at one error, in whole forwards."""
+
+    model_config = _MEASURED
+
+    error: float = Field(gt=0)
+    whole: float = Field(ge=0)
+    nested: float = Field(ge=0)
+
+
+class LocalizationCard(BaseModel):
+    """The shares of energy and influence in each band, and what nested bands gain (sampling.localization)."""
+
+    model_config = _MEASURED
+
+    edges: list[int] = Field(min_length=1, max_length=MAX_LENGTH)
+    energy: list[float] = Field(min_length=1, max_length=MAX_LENGTH)
+    influence: list[float] = Field(min_length=1, max_length=MAX_LENGTH)
+    gains: list[GainCard] = Field(max_length=20)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if not len(self.edges) == len(self.energy) == len(self.influence):
+            raise ValueError("energy and influence need one share for each band")
+        return self
+
+
 class LossReport(BaseModel):
     """The losses at one step of a training."""
 
@@ -144,6 +171,7 @@ class ModelCard(BaseModel):
     history: list[LossReport] = Field(default_factory=list, max_length=100_000)
     training: Trained | None = None
     measured: MeasuredCard | None = None
+    localization: LocalizationCard | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

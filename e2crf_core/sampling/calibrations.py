@@ -11,6 +11,7 @@ import logging
 import threading
 import weakref
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,16 @@ from e2crf_core.progress import Progress, silent
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.error_model import ErrorModel, measure_error_model
 
-VERSION = 1
+VERSION = 2
 """Increased whenever error models of older versions must be measured again."""
 LIMIT_BYTES = 1 << 28
+HALF_LIMIT = 6e4
+"""Outputs below it are kept in half precision: a rounding of 5e-4 is far below any error that a plan tolerates."""
+DEFAULT_PLANS = (
+    SamplerConfig(None, steps=40, solver="dpmpp_2m", grid="profile"),
+    SamplerConfig(None, steps=1000, solver="euler_maruyama", grid="linear"),
+)
+"""The plans for which calibrations of causal checkpoints ship with the lab."""
 
 _log = logging.getLogger(__name__)
 _known: dict[str, ErrorModel] = {}
@@ -94,13 +102,14 @@ def _measure(key: str, model: ScoreModel, plan: Plan, progress: Progress) -> Err
     with torch.inference_mode(False), torch.enable_grad():
         dtype = model.dtype if model.dtype in (torch.float32, torch.float64) else torch.float32
         measured = measure_error_model(model.to("cpu", dtype), config, progress=progress)
+    kept = unpacked(packed(measured))  # so that the first run plans as all later ones do
     path = calibration_files(key)[1]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda temporary: save_error_model(measured, temporary))
+        replace_file(path, lambda temporary: save_error_model(kept, temporary))
     except OSError as fault:
         _log.warning("the calibration of %s was not kept: %s", model.name, fault)
-    return measured
+    return kept
 
 
 def _read(key: str) -> ErrorModel | None:
@@ -113,29 +122,51 @@ def _read(key: str) -> ErrorModel | None:
     return None
 
 
+def packed(error_model: ErrorModel) -> dict[str, np.ndarray]:
+    """Return the arrays that a file keeps: large ones in half precision, sums only where they do not follow."""
+    arrays = {name: getattr(error_model, name) for name in ARRAYS}
+    arrays |= {name: np.array(getattr(error_model, name)) for name in ("steps", "candidates", "edges")}
+    arrays["outputs"] = _halved(error_model.outputs)
+    if len(error_model.candidates) < error_model.steps:
+        # Increments are small where sums are large, so their rounding does not add up.
+        arrays["increments"] = _halved(np.diff(error_model.change, axis=0))
+    return arrays
+
+
+def _halved(values: np.ndarray) -> np.ndarray:
+    """Return values in half precision, or as they are where that cannot hold them."""
+    return values.astype(np.float16) if np.abs(values).max(initial=0.0) < HALF_LIMIT else values
+
+
+def unpacked(stored: Mapping[str, np.ndarray]) -> ErrorModel:
+    """Invert `packed`. Raises KeyError, ValueError, TypeError or IndexError for others."""
+    outputs, weight = stored["outputs"].astype(np.float32), stored["weight"]
+    increments = (
+        stored["increments"] if "increments" in stored else np.diff(weight, axis=0)[:, None] * outputs
+    )
+    change = np.zeros((len(outputs) + 1, *outputs.shape[1:]), dtype=np.float32)
+    change[1:] = np.cumsum(increments, axis=0, dtype=np.float64)
+    return ErrorModel(
+        steps=int(stored["steps"]),
+        candidates=tuple(int(call) for call in stored["candidates"]),
+        edges=tuple(int(edge) for edge in stored["edges"]),
+        change=change,
+        outputs=outputs,
+        **{name: stored[name] for name in ARRAYS},
+    )
+
+
 def save_error_model(error_model: ErrorModel, path: Path) -> None:
     """Write an error model as a compressed NPZ file."""
     with path.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            steps=np.array(error_model.steps),
-            candidates=np.array(error_model.candidates),
-            edges=np.array(error_model.edges),
-            **{name: getattr(error_model, name) for name in ARRAYS},
-        )
+        np.savez_compressed(stream, **packed(error_model))
 
 
 def read_error_model(path: Path) -> ErrorModel:
     """Read what `save_error_model` wrote. Raises LabError for a damaged file."""
     try:
-        stored = read_npz(path, limit=LIMIT_BYTES)
-        error_model = ErrorModel(
-            steps=int(stored["steps"]),
-            candidates=tuple(int(call) for call in stored["candidates"]),
-            edges=tuple(int(edge) for edge in stored["edges"]),
-            **{name: stored[name] for name in ARRAYS},
-        )
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as fault:
+        error_model = unpacked(read_npz(path, limit=LIMIT_BYTES))
+    except (KeyError, ValueError, TypeError, IndexError, OSError, zipfile.BadZipFile) as fault:
         raise LabError(f"{path.name} holds no calibration: {fault}") from None
     calls, count = len(error_model.candidates), error_model.edges[-1]
     samples, width = error_model.outputs.shape[1:2] + error_model.outputs.shape[-1:]
@@ -147,7 +178,7 @@ def read_error_model(path: Path) -> ErrorModel:
         and error_model.variance.shape == (count, width)
         and error_model.ticks.shape == (2, calls)
         and error_model.cost.shape == (len(error_model.edges),)
-        and all(np.isfinite(getattr(error_model, name)).all() for name in ARRAYS)
+        and all(np.isfinite(getattr(error_model, name)).all() for name in (*ARRAYS, "outputs", "change"))
     )
     if not fits:
         raise LabError(f"{path.name} holds arrays that do not fit each other")
@@ -157,10 +188,8 @@ def read_error_model(path: Path) -> ErrorModel:
 ARRAYS = (
     "ticks",
     "cost",
-    "outputs",
     "weight",
     "moment",
-    "change",
     "variance",
     "points",
     "amplification",

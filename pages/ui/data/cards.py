@@ -9,6 +9,7 @@ import streamlit as st
 from e2crf_core.data.axes import channel_title, time_axis
 from e2crf_core.data.datasets import Dataset, list_datasets, shipped_datasets
 from e2crf_core.errors import LabError
+from e2crf_core.models.checkpoints import list_checkpoints, read_card
 from pages.ui.common import library
 from pages.ui.common.charts import series_grid
 from pages.ui.common.items import item_choice
@@ -93,6 +94,28 @@ def energy_panel(data: Dataset) -> None:
         key=f"localization.{data.name}",
         alt="Share of the energy of each channel in its lowest frequencies",
     )
+    for text in gain_texts(data.name):
+        st.caption(f":material/bolt: {text}")
+
+
+def gain_texts(dataset: str) -> list[str]:
+    """Say, for each causal checkpoint of a data set, what nested bands are predicted to gain on it."""
+    texts = []
+    for name in list_checkpoints():
+        try:
+            card = read_card(name)
+        except LabError:
+            continue
+        gains = (card.get("localization") or {}).get("gains", []) if card["dataset"] == dataset else []
+        for gain in gains[:1]:
+            ratio = (
+                f"about {gain['whole'] / gain['nested']:.1f} times less work" if gain["nested"] else "no work"
+            )
+            texts.append(
+                f"On **{plain_text(name)}**, nested bands are predicted to need {ratio} than whole refreshes, at an "
+                f"error of {gain['error']:g} standard deviations."
+            )
+    return texts
 
 
 def windows_panel(data: Dataset) -> None:

@@ -240,9 +240,8 @@ TEXTS = (
         "Compare the networks as the upper tokens get older. Both were trained on wind with equal steps and seed.",
         r"\text{full: }C_k=f\big(z_k,\{K_j,V_j\}_{j\le n}\big),\qquad "
         r"\text{causal: }C_k=f\big(z_k,\{K_j,V_j\}_{j\le e(k)}\big)",
-        "`e(k)` is the upper edge of the band of token `k` (`network/forward.py`). No causal network ships "
-        "with the lab: this one is `benchmarks/checkpoints/wind-causal`; `e2crf localize` makes your own "
-        "(docs/localization.md).",
+        "`e(k)` is the upper edge of the band of token `k` (`network/forward.py`). `e2crf train --bands` "
+        "trains such a network; `e2crf localize` makes one of yours causal (docs/localization.md).",
         "Only the lowest 16 tokens are computed, those above were computed 8 steps ago. How wrong is F on the "
         "low tokens of the **causal** network, given the right state?",
         ("About as wrong as with full attention", "About half as wrong", "Not wrong at all"),

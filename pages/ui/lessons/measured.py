@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -56,14 +55,6 @@ AXES = {
 _jobs: list[ThreadJob[list[LessonStudy]]] = []
 
 
-def place_of(name: str) -> str | None:
-    """Return by what name or folder a network can be loaded; None if it is not on this machine."""
-    folder = Path(__file__).resolve().parents[3] / "benchmarks" / "checkpoints" / name
-    if name in list_checkpoints():
-        return name
-    return str(folder) if name == CAUSAL and folder.is_dir() else None
-
-
 def network_choice(key: str, first: Sequence[str] = ()) -> str | None:
     """Draw a lesson's choice of a network: the `first` ones, then all others; None when there is none."""
     names = [*first, *(name for name in list_checkpoints() if name not in first)]
@@ -115,8 +106,7 @@ def measured_lesson(key: str, revealed: bool) -> None:
 
 def measure_button(key: str, names: Sequence[str], place: str, studies: Sequence[LessonStudy]) -> None:
     """Draw the button that starts a measurement, with how long it takes."""
-    places = [place_of(name) for name in names]
-    missing = [name for name, where in zip(names, places, strict=True) if where is None]
+    missing = [name for name in names if name not in list_checkpoints()]
     seconds = sum(study.seconds * SIZES.num / study.samples for study in studies)
     about = f", about {minutes_text(seconds)}" if studies else ""
 
@@ -149,7 +139,7 @@ def work(key: str, names: Sequence[str], progress: Progress, cancelled: Cancel) 
     """Measure a lesson on networks, one after the other. Raises LabError and Cancelled."""
     made = []
     for done, name in enumerate(names):
-        model = library.model(place_of(name) or name)
+        model = library.model(name)
 
         def report(now: int, total: int, done: int = done) -> None:
             progress(done * total + now, len(names) * total)

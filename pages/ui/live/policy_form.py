@@ -1,13 +1,16 @@
 """Widgets of a cache policy, made from its fields' metadata; the widgets mirror the policy."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import Field, asdict, fields
 from typing import Any
 
 import streamlit as st
 
 from e2crf_core.caching.policy import PRESETS, CachePolicy, PolicyError
+from e2crf_core.caching.presets import preset_name, presets_of
 from e2crf_core.caching.triggers import TRIGGERS
+from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.runs.run import RunHandle
 from pages.ui.common.messages import say
 from pages.ui.live.live_packets import phase_of
@@ -18,9 +21,10 @@ PRESET = "multistep"
 REST = 100_000
 
 PRESET_HELP = (
-    "exact: no cache. quality, balanced, fast: refresh everything on a schedule of the noise level, more and "
-    "more rarely. multistep: for DPM-Solver++ on the profile grid with 40 steps, 5 of them network calls. "
-    "paper: the published rule. Changing a field makes the policy custom."
+    "exact: no cache. quality, balanced, fast: more and more reuse. On a spectrally causal network they plan each "
+    "frequency band for a tolerated error; with full attention, as the ones named clock, they refresh everything on a "
+    "schedule of the noise level. multistep: for DPM-Solver++ on the profile grid with 40 steps, 5 of them network "
+    "calls. paper: the published rule. Changing a field makes the policy custom."
 )
 
 
@@ -53,18 +57,21 @@ def read_bands(text: str) -> tuple[tuple[int, float], ...]:
     return tuple(pairs)
 
 
-def policy_form(handle: RunHandle | None, n: int) -> None:
+def policy_form(handle: RunHandle | None, n: int, model: ScoreModel) -> None:
     """Draw the preset, the main fields, and the others in an expander; `n` is the number of frequencies."""
     policy = current_policy()
-    name = next((name for name, preset in PRESETS.items() if preset == policy), CUSTOM)
+    presets = {
+        name: preset for name, preset in presets_of(model).items() if preset_name(preset, model) == name
+    }
+    name = preset_name(policy, model) or CUSTOM
     st.session_state["preset"] = name
     st.selectbox(
         "Preset",
-        [*PRESETS, CUSTOM],
+        [*presets, CUSTOM],
         key="preset",
         help=PRESET_HELP,
         on_change=_preset_chosen,
-        args=(handle,),
+        args=(handle, presets),
     )
     shown = [f for f in fields(CachePolicy) if policy.trigger in f.metadata["triggers"]]
     for field in shown:
@@ -80,10 +87,10 @@ def policy_form(handle: RunHandle | None, n: int) -> None:
         st.error(fault)
 
 
-def _preset_chosen(handle: RunHandle | None) -> None:
+def _preset_chosen(handle: RunHandle | None, presets: Mapping[str, CachePolicy]) -> None:
     name = st.session_state["preset"]
-    if name in PRESETS:
-        use_policy(PRESETS[name], handle)
+    if name in presets:
+        use_policy(presets[name], handle)
 
 
 def _changed(field: str, handle: RunHandle | None) -> None:

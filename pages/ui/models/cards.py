@@ -82,6 +82,7 @@ def card_view() -> None:
                 alt="Training and held-out loss against steps",
             )
         profile_panel(name, card)
+        localization_panel(card)
     facts_panel(name, card)
 
 
@@ -239,6 +240,36 @@ def profile_panel(name: str, card: dict[str, Any]) -> None:
         key=f"profile.{name}",
         alt="Change of the denoised estimate against the noise level",
     )
+
+
+def localization_panel(card: dict[str, Any]) -> None:
+    """Draw where energy and influence are, and what nested bands gain; nothing for a card without them."""
+    stated = card.get("localization")
+    if not stated:
+        return
+    st.markdown(
+        "##### What nested bands gain",
+        help="Influence is what skipping single network calls in a band costs finished samples. Costs are those of "
+        "the best plans for a tolerated error, in network calls of all tokens, predicted from a calibration.",
+    )
+    lows = [0, *stated["edges"]]
+    shares = zip(lows, stated["edges"], stated["energy"], stated["influence"], strict=False)
+    st.dataframe(
+        pd.DataFrame(
+            [
+                (f"{low} to {high - 1}", f"{energy:.1%}", f"{influence:.1%}")
+                for low, high, energy, influence in shares
+            ],
+            columns=["Tokens", "Share of energy", "Share of influence"],
+        ),
+        hide_index=True,
+        alt="Share of energy and of influence in each band",
+    )
+    gains = [
+        f"{gain['nested']:.1f} instead of {gain['whole']:.1f} at an error of {gain['error']:g}"
+        for gain in stated["gains"]
+    ]
+    st.caption(f"Nested bands cost {', '.join(gains)}: {plain_text(stated.get('plan', ''))}.")
 
 
 def facts_panel(name: str, card: dict[str, Any]) -> None:
