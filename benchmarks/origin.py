@@ -15,6 +15,11 @@ def full_checkpoints() -> list[str]:
     return [name for name in shipped_checkpoints() if not read_card(name)["network"].get("bands")]
 
 
+def causal_checkpoints() -> list[str]:
+    """Return the shipped checkpoints that are spectrally causal."""
+    return [name for name in shipped_checkpoints() if name not in full_checkpoints()]
+
+
 def provenance_of(checkpoints: Sequence[str], seeds: Sequence[int], batch: int) -> dict[str, Any]:
     """Return the provenance of each checkpoint's rows, as plain JSON values."""
     stored = {}

@@ -1,6 +1,7 @@
 """The trigger `nested` runs the prefixes that its schedule names, and nothing else."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,13 @@ from e2crf_core.caching.triggers import TRIGGERS
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.userfiles import user_dir
 from e2crf_core.sampling import nested_live
-from e2crf_core.sampling.calibrations import calibration_key, error_model_of, is_calibrated, read_error_model
+from e2crf_core.sampling.calibrations import (
+    calibration_key,
+    error_model_of,
+    is_calibrated,
+    read_error_model,
+    save_error_model,
+)
 from e2crf_core.sampling.nested import schedule_of
 from e2crf_core.tuning.space import SearchSpace
 from tests.conftest import make_model
@@ -177,6 +184,23 @@ def test_a_calibration_is_kept_in_the_users_folder_and_read_back(
     kept, measured = read_error_model(path), error_model_of(causal, sampler.plan)
     for tau in (0.01, 0.1, 0.4):
         assert kept.schedule(tau) == measured.schedule(tau)
+
+
+def test_a_kept_calibration_predicts_what_it_predicted_with_and_without_calls_between_candidates(
+    causal: ScoreModel, tmp_path: Path
+) -> None:
+    """Files keep outputs in half precision, and sums only where they do not follow from the outputs."""
+    every = error_model_of(causal, Sampler(causal, NESTED, **PLAN).plan)
+    some = replace(every, steps=2 * every.steps, candidates=tuple(2 * call for call in every.candidates))
+    for number, errors in enumerate((every, some)):
+        path = tmp_path / f"{number}.npz"
+        save_error_model(errors, path)
+        kept = read_error_model(path)
+        for detail in (0.0, 1.0):
+            before, after = errors.tables(detail), kept.tables(detail)
+            np.testing.assert_allclose(after.start, before.start, rtol=1e-2)
+            large = np.isfinite(before.error) & (before.error > 1e-4)
+            np.testing.assert_allclose(after.error[large], before.error[large], rtol=1e-2)
 
 
 @pytest.mark.parametrize("damage", [b"", b"no archive", b"PK\x03\x04" + bytes(40)])

@@ -1,7 +1,7 @@
 """Say how local in frequency a checkpoint's work is, and what nested bands gain from it (E5), from its error model.
 
-Energy alone does not tell: what counts is how much a finished sample suffers when a band's output is reused. That is
-the *influence* of a band: the squared errors of skipping each single call, summed over the run.
+Energy alone does not tell: a strong band that the Gaussian denoiser (E3) already serves needs no network. The
+*influence* of a band is the squared error of finished samples if the network never runs on it.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ class Gain:
 class Localization:
     """The shares of energy and influence in each band, low frequencies first, and the gains of nested bands.
 
-    `edges` are the bands' upper edges; both shares sum to 1.
+    `edges` are the bands' upper edges, `cost` the costs of running the tokens below them, in whole forwards; both
+    shares sum to 1.
     """
 
     edges: tuple[int, ...]
+    cost: tuple[float, ...]
     energy: tuple[float, ...]
     influence: tuple[float, ...]
     gains: tuple[Gain, ...]
@@ -48,13 +50,12 @@ def localization_of(errors: ErrorModel) -> Localization:
     """Return the localization of a calibrated checkpoint and plan, with errors in units of the data."""
     tables = errors.tables()
     energy = np.array([errors.variance[low:high].sum() for low, high in errors.bands])
-    end = len(errors.candidates)
-    # Computed at call a, skipped at a + 1, computed at a + 2.
-    skipped = np.array([tables.error[:, end, a, min(a + 2, end)] for a in range(end)]).sum(0)
+    never = tables.start[:, -1]
     return Localization(
         edges=errors.edges,
+        cost=tuple(tables.cost.tolist()),
         energy=tuple((energy / energy.sum()).tolist()),
-        influence=tuple((skipped / skipped.sum()).tolist()),
+        influence=tuple((never / never.sum()).tolist()),
         gains=gains_of(tables),
     )
 

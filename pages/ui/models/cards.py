@@ -249,8 +249,9 @@ def localization_panel(card: dict[str, Any]) -> None:
         return
     st.markdown(
         "##### What nested bands gain",
-        help="Influence is what skipping single network calls in a band costs finished samples. Costs are those of "
-        "the best plans for a tolerated error, in network calls of all tokens, predicted from a calibration.",
+        help="Influence is the squared error of finished samples if the network never runs on a band, as a share of "
+        "all. Costs are those of the best plans for a tolerated error, in network calls of all tokens, predicted from "
+        "a calibration.",
     )
     lows = [0, *stated["edges"]]
     shares = zip(lows, stated["edges"], stated["energy"], stated["influence"], strict=False)
