@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from e2crf_core import PRESETS, CachePolicy, LabError, Sampler, load_checkpoint
+from e2crf_core import PRESETS, CachePolicy, LabError, Sampler, load_checkpoint, predict
 from e2crf_core.caching.presets import preset_name, preset_of, presets_of
 from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.io.resources import assets_dir
 from e2crf_core.models.folders import read_card, shipped_checkpoints
 from e2crf_core.network.forward import plain_forward, prefix_forward
+from e2crf_core.sampling.calibrations import DEFAULT_PLANS, calibration_key, is_calibrated
 
 CAUSAL = [name for name in shipped_checkpoints() if read_card(name)["network"].get("bands")]
 NESTED = ("quality", "balanced", "fast")
@@ -52,6 +54,31 @@ def test_exact_equals_uncached_and_no_keys_and_values_are_kept(model: ScoreModel
         assert last.after.cache is not None and last.after.cache.kv is None
 
 
+def test_presets_tolerate_a_stated_error_and_cost_less_the_more_they_tolerate(
+    model: ScoreModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("E2CRF_HOME", str(tmp_path))
+    for config in DEFAULT_PLANS:
+        assert is_calibrated(model, Sampler.of(model, config).plan)
+    forecasts = [predict(model, preset_of(name, model)) for name in NESTED]
+    assert [preset_of(name, model).tau for name in NESTED] == sorted(
+        preset_of(name, model).tau for name in NESTED
+    )
+    for name, forecast in zip(NESTED, forecasts, strict=True):
+        assert forecast.error <= preset_of(name, model).tau
+    assert forecasts[0].cost > forecasts[1].cost > forecasts[2].cost
+    assert not (tmp_path / "calibrations").exists()
+
+
+def test_only_calibrations_of_shipped_networks_ship() -> None:
+    known = {
+        f"{calibration_key(load_checkpoint(name, 'cpu'), Sampler.of(load_checkpoint(name, 'cpu'), config).plan)}.npz"
+        for name in CAUSAL
+        for config in DEFAULT_PLANS
+    }
+    assert {path.name for path in (assets_dir() / "calibrations").iterdir()} == known
+
+
 @pytest.mark.parametrize("name", CAUSAL)
 def test_it_is_as_good_as_the_network_with_full_attention_trained_like_it(name: str) -> None:
     card = read_card(name)
@@ -62,6 +89,14 @@ def test_it_is_as_good_as_the_network_with_full_attention_trained_like_it(name: 
     }
     assert pairs[key]["quality"]["verdict"] == "as good"
     assert pairs[key]["bands"][:-1] == card["network"]["bands"]
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_the_card_says_where_energy_and_influence_are_and_what_nested_bands_gain(name: str) -> None:
+    stated = read_card(name)["localization"]
+    assert sum(stated["energy"]) == pytest.approx(1) and sum(stated["influence"]) == pytest.approx(1)
+    for gain in stated["gains"]:
+        assert 0 < gain["nested"] <= gain["whole"]
 
 
 def test_a_networks_attention_decides_what_a_presets_name_means() -> None:

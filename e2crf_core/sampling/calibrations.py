@@ -35,10 +35,7 @@ VERSION = 2
 LIMIT_BYTES = 1 << 28
 HALF_LIMIT = 6e4
 """Outputs below it are kept in half precision: a rounding of 5e-4 is far below any error that a plan tolerates."""
-DEFAULT_PLANS = (
-    SamplerConfig(None, steps=40, solver="dpmpp_2m", grid="profile"),
-    SamplerConfig(None, steps=1000, solver="euler_maruyama", grid="linear"),
-)
+DEFAULT_PLANS = (SamplerConfig(None, steps=40, solver="dpmpp_2m", grid="profile"),)
 """The plans for which calibrations of causal checkpoints ship with the lab."""
 
 _log = logging.getLogger(__name__)
