@@ -41,7 +41,7 @@ def draws(config: SamplerConfig) -> None:
 
 def policy(case: Input, place: Place) -> None:
     """Read a policy file as the command line does."""
-    read = load_policy_argument(str(place.write("policy.json", case.body)))
+    read = load_policy_argument(str(place.write("policy.json", case.body)), PRESETS)
     if CachePolicy.from_json(read.to_json()) != read:
         raise Unfit("the policy changes when it is written and read")
     draws(SamplerConfig(read, 12, "ddim"))
