@@ -141,7 +141,7 @@ def unpacked(stored: Mapping[str, np.ndarray]) -> ErrorModel:
     increments = (
         stored["increments"] if "increments" in stored else np.diff(weight, axis=0)[:, None] * outputs
     )
-    change = np.zeros((len(outputs) + 1, *outputs.shape[1:]), dtype=np.float32)
+    change = np.zeros((len(outputs) + 1, *outputs.shape[1:]))
     change[1:] = np.cumsum(increments, axis=0, dtype=np.float64)
     return ErrorModel(
         steps=int(stored["steps"]),

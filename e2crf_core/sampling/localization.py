@@ -18,7 +18,7 @@ LEVELS = (0.1, 0.05, 0.025)
 
 
 @dataclass(frozen=True)
-class Gain:
+class NestedGain:
     """Costs in whole forwards of the best plans with predicted error at most `error`; the gain is their ratio."""
 
     error: float
@@ -43,7 +43,7 @@ class Localization:
     cost: tuple[float, ...]
     energy: tuple[float, ...]
     influence: tuple[float, ...]
-    gains: tuple[Gain, ...]
+    gains: tuple[NestedGain, ...]
 
 
 def localization_of(errors: ErrorModel) -> Localization:
@@ -60,13 +60,13 @@ def localization_of(errors: ErrorModel) -> Localization:
     )
 
 
-def gains_of(tables: ErrorTables) -> tuple[Gain, ...]:
+def gains_of(tables: ErrorTables) -> tuple[NestedGain, ...]:
     """Return the predicted costs of the best whole and nested plans at each of LEVELS."""
     whole = [tables.whole(float(price)) for price in PRICES]
     exact = tables.cost[-1] * len(tables.candidates)
     nested = tables.frontier()
     return tuple(
-        Gain(
+        NestedGain(
             level,
             min((s.cost for s in whole if s.error <= level), default=float(exact)),
             min(s.cost for s in nested if s.error <= level),
