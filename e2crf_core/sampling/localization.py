@@ -32,7 +32,7 @@ class NestedGain:
 
 
 @dataclass(frozen=True)
-class Localization:
+class Locality:
     """The shares of energy and influence in each band, low frequencies first, and the gains of nested bands.
 
     `edges` are the bands' upper edges, `cost` the costs of running the tokens below them, in whole forwards; both
@@ -46,12 +46,12 @@ class Localization:
     gains: tuple[NestedGain, ...]
 
 
-def localization_of(errors: ErrorModel) -> Localization:
+def localization_of(errors: ErrorModel) -> Locality:
     """Return the localization of a calibrated checkpoint and plan, with errors in units of the data."""
     tables = errors.tables()
     energy = np.array([errors.variance[low:high].sum() for low, high in errors.bands])
     never = tables.start[:, -1]
-    return Localization(
+    return Locality(
         edges=errors.edges,
         cost=tuple(tables.cost.tolist()),
         energy=tuple((energy / energy.sum()).tolist()),
