@@ -44,7 +44,7 @@ def read_policy(value: object, info: ValidationInfo) -> CachePolicy | None:
     if value is None or isinstance(value, CachePolicy):
         return value
     if isinstance(value, str):
-        presets: Mapping[str, CachePolicy] = info.context
+        presets: Mapping[str, CachePolicy] = info.context or PRESETS
         if value in presets:
             return presets[value]
         raise LabError(f"{value!r} is not a preset: use one of {', '.join(presets)}, an object, or null")

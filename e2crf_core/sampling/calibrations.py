@@ -156,7 +156,7 @@ def unpacked(stored: Mapping[str, np.ndarray]) -> ErrorModel:
 def save_error_model(error_model: ErrorModel, path: Path) -> None:
     """Write an error model as a compressed NPZ file."""
     with path.open("wb") as stream:
-        np.savez_compressed(stream, **packed(error_model))
+        np.savez_compressed(stream, **packed(error_model))  # type: ignore[arg-type]
 
 
 def read_error_model(path: Path) -> ErrorModel:
