@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import anomalies, guided_reuse, question_cache, question_methods, study
+from e2crf_core.quality.interval import Interval
 from e2crf_core.questions import baselines
 from e2crf_core.sampling.sampler import Sampler
 
@@ -63,11 +64,20 @@ def test_an_anomaly_is_in_one_channel_and_keeps_the_padding(kind):
 
 
 def test_roc_area_of_known_scores():
-    low, high = np.arange(10.0), np.arange(10.0) + 20
-    assert anomalies.roc_area(low, high) == 1.0 and anomalies.roc_area(low, low) == 0.5
-    interval = anomalies.roc_interval(low, low + 3, np.arange(10))
-    assert interval.value == pytest.approx(0.755)
+    scores, alone = np.arange(10.0), np.arange(10)
+    assert anomalies.roc_interval(scores, scores + 20, alone) == Interval(1.0, 1.0, 1.0)
+    interval = anomalies.roc_interval(scores, scores + 3, alone)
+    assert interval.value == pytest.approx(65.5 / 90)
     assert interval.low < interval.value < interval.high
+    with pytest.raises(ValueError, match="no other block"):
+        anomalies.roc_interval(scores, scores, np.zeros(10))
+
+
+def test_what_nobody_can_see_has_an_area_of_one_half():
+    rng = np.random.default_rng(0)
+    normal = rng.standard_normal(48)
+    area = anomalies.roc_interval(normal, normal + 1e-9, np.arange(48) // 2)
+    assert (area.low, area.value, area.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_the_question_profile_has_mean_one(model):
