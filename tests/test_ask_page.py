@@ -141,8 +141,7 @@ def test_ways_to_answer_are_compared_and_one_is_taken_over(monkeypatch):
     monkeypatch.setattr(choosing, "WINDOWS", 4)
     at = opened("ask", gap="60-80", **{**QUICK, "calls": "8"})
     press(at, "Compare ways")
-    assert at.session_state["ask.choice"][1].wait(90)
-    clean(at.run())
+    done(at, "ask.choice")
     choice = at.session_state["ask.choice"][1].result
     assert len(choice.tried) > 6 and choice.tried[0].way.name == "no cache, 8 steps"
     assert "Keep no cache" in text(at) or "Proposed:" in text(at)
