@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[1]
 LAB = (sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true")
@@ -53,7 +53,7 @@ def started(
         yield process.pid
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE_S)
 
 
 def listening(pid: int) -> set[str]:

@@ -28,6 +28,7 @@ from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.recorder import Recorder
 from tests import tiny
 from tests.conftest import make_model
+from tests.waiting import PATIENCE_S
 
 MODEL = replace(make_model(), dataset="")
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,7 +104,7 @@ def test_a_stopped_run_is_kept_up_to_where_it_came(tmp_path):
     with pytest.raises(LabError, match="still goes on"):
         of_handle(run)
     run.stop()
-    assert run.wait(10)
+    assert run.wait(PATIENCE_S)
     save(of_handle(run), tmp_path / "half.zip")
     half = load(tmp_path / "half.zip")
     assert half.recorder.count == 5 and half.result is None and half.status == "stopped"

@@ -101,7 +101,7 @@ def script():
 def test_a_visitor_measures_and_reads_them(monkeypatch):
     start = panel.start_scores
     monkeypatch.setattr(panel, "start_scores", lambda sets, data: ended(start(sets, data, scores)))
-    at = AppTest.from_function(script, default_timeout=60).run()
+    at = AppTest.from_function(script, default_timeout=PATIENCE_S).run()
     assert not at.dataframe
     at.button[0].click().run()
     assert not at.exception, at.exception

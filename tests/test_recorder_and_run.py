@@ -127,7 +127,7 @@ def test_stop_keeps_what_was_recorded() -> None:
     run.start()
     until(lambda: run.recorder is not None and run.recorder.count > 3)
     run.stop()
-    assert run.wait(10) and run.status == "stopped" and run.result is None
+    assert run.wait(PATIENCE_S) and run.status == "stopped" and run.result is None
     assert 3 < run.recorder.count < 2000
 
 
@@ -135,7 +135,7 @@ def test_a_run_without_viewers_ends_by_itself_also_while_paused() -> None:
     for paused in (False, True):
         run = handle(steps=2000, pace=50.0, orphan_s=0.3)
         run.step_once() if paused else run.start()
-        assert run.wait(10) and run.status == "stopped"
+        assert run.wait(PATIENCE_S) and run.status == "stopped"
         assert "watching" in run.error
     watched = handle(steps=2000, pace=50.0, orphan_s=2.0)
     watched.start()
@@ -147,7 +147,7 @@ def test_a_run_without_viewers_ends_by_itself_also_while_paused() -> None:
     until(seen_for_longer_than_that, seconds=60)
     assert watched.status == "running"
     watched.stop()
-    assert watched.wait(10)
+    assert watched.wait(PATIENCE_S)
 
 
 def test_two_runs_do_not_disturb_each_other() -> None:
@@ -163,7 +163,7 @@ def test_two_runs_do_not_disturb_each_other() -> None:
 def test_a_failing_load_is_reported_not_raised() -> None:
     run = RunHandle(RunSpec("no-such-checkpoint", 1, 0, SamplerConfig(steps=40)))
     run.start()
-    assert run.wait(10) and run.status == "failed"
+    assert run.wait(PATIENCE_S) and run.status == "failed"
     assert "no-such-checkpoint" in run.error
 
 
@@ -179,7 +179,7 @@ def test_specs_that_cannot_run_are_refused(wrong: dict[str, object]) -> None:
 def test_steps_outside_the_samplers_range_fail_with_one_line(steps: int) -> None:
     run = handle(steps=steps)
     run.start()
-    assert run.wait(10) and run.status == "failed" and "steps" in run.error and "\n" not in run.error
+    assert run.wait(PATIENCE_S) and run.status == "failed" and "steps" in run.error and "\n" not in run.error
 
 
 class Overflowing:

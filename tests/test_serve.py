@@ -289,7 +289,7 @@ def test_closing_ends_running_and_waiting_work() -> None:
         closing.start()
         go.set()
         closing.join(30)
-        assert not queue.alive and waiting.ended.wait(5) and "stopping" in str(waiting.job.error)
+        assert not queue.alive and waiting.ended.wait(PATIENCE_S) and "stopping" in str(waiting.job.error)
     with pytest.raises(LabError, match="stopping"):
         Asked(queue, FAST, 1, 1)
 

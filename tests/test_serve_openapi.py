@@ -17,6 +17,7 @@ from e2crf_core.serving.requests import Limits
 from e2crf_core.serving.server import make_app
 from tests.conftest import make_model
 from tests.test_serve import running
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_the_server_keeps_to_its_schema(api: Any, mode: GenerationMode) -> None:
             if mode is GenerationMode.POSITIVE and isinstance(case.body, dict):
                 # A deadline that passes is answered with 504, which counts as a fault of the server here.
                 case.body.pop("deadline_s", None)
-            case.call_and_validate(timeout=60)
+            case.call_and_validate(timeout=PATIENCE_S)
             seen[case.path] += 1
 
         try:

@@ -19,7 +19,7 @@ from pages.ui.training import training_job
 from pages.ui.training.training_job import TrainingJobs, TrainingOrder, job_folder, read_previews
 from pages.ui.training.training_worker import SHOWN, TrainingWorker
 from tests.visits import clean, opened, text
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 TINY = {"width": 8, "layers": 1, "heads": 2, "hidden": 16, "batch": 16, "evaluate_every": 20}
 SPEC = TrainSpec("waves", steps=300, **TINY)
@@ -85,7 +85,7 @@ def test_train_on_the_page_stop_kill_and_resume_gives_the_uninterrupted_weights(
     until(lambda: len(jobs.state(name).history) > len(stopped.history))
     process = jobs.processes.process(user_folder("checkpoints", name) / "training")
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(PATIENCE_S)
     clean(at.run())
     assert jobs.state(name).status == "interrupted" and "resume it to the same result" in text(at)
 

@@ -131,7 +131,7 @@ def test_a_study_is_begun_killed_resumed_and_cancelled_without_losing_a_trial(jo
         jobs.remove(name)
     process = jobs.processes.process(user_folder("studies", name) / "jobs" / "search")
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(PATIENCE_S)
     clean(at.run())
     before = {p.number: p for p in record_of(name).points}
     assert jobs.state(name).status == "interrupted" and "no finished trial is lost" in text(at)

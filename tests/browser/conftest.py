@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import tiny_assets, tiny_demo
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -69,7 +70,7 @@ def address(demo_assets):
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE_S)
 
 
 def wait_until_served(port, process, log):
