@@ -73,3 +73,11 @@ def gaussian_model() -> ScoreModel:
         for parameter in model.network.parameters():
             parameter.zero_()
     return model
+
+
+@pytest.fixture(autouse=True)
+def own_threads() -> Iterator[None]:
+    """Undo the number of threads that a benchmark or a command set: results depend on it in the last digits."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

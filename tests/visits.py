@@ -4,6 +4,8 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from tests.waiting import PATIENCE_S
+
 PAGES = (
     "live",
     "lessons",
@@ -21,14 +23,12 @@ PAGES = (
 """Addresses of all pages but the landing page, which has none."""
 
 MAIN = str(Path(__file__).parents[1] / "pages" / "main.py")
-PATIENCE = 60
-"""Seconds for one run of a page: what a machine with other work may take."""
 SAID = ("markdown", "caption", "info", "success", "warning", "error", "subheader")
 
 
 def landed(**query: str) -> AppTest:
     """Open the address of the lab itself, with a query as links of the first release have it."""
-    at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
+    at = AppTest.from_file(MAIN, default_timeout=PATIENCE_S)
     for name, value in query.items():
         at.query_params[name] = value
     return clean(at.run())

@@ -20,7 +20,7 @@ from e2crf_core.io.files import replace_file, text_writer
 
 LIMIT_BYTES = 64 << 20
 LIMIT_DEPTH = 64
-LIMIT_DIGITS = 20
+LIMIT_DIGITS = 300
 SHOWN_FAULTS = 6
 
 M = TypeVar("M", bound=BaseModel)
@@ -35,7 +35,7 @@ def parse_json(text: str | bytes, label: str, *, limit: int = LIMIT_BYTES, depth
     """Parse a JSON text; `label` names the source in messages.
 
     Raises LabError for text that is not JSON in UTF-8, is larger than `limit` bytes, nests deeper than
-    `depth`, repeats a key, or holds NaN, an infinite number, an integer of more than 20 digits, or a lone
+    `depth`, repeats a key, or holds NaN, an infinite number, an integer of more than 300 digits, or a lone
     surrogate.
     """
     if len(text) > limit:

@@ -19,7 +19,7 @@ from e2crf_core.serving.batching import Delivery
 from e2crf_core.serving.drawing import drawn
 from e2crf_core.serving.guards import INFERENCE
 from e2crf_core.serving.queue import SampleQueue
-from e2crf_core.serving.requests import LEAST_DEADLINE_S, MAX_DEADLINE_S, job_of
+from e2crf_core.serving.requests import LEAST_DEADLINE_S, MAX_DEADLINE_S, job_of, whole_number
 from e2crf_core.serving.tensors import LENGTH, tensor
 from e2crf_core.version import __version__
 
@@ -84,18 +84,17 @@ class Output(BaseModel):
     parameters: dict[str, bool | int | float | str] = {}
 
 
+_Microseconds: Any = whole_number(
+    round(1e6 * LEAST_DEADLINE_S),
+    round(1e6 * MAX_DEADLINE_S),
+    "microseconds after which the samples are of no use",
+)
+
+
 class Parameters(BaseModel):
     """Parameters of a request; others than these are ignored."""
 
-    timeout: Annotated[
-        int | None,
-        Field(
-            strict=True,
-            ge=round(1e6 * LEAST_DEADLINE_S),
-            le=round(1e6 * MAX_DEADLINE_S),
-            description="microseconds after which the samples are of no use",
-        ),
-    ] = None
+    timeout: _Microseconds | None = None
     binary_data_output: bool = False
 
 
