@@ -1,4 +1,4 @@
-"""A served lab and a real browser, for benchmarks of pages."""
+"""A served lab, a real browser, and a search through its pages, for benchmarks and tests."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+EVERY = """const every = function* (root) {
+  for (const node of root.querySelectorAll('*')) {
+    yield node;
+    if (node.shadowRoot) yield* every(node.shadowRoot);
+  }
+};"""
+"""JavaScript: all elements below a root, also those within components."""
+
+
+def first(name: str) -> str:
+    """Return a JavaScript function that returns a page's first element of a class, undefined without one."""
+    return f"""() => {{
+  {EVERY}
+  for (const node of every(document)) if (node.classList.contains('{name}')) return node;
+}}"""
 
 
 @contextmanager

@@ -19,19 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bars import RESULTS, Bar, report
-from benchmarks.browser import ROOT, browser_page, served_lab
+from benchmarks.browser import ROOT, browser_page, first, served_lab
 
 CASES = (("balanced", 1000, 100), ("balanced", 2000, 0), ("exact", 1000, 0))
 """Policy, steps, and pace (0: as fast as it goes) of each run."""
 PICTURES = 30
 CHECKPOINT, BATCH = "ecg", 8
-LAB = """const find = (root) => {
-  for (const node of root.querySelectorAll('*')) {
-    if (node.classList.contains('lab')) return node;
-    if (node.shadowRoot) { const found = find(node.shadowRoot); if (found) return found; }
-  }
-};
-const lab = find(document);"""
+LAB = f"const lab = ({first('lab')})();"
 ALONE = """
 import sys, time
 from e2crf_core import CachePolicy, RunHandle, RunSpec, SamplerConfig

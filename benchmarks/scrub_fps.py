@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bars import RESULTS, Bar, report
-from benchmarks.browser import browser_page, served_lab
+from benchmarks.browser import browser_page, first, served_lab
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.cli import main as export_run
 from e2crf_core.runs.archive import of_handle, save
@@ -26,13 +26,7 @@ from e2crf_core.runs.run import RunHandle, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
 
 FRAMES, BATCH = 30, 4
-FIND = """const find = (root) => {
-  for (const node of root.querySelectorAll('*')) {
-    if (node.classList.contains('anatomy')) return node;
-    if (node.shadowRoot) { const found = find(node.shadowRoot); if (found) return found; }
-  }
-};
-const lab = find(document);"""
+FIND = f"const lab = ({first('anatomy')})();"
 COUNT = """(() => { window.sent = 0; const send = WebSocket.prototype.send;
 WebSocket.prototype.send = function (...a) { window.sent += 1; return send.apply(this, a); }; })()"""
 SAY = "slider.dispatchEvent(new Event('input', { bubbles: true }));"

@@ -1,7 +1,7 @@
 """Make `live.gif`, the moving picture of README: the threshold of the Live page is turned up and down again.
 
     make app
-    python assets/screenshots/build.py http://localhost:8501
+    python -m assets.screenshots.build http://localhost:8501
 
 It needs playwright and chromium (`make dev`), and takes half a minute.
 """
@@ -14,6 +14,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from benchmarks.browser import first
+
 PATH = Path(__file__).with_name("live.gif")
 SIZE = {"width": 1180, "height": 980}
 WIDTH = 900
@@ -22,16 +24,7 @@ KEYS = 5
 """Steps of the slider between two pictures."""
 PICTURE_MS = 170
 MOST_BYTES = 2_000_000
-LAB = """() => {
-  const find = (root) => {
-    for (const node of root.querySelectorAll('*')) {
-      if (node.classList.contains('instrument')) return node;
-      const found = node.shadowRoot && find(node.shadowRoot);
-      if (found) return found;
-    }
-  };
-  return find(document)?.dataset;
-}"""
+LAB = f"() => ({first('instrument')})()?.dataset"
 
 
 def picture(page: Page) -> Image.Image:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.browser import first
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.runs.archive import load
 from e2crf_core.runs.layer_errors import layer_table
@@ -16,15 +17,7 @@ from tests.browser.saved_files import same_table, save, svg_panels
 
 pytestmark = pytest.mark.browser
 
-FIND = """() => {
-  const find = (root) => {
-    for (const node of root.querySelectorAll('*')) {
-      if (node.classList.contains('anatomy')) return node;
-      if (node.shadowRoot) { const found = find(node.shadowRoot); if (found) return found; }
-    }
-  };
-  return find(document);
-}"""
+FIND = first("anatomy")
 COUNT = """(() => {
   window.sent = 0;
   const send = WebSocket.prototype.send;

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.browser import EVERY
 from tests.browser.patience import settled
 from tests.visits import PAGES
 
@@ -20,17 +21,15 @@ OVERFLOW = """() => {
 }"""
 # Controls, titles and plots that overlap, in the page and in its components. Parts of one Streamlit widget (a
 # field and its button) count as one; handles lie on plots by design.
-OVERLAPS = """() => {
+OVERLAPS = (
+    "() => {"
+    + EVERY
+    + """
   const wanted = 'button, select, input, textarea, summary, h1, h2, h3, h4, h5, .legend, dl.tiles > div, ' +
     '[data-testid="stMetric"], [data-testid="stMarkdownContainer"] > p';
   const found = [];
-  const walk = (root) => {
-    for (const node of root.querySelectorAll('*')) {
-      if (node.matches(wanted) && node.type !== 'file' && !node.closest('.handle')) found.push(node);
-      if (node.shadowRoot) walk(node.shadowRoot);
-    }
-  };
-  walk(document.querySelector('[data-testid="stMain"]'));
+  for (const node of every(document.querySelector('[data-testid="stMain"]')))
+    if (node.matches(wanted) && node.type !== 'file' && !node.closest('.handle')) found.push(node);
   const seen = found.filter((n) => n.checkVisibility({ opacityProperty: true, visibilityProperty: true }))
     .map((node) => ({ node, box: node.getBoundingClientRect(),
       widget: node.closest('[data-testid="stElementContainer"]') }))
@@ -45,6 +44,7 @@ OVERLAPS = """() => {
   }));
   return { bad, count: seen.length };
 }"""
+)
 
 
 # Colors do not depend on the width: each of both is seen once.

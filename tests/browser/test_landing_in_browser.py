@@ -2,21 +2,13 @@
 
 import pytest
 
+from benchmarks.browser import first
 from tests.browser.axe import grave_findings
 from tests.browser.patience import settled
 
 pytestmark = pytest.mark.browser
 
-FRAME = """() => {
-  const find = (root) => {
-    for (const node of root.querySelectorAll('*')) {
-      if (node.classList.contains('home')) return node;
-      const found = node.shadowRoot && find(node.shadowRoot);
-      if (found) return found;
-    }
-  };
-  return find(document)?.dataset.frame ?? null;
-}"""
+FRAME = f"() => ({first('home')})()?.dataset.frame ?? null"
 WIDER = """() => {
   const main = document.querySelector('[data-testid="stMain"]');
   return main.scrollWidth - main.clientWidth;

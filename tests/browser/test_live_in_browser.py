@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, quote
 import pytest
 from playwright import sync_api
 
+from benchmarks.browser import first
 from e2crf_core.runs.archive import archive_mark, load
 from e2crf_core.runs.store import RunStore
 from tests.browser.patience import standing
@@ -18,15 +19,7 @@ POLICY = quote('{"clock":"profile","predictor":"linear"}')
 WATCH = f"/live?view=watch&solver=euler_maruyama&grid=linear&policy={POLICY}"
 """The published sampler with the preset `balanced`: long enough to act on while it runs."""
 
-LAB = """() => {
-  const find = (root) => {
-    for (const node of root.querySelectorAll('*')) {
-      if (node.classList.contains('lab')) return node;
-      if (node.shadowRoot) { const found = find(node.shadowRoot); if (found) return found; }
-    }
-  };
-  return find(document);
-}"""
+LAB = first("lab")
 
 
 def lab(page, name):

@@ -2,23 +2,17 @@
 
 import pytest
 
+from benchmarks.browser import first
 from e2crf_core.cli import main
 from tests.browser.saved_files import save
 
 pytestmark = pytest.mark.browser
 
 DATA = "() => ({ ...document.querySelector('.lab').dataset })"
-ANATOMY = """() => {
-  const find = (root) => {
-    for (const node of root.querySelectorAll('*')) {
-      if (node.classList.contains('anatomy')) return node;
-      const found = node.shadowRoot && find(node.shadowRoot);
-      if (found) return found;
-    }
-  };
-  const { share, seconds } = find(document)?.dataset ?? {};
-  return share ? { share, seconds } : null;
-}"""
+ANATOMY = f"""() => {{
+  const {{ share, seconds }} = ({first("anatomy")})()?.dataset ?? {{}};
+  return share ? {{ share, seconds }} : null;
+}}"""
 QUESTIONS = ("trigger=log_snr&tau=0.25", "tau=0.1&k_low=4")
 
 
