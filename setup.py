@@ -14,6 +14,7 @@ setup(
             "data/*.json",
             "data/*.md",
             "demo/*.zip",
+            "lessons/*.json",
         ],
         "e2crf_core.front": ["*/*.js", "*/*.css", "*/*.html"],
     },

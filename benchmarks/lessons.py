@@ -3,7 +3,7 @@
     python -m benchmarks.lessons
     python -m benchmarks.lessons --only solver --num 4 --out /tmp/studies.json
 
-All errors are paired on common noise: see `pages/ui/lessons/studies.py`. Lessons that are not measured again keep
+All errors are paired on common noise: see `e2crf_core/lessons/studies.py`. Lessons that are not measured again keep
 what the file holds.
 """
 
@@ -16,10 +16,10 @@ from pathlib import Path
 from e2crf_core.commands.terminal import ProgressLine
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.io.json_files import read_model, write_json
+from e2crf_core.lessons.record import LessonRecord, LessonStudy, measured, record_file
+from e2crf_core.lessons.studies import LessonBench, Sizes
+from e2crf_core.lessons.texts import CAUSAL
 from e2crf_core.models.checkpoints import load_checkpoint
-from pages.ui.lessons.lesson_texts import CAUSAL
-from pages.ui.lessons.record import LessonRecord, LessonStudy, measured, record_file
-from pages.ui.lessons.studies import LessonBench, Sizes
 
 NETWORKS = {
     "change": ("wind", "ecg"),

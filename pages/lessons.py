@@ -5,10 +5,10 @@ from pathlib import Path
 import streamlit as st
 
 from e2crf_core.errors import LabError
+from e2crf_core.lessons.texts import TEXTS, Text
 from pages.ui.common.messages import say
 from pages.ui.lessons.guess import guess_card, your_turn
 from pages.ui.lessons.interactive import change_lesson, events_lesson, series_lesson
-from pages.ui.lessons.lesson_texts import TEXTS, Text
 from pages.ui.lessons.measured import AXES, measured_lesson
 
 PRESENT = "present"
@@ -108,7 +108,8 @@ def page() -> None:
         st.markdown(f":material/touch_app: {text.attempt}")
     with right:
         lines = text.formula.replace(r",\qquad", r",\\[6pt]")
-        st.latex(rf"\begin{{gathered}}{lines}\end{{gathered}}")
+        with st.container(key="formula"):
+            st.latex(rf"\begin{{gathered}}{lines}\end{{gathered}}")
         st.caption(text.letters)
     revealed = guess_card(text)
     try:

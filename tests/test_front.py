@@ -21,14 +21,14 @@ ROOT = Path(__file__).parents[1]
 ENTRIES = (
     "anatomy/component.js",
     "home/home.js",
-    "lessons/lessons.js",
+    "lessons/component.js",
     "live/instrument.js",
     "live/live.js",
     "shared/courier.js",
     "shared/news.js",
     "tune/tune.js",
 )
-FILES = ("anatomy/offline.js",)
+FILES = ("anatomy/offline.js", "lessons/offline.js")
 """Scripts of pages in files of their own."""
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")

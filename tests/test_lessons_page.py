@@ -12,17 +12,16 @@ from e2crf_core.caching.policy import PRESETS
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.diffusion.spectral import tokenize
 from e2crf_core.io.resources import assets_dir
+from e2crf_core.lessons import material
+from e2crf_core.lessons.record import AXES, recorded
+from e2crf_core.lessons.studies import SEED, STUDIES, LessonBench, Sizes, kept
+from e2crf_core.lessons.texts import CAUSAL, TEXTS
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.models.folders import read_card
 from e2crf_core.runs.archive import load
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler
-from pages.ui.lessons import lesson_data, measured
-from pages.ui.lessons.guess import live_link
-from pages.ui.lessons.lesson_texts import CAUSAL, TEXTS
-from pages.ui.lessons.measured import AXES
-from pages.ui.lessons.record import recorded
-from pages.ui.lessons.studies import SEED, STUDIES, LessonBench, Sizes, kept
+from pages.ui.lessons import measured
 from tests.packets import decode
 from tests.tiny import tiny_assets, tiny_demo
 from tests.visits import clean, opened, text
@@ -103,10 +102,10 @@ def test_your_turn_opens_the_live_page_with_the_settings_and_so_does_the_next_li
     first, second = (TEXTS[PLACES[key] - 1].turn for key in ("mirror", "change"))
     at = opened("lessons", lesson=str(PLACES["mirror"]))
     links = {link.proto.label: dict(parse_qsl(link.proto.query_string)) for link in at.get("page_link")}
-    assert links["Try it live"] == live_link(first) and links["Tune it"]["checkpoint"] == first.checkpoint
-    at = opened(**live_link(replace(first, config=replace(first.config, steps=12))))
+    assert links["Try it live"] == first.query and links["Tune it"]["checkpoint"] == first.checkpoint
+    at = opened(**replace(first, config=replace(first.config, steps=12)).query)
     assert at.session_state["policy"] == first.config.policy and at.session_state["steps"] == 12
-    for name, value in live_link(second).items():
+    for name, value in second.query.items():
         at.query_params[name] = value
     clean(at.run())
     assert at.session_state["policy"] == second.config.policy and at.session_state["steps"] == 40
@@ -122,9 +121,9 @@ def test_series_lessons_send_real_windows_and_the_variance_of_their_tokens():
 
 
 def test_what_a_call_changes_is_measured_on_a_real_run(monkeypatch, assets):
-    monkeypatch.setattr(lesson_data, "CHANGE_STEPS", 12)
+    monkeypatch.setattr(material, "CHANGE_STEPS", 12)
     model = load_checkpoint("ecg")
-    _, arrays = lesson_data.change_recording(model, "ecg")
+    _, arrays = material.change_recording(model, "ecg")
     sampler = Sampler(model, PRESETS["exact"], steps=12)
     events = list(sampler.events(1, 0))
     made = model.series(arrays["D"])
@@ -138,7 +137,7 @@ def test_what_a_call_changes_is_measured_on_a_real_run(monkeypatch, assets):
 
 def test_events_lesson_needs_no_network(assets):
     demo = load(assets / "demo" / "run.zip")
-    _, arrays = lesson_data.events_recording(replace(demo, model={**demo.model, "digest": "gone"}))
+    _, arrays = material.events_recording(replace(demo, model={**demo.model, "digest": "gone"}))
     energy = np.square(arrays["p"]).sum(-1)
     spectrum = np.square(demo.recorder.column("spectrum")).sum(-1)
     np.testing.assert_allclose(energy[:, 1:-1], 2 * spectrum[:, 1:-1], rtol=1e-2, atol=1e-4)

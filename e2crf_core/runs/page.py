@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,13 +47,13 @@ def run_page(archive: Archive, load: Callable[[], ScoreModel], reference: Refere
     from markupsafe import Markup
 
     from e2crf_core.report.front import markup, script, styles
-    from e2crf_core.report.html import render
+    from e2crf_core.report.html import digest, render
 
     header, arrays = recording_parts(archive, load, reference)
     own = {"key": f"{archive.name} {archive.created}", "view": {}, "confirmable": False, "inside": REFUSED}
     packet = pack({**header, **own}, arrays)
     data = base64.b64encode(gzip.compress(packet, 6, mtime=0)).decode()
-    style = styles("shared/shared.css", "anatomy/anatomy.css", "anatomy/offline.css")
+    style = styles("shared/shared.css", "anatomy/anatomy.css", "shared/offline.css")
     code = script("anatomy/offline.js")
     return render(
         "run.html",
@@ -64,16 +63,11 @@ def run_page(archive: Archive, load: Callable[[], ScoreModel], reference: Refere
         origin=_origin(archive),
         board=Markup(markup("anatomy/anatomy.html")),
         style=Markup(style),
-        style_digest=Markup(_digest(style)),
+        style_digest=Markup(digest(style)),
         script=Markup(code),
-        script_digest=Markup(_digest(code)),
+        script_digest=Markup(digest(code)),
         data=Markup(data),
     )
-
-
-def _digest(text: str) -> str:
-    """Return the digest by which a content security policy admits an inline script or style."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _title(archive: Archive) -> str:

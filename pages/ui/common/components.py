@@ -29,7 +29,7 @@ _lesson = st.components.v2.component(
     "e2crf_lesson",
     html=markup("lessons/lessons.html"),
     css=styles("shared/shared.css", "anatomy/anatomy.css", "lessons/lessons.css"),
-    js=script("lessons/lessons.js"),
+    js=script("lessons/component.js"),
 )
 tune_board = st.components.v2.component(
     "e2crf_tune",

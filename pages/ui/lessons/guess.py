@@ -1,12 +1,9 @@
 """Guess first: the question of a lesson with its choices, then the answer; and where a visitor goes on."""
 
-import json
-
 import streamlit as st
 
-from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.lessons.texts import Text, Turn
 from e2crf_core.models.checkpoints import list_checkpoints
-from pages.ui.lessons.lesson_texts import Text, Turn
 
 GUESSES = "lessons.guesses"
 SKIPPED = -1
@@ -69,30 +66,13 @@ def guess_card(text: Text) -> bool:
     return True
 
 
-def live_link(turn: Turn) -> dict[str, str]:
-    """Return the address of the Live page with these settings; the policy's defaults are left out."""
-    config = turn.config
-    assert config.policy is not None
-    values, plain = (json.loads(p.to_json()) for p in (config.policy, CachePolicy()))
-    changes = {name: value for name, value in values.items() if value != plain[name]}
-    return {
-        "checkpoint": turn.checkpoint,
-        "steps": str(config.steps),
-        "solver": config.solver,
-        "grid": config.grid,
-        "policy": json.dumps(changes, separators=(",", ":")),
-    }
-
-
 def your_turn(turn: Turn) -> None:
     """Draw what to try next, with links to the Live and Tune pages that carry the settings."""
     if turn.checkpoint not in list_checkpoints():
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="turn"):
         st.markdown(f":material/touch_app: **Your turn.** {turn.task}")
-        st.page_link(
-            "live.py", label="Try it live", icon=":material/play_circle:", query_params=live_link(turn)
-        )
+        st.page_link("live.py", label="Try it live", icon=":material/play_circle:", query_params=turn.query)
         st.page_link(
             "tune.py",
             label="Tune it",

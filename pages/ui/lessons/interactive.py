@@ -7,6 +7,8 @@ import streamlit as st
 
 from e2crf_core.data.datasets import list_datasets
 from e2crf_core.io.packet import pack
+from e2crf_core.lessons.material import change_recording, events_recording, series_packet
+from e2crf_core.lessons.texts import Text
 from e2crf_core.models.checkpoints import list_checkpoints
 from pages.ui.common import library
 from pages.ui.common.components import lesson_canvas
@@ -15,8 +17,6 @@ from pages.ui.common.messages import NO_NETWORK, plain_text
 from pages.ui.common.query_params import note, recall
 from pages.ui.common.reference import reference_for
 from pages.ui.common.registry import STORE
-from pages.ui.lessons.lesson_data import change_recording, events_recording, series_packet
-from pages.ui.lessons.lesson_texts import Text
 
 
 def linked_controls() -> dict[str, str]:

@@ -1,13 +1,15 @@
 """Lessons that measure: the record is shown at once, and a button measures again on this machine."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from e2crf_core.lessons.record import AXES, COMMAND, Axes, LessonStudy, measured, recorded, table
+from e2crf_core.lessons.studies import LessonBench, Sizes
+from e2crf_core.lessons.texts import CAUSAL
 from e2crf_core.models.checkpoints import list_checkpoints
 from e2crf_core.progress import Cancel, Progress
 from e2crf_core.quality.interval import Interval
@@ -18,40 +20,11 @@ from pages.ui.common.plot_style import interval_bars, plain
 from pages.ui.common.query_params import note
 from pages.ui.common.theme import palette
 from pages.ui.jobs.thread_job import ThreadJob
-from pages.ui.lessons.lesson_texts import CAUSAL
-from pages.ui.lessons.record import LessonStudy, measured, recorded
-from pages.ui.lessons.studies import LessonBench, Sizes
 
-COMMAND = "python -m benchmarks.lessons"
 SIZES = Sizes()
 STALE_S = 15.0
 MOST = 2
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-COST = "cost: network calls of all tokens"
-TO_TWIN = "relative L2 to the uncached run"
-TO_CONVERGED = "relative L2 to the converged solution"
-
-
-@dataclass(frozen=True)
-class Axes:
-    """Titles of a study's axes; `log` for a logarithmic vertical axis. `both`: all networks share one plot."""
-
-    x: str
-    y: str
-    log: bool = True
-    both: bool = False
-
-
-AXES = {
-    "change": Axes("steps for which it is kept", TO_TWIN),
-    "events": Axes("frequency k, middle of a band", "error, in standard deviations of the frequency"),
-    "feedback": Axes(COST, TO_TWIN),
-    "fewer": Axes("network calls", TO_CONVERGED),
-    "causality": Axes(
-        "steps since the upper tokens were computed", "relative error of F, k < 16", False, True
-    ),
-    "solver": Axes(COST, TO_CONVERGED),
-}
 _jobs: list[ThreadJob[list[LessonStudy]]] = []
 
 
@@ -168,7 +141,7 @@ def study_view(key: str, studies: Sequence[LessonStudy], fresh: bool) -> None:
     with left:
         chart(study_plot(studies, AXES[key]), f"lesson-{key}", frame)
     with right:
-        st.dataframe(readable(frame, AXES[key]), hide_index=True, height=330)
+        st.dataframe(table(studies, AXES[key]), hide_index=True, height=330)
     samples, names = studies[0].samples, " and ".join(plain_text(study.checkpoint) for study in studies)
     origin = (
         "Measured here, just now."
@@ -202,28 +175,6 @@ def study_frame(studies: Sequence[LessonStudy]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def readable(frame: pd.DataFrame, axes: Axes) -> pd.DataFrame:
-    """Return the table as people read it."""
-    table = pd.DataFrame({"What": frame["family"], "Setting": frame["setting"]})
-    if axes.x == COST:
-        table["Cost"] = [f"{x:.1f}" for x in frame["x"]]
-    table["Error"] = [
-        f"{v:.3f} ({a:.3f} to {b:.3f})"
-        for v, a, b in zip(frame["error"], frame["error low"], frame["error high"], strict=True)
-    ]
-    if frame["distance change"].notna().any():
-        table["Distance to real data"] = [
-            f"{100 * v:+.1f}% ({100 * a:+.1f} to {100 * b:+.1f})"
-            for v, a, b in zip(
-                frame["distance change"],
-                frame["distance change low"],
-                frame["distance change high"],
-                strict=True,
-            )
-        ]
-    return table
 
 
 def study_plot(studies: Sequence[LessonStudy], axes: Axes) -> go.Figure:

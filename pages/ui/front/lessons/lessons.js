@@ -3,7 +3,6 @@
 
 import { Board } from "../shared/board.js";
 import { element, setAddress, setLegend, setText } from "../shared/dom.js";
-import { mounted } from "../shared/mount.js";
 import { readPacket } from "../shared/packet.js";
 import { Plot } from "../shared/plot.js";
 import { clamp } from "../shared/scales.js";
@@ -12,14 +11,15 @@ import { events } from "./events.js";
 import { mirror } from "./mirror.js";
 import { noise } from "./noise.js";
 import { spectrum } from "./spectrum.js";
+import { study } from "./study.js";
 import { Tone } from "./tone.js";
 
 // A lesson has panels [name, title, wide, control that dragging moves], controls, and functions of data and
 // state: compute, values [symbol, value, help, traces it lights up], draw, legend, and perhaps sound.
-const LESSONS = { spectrum, mirror, noise, change, events };
+const LESSONS = { spectrum, mirror, noise, change, events, study };
 const ADDRESS_MS = 400;
 
-class Lesson extends Board {
+export class Lesson extends Board {
   constructor(root) {
     super(root);
     this.stamp = 0;
@@ -47,7 +47,7 @@ class Lesson extends Board {
       this.tone.silence();
       this.build();
     }
-    for (const [name, items] of Object.entries(this.lesson.legend(this.theme)))
+    for (const [name, items] of Object.entries(this.lesson.legend(this.theme, this.data)))
       setLegend(this.plots[name].section, items);
     this.dirty();
   }
@@ -231,5 +231,3 @@ class Lesson extends Board {
     return `lesson-${this.data.lesson}`;
   }
 }
-
-export default mounted(Lesson);

@@ -9,6 +9,7 @@ import numpy as np
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.data.axes import time_axis
 from e2crf_core.data.datasets import Dataset
+from e2crf_core.data.reference import Reference
 from e2crf_core.diffusion.schedules import VP
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import token_count, tokenize
@@ -16,7 +17,6 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.packet import pack
 from e2crf_core.runs.archive import Archive
 from e2crf_core.sampling.sampler import Sampler
-from pages.ui.common.reference import Reference
 
 CHANGE_STEPS = 200
 

@@ -1,5 +1,6 @@
 """The texts of the lessons: one idea each, a guess, what to try, the formula in the code's symbols, the answer."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,20 @@ class Turn:
     task: str
     checkpoint: str
     config: SamplerConfig
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The address of the Live page with these settings; the policy's defaults are left out."""
+        assert self.config.policy is not None
+        values, plain = (json.loads(p.to_json()) for p in (self.config.policy, CachePolicy()))
+        changes = {name: value for name, value in values.items() if value != plain[name]}
+        return {
+            "checkpoint": self.checkpoint,
+            "steps": str(self.config.steps),
+            "solver": self.config.solver,
+            "grid": self.config.grid,
+            "policy": json.dumps(changes, separators=(",", ":")),
+        }
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,35 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.json_files import read_model
 from e2crf_core.io.provenance import Provenance
 from e2crf_core.io.resources import assets_dir
-from pages.ui.lessons.studies import SEED, STUDIES, LessonBench, StudyPoint
+from e2crf_core.lessons.studies import SEED, STUDIES, LessonBench, StudyPoint
+
+COMMAND = "python -m benchmarks.lessons"
+"""What records the studies."""
+COST = "cost: network calls of all tokens"
+TO_TWIN = "relative L2 to the uncached run"
+TO_CONVERGED = "relative L2 to the converged solution"
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Titles of a study's axes; `log` for a logarithmic vertical axis. `both`: all networks share one plot."""
+
+    x: str
+    y: str
+    log: bool = True
+    both: bool = False
+
+
+AXES = {
+    "change": Axes("steps for which it is kept", TO_TWIN),
+    "events": Axes("frequency k, middle of a band", "error, in standard deviations of the frequency"),
+    "feedback": Axes(COST, TO_TWIN),
+    "fewer": Axes("network calls", TO_CONVERGED),
+    "causality": Axes(
+        "steps since the upper tokens were computed", "relative error of F, k < 16", False, True
+    ),
+    "solver": Axes(COST, TO_CONVERGED),
+}
 
 
 class LessonStudy(BaseModel):
@@ -69,3 +99,26 @@ def measured(lesson: str, name: str, bench: LessonBench) -> LessonStudy:
         points=tuple(points),
         provenance=provenance.to_json(),
     )
+
+
+def table(studies: Sequence[LessonStudy], axes: Axes) -> list[dict[str, str]]:
+    """Return the points of studies as people read them, a row each."""
+    points = [point for study in studies for point in study.points]
+    far = any(point.distance is not None for point in points)
+    return [_row(point, axes.x == COST, far) for point in points]
+
+
+def _row(point: StudyPoint, priced: bool, far: bool) -> dict[str, str]:
+    """Return the texts of one point; `priced` adds its cost, `far` its distance to real data."""
+    row = {"What": point.family, "Setting": point.label}
+    if priced:
+        row["Cost"] = f"{point.x:.1f}"
+    error, change = point.error, point.distance
+    row["Error"] = f"{error.value:.3f} ({error.low:.3f} to {error.high:.3f})"
+    if far:
+        row["Distance to real data"] = (
+            ""
+            if change is None
+            else f"{100 * change.value:+.1f}% ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+        )
+    return row
