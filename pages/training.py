@@ -11,7 +11,7 @@ from pages.ui.training.watch import watch
 
 def chosen_training(names: list[str]) -> str:
     """Draw the list of trainings; returns the chosen one, or NEW."""
-    unknown = recall("job", [NEW, *names])
+    unknown = recall("job", [NEW, *names], training_job.JOBS.running())
     if unknown:
         st.info(f"The training '{plain_text(unknown)}' is no longer in your folder.")
     if not names:

@@ -118,7 +118,10 @@ def _sources() -> list[str]:
     data = [load_dataset(name) for name in shipped_datasets()]
     return [
         f"Written by the E²-CRF lab, version {__version__}.",
-        *(" ".join((f"{one.title}. License: {one.license}.", *one.card.get("attribution", ()))) for one in data),
+        *(
+            " ".join((f"{one.title}. License: {one.license}.", *one.card.get("attribution", ())))
+            for one in data
+        ),
     ]
 
 

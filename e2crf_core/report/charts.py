@@ -84,7 +84,15 @@ def log_axis(values: Sequence[float]) -> dict[str, Any]:
     low, high = math.log10(min(values)), math.log10(max(values))
     digits = (1, 2, 5) if high - low < 3 else (1,)
     ticks = [d * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for d in digits]
-    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    return {"type": "log", "tickvals": ticks, "ticktext": [_tick(tick) for tick in ticks]}
+
+
+def _tick(value: float) -> str:
+    """Write 0.002, 0.5, 20, 5,000 and, beyond these, 10 to a power."""
+    if 1e-4 < value < 1e5:
+        return f"{value:,.6g}"
+    digit, power = f"{value:.0e}".split("e")
+    return ("" if digit == "1" else f"{digit}·") + f"10<sup>{int(power)}</sup>".replace("-", "−")
 
 
 def _floor(figure: go.Figure, floor: Band | None, vertical: bool) -> None:

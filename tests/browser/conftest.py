@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from e2crf_core.io.resources import assets_dir
 from tests.tiny import tiny_assets, tiny_demo
 from tests.waiting import PATIENCE_S
 
@@ -47,9 +48,10 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def demo_assets(tmp_path_factory):
-    """Provide small checkpoints and a recorded run of one of them."""
+    """Provide small checkpoints, a recorded run of one of them, and the lessons' measurements."""
     assets = tiny_assets(tmp_path_factory.mktemp("browser") / "assets")
     tiny_demo(assets)
+    shutil.copytree(assets_dir() / "lessons", assets / "lessons")
     return assets
 
 

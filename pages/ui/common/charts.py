@@ -3,12 +3,14 @@
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from e2crf_core.report.charts import log_axis
 from pages.ui.common.plot_style import plain
 
 
@@ -49,32 +51,16 @@ def pair_chart(
                 row,
                 1,
             )
-    plot.update_yaxes(title=y_titles[0], row=1, col=1, type="log" if log_upper else "linear")
-    plot.update_yaxes(title=y_titles[1], row=2, col=1, type="log" if log_lower else "linear")
+    for row, lines, log in ((1, upper, log_upper), (2, lower, log_lower)):
+        plot.update_yaxes(title=y_titles[row - 1], row=row, col=1, **(_log(lines) if log else {}))
     plot.update_xaxes(title=x_title, row=2, col=1)
     return plain(plot, 430)
 
 
-def line_chart(lines: Sequence[Line], *, x_title: str, y_title: str, log: bool = False) -> go.Figure:
-    """Plot curves with their points; `log` makes both axes logarithmic."""
-    plot = go.Figure(
-        [
-            go.Scatter(
-                x=line.x,
-                y=line.y,
-                mode="lines+markers",
-                name=line.name,
-                line={"color": line.color, "width": 1.8},
-                marker={"size": 8, "symbol": place},
-                hovertemplate="%{x:.4g}: %{y:.4g}<extra>%{fullData.name}</extra>",
-            )
-            for place, line in enumerate(lines)
-        ]
-    )
-    kind = "log" if log else "linear"
-    plot.update_xaxes(title=x_title, type=kind, tickvals=lines[0].x, ticktext=[f"{x:g}" for x in lines[0].x])
-    plot.update_yaxes(title=y_title, type=kind)
-    return plain(plot, 330)
+def _log(lines: Sequence[Line]) -> dict[str, Any]:
+    """Return a logarithmic axis for all positive values of some lines."""
+    positive = [float(y) for line in lines for y in line.y if y > 0]
+    return log_axis(positive) if positive else {"type": "log"}
 
 
 def lines_frame(upper: Sequence[Line], lower: Sequence[Line], names: tuple[str, str, str]) -> pd.DataFrame:

@@ -18,8 +18,11 @@ def plain(figure: go.Figure, height: int, *, legend: bool = True) -> go.Figure:
         showlegend=legend,
         legend=LEGEND_ABOVE,
     )
-    figure.update_xaxes(automargin=True, gridcolor=GRID, zeroline=False)
-    figure.update_yaxes(automargin=True, gridcolor=GRID, zeroline=False)
+    # 0.0001 rather than 100µ, 20,000 rather than 20k.
+    axis = {"automargin": True, "gridcolor": GRID, "zeroline": False}
+    axis |= {"exponentformat": "power", "minexponent": 5, "separatethousands": True}
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
     return figure
 
 

@@ -13,6 +13,7 @@ from e2crf_core.lessons.texts import CAUSAL
 from e2crf_core.models.checkpoints import list_checkpoints
 from e2crf_core.progress import Cancel, Progress
 from e2crf_core.quality.interval import Interval
+from e2crf_core.report.charts import log_axis
 from pages.ui.common import library
 from pages.ui.common.downloads import chart
 from pages.ui.common.messages import minutes_text, plain_text, say
@@ -202,22 +203,13 @@ def study_plot(studies: Sequence[LessonStudy], axes: Axes) -> go.Figure:
             )
         )
     xs = [p.x for p in points]
-    plot.update_xaxes(title=axes.x, type="log", **ticks(xs))
+    plot.update_xaxes(title=axes.x, **log_axis(xs))
     if axes.log:
         ends = [end for p in points for end in (p.error.low, p.error.high)]
-        plot.update_yaxes(title=axes.y, type="log", **ticks(ends))
+        plot.update_yaxes(title=axes.y, **log_axis(ends))
     else:
         plot.update_yaxes(title=axes.y, rangemode="tozero", tickformat=".0%")
     plot = plain(plot, 400)
     if st.query_params.get("present") == "1":
         plot.update_layout(height=560, font={"size": 18})
     return plot
-
-
-def ticks(values: Sequence[float]) -> dict[str, list[float] | list[str]]:
-    """Return the ticks 1, 2, 5, 10, ... of a logarithmic axis, written as people read them."""
-    low, high = min(v for v in values if v > 0), max(values)
-    exponents = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
-    steps = (1, 2, 5) if high < 300 * low else (1,)
-    places = [round(step * 10.0**e, 12) for e in exponents for step in steps]
-    return {"tickvals": places, "ticktext": [f"{place:g}" for place in places]}

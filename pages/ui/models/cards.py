@@ -67,7 +67,8 @@ def card_view() -> None:
         st.error(say(fault))
         return
     headline(card)
-    samples_panel(name, card)
+    # Drawing takes a second or two: the rest of the card does not wait for it.
+    samples = st.container(key="samples")
     left, right = st.columns(2, gap="medium")
     with left:
         quality_panel(name, card)
@@ -84,6 +85,8 @@ def card_view() -> None:
         profile_panel(name, card)
         localization_panel(card)
     facts_panel(name, card)
+    with samples:
+        samples_panel(name, card)
 
 
 def headline(card: dict[str, Any]) -> None:

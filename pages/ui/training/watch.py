@@ -28,7 +28,7 @@ def progress_words(state: JobState) -> str:
         left = "" if state.seconds_left is None else f", about {minutes_text(state.seconds_left)} left"
         return f"Step {state.step:,} of {state.steps:,}{left}"
     words = {
-        "starting": "Starting",
+        "starting": "Starting a process, which takes some seconds",
         "preparing": "Reading the data and timing the first steps",
         "measuring": "Measuring the best weights against held-out series",
         "done": "Done",

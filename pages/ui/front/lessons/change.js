@@ -92,8 +92,8 @@ export const change = {
       ["F kept, the rest recomputed", t.colors[3]],
     ],
     map: [
-      ["unchanged", t.reused, "box"],
-      ["changing (log scale)", t.colors[3], "box"],
+      ["|Δ F|² 10⁻⁴ or less", t.reused, "box"],
+      ["3 or more, log scale", t.colors[3], "box"],
     ],
   }),
 };

@@ -107,8 +107,8 @@ export const noise = {
       ["s²: the noise, equal at all k", t.text, "dash"],
     ],
     map: [
-      ["more noise", t.reused, "box"],
-      ["more signal", t.colors[1], "box"],
+      ["SNR 10⁻⁴ or less", t.reused, "box"],
+      ["10⁴ or more", t.colors[1], "box"],
       ["a² vₖ = s²", t.text, "box"],
     ],
     time: [
