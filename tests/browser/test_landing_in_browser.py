@@ -1,4 +1,4 @@
-"""Newcomers in a real browser: the landing page moves, and the tour leads through Live, without a grave finding of axe."""
+"""Newcomers in a real browser: the landing page moves, and the tour leads through Live; axe finds nothing grave."""
 
 import pytest
 
