@@ -24,7 +24,7 @@ const figure = (box) => {
   );
   const [first] = packets.keys();
   const select = box.querySelector("select");
-  const key = box.dataset.choice;
+  const { key } = box.dataset;
   let chosen = packets.has(asked().get(key)) ? asked().get(key) : first;
   const show = async () => {
     const name = chosen;
