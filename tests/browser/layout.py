@@ -1,4 +1,4 @@
-"""How a page lies on the screen: what is too wide, what overlaps, and how far its content jumps by itself."""
+"""How a page lies on the screen: what is too wide, and what overlaps."""
 
 from benchmarks.browser import EVERY
 
@@ -32,31 +32,6 @@ OVERLAPS = (
   return { bad, count: seen.length };
 }"""
 )
-WATCH_SHIFT = """(() => {
-  window.shift = 0;
-  let since = Infinity;
-  const look = () => {
-    if (document.querySelector('h1')) requestAnimationFrame((now) => { since = now; });
-    else requestAnimationFrame(look);
-  };
-  requestAnimationFrame(look);
-  new PerformanceObserver((list) => {
-    for (const entry of list.getEntries())
-      if (!entry.hadRecentInput && entry.startTime >= since) window.shift += entry.value;
-  }).observe({ type: 'layout-shift', buffered: true });
-})()"""
-MOST_SHIFT = 0.05
-"""Largest layout shift that counts as none to speak of."""
-
-
-def watch_shift(page):
-    """Count in `shift` how far content jumps, from when the page has its title; call it before the page opens."""
-    page.add_init_script(WATCH_SHIFT)
-
-
-def shift(page):
-    """Return the layout shift so far."""
-    return page.evaluate("window.shift")
 
 
 def fits(page):

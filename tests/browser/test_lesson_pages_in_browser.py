@@ -8,7 +8,6 @@ from e2crf_core.lessons.record import AXES, recorded, table
 from e2crf_core.lessons.texts import TEXTS
 from tests.browser.axe import grave_findings
 from tests.browser.layout import fits, overlaps
-from tests.browser.saved_files import save
 
 pytestmark = pytest.mark.browser
 
@@ -109,6 +108,3 @@ def test_the_measurements_are_those_of_the_record(opened, demo_assets, monkeypat
     studies = recorded("feedback")
     shown = [row.inner_text().split("\t")[1:] for row in page.locator(".numbers tbody tr").all()]
     assert shown == [list(row.values()) for row in table(studies, AXES["feedback"])]
-    page.wait_for_function(DRAWN)
-    rows = save(page, ("CSV",))["CSV"].read_text().splitlines()[1:]
-    assert len(rows) == 3 * sum(len(study.points) for study in studies)

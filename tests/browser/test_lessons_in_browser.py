@@ -2,9 +2,6 @@
 
 import pytest
 
-from e2crf_core.lessons.record import AXES
-from e2crf_core.lessons.texts import TEXTS
-from tests.browser.layout import MOST_SHIFT, fits, overlaps, shift, watch_shift
 from tests.browser.patience import settled
 from tests.browser.saved_files import same_table, save, svg_panels
 from tests.browser.test_anatomy_in_browser import COUNT, data, wait
@@ -114,26 +111,3 @@ def test_guess_then_look_then_the_next_lesson_by_key_and_back(visit):
     size = "getComputedStyle(document.querySelector('[data-testid=stMarkdownContainer] p')).fontSize"
     assert float(page.evaluate(size).removesuffix("px")) >= 20
     assert not page.locator('[data-testid="stSidebar"]').is_visible()
-
-
-def on_a_phone(page):
-    page.set_viewport_size({"width": 390, "height": 850})
-    watch_shift(page)
-
-
-def test_every_lesson_is_whole_on_a_phone_before_and_after_the_guess(visit):
-    page = visit("/lessons?lesson=1", before=on_a_phone)
-    wait(page, "+d.renders > 0")
-    settled(page)
-    assert shift(page) < MOST_SHIFT
-    for place, lesson in enumerate(TEXTS, 1):
-        page.locator("h1", has_text=f"{place}. {lesson.title}").wait_for()
-        page.get_by_role("button", name=lesson.choices[lesson.right]).click()
-        page.get_by_role("button", name="Guess again").wait_for()
-        if lesson.key in AXES:
-            page.locator(".js-plotly-plot .legend").first.wait_for()
-        fits(page)
-        assert overlaps(page) == [], lesson.key
-        assert page.locator('[data-testid="stException"]').count() == 0, lesson.key
-        if place < len(TEXTS):
-            page.get_by_role("button", name=f"{TEXTS[place].title} →").click()
