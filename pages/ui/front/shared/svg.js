@@ -51,6 +51,10 @@ export class SvgContext {
     this.path += `L${hundredths(x)} ${hundredths(y)}`;
   }
 
+  closePath() {
+    this.path += "z";
+  }
+
   rect(x, y, w, h) {
     const [width, height] = [hundredths(w), hundredths(h)];
     this.path += `M${hundredths(x)} ${hundredths(y)}h${width}v${height}h${-width}z`;
