@@ -24,7 +24,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"digits": _digits, "prose": _prose}
+    environment.filters["digits"] = _digits
+    environment.filters["prose"] = _prose
     return environment
 
 
