@@ -109,8 +109,9 @@ def localization_part(name: str) -> None:
 
 def lesson_parts(name: str) -> Iterator[tuple[str, float, Any]]:
     """Yield the lessons whose record is of other weights."""
-    from benchmarks.lessons import NETWORKS
     from pages.ui.lessons.record import recorded
+
+    from benchmarks.lessons import NETWORKS
 
     digest = load_checkpoint(name, "cpu").digest()
     for lesson, names in NETWORKS.items():
