@@ -97,17 +97,14 @@ def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
 def networks_of(data: str, places: list[str]) -> Models:
     """Load the causal network of a data set and, if there is one, that with full attention.
 
-    Without `places`, both are looked for among the shipped checkpoints and in benchmarks/checkpoints. Raises
-    LabError if no causal one is there.
+    Without `places`, both are looked for among the known checkpoints. Raises LabError if no causal one is there.
     """
     given = dict(place.split("=", 1) for place in places)
     if set(given) - {"causal", "full"}:
         raise LabError("a network is named causal=PLACE or full=PLACE", field="network")
     candidates = [place.replace("{data}", data) for place in given.values()]
     if not given:
-        shipped = {data, f"{data}-causal", f"{data}-full"} & set(list_checkpoints())
-        nearby = HERE / "checkpoints" / f"{data}-causal"
-        candidates = [*sorted(shipped), *([str(nearby)] if nearby.is_dir() else [])]
+        candidates = sorted({data, f"{data}-causal", f"{data}-full"} & set(list_checkpoints()))
     models: Models = {}
     for place in candidates:
         model = load_checkpoint(place, "cpu")
