@@ -52,7 +52,7 @@ export class AskLink {
         this.newest.under = null;
         onOpen();
       },
-      onText: ({ error }) => {
+      onMessage: ({ error }) => {
         onFault(error);
         this.newest.answered(Infinity);
       },

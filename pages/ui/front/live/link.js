@@ -16,7 +16,7 @@ export class Link {
       return;
     }
     this.socket = new Reconnecting(() => `${path}?from=${cursor()}`, {
-      onText: ({ error }) => onFault(error),
+      onMessage: ({ error }) => onFault(error),
       onBytes: (data) => {
         this.socket.send({ type: "shown" });
         if (!onPacket(readPacket(data))) this.socket.send({ type: "resync" });

@@ -5,8 +5,8 @@ const WAIT_MS = 250;
 
 export class Reconnecting {
   // `path()` gives the path at each try, `onFinal(code)` says whether a close is meant, and `onLost` ends the tries.
-  constructor(path, { onOpen = () => {}, onText, onBytes, onFinal = () => false, onLost }) {
-    Object.assign(this, { path, onOpen, onText, onBytes, onFinal, onLost, tries: 0, closed: false });
+  constructor(path, { onOpen = () => {}, onMessage, onBytes, onFinal = () => false, onLost }) {
+    Object.assign(this, { path, onOpen, onMessage, onBytes, onFinal, onLost, tries: 0, closed: false });
     this.connect();
   }
 
@@ -23,7 +23,7 @@ export class Reconnecting {
       this.onOpen();
     };
     socket.onmessage = ({ data }) => {
-      if (typeof data === "string") this.onText(JSON.parse(data));
+      if (typeof data === "string") this.onMessage(JSON.parse(data));
       else this.onBytes(data);
     };
     socket.onclose = ({ code }) => {
