@@ -108,5 +108,5 @@ def test_a_networks_attention_decides_what_a_presets_name_means() -> None:
         assert preset_name(PRESETS[name], full) == name
     for name in ("exact", "multistep", "paper", "paper_literal"):
         assert presets_of(full)[name] == presets_of(causal)[name] == PRESETS[name]
-    with pytest.raises(LabError, match="unknown policy preset 'turbo'"):
+    with pytest.raises(LabError, match="unknown policy 'turbo'"):
         preset_of("turbo", causal)

@@ -269,7 +269,7 @@ class CachePolicy:
         """Return one of the named policies. Raises LabError for an unknown name."""
         if name not in PRESETS:
             raise LabError(
-                f"unknown policy preset {name!r}",
+                f"unknown policy {name!r}",
                 field="policy",
                 remedy=f"use one of {', '.join(PRESETS)}, or a JSON file",
             )

@@ -45,7 +45,7 @@ def find_preset(name: str, presets: Mapping[str, CachePolicy]) -> CachePolicy:
     """Return one of some presets by name. Raises LabError for an unknown name."""
     if name not in presets:
         raise LabError(
-            f"unknown policy preset {name!r}",
+            f"unknown policy {name!r}",
             field="policy",
             remedy=f"use one of {', '.join(presets)}, or a JSON file",
         )

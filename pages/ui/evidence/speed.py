@@ -48,7 +48,7 @@ class StepParts(Stored):
     rest: float
 
 
-class Floor(Stored):
+class MachineFloor(Stored):
     """A whole call beside the least seconds that its operations and bytes take on this machine."""
 
     call: Finite
@@ -61,7 +61,7 @@ class BatchSpeed(Stored):
     batch: int = Field(gt=0)
     waterfall: Waterfall | None = None
     parts: dict[str, StepParts] | None = None
-    floor: Floor | None = None
+    floor: MachineFloor | None = None
 
 
 class DataSpeed(Stored):
