@@ -109,9 +109,8 @@ def localization_part(name: str) -> None:
 
 def lesson_parts(name: str) -> Iterator[tuple[str, float, Any]]:
     """Yield the lessons whose record is of other weights."""
-    from pages.ui.lessons.record import recorded
-
     from benchmarks.lessons import NETWORKS
+    from e2crf_core.lessons.record import recorded
 
     digest = load_checkpoint(name, "cpu").digest()
     for lesson, names in NETWORKS.items():
