@@ -32,7 +32,7 @@ def asked():
 def way(name, forwards, low, high, *, cached=True):
     policy = CachePolicy(trigger="log_snr") if cached else None
     mid = Interval((low + high) / 2, low, high)
-    return MeasuredWay(Way(name, replace(PLAN, policy=policy)), mid, mid, mid, forwards)
+    return MeasuredWay(Way(name, replace(PLAN, policy=policy)), mid, mid, forwards)
 
 
 def test_recomputing_everything_is_judged_equal_to_no_cache_at_its_cost():

@@ -43,15 +43,15 @@ class Way:
 
 @dataclass(frozen=True)
 class MeasuredWay:
-    """A measured way: CRPS, its paired ratio to the reference's, coverage of the 90% interval, and its cost.
+    """A measured way: CRPS, its paired ratio to the reference's, and its cost.
 
-    `forwards` is in whole-forward equivalents for one draw.
+    `forwards` is in whole-forward equivalents for one draw. There is no coverage: with so few draws, intervals are
+    too wide.
     """
 
     way: Way
     crps: Interval
     ratio: Interval
-    coverage: Interval
     forwards: float
 
     @property
@@ -196,6 +196,5 @@ class _Work:
                     field="series",
                     remedy="hide another part",
                 )
-            crps, inside = mean_interval(got.crps, pick), mean_interval(got.inside, pick)
-            measured.append(MeasuredWay(way, crps, ratio, inside, got.forwards))
+            measured.append(MeasuredWay(way, mean_interval(got.crps, pick), ratio, got.forwards))
         return tuple(measured)

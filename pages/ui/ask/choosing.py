@@ -160,7 +160,6 @@ def _lines(measured: MeasuredWay) -> list[str]:
         measured.way.name,
         f"CRPS {measured.crps.value:.3f}, {change(measured.ratio)}",
         f"{measured.forwards:.1f} whole forwards",
-        f"{measured.coverage.value:.0%} inside the 90% band",
     ]
 
 
@@ -204,7 +203,6 @@ def ways_frame(choice: ChosenWay) -> pd.DataFrame:
             "whole forwards": round(measured.forwards, 2),
             "CRPS": round(measured.crps.value, 4),
             "change of CRPS": change(measured.ratio),
-            "in 90% band": f"{measured.coverage.value:.0%}",
         }
         for kind, part in (("to choose", choice.tried), ("to judge", choice.judged))
         for measured in part
