@@ -26,7 +26,6 @@ def words(path: Path) -> str:
 
 UNTRACED = {
     "forward_cost_cpu",
-    "live_page_cpu",
     "paper_tables_full",
     "ray_scaling_cpu",
     "serve_load_cpu",
