@@ -267,13 +267,7 @@ class CachePolicy:
     @staticmethod
     def preset(name: str) -> CachePolicy:
         """Return one of the named policies. Raises LabError for an unknown name."""
-        if name not in PRESETS:
-            raise LabError(
-                f"unknown policy {name!r}",
-                field="policy",
-                remedy=f"use one of {', '.join(PRESETS)}, or a JSON file",
-            )
-        return PRESETS[name]
+        return find_preset(name, PRESETS)
 
     def to_json(self) -> str:
         """Return JSON text with a schema version; `from_json` restores an equal policy."""
@@ -359,3 +353,14 @@ PRESETS: dict[str, CachePolicy] = {
     "paper": CachePolicy.of("paper"),
     "paper_literal": CachePolicy.of("paper_literal"),
 }
+
+
+def find_preset(name: str, presets: Mapping[str, CachePolicy]) -> CachePolicy:
+    """Return one of some presets by name. Raises LabError for an unknown name."""
+    if name not in presets:
+        raise LabError(
+            f"unknown policy {name!r}",
+            field="policy",
+            remedy=f"use one of {', '.join(presets)}, or a JSON file",
+        )
+    return presets[name]

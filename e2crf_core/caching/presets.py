@@ -8,12 +8,10 @@ refresh everything on a schedule of the noise level. Those schedules have names 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 
-from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.caching.policy import PRESETS, CachePolicy, find_preset
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.errors import LabError
 from e2crf_core.network.forward import band_edges_of
 
 TOLERATED = {"quality": 0.02, "balanced": 0.05, "fast": 0.1}
@@ -39,17 +37,6 @@ def presets_for(causal: bool) -> dict[str, CachePolicy]:
 def preset_of(name: str, model: ScoreModel) -> CachePolicy:
     """Return a model's preset by name. Raises LabError for an unknown name."""
     return find_preset(name, presets_of(model))
-
-
-def find_preset(name: str, presets: Mapping[str, CachePolicy]) -> CachePolicy:
-    """Return one of some presets by name. Raises LabError for an unknown name."""
-    if name not in presets:
-        raise LabError(
-            f"unknown policy {name!r}",
-            field="policy",
-            remedy=f"use one of {', '.join(presets)}, or a JSON file",
-        )
-    return presets[name]
 
 
 def preset_name(policy: CachePolicy, model: ScoreModel) -> str | None:

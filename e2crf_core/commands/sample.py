@@ -35,8 +35,7 @@ def add(commands: Any) -> None:
 
 def load_policy_argument(text: str, presets: Mapping[str, Any]) -> Any:
     """Find a preset by name, or read a policy from a JSON file. Raises LabError."""
-    from e2crf_core.caching.policy import CachePolicy
-    from e2crf_core.caching.presets import find_preset
+    from e2crf_core.caching.policy import CachePolicy, find_preset
     from e2crf_core.io.json_files import read_json
 
     path = Path(text)
