@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NoReturn, Protocol
+from typing import NoReturn, Protocol, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -68,13 +68,13 @@ class CsvSource:
         d = self.dialect
         spaced = d.delimiter == SPACES
         return pacsv.open_csv(
-            _Tabbed(self.path) if spaced else self.path,
+            _Tabbed(self.path, d.encoding) if spaced else self.path,
             read_options=pacsv.ReadOptions(
                 column_names=list(d.names),
                 skip_rows=d.skip,
                 block_size=1 << 22,
                 use_threads=False,
-                encoding=d.encoding.replace("-sig", ""),
+                encoding="utf-8" if spaced else d.encoding.replace("-sig", ""),
             ),
             parse_options=pacsv.ParseOptions(
                 delimiter="\t" if spaced else d.delimiter,
@@ -136,26 +136,26 @@ class CsvSource:
 
 
 class _Tabbed:
-    """A text file that reads each run of white space as one tab."""
+    """A text file that reads each run of white space as one tab, in UTF-8."""
 
     closed = False
 
-    def __init__(self, path: Path) -> None:
-        self._stream: BinaryIO = path.open("rb")
-        self._rest = b""
+    def __init__(self, path: Path, encoding: str) -> None:
+        self._stream: TextIO = path.open(encoding=encoding, newline="")
+        self._rest = ""
 
     def read(self, size: int = -1) -> bytes:
         """Read about `size` more bytes, in whole lines."""
         chunk = self._stream.read(max(size, 1 << 16) if size >= 0 else -1)
         if not chunk:
-            text, self._rest = self._rest, b""
+            text, self._rest = self._rest, ""
         else:
-            text, _, self._rest = (self._rest + chunk).rpartition(b"\n")
-            text += b"\n" if text else b""
+            text, _, self._rest = (self._rest + chunk).rpartition("\n")
+            text += "\n" if text else ""
             if not text:
                 return self.read(size)
-        text = re.sub(rb"(?m)^[ \t]+|[ \t\r]+$", b"", text)
-        return re.sub(rb"[ \t]+", b"\t", text)
+        text = re.sub(r"(?m)^[ \t]+|[ \t\r]+$", "", text)
+        return re.sub(r"[ \t]+", "\t", text).encode()
 
     def close(self) -> None:
         """Close the file."""

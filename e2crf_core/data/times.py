@@ -314,7 +314,7 @@ def to_utc(stamps: np.ndarray, zone: str) -> np.ndarray:
         # Newest first: reverse the order, so that the first of two equal hours is summer time.
         ordered = local[::-1] if backward else local
         there = ordered.tz_localize(zone, ambiguous="infer", nonexistent="shift_forward")
-    except (ValueError, KeyError, TypeError) as fault:
+    except (ValueError, KeyError, TypeError, OSError) as fault:  # a name is looked up as a file's
         if "ambiguous" in str(fault).lower() or "dst" in str(fault).lower():
             raise LabError(
                 f"the hour that {zone} repeats in autumn cannot be told apart from the order of rows",
