@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.cli import main
 from e2crf_core.deploy.export import ExportedSampler, check_exportable, export_config, mixing_table
 from e2crf_core.models.checkpoints import save_checkpoint
+from e2crf_core.network.transformer import ScoreTransformer
 from e2crf_core.sampling.config import SamplerConfig
 from tests.conftest import make_model
 
@@ -32,6 +34,10 @@ MODEL = make_model(dtype=torch.float32)
         (
             CachePolicy(trigger="log_snr", tau=0.9, refresh_every=7, start=1.5),
             {"steps": 30, "solver": "sde_dpmpp_2m"},
+        ),
+        (
+            CachePolicy(trigger="log_snr", tau=0.6, predictor="linear"),
+            {"steps": 20, "solver": "etd_ab3", "grid": "profile"},
         ),
     ],
 )
@@ -75,6 +81,24 @@ def test_the_table_says_when_the_network_is_called_and_how_outputs_are_mixed() -
 def test_a_policy_that_decides_on_the_data_is_refused(policy: CachePolicy) -> None:
     with pytest.raises(LabError, match="cannot be exported"):
         check_exportable(policy)
+
+
+def test_what_no_graph_can_hold_is_refused_in_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="nested recomputes some tokens alone") as caught:
+        check_exportable(CachePolicy.of("nested"))
+    assert "log_snr" in str(caught.value)
+
+    class Deciding(ScoreTransformer):
+        """A network that looks at its numbers, which a graph cannot."""
+
+        def prepare(self, u: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
+            return super().prepare(u if float(u.sum()) > 0 else -u, log_snr)
+
+    network = Deciding(MODEL.network.config, MODEL.mu, MODEL.v).eval().requires_grad_(False)
+    with pytest.raises(LabError, match="cannot be exported") as caught:
+        export_config(replace(MODEL, network=network), SamplerConfig(PRESETS["fast"], 12), tmp_path / "x")
+    assert "\n" not in str(caught.value) and caught.value.field == "checkpoint"
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_requests_are_refused(tmp_path: Path) -> None:

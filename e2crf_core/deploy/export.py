@@ -2,8 +2,8 @@
 
 A policy that depends only on the clock (`fixed`, `log_snr`, and the extremes `always` and `never`) refreshes
 at known steps, and a reused output is a fixed mix of the last network outputs. A whole run is therefore a
-table: when to call the network, how to mix, and the coefficients of E3 and E8. `ExportedSampler` runs it in
-thirty lines over arrays, to use or to copy.
+table: when to call the network, how to mix, and the coefficients of E3 and E8, which an exponential integrator has
+for each coordinate. `ExportedSampler` runs it in thirty lines over arrays, to use or to copy.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npz
 from e2crf_core.io.json_files import read_json
 from e2crf_core.network.backends import require_compiler
-from e2crf_core.network.graphs import ScoreGraph
-from e2crf_core.network.onnx import LEVEL, batch_shapes, require_onnx, write_onnx
+from e2crf_core.network.graphs import ScoreGraph, traced
+from e2crf_core.network.onnx import require_onnx, write_onnx
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, check_request
+from e2crf_core.sampling.segments import AffineRows
 
-EXPORT_SCHEMA = 1
+EXPORT_SCHEMA = 2
+READABLE = (1, EXPORT_SCHEMA)
+"""Schema 1 had no `offset`, which is 0 for the solvers that it could hold."""
 NETWORKS = {"torch": "network.pt2", "onnx": "network.onnx", "aoti": "network.aoti.pt2"}
 """The file of each runtime of `ExportedSampler`."""
 PROGRAM = ("run.bin", "sampler.cpp")
@@ -53,9 +56,8 @@ def check_exportable(policy: CachePolicy | None) -> None:
     faults = []
     able = schedules(whole=True)
     if policy.trigger not in able:
-        faults.append(
-            f"trigger {policy.trigger} decides on the data or token by token (use {', '.join(able)})"
-        )
+        why = "recomputes some tokens alone" if policy.scheduled else "decides on the data"
+        faults.append(f"trigger {policy.trigger} {why} (use {', '.join(able)})")
     elif policy.rule.verdict is None:
         faults += [
             f"{name} {getattr(policy, name)} (use {off})"
@@ -212,13 +214,20 @@ def check_formats(formats: tuple[str, ...]) -> None:
 
 def _write_networks(model: ScoreModel, runtimes: tuple[str, ...], folder: Path) -> None:
     """Write the network as one graph, for each of `runtimes`."""
-    graph, u = ScoreGraph(model.network, model.n).eval(), torch.zeros(2, *model.mu.shape)
-    program = torch.export.export(graph, (u, torch.tensor(LEVEL)), dynamic_shapes=batch_shapes())
+    graph = ScoreGraph(model.network, model.n).eval()
+    try:
+        program = traced(graph, torch.zeros(2, *model.mu.shape))
+    except Exception as fault:  # torch has many kinds for what a graph cannot hold
+        reason = str(fault).strip().partition("\n")[0][:200]
+        raise LabError(
+            f"the network of {model.name} cannot be exported, because torch cannot write it as one graph: {reason}",
+            field="checkpoint",
+        ) from None
     if "torch" in runtimes:
         with (folder / NETWORKS["torch"]).open("wb") as file:
             torch.export.save(program, file)
     if "onnx" in runtimes:
-        write_onnx(graph, u, folder / NETWORKS["onnx"])
+        write_onnx(program, folder / NETWORKS["onnx"])
     if "aoti" in runtimes:
         compile_package(program, folder / NETWORKS["aoti"])
 
@@ -227,16 +236,25 @@ def _tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray) -> dict[str, 
     """Return a run's plain arrays, without network and noise."""
     model = sampler.model
     problem, _ = sampler.begin(1, 0)
-    first = sampler.plan.rows[0]
+    rows, first = AffineRows.of(problem), sampler.plan.rows[0]
     a, s = model.schedule.a(first.t), model.schedule.s(first.t)
+    # An exponential integrator has weights for each coordinate, and an offset in all rows but the last.
+    each = (1, 1) if rows.offset is None else model.mu.shape
+    offset = np.zeros((len(rows.mix), *each))
+    if rows.offset is not None:
+        offset[:-1] = rows.offset
     return {
         "levels": np.array(problem.levels, np.float32),
         "called": called,
         "mix": mix.astype(np.float32),
-        "state_mix": np.array([row.mix for row in sampler.plan.rows]),
-        "kept_mix": np.array([row.kept for row in sampler.plan.rows]),
-        "sigma": np.array([row.sigma for row in sampler.plan.rows]),
-        **{name: getattr(problem, name).numpy() for name in ("c_in", "u0", "c_skip", "c_out", "d0")},
+        "state_mix": np.array([[np.broadcast_to(w, each) for w in mix] for mix in rows.mix]),
+        "offset": offset,
+        "kept_mix": np.array(rows.kept),
+        "sigma": np.array(rows.sigma),
+        **{name: getattr(problem, name).numpy() for name in ("c_in", "u0")},
+        "c_skip": rows.skip.astype(np.float32),
+        "c_out": rows.out.astype(np.float32),
+        "d0": rows.shift.astype(np.float32),
         "start_mean": (a * model.mu * model.mask).numpy(),
         "start_spread": ((a * a * model.v + s * s).sqrt() * model.mask).numpy(),
         "mask": model.mask.numpy(),
@@ -253,11 +271,12 @@ class ExportedSampler:
         if not (folder / "export.json").is_file():
             raise LabError(f"{folder} holds no export")
         self.about = read_json(folder / "export.json")
-        if self.about.get("schema") != EXPORT_SCHEMA:
+        if self.about.get("schema") not in READABLE:
             raise LabError(
                 f"export {folder} has schema {self.about.get('schema')!r}, this reads {EXPORT_SCHEMA}"
             )
-        self.tables = read_npz(folder / "run.npz")
+        tables = read_npz(folder / "run.npz")
+        self.tables = {"offset": np.zeros(len(tables["levels"])), **tables}
         self.network = _network(folder, runtime)
 
     def sample(self, num: int = 16, seed: int = 0) -> np.ndarray:
@@ -275,7 +294,7 @@ class ExportedSampler:
             output = sum(w * f for w, f in zip(t["mix"][i], outputs, strict=False))
             denoised = t["c_skip"][i] * z + t["c_out"][i] * output + t["d0"][i]
             terms = (z, base, denoised, *past)
-            z = sum(w * x for w, x in zip(t["state_mix"][i], terms, strict=True))
+            z = t["offset"][i] + sum(w * x for w, x in zip(t["state_mix"][i], terms, strict=True))
             base = sum(w * x for w, x in zip(t["kept_mix"][i], terms, strict=True))
             if t["sigma"][i]:
                 z = z + t["sigma"][i] * noise.at(i).numpy()

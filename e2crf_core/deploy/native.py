@@ -12,18 +12,19 @@ import numpy as np
 from e2crf_core.errors import LabError
 
 SOURCE = Path(__file__).parent / "cpp" / "sampler.cpp"
-MAGIC, VERSION = 0x46433245, 1
+MAGIC, VERSION = 0x46433245, 2
 ARRAYS = (
-    *("levels", "called", "mix", "state_mix", "kept_mix", "sigma"),
+    *("levels", "called", "mix", "state_mix", "kept_mix", "offset", "sigma"),
     *("c_in", "u0", "c_skip", "c_out", "d0", "start_mean", "start_spread", "mask", "mean", "std"),
 )
 """The arrays of run.bin, in order."""
 
 
 def write_program(tables: Mapping[str, np.ndarray], length: int, folder: Path) -> None:
-    """Write sampler.cpp and run.bin: eight int32 of sizes, then ARRAYS as float32, all little-endian."""
+    """Write sampler.cpp and run.bin: nine int32 of sizes, then ARRAYS as float32, all little-endian."""
     steps, tokens, coordinates = tables["c_in"].shape
-    sizes = (steps, tokens, coordinates, length, tables["mix"].shape[1], tables["state_mix"].shape[1])
+    terms, each = tables["state_mix"].shape[1], tables["offset"][0].size
+    sizes = (steps, tokens, coordinates, length, tables["mix"].shape[1], terms, each)
     with (folder / "run.bin").open("wb") as file:
         file.write(np.array((MAGIC, VERSION, *sizes), "<i4").tobytes())
         for name in ARRAYS:

@@ -23,7 +23,7 @@ from torch.nn import functional as nnf
 
 from e2crf_core.errors import LabError
 from e2crf_core.network.captured import Captured
-from e2crf_core.network.graphs import FeatureGraph
+from e2crf_core.network.graphs import FeatureGraph, traced
 from e2crf_core.network.kept import kept_for
 from e2crf_core.network.onnx import require_onnx, write_onnx
 from e2crf_core.network.shapes import Float
@@ -172,7 +172,7 @@ def _onnx_session(graph: FeatureGraph, u: Tensor, *, integers: bool) -> Run:
     with TemporaryDirectory(prefix="e2crf-onnx-") as folder:
         path = Path(folder) / "network.onnx"
         with torch.inference_mode(False), torch.no_grad():
-            write_onnx(graph, torch.zeros(2, *u.shape[1:]), path)
+            write_onnx(traced(graph, torch.zeros(2, *u.shape[1:])), path)
         if integers:
             path = _quantized(path)
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from e2crf_core.network.forward import prefix_forward
 from e2crf_core.network.shapes import Float
+
+LEVEL = 0.5
+"""The level of the example from which a graph is traced; any other runs too."""
 
 
 class FeatureGraph(nn.Module):
@@ -29,3 +33,9 @@ class ScoreGraph(FeatureGraph):
     def forward(self, u: Float[Tensor, "B n c"], log_snr: Tensor) -> Float[Tensor, "B n c"]:
         """Run one whole forward and its head."""
         return self.network.head(super().forward(u, log_snr))
+
+
+def traced(graph: FeatureGraph, u: Float[Tensor, "B n c"]) -> Any:
+    """Trace a graph into a program of tensors with free batch size, from an example `u` of a batch of at least 2."""
+    shapes = {"u": {0: torch.export.Dim("batch", min=1, max=65536)}, "log_snr": None}
+    return torch.export.export(graph, (u, torch.tensor(LEVEL)), dynamic_shapes=shapes)

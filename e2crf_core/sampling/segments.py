@@ -120,7 +120,7 @@ def make_segments(policy: CachePolicy, problem: Problem, state: SamplerState) ->
         called = [i for i, (reasons, _) in enumerate(decided) if bool(reasons.any())]
         if len(called) == problem.plan.steps:
             return None
-        rows, segments = _Rows.of(problem), {}
+        rows, segments = AffineRows.of(problem), {}
         starts = [0, *(i for i in called if i), problem.plan.steps]
         for first, last in pairwise(starts):
             reasons, clock = decided[first]
@@ -148,8 +148,8 @@ Weight = Any
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """E3 and E8 of every step as x = skip z + out F + shift, z' = shifted + mix · (z, b, x, D_1, D_2).
+class AffineRows:
+    """E3 and E8 of every step as x = skip z + out F + shift, z' = offset + mix · (z, b, x, D_1, D_2).
 
     x is D, which an exponential integrator replaces by F itself. Arrays are float64, (steps, n, 2M).
     """
@@ -159,31 +159,33 @@ class _Rows:
     skip: np.ndarray
     out: np.ndarray
     shift: np.ndarray
-    shifted: np.ndarray | None
+    offset: np.ndarray | None
     sigma: list[float]
 
     @staticmethod
-    def of(problem: Problem) -> _Rows:
+    def of(problem: Problem) -> AffineRows:
         """Read the tables of a problem."""
         skip, out, shift = (x.double().cpu().numpy() for x in (problem.c_skip, problem.c_out, problem.d0))
-        rows, shifted = problem.plan.rows, None
+        rows, offset = problem.plan.rows, None
         mix: list[tuple[Weight, ...]] = [row.mix for row in rows]
         if problem.exponential is not None:
             table = problem.exponential
-            own, shifted, outputs = (
+            own, offset, outputs = (
                 x.double().cpu().numpy() for x in (table.own, table.offset, table.weights)
             )
             missing = (0.0,) * (3 - problem.plan.order)
             mix[:-1] = [(own[i], 0.0, *outputs[i], *missing) for i in range(len(rows) - 1)]
             skip, out, shift = skip.copy(), out.copy(), shift.copy()
             skip[:-1], out[:-1], shift[:-1] = 0.0, 1.0, 0.0
-        return _Rows(mix, [row.kept for row in rows], skip, out, shift, shifted, [row.sigma for row in rows])
+        return AffineRows(
+            mix, [row.kept for row in rows], skip, out, shift, offset, [row.sigma for row in rows]
+        )
 
 
 def _segment(
     policy: CachePolicy,
     problem: Problem,
-    rows: _Rows,
+    rows: AffineRows,
     carried: tuple[int, ...],
     first: int,
     last: int,
@@ -202,8 +204,8 @@ def _segment(
         z, base, one, two = influence
         if rows.sigma[i]:
             noise[i - first] = rows.sigma[i] * z
-        if rows.shifted is not None and i < len(rows.shifted):
-            constant += z * rows.shifted[i]
+        if rows.offset is not None and i < len(rows.offset):
+            constant += z * rows.offset[i]
         mix, kept = rows.mix[i], rows.kept[i]
         pairs = [[(mix[k], z), (kept[k], base)] for k in range(5)]
         pairs[2].append((1.0, one))

@@ -29,6 +29,7 @@ enum Place {
     kCreateSession = 7,
     kRun = 9,
     kCreateSessionOptions = 10,
+    kSetThreads = 24,
     kCreateTensor = 49,
     kTensorData = 51,
     kCreateCpuMemory = 69,
@@ -71,6 +72,10 @@ struct Env : Handle<kReleaseEnv> {
 
 struct SessionOptions : Handle<kReleaseSessionOptions> {
     SessionOptions() { checked(kCreateSessionOptions, &value); }
+    SessionOptions& SetIntraOpNumThreads(int threads) {
+        checked(kSetThreads, value, threads);
+        return *this;
+    }
 };
 
 struct RunOptions {

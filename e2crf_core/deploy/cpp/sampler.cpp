@@ -4,10 +4,12 @@
 //     g++ -std=c++17 -O2 -I ORT/include sampler.cpp -L ORT/lib -l onnxruntime -o sampler
 //     ./sampler FOLDER COUNT SEED OUT [NOISE]
 //
-// FOLDER holds network.onnx and run.bin. OUT receives float32 (COUNT, N, M) in data units. NOISE, float32
-// (1 + steps, COUNT, n, c), replaces the program's own generator: with the noise of a run in Python, the series
-// are those of Python. E1, E3, and E8 are equations of the lab's docs/method.md.
+// FOLDER holds network.onnx and run.bin. OUT receives float32 (COUNT, N, M) in data units; the program prints the
+// seconds of drawing them. NOISE, float32 (1 + steps, COUNT, n, c), replaces the program's own generator: with the
+// noise of a run in Python, the series are those of Python. The variable E2CRF_THREADS limits the threads of the
+// network. E1, E3, and E8 are equations of the lab's docs/method.md.
 
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -31,21 +33,23 @@ Floats read_floats(std::ifstream& file, size_t count) {
 }
 
 // The run as plain arrays. S steps, n tokens of c = 2M coordinates; `at` gives a step's rows of an (S, n, c) array.
+// A solver's weights are one number for all coordinates (each = 1), or one for each (each = n c).
 struct Table {
-    int32_t steps, tokens, coordinates, length, memory, terms;
-    Floats levels, called, mix, state_mix, kept_mix, sigma;
+    int32_t steps, tokens, coordinates, length, memory, terms, each;
+    Floats levels, called, mix, state_mix, kept_mix, offset, sigma;
     Floats c_in, u0, c_skip, c_out, d0, start_mean, start_spread, mask, mean, std;
 
     explicit Table(const std::string& path) {
         std::ifstream file(path, std::ios::binary);
-        int32_t head[8] = {};
-        if (!file.read(reinterpret_cast<char*>(head), sizeof head) || head[0] != 0x46433245 || head[1] != 1)
-            throw std::runtime_error(path + " is not a run table of version 1");
+        int32_t head[9] = {};
+        if (!file.read(reinterpret_cast<char*>(head), sizeof head) || head[0] != 0x46433245 || head[1] != 2)
+            throw std::runtime_error(path + " is not a run table of version 2");
         steps = head[2], tokens = head[3], coordinates = head[4], length = head[5], memory = head[6], terms = head[7];
+        each = head[8];
         const size_t s = steps, row = size();
         levels = read_floats(file, s), called = read_floats(file, s), mix = read_floats(file, s * memory);
-        state_mix = read_floats(file, s * terms), kept_mix = read_floats(file, s * terms);
-        sigma = read_floats(file, s);
+        state_mix = read_floats(file, s * terms * each), kept_mix = read_floats(file, s * terms);
+        offset = read_floats(file, s * each), sigma = read_floats(file, s);
         for (Floats* part : {&c_in, &u0, &c_skip, &c_out, &d0}) *part = read_floats(file, s * row);
         for (Floats* part : {&start_mean, &start_spread, &mask}) *part = read_floats(file, row);
         for (Floats* part : {&mean, &std}) *part = read_floats(file, coordinates / 2);
@@ -109,16 +113,18 @@ Floats run(Ort::Session& session, const Table& t, Noise& noise, size_t count) {
             if (outputs.size() > size_t(t.memory)) outputs.pop_back();
         }
         past.insert(past.begin(), Floats(all)), past.pop_back();
-        const float *own = &t.state_mix[i * t.terms], *hold = &t.kept_mix[i * t.terms];
+        const float *own = &t.state_mix[size_t(i) * t.terms * t.each], *hold = &t.kept_mix[i * t.terms];
+        const float* shift = &t.offset[size_t(i) * t.each];
         const Floats drawn = noise.next();
         for (size_t j = 0; j < all; ++j) {
             float f = 0;
             for (size_t m = 0; m < outputs.size(); ++m) f += t.mix[i * t.memory + m] * outputs[m][j];
-            const size_t k = j % row;
+            const size_t k = j % row, w = t.each > 1 ? k : 0;
             past[0][j] = t.at(t.c_skip, i)[k] * z[j] + t.at(t.c_out, i)[k] * f + t.at(t.d0, i)[k];
-            after[j] = own[0] * z[j] + own[1] * base[j] + t.sigma[i] * drawn[j];
+            after[j] = own[w] * z[j] + own[t.each + w] * base[j] + t.sigma[i] * drawn[j] + shift[w];
             kept[j] = hold[0] * z[j] + hold[1] * base[j];
-            for (int p = 0; p < t.terms - 2; ++p) after[j] += own[2 + p] * past[p][j], kept[j] += hold[2 + p] * past[p][j];
+            for (int p = 2; p < t.terms; ++p)
+                after[j] += own[p * t.each + w] * past[p - 2][j], kept[j] += hold[p] * past[p - 2][j];
         }
         z.swap(after), base.swap(kept);
     }
@@ -152,8 +158,12 @@ int main(int argc, char** argv) try {
     const Table table(folder + "/run.bin");
     Noise noise(table, count, std::strtoull(argv[3], nullptr, 10), argc > 5 ? argv[5] : nullptr);
     Ort::Env environment(ORT_LOGGING_LEVEL_WARNING, "e2crf");
-    Ort::Session session(environment, (folder + "/network.onnx").c_str(), Ort::SessionOptions{});
+    Ort::SessionOptions options;
+    if (const char* threads = std::getenv("E2CRF_THREADS")) options.SetIntraOpNumThreads(std::atoi(threads));
+    Ort::Session session(environment, (folder + "/network.onnx").c_str(), options);
+    const auto begin = std::chrono::steady_clock::now();
     const Floats made = series(table, run(session, table, noise, count));
+    std::cout << std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() << "\n";
     std::ofstream out(argv[4], std::ios::binary);
     if (!out.write(reinterpret_cast<const char*>(made.data()), made.size() * sizeof(float)).flush())
         throw std::runtime_error(std::string("cannot write ") + argv[4]);
