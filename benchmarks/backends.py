@@ -5,7 +5,8 @@
 Calls of all backends take turns in one process; ratios are taken within a round, and their median and quartiles
 are reported. Errors are those of whole runs (40 steps of DPM-Solver++ 2M on the profile grid) to the uncached
 float32 twin on the same noise, by the protocol: without a cache, which shows the precision alone, and with the
-preset `multistep`. Backends that cannot run here are listed with the reason.
+preset `multistep`, and nested bands on a causal network, which shows the precision and the cache together. These
+runs take turns too; their speedup is that over the twin. Backends that cannot run here are listed with the reason.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks.origin import provenance_of
+from benchmarks.timing import in_turns, interval
 from e2crf_core import CachePolicy, LabError, Sampler, load_checkpoint
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.json_files import write_json
 from e2crf_core.io.provenance import machine
 from e2crf_core.network.backends import BACKENDS
+from e2crf_core.network.forward import band_edges_of
 from e2crf_core.runs.quality import twin_quality
 from e2crf_core.sampling.backend_choice import BackendChoice, choose_backend, interleaved
 
 RESULTS = Path(__file__).resolve().parent / "results" / "backends_cpu.json"
 PLAN: dict[str, Any] = {"steps": 40, "solver": "dpmpp_2m", "grid": "profile"}
-POLICIES = {"no cache": None, "multistep": CachePolicy.preset("multistep")}
+NO_CACHE = "no cache"
 QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -57,22 +60,40 @@ def times(
     return rows
 
 
-def errors(model: ScoreModel, choices: list[BackendChoice], num: int, seed: int) -> list[dict[str, Any]]:
-    """Return, for each backend with and without a cache, what it changed in whole runs."""
-    twin = Sampler(model, None, **PLAN).sample(num, seed)
-    rows = []
-    for choice in choices:
-        for label, policy in POLICIES.items():
-            if choice.name == "eager" and policy is None:
-                continue
-            made = Sampler(model, policy, **PLAN, backend=choice.name).sample(num, seed)
-            quality = twin_quality(made.series, twin.series, model)
-            row = {"backend": choice.name, "policy": label, "token_share": made.token_share}
-            row |= {"relative_l2": asdict(quality.error.pooled), "median_l2": asdict(quality.error.median)}
-            if quality.judgment is not None:
-                row["change"] = asdict(quality.judgment.primary.change)
-                row["verdict"] = quality.judgment.verdict
-            rows.append(row)
+def policies(model: ScoreModel) -> dict[str, CachePolicy | None]:
+    """Return the caches to measure: none, whole refreshes, and nested bands if the network is causal."""
+    nested = {"nested bands": CachePolicy.of("nested")} if band_edges_of(model.network) else {}
+    return {NO_CACHE: None, "multistep": CachePolicy.preset("multistep"), **nested}
+
+
+def combinations(
+    model: ScoreModel, choices: list[BackendChoice], num: int, seed: int, rounds: int
+) -> list[dict[str, Any]]:
+    """Return, for each backend with and without a cache, what it changed in whole runs, and its speedup."""
+    samplers = {
+        (choice.name, label): Sampler(model, policy, **PLAN, backend=choice.name, batch=num)
+        for choice in choices
+        for label, policy in policies(model).items()
+        # Compiling takes a minute for each length of a prefix.
+        if not (label == "nested bands" and choice.name.startswith("compiled"))
+    }
+    made = {key: sampler.sample(num, seed) for key, sampler in samplers.items()}
+    runs = {
+        str(key): lambda turn, sampler=sampler: sampler.draw(num, turn).seconds
+        for key, sampler in samplers.items()
+    }
+    seconds = in_turns(runs, rounds)
+    plain = ("eager", NO_CACHE)
+    twin, rows = made.pop(plain), []
+    for key, run in made.items():
+        quality = twin_quality(run.series, twin.series, model)
+        row = {"backend": key[0], "policy": key[1], "token_share": run.token_share}
+        row |= {"relative_l2": asdict(quality.error.pooled), "median_l2": asdict(quality.error.median)}
+        row["speedup"] = interval(seconds[str(plain)] / seconds[str(key)])
+        if quality.judgment is not None:
+            row["change"] = asdict(quality.judgment.primary.change)
+            row["verdict"] = quality.judgment.verdict
+        rows.append(row)
     return rows
 
 
@@ -84,7 +105,8 @@ def table(stored: dict[str, Any]) -> str:
         for row in stored["times"]
     ]
     lines += [
-        f"{row['backend']:<18} {row['policy']:<10} relative L2 {row['relative_l2']['value']:.2g}"
+        f"{row['backend']:<18} {row['policy']:<12} {row['speedup']['value']:.2f} times as fast,"
+        f" relative L2 {row['relative_l2']['value']:.2g}"
         f" ({row['relative_l2']['low']:.2g} to {row['relative_l2']['high']:.2g}) {row.get('verdict', '')}"
         for row in stored["errors"]
     ]
@@ -95,11 +117,12 @@ def table(stored: dict[str, Any]) -> str:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--checkpoints", nargs="+", default=["ecg", "stocks"])
+    parser.add_argument("--checkpoints", nargs="+", default=["ecg", "wind-causal"])
     parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=list(BACKENDS))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--seconds", type=float, default=20.0, help="time for the calls of a batch size")
     parser.add_argument("--num", type=int, default=32, help="samples whose error is measured")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of whole runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -111,7 +134,7 @@ def main() -> None:
         study = stored["data"][name] = {"missing": missing, "times": [], "errors": []}
         for batch in arguments.batches:
             study["times"] += times(model, choices, batch, arguments.seconds)
-        study["errors"] = errors(model, choices, arguments.num, arguments.seed)
+        study["errors"] = combinations(model, choices, arguments.num, arguments.seed, arguments.rounds)
         write_json(arguments.out, stored)
         print(f"{name}\n{table(study)}")
 

@@ -94,3 +94,36 @@ def test_damage_is_named(results, measured, change):
     with pytest.raises(LabError, match=r"speed_cpu\.json is damaged"):
         read_speed(path)
     assert "damaged" in " ".join(error.value for error in opened("evidence", view="speed").error)
+
+
+def way(name, over):
+    return {"name": name, "seconds": near(1.0 / over), "over_python": near(over)}
+
+
+def test_a_visitor_compares_the_ways_outside_python(results):
+    stored = {
+        "machine": {"cores": 2},
+        "plan": {"checkpoint": "ecg", "policy": "balanced", "steps": 1000, "threads": 2},
+        "equal": {"C++, ONNX Runtime": 2e-5},
+        "bar": 1e-4,
+        "batches": [{"batch": 1, "rows": [way("Python", 1.0), way("C++, ONNX Runtime", 2.0)]}],
+    }
+    (results / "outside_cpu.json").write_text(json.dumps(stored))
+    shown = text(opened("evidence", view="speed"))
+    assert "C++, ONNX Runtime 2 (1.8 to 2.2) times as fast" in shown and "Samples are the same" in shown
+    assert "2 threads" in shown
+    (results / "outside_cpu.json").write_text(json.dumps(stored | {"equal": {"C++, ONNX Runtime": 2e-3}}))
+    assert "NOT the same" in text(opened("evidence", view="speed"))
+
+
+def test_a_visitor_sees_what_precision_and_the_cache_change_alone_and_together(results):
+    errors = [
+        {"backend": "eager", "policy": "multistep", "relative_l2": near(0.05), "speedup": near(4.0)},
+        {"backend": "eager-bf16", "policy": "no cache", "relative_l2": near(0.001)},
+        {"backend": "eager-bf16", "policy": "multistep", "relative_l2": near(0.051)},
+    ]
+    stored = {"machine": {}, "data": {"ecg": {"errors": errors, "missing": {"compiled": "there is no g++"}}}}
+    (results / "backends_cpu.json").write_text(json.dumps(stored))
+    shown = text(opened("evidence", view="speed"))
+    assert "alone changes samples by 0.05" in shown and "both together by 0.051" in shown
+    assert "compiled was left out: there is no g++" in shown

@@ -22,6 +22,7 @@ from pages.ui.evidence.speed import (
     waterfall_sentence,
 )
 from pages.ui.evidence.speed_plots import curves_chart, parts_chart, waterfall_chart
+from pages.ui.evidence.ways_view import outside_section, precision_section
 
 INTRO = (
     "From the public network of frequency diffusion, a token for every position, to the lab's fastest way, one "
@@ -31,7 +32,14 @@ INTRO = (
 
 
 def speed_view() -> None:
-    """Draw the measurements of speed."""
+    """Draw the measurements of speed, and of other ways to run the network."""
+    measured_view()
+    precision_section()
+    outside_section()
+
+
+def measured_view() -> None:
+    """Draw the measurements of speed, or say how to make them."""
     files = result_files("speed")
     if not files:
         missing("measurement of speed", "make bench", "about 20 minutes", f"{COMMAND} --tiny", "2 minutes")

@@ -1,0 +1,58 @@
+"""The sections of the speed view that show other ways to run the network."""
+
+import streamlit as st
+
+from pages.ui.common.messages import plain_text
+from pages.ui.common.query_params import choice
+from pages.ui.evidence.controls import chosen_file, provenance, quick_warning, values_table
+from pages.ui.evidence.files import result_files
+from pages.ui.evidence.ways import (
+    BACKENDS_COMMAND,
+    EAGER,
+    OUTSIDE_COMMAND,
+    combinations_frame,
+    outside_frame,
+    outside_sentence,
+    read_combinations,
+    read_outside,
+    together_sentence,
+)
+
+INTERVALS = "Ranges are 95% intervals. "
+
+
+def precision_section() -> None:
+    """Draw what backends and precisions cost and save, alone and together with the cache, if it was measured."""
+    files = result_files("backends")
+    if not files:
+        return
+    st.subheader("Precision and the cache together", anchor=False)
+    path = chosen_file("backends", files)
+    measured = read_combinations(path)
+    quick_warning(path, "few samples")
+    name = choice("Checkpoint", {name: name for name in measured.data}, "precision_data")
+    data = measured.data[name]
+    backends = dict.fromkeys(row.backend for row in data.errors if row.backend != EAGER)
+    sentences = filter(None, (together_sentence(data.errors, backend) for backend in backends))
+    st.markdown("\n".join(f"- {plain_text(sentence)}" for sentence in sentences))
+    for missing, reason in data.missing.items():
+        st.caption(plain_text(f"{missing} was left out: {reason}"))
+    values_table("All combinations", combinations_frame(data.errors), "precision-cache")
+    about = "Errors are relative L2 to the float32 run without a cache on the same noise, speed is beside that run. "
+    provenance(BACKENDS_COMMAND, path, measured.machine, about + INTERVALS)
+
+
+def outside_section() -> None:
+    """Draw how fast the lab is outside Python, if it was measured."""
+    files = result_files("outside")
+    if not files:
+        return
+    st.subheader("Outside Python", anchor=False)
+    path = chosen_file("outside", files)
+    measured = read_outside(path)
+    quick_warning(path, "few rounds")
+    st.markdown(plain_text(outside_sentence(measured)))
+    values_table("All ways", outside_frame(measured), "outside-python")
+    plan = measured.plan
+    about = f"{plan.checkpoint}, {plan.policy}, {plan.steps} steps, {plan.threads} threads for every way. "
+    provenance(OUTSIDE_COMMAND, path, measured.machine, plain_text(about) + INTERVALS)
