@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from dataclasses import replace
 
@@ -117,6 +118,23 @@ def test_auto_measures_and_says_why(model, monkeypatch):
     assert Sampler(model, WHOLE, **PLAN, batch=4, backend="auto").backend == sampler.backend
     eager = Sampler(model, WHOLE, **PLAN).sample(2, 1).series
     assert relative(sampler.sample(2, 1).series, eager) < 1e-4
+
+
+def test_auto_measures_compiled_code_once_it_is_there_and_says_so_before(model, monkeypatch):
+    monkeypatch.setattr("e2crf_core.sampling.backend_choice.SECONDS", 0.05)
+    monkeypatch.setattr("e2crf_core.sampling.backend_choice.PACKAGES", ("no_such_package",))
+    monkeypatch.setattr("e2crf_core.network.backends.require_compiler", lambda *args, **settings: None)
+    monkeypatch.setattr(torch, "compile", lambda graph, **settings: graph)
+    model = replace(model, network=copy.deepcopy(model.network))
+    before = Sampler(model, WHOLE, **PLAN, batch=4, backend="auto").backend
+    assert before.name == "eager" and "compiled code was not tried" in before.reason
+    assert "pip install no_such_package" in before.reason
+    Sampler(model, None, **PLAN, backend="compiled").sample(1, 1)
+    alone = Sampler(model, WHOLE, **PLAN, batch=4, backend="auto").backend
+    assert "was not tried" in alone.reason, "code for one sample is not that for several"
+    Sampler(model, None, **PLAN, backend="compiled").sample(4, 1)
+    after = Sampler(model, WHOLE, **PLAN, batch=4, backend="auto").backend
+    assert after.name in ("eager", "compiled") and "compiled took" in after.reason
 
 
 def test_conditions_are_kept_between_runs_and_dropped_when_weights_change():

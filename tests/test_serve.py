@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,41 @@ def held(queue: SampleQueue) -> Iterator[threading.Event]:
         go.set()
         blocker.ended.wait(PATIENCE_S)
         queue.release(blocker.job)
+
+
+def test_a_server_runs_what_it_can_on_its_backend() -> None:
+    model = make_model(dtype=torch.float32)
+    config = SamplerConfig(PRESETS["fast"], 20, "ddim", backend="eager-bf16")
+    alone = CachePolicy(trigger="gain", tau=0.3)
+    with TestClient(make_app(model, default=config), base_url=LOCAL) as client:
+        assert client.get("/health").json()["backend"] == "eager-bf16"
+        ways = {
+            "eager-bf16": ({}, PRESETS["fast"]),
+            "eager": ({"policy": {"trigger": "gain", "tau": 0.3}}, alone),
+        }
+        for backend, (stated, policy) in ways.items():
+            answer = client.post("/samples", json={"num": 2, "seed": 5, **stated})
+            sampler = Sampler.of(model, replace(config, policy=policy, backend=backend))
+            np.testing.assert_allclose(answer.json()["samples"], sampler.sample(2, 5).series, rtol=1e-6)
+    plain = Sampler.of(model, replace(config, backend="eager")).sample(2, 5).series
+    half = Sampler.of(model, config).sample(2, 5).series
+    assert np.abs(plain - half).max() > 1e-6, "lower precision must show"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--backend", "gpu"], ["unknown backend 'gpu'", "onnxruntime"]),
+        (["--backend", "cudagraphs", "--device", "cpu"], ["needs an NVIDIA GPU"]),
+    ],
+)
+def test_a_backend_that_cannot_run_is_refused_before_the_server_listens(
+    options: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(make_model(dtype=torch.float32), tmp_path / "model")
+    assert main(["serve", "--checkpoint", str(tmp_path / "model"), *options]) == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in words)
 
 
 def test_samples_are_those_of_the_sampler_in_json_and_npz(client: TestClient) -> None:

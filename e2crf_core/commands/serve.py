@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from e2crf_core.commands.sample import BACKEND_HELP
 from e2crf_core.errors import LabError
 
 
@@ -36,6 +37,7 @@ def add(commands: Any) -> None:
     serve.add_argument("--batch", type=int, default=64, help="samples run together")
     serve.add_argument("--threads", type=int, default=0, help="processor threads; 0 leaves them as they are")
     serve.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    serve.add_argument("--backend", help=f"{BACKEND_HELP}; default: that of the card, else eager")
     serve.set_defaults(command=run)
 
 
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     limits = Limits(arguments.max_num, arguments.max_steps, arguments.queue, arguments.batch)
     if arguments.threads > 0:
         torch.set_num_threads(arguments.threads)
-    model, default = _model(arguments)
+    model, default = _settings(arguments, limits.steps)
     with _listening(arguments.host, arguments.port) as sockets:
         hosts = {arguments.host, *(name.lower() for name in arguments.allow_host)}
         app = make_app(model, limits=limits, token=token, default=default, hosts=hosts)
@@ -81,15 +83,39 @@ def _check_exposure(host: str, token: str | None) -> None:
         )
 
 
-def _model(arguments: argparse.Namespace) -> tuple[Any, Any]:
-    """Return the model to serve and the default request settings."""
+def _settings(arguments: argparse.Namespace, most_steps: int) -> tuple[Any, Any]:
+    """Return the model to serve, and the settings of a request that names none, on a backend that is ready."""
+    from dataclasses import replace
+
     from e2crf_core.deploy.card import load_policy
     from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.serving.server import default_config
 
     if arguments.card is None:
-        return load_checkpoint(arguments.checkpoint, arguments.device), None
-    card = load_policy(arguments.card)
-    return card.model(arguments.device), card.config
+        model, default = load_checkpoint(arguments.checkpoint, arguments.device), default_config(most_steps)
+    else:
+        card = load_policy(arguments.card)
+        model, default = card.model(arguments.device), card.config
+    if arguments.backend is not None:
+        default = replace(default, backend=arguments.backend)
+    return model, default if default.backend == "eager" else replace(default, backend=_ready(model, default))
+
+
+def _ready(model: Any, config: Any) -> str:
+    """Return the backend to serve with, after it has run, so that no request waits for a compiler."""
+    from dataclasses import replace
+
+    from e2crf_core.sampling.sampler import Sampler
+
+    print(f"preparing the backend {config.backend} (compiling takes minutes)", flush=True)
+    # Most requests are for few samples.
+    sampler = Sampler.of(model, replace(config, batch=1))
+    if sampler.backend.backend is not None:
+        # Code is compiled for one sample, and once more for several.
+        for num in (1, 2):
+            sampler.draw(num, 0)
+    print(f"backend {sampler.backend.name}: {sampler.backend.reason}", flush=True)
+    return sampler.backend.name
 
 
 @contextmanager

@@ -45,10 +45,13 @@ Run = Callable[[Tensor, Tensor], Tensor]
 
 @runtime_checkable
 class Backend(Protocol):
-    """The one method that a sampler needs of a backend."""
+    """What a sampler, and the choice of a backend, need of one."""
 
     def features(self, u: Float[Tensor, "B n c"], log_snr: Tensor, m: int) -> Float[Tensor, "B m d"]:
         """Return C (E4) of the lowest m tokens; m is n, or the upper edge of a causal network's band."""
+
+    def ready(self, m: int, batch: int) -> bool:
+        """Return whether nothing is left to build or compile for a batch."""
 
 
 class _Graphs:
@@ -57,13 +60,20 @@ class _Graphs:
     def __init__(self, network: Any, build: Callable[[FeatureGraph, Tensor], Run]) -> None:
         self._network, self._build = network, build
         self._runs: dict[int, Run] = {}
+        self._done: set[tuple[int, bool]] = set()
         self._lock = Lock()
 
     def features(self, u: Tensor, log_snr: Tensor, m: int) -> Tensor:
         with self._lock:
             if m not in self._runs:
                 self._runs[m] = self._build(FeatureGraph(self._network, m), u)
-        return self._runs[m](u, log_snr)
+        features = self._runs[m](u, log_snr)
+        self._done.add((m, len(u) > 1))
+        return features
+
+    def ready(self, m: int, batch: int) -> bool:
+        """Return whether nothing is left to build or compile for a batch: one sample has code of its own."""
+        return (m, batch > 1) in self._done
 
 
 class HalfLinear(nn.Module):

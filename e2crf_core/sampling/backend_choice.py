@@ -44,7 +44,8 @@ def runs_whole(model: ScoreModel, policy: CachePolicy | None) -> bool:
 def choose_backend(model: ScoreModel, policy: CachePolicy | None, name: str, batch: int) -> BackendChoice:
     """Return the backend `name`, or for `auto` the fastest float32 one at `batch`, measured for two seconds.
 
-    Raises LabError if the backend cannot run here, or cannot run this policy.
+    Compiled code takes part if this process has compiled it before, which `auto` itself never does. Raises LabError
+    if the backend cannot run here, or cannot run this policy.
     """
     if name == "eager":
         return BackendChoice(name, "the default", None)
@@ -59,8 +60,8 @@ def choose_backend(model: ScoreModel, policy: CachePolicy | None, name: str, bat
         )
     if name != AUTO:
         return BackendChoice(name, "as requested", backend_of(model.network, name))
-    key = (AUTO, batch, torch.get_num_threads())
     kept = kept_for(model.network)
+    key = (AUTO, batch, torch.get_num_threads(), _compiled(model, batch) is not None)
     if key not in kept:
         kept[key] = _measured(model, batch)
     return kept[key]
@@ -70,17 +71,39 @@ def _measured(model: ScoreModel, batch: int) -> BackendChoice:
     eager = BackendChoice("eager", "", None)
     if model.device.type != "cpu" or model.dtype != torch.float32:
         return BackendChoice("eager", "ONNX Runtime runs float32 on the CPU only", None)
-    if not installed(*PACKAGES):
-        return BackendChoice("eager", f"ONNX Runtime needs pip install {' '.join(PACKAGES)}", None)
-    other = BackendChoice("onnxruntime", "", backend_of(model.network, "onnxruntime"))
-    seconds = interleaved(model, [eager, other], batch, SECONDS)
-    share, rounds = median(seconds[1]) / median(seconds[0]), len(seconds[0])
-    chosen = other if share < GAIN else eager
-    reason = (
-        f"ONNX Runtime took {share:.2f} of eager's time for a call of {batch} samples ({rounds} rounds);"
-        " compiled code was not tried, because compiling takes about a minute"
+    others, missing = _candidates(model, batch)
+    if not others:
+        return BackendChoice("eager", "; ".join(missing), None)
+    seconds = interleaved(model, [eager, *others], batch, SECONDS)
+    shares = [median(taken) / median(seconds[0]) for taken in seconds]
+    fastest = min(range(len(shares)), key=shares.__getitem__)
+    chosen = [eager, *others][fastest] if shares[fastest] < GAIN else eager
+    took = [f"{other.name} took {share:.2f}" for other, share in zip(others, shares[1:], strict=True)]
+    measured = (
+        f"{' and '.join(took)} of eager's time for a call of {batch} samples ({len(seconds[0])} rounds)"
     )
-    return BackendChoice(chosen.name, reason, chosen.backend)
+    return BackendChoice(chosen.name, "; ".join((measured, *missing)), chosen.backend)
+
+
+def _candidates(model: ScoreModel, batch: int) -> tuple[list[BackendChoice], list[str]]:
+    """Return the float32 backends that can be measured within seconds, and why others are not."""
+    others, missing = [], []
+    if installed(*PACKAGES):
+        others.append(BackendChoice("onnxruntime", "", backend_of(model.network, "onnxruntime")))
+    else:
+        missing.append(f"ONNX Runtime needs pip install {' '.join(PACKAGES)}")
+    compiled = _compiled(model, batch)
+    if compiled is not None:
+        others.append(BackendChoice("compiled", "", compiled))
+    else:
+        missing.append("compiled code was not tried, because compiling takes about a minute")
+    return others, missing
+
+
+def _compiled(model: ScoreModel, batch: int) -> Backend | None:
+    """Return the compiled code of this process for whole calls of a batch, None if it is still to be compiled."""
+    compiled = kept_for(model.network).get("compiled")
+    return compiled if compiled is not None and compiled.ready(model.n, batch) else None
 
 
 def interleaved(

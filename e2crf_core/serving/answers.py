@@ -51,6 +51,7 @@ class Health(BaseModel):
     length: int
     channels: list[str]
     device: str
+    backend: str
     queue: int
     queue_limit: int
     version: str

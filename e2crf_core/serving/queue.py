@@ -11,10 +11,12 @@ import math
 import threading
 import time
 from collections.abc import Collection
+from dataclasses import replace
 
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.io.memory import give_back
+from e2crf_core.sampling.backend_choice import runs_whole
 from e2crf_core.sampling.finite import NotFinite
 from e2crf_core.sampling.sampler import Sampler, check_request
 from e2crf_core.serving.batching import Batch, Piece, SampleJob
@@ -56,13 +58,16 @@ class SamplingFailed(LabError):
 class SampleQueue:
     """A bounded queue and its worker. `limit` counts requests that wait, run, or are being answered.
 
-    `batch` limits the samples that run together. Use as a context manager, or call `close`.
+    `batch` limits the samples that run together. `backend` runs the jobs that it can, the others run on torch's
+    own kernels. Use as a context manager, or call `close`.
     """
 
-    def __init__(self, model: ScoreModel, *, limit: int = 64, batch: int = 64) -> None:
+    def __init__(
+        self, model: ScoreModel, *, limit: int = 64, batch: int = 64, backend: str = "eager"
+    ) -> None:
         if limit < 1 or batch < 1:
             raise LabError(f"queue limit {limit} and batch {batch} must be at least 1")
-        self.model, self.limit, self.batch = model, limit, batch
+        self.model, self.limit, self.batch, self.backend = model, limit, batch, backend
         self._pending: list[SampleJob] = []
         # Replaced, never changed, by the worker, so that other threads may read it.
         self._running: tuple[Batch, ...] = ()
@@ -94,7 +99,7 @@ class SampleQueue:
     def submit(self, job: SampleJob) -> None:
         """Accept a request; it holds a place until `release`. Raises QueueFull, or LabError if invalid."""
         check_request(job.num, job.seed)
-        Sampler.of(self.model, job.config)
+        self._sampler(job)
         with self._lock:
             if not self._open:
                 raise Stopping
@@ -136,6 +141,12 @@ class SampleQueue:
         work = sum((job.num - job.taken) * job.config.steps for job in self._pending)
         work += sum(len(batch) * batch.left for batch in self._running)
         return min(60, max(1, math.ceil(self._pace * work)))
+
+    def _sampler(self, job: SampleJob) -> Sampler:
+        if job.given is not None:
+            return Sampler.of(self.model, job.config).given(job.given)
+        able = runs_whole(self.model, job.config.policy)
+        return Sampler.of(self.model, replace(job.config, backend=self.backend if able else "eager"))
 
     # ---- the worker
 
@@ -217,8 +228,7 @@ class SampleQueue:
     def _begun(self, pieces: list[Piece]) -> Batch | None:
         first = pieces[0].job
         try:
-            sampler = Sampler.of(self.model, first.config)
-            batch = Batch(sampler if first.given is None else sampler.given(first.given), pieces)
+            batch = Batch(self._sampler(first), pieces)
         except Exception as fault:  # one bad batch must not end the service
             self._fail({piece.job for piece in pieces}, fault)
             return None

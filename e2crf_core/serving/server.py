@@ -65,6 +65,11 @@ FAULTS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def default_config(most_steps: int) -> SamplerConfig:
+    """Return the settings of a request that names none, where the server was given none either."""
+    return SamplerConfig(PRESETS["balanced"], min(300, most_steps))
+
+
 def make_app(
     model: ScoreModel,
     *,
@@ -73,15 +78,15 @@ def make_app(
     default: SamplerConfig | None = None,
     hosts: Collection[str] = (),
 ) -> FastAPI:
-    """Return the application. `default` gives the settings of a request that names none.
+    """Return the application. `default` gives the settings of a request that names none, and the backend of all.
 
     `hosts` are additional names under which it may be reached; `app.state.queue` is its queue.
     """
     limits = limits or Limits()
-    default = default or SamplerConfig(PRESETS["balanced"], min(300, limits.steps))
+    default = default or default_config(limits.steps)
     if default.steps > limits.steps:
         raise LabError(f"the default of {default.steps} steps is over the limit of {limits.steps}")
-    queue = SampleQueue(model, limit=limits.queue, batch=limits.batch)
+    queue = SampleQueue(model, limit=limits.queue, batch=limits.batch, backend=default.backend)
     scorer = Scorer(model, limits.queue)
 
     @asynccontextmanager
@@ -176,6 +181,7 @@ def _add_health(app: FastAPI, model: ScoreModel, queue: SampleQueue) -> None:
             length=model.length,
             channels=list(model.channels),
             device=str(model.device),
+            backend=queue.backend,
             queue=queue.depth,
             queue_limit=queue.limit,
             version=__version__,
