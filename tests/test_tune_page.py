@@ -300,18 +300,21 @@ def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, mon
     point = cached(record_of(study), "euler_maruyama")
     at = opened("tune", study=study, trial=str(point.number))
     clean(at.number_input(key="tune.card.num").set_value(8).run())
+    clean(at.selectbox(key="tune.card.backend").set_value("eager-bf16").run())
     press(at, "tune.card")
     clean(at.run())
     assert not at.error, at.error[0].value
     folder = card_of(study, point.number)
     card = load_policy(folder / "card.json")
     assert card.policy == point.setting.policy and card.measured.seed != record_of(study).spec.seed
-    assert card.config.plan == point.setting.plan
+    assert card.config.plan == point.setting.plan and "backend **eager-bf16**" in text(at)
     assert "measured" in (folder / "card.html").read_text().lower()
     code, command = (block.value for block in at.code)
     names = {}
     exec(code, names)
-    expected = Sampler.of(card.model(), replace(point.setting, batch=4)).sample(16, 0).series
+    expected = (
+        Sampler.of(card.model(), replace(point.setting, batch=4, backend="eager-bf16")).sample(16, 0).series
+    )
     np.testing.assert_array_equal(names["series"], expected)
     # Seconds are those of a busy machine: what is tested is the line, and quality.
     loose = replace(card, valid=replace(card.valid, speedup_wall_min=0.0))

@@ -109,12 +109,13 @@ def _deploy(arguments: argparse.Namespace) -> None:
     config = replace(_config(arguments, model, arguments.batch), backend=arguments.backend)
     if arguments.study is not None:
         config = replace(_chosen(arguments.study, model), batch=arguments.batch, backend=arguments.backend)
-    calibrate_for(model, config.policy, Sampler.of(model, config).plan, ProgressLine("calibrating"))
+    sampler = Sampler.of(model, config)
+    calibrate_for(model, config.policy, sampler.plan, ProgressLine("calibrating"))
     with interruptible() as stopped:
         card = make_card(
             arguments.checkpoint,
             model,
-            config,
+            sampler.config,
             num=arguments.num,
             seed=arguments.seed,
             progress=ProgressLine("measuring"),
@@ -128,6 +129,8 @@ def _deploy(arguments: argparse.Namespace) -> None:
     report = {
         "out": str(arguments.out / "card.json"),
         "setting": card.config.describe(),
+        "backend": sampler.backend.name,
+        "backend_reason": sampler.backend.reason,
         **_numbers(card.measured),
         "verdict": judgment and judgment.verdict,
         "warnings": notes,

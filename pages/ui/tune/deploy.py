@@ -8,6 +8,7 @@ import streamlit as st
 from e2crf_core.deploy.card import PolicyCard, load_policy, usage
 from e2crf_core.deploy.measure import cautions
 from e2crf_core.errors import LabError
+from e2crf_core.network.backends import AUTO, BACKENDS
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.tuning.measure import Point
 from e2crf_core.tuning.record import Record
@@ -20,6 +21,7 @@ from pages.ui.tune.study_values import spanned
 TICK_S = 0.5
 FRESH_SEED = 1000
 """Far from common tuning seeds: the best of many trials looks better on its own noise than it is."""
+DEFAULT_BACKEND = "eager"
 BUSY = "A study is being measured. Only one job measures at a time, so that times are accurate."
 
 
@@ -133,6 +135,15 @@ def _card_button(name: str, record: Record, point: Point, *, able: bool, quiet: 
         key="tune.card.num",
         width=220,
     )
+    backend = st.selectbox(
+        "Backend",
+        (DEFAULT_BACKEND, AUTO, *(one for one in BACKENDS if one != DEFAULT_BACKEND)),
+        key="tune.card.backend",
+        width=220,
+        help="What runs the network wherever all of it is called: "
+        + "; ".join(f"**{one}**: {about}" for one, about in BACKENDS.items())
+        + f"; **{AUTO}**: the fastest float32 one, measured for two seconds. The card states speed and quality on it.",
+    )
     seed = (record.spec.seed + FRESH_SEED) % 2**31
     seconds = num * point.last.seconds * (1 + 1 / max(point.last.flop_share, 1e-6)) + 3
     st.button(
@@ -142,7 +153,9 @@ def _card_button(name: str, record: Record, point: Point, *, able: bool, quiet: 
         key="tune.card",
         disabled=not (quiet and able),
         on_click=attempt,
-        args=(lambda: study_job.JOBS.make_card(name, point.number, num=int(num), seed=seed),),
+        args=(
+            lambda: study_job.JOBS.make_card(name, point.number, num=int(num), seed=seed, backend=backend),
+        ),
         help=f"Draws {num} samples with and without the cache from noise that no trial has seen (seed "
         f"{seed}). Takes up to {seconds:.0f} s."
         if quiet
@@ -158,6 +171,8 @@ def _card(folder: Path, card: PolicyCard) -> None:
         f"On {m.num} fresh samples (seed {m.seed}): **{spanned(speed, unit=' times')}** as fast as the same "
         f"solver without a cache; the median sample's relative L2 to it is **{spanned(twin)}**."
     )
+    if card.config.backend != DEFAULT_BACKEND:
+        st.markdown(f"The network runs on the backend **{card.config.backend}**.")
     if m.judgment is not None:
         st.markdown(
             f"Distance to real data, compared with no cache: **{m.judgment.verdict}**"

@@ -62,6 +62,7 @@ class StudyOrder(BaseModel):
     trial: int = 0
     num: int = 0
     seed: int = 0
+    backend: str = "eager"
 
 
 def job_folder(name: str, job: str = SEARCH) -> Path:
@@ -126,9 +127,9 @@ class StudyJobs:
         order = self._order(name).model_copy(update={"task": "advice", "trial": trial})
         self._begin(name, advice_job(trial), order)
 
-    def make_card(self, name: str, trial: int, *, num: int, seed: int) -> None:
-        """Measure the policy card of a trial on `num` samples."""
-        changes = {"task": "card", "trial": trial, "num": num, "seed": seed}
+    def make_card(self, name: str, trial: int, *, num: int, seed: int, backend: str = "eager") -> None:
+        """Measure the policy card of a trial on `num` samples, with the network on a backend."""
+        changes = {"task": "card", "trial": trial, "num": num, "seed": seed, "backend": backend}
         self._begin(name, card_job(trial), self._order(name).model_copy(update=changes))
 
     def measure_more(self, name: str, trial: int, num: int) -> None:

@@ -127,7 +127,7 @@ class StudyWorker(Worker):
         if point is None or point.setting.policy is None:
             raise LabError(f"trial {order.trial} has no policy to deploy")
         model = load_checkpoint(order.checkpoint)
-        config = replace(point.setting, batch=order.spec.batch)
+        config = replace(point.setting, batch=order.spec.batch, backend=order.backend)
         self.say(status="measuring")
         card = make_card(
             order.checkpoint,
