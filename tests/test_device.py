@@ -13,6 +13,8 @@ from benchmarks import gpu
 from e2crf_core import CachePolicy, LabError, Sampler
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.network.captured import Captured
+from e2crf_core.sampling.observing import observe
+from e2crf_core.sampling.recorder import Recorder
 from tests.conftest import make_model
 from tests.pretend_device import PretendDevice, moved
 from tests.test_error_model import causal_model
@@ -56,6 +58,30 @@ def test_a_run_that_decides_by_data_reads_at_most_two_small_tensors_a_step(polic
     assert len(reads) <= 2 * leaps + checked
     expected = Sampler(model, policy, steps=STEPS, noise="counter").draw(3, 1).tokens
     np.testing.assert_allclose(tokens.numpy(), expected, atol=1e-9)
+
+
+def record(sampler: Sampler, reads: list[str]) -> tuple[Recorder, int]:
+    """Record a run of three samples; return the record, and how often recording alone read the device."""
+    model, extra = sampler.model, 0
+    recorder = Recorder(STEPS, model.n, model.length, len(model.channels), 3)
+    for step in sampler.steps(3, 1):
+        before = len(reads)
+        recorder.append(observe(step.problem, step.before, step.info, 0.0, 1, 0, step.after))
+        extra += len(reads) - before
+    return recorder, extra
+
+
+def test_recording_reads_nothing_until_somebody_looks_and_then_all_steps_at_once() -> None:
+    model, policy = make_model(), SCHEDULED["late"]
+    here, _ = record(Sampler(model, policy, steps=STEPS, noise="counter"), [])
+    with PretendDevice() as device, torch.inference_mode():
+        there, extra = record(Sampler(moved(model), policy, steps=STEPS, noise="counter"), device.reads)
+        device.reads.clear()
+        columns, count = there.since(0)
+        assert extra == 0 and count == STEPS
+        assert len(device.reads) <= 3, "tokens, drift, and event intensities"
+    for name, column in here.since(0)[0].items():
+        np.testing.assert_allclose(columns[name], column, rtol=1e-5, atol=1e-7)
 
 
 def test_the_count_sees_a_read(model: ScoreModel) -> None:

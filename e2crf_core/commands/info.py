@@ -22,6 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
     from e2crf_core.data.datasets import list_datasets, load_dataset
     from e2crf_core.diffusion.solvers import ETA, GRIDS, SOLVERS
     from e2crf_core.models.checkpoints import list_checkpoints, read_card
+    from e2crf_core.network.backends import BACKENDS
 
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     listing: dict[str, dict[str, Any] | list[str]] = {
@@ -30,6 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
         "presets": {name: policy.trigger for name, policy in PRESETS.items()},
         "solvers": [*SOLVERS, f"{ETA}0 to {ETA}1"],
         "grids": list(GRIDS),
+        "backends": BACKENDS,
         "devices": devices,
     }
     if arguments.json:

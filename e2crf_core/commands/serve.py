@@ -107,7 +107,8 @@ def _ready(model: Any, config: Any) -> str:
 
     from e2crf_core.sampling.sampler import Sampler
 
-    print(f"preparing the backend {config.backend} (compiling takes minutes)", flush=True)
+    slow = ", which takes minutes" if config.backend.startswith("compiled") else ""
+    print(f"preparing the backend {config.backend}{slow}", flush=True)
     # Most requests are for few samples.
     sampler = Sampler.of(model, replace(config, batch=1))
     if sampler.backend.backend is not None:

@@ -104,7 +104,7 @@ def derive(records: Sequence[StepRecord]) -> dict[str, np.ndarray]:
         score = torch.stack([record.score for record in records])
         score = score.nan_to_num(posinf=float(np.finfo(np.float32).max))
         reasons = torch.stack([record.reasons.expand(batch, model.n) for record in records]).numpy()
-        r = [(float(x[record.watch]), float(x.nanmean())) for x, record in _intensities(records)]
+        r = _intensities(records)
     tokens = torch.stack([denoised, z]).float().cpu().numpy()
     x0, series = model.series(tokens)
     costs = {(record.rows, record.samples) for record in records}
@@ -121,8 +121,8 @@ def derive(records: Sequence[StepRecord]) -> dict[str, np.ndarray]:
         "flops_full": np.full(len(records), whole),
         "seconds": np.array([record.seconds for record in records]),
         "tau": torch.cat([record.tau for record in records]).numpy(),
-        "r": np.array([own for own, _ in r]),
-        "r_mean": np.array([mean for _, mean in r]),
+        "r": np.array([float(x[record.watch]) for x, record in zip(r, records, strict=True)]),
+        "r_mean": np.array([float(x.nanmean()) for x in r]),
         "reasons": reasons[np.arange(len(records)), [record.watch for record in records]],
         "batch_reasons": reasons,
         "e": score.numpy().astype(np.float32),
@@ -141,8 +141,8 @@ def _since_recompute(
     drift, age = np.zeros(z.shape[:2], np.float32), np.zeros(z.shape[:2], np.int32)
     known = [i for i, record in enumerate(records) if record.last is not None]
     if known:
-        index = torch.as_tensor(steps[known], dtype=torch.long, device=z.device)
-        u = torch.addcmul(problem.u0[index], problem.c_in[index], z[known])
+        index, row = (torch.as_tensor(x, dtype=torch.long).to(z.device) for x in (steps[known], known))
+        u = torch.addcmul(problem.u0[index], problem.c_in[index], z[row])
         last = torch.stack([records[i].last for i in known])  # type: ignore[misc]
         drift[known] = (u - last).square().sum(-1).float().cpu().numpy()
         at = torch.stack([records[i].at for i in known])  # type: ignore[misc]
@@ -150,9 +150,15 @@ def _since_recompute(
     return drift, age
 
 
-def _intensities(records: Sequence[StepRecord]) -> list[tuple[Tensor, StepRecord]]:
-    unknown = torch.full((records[0].batch,), torch.nan)
-    return [(unknown if record.r is None else record.r, record) for record in records]
+def _intensities(records: Sequence[StepRecord]) -> list[Tensor]:
+    """Return each record's intensities (B,) on the host, NaN before the first recompute; the device is read once."""
+    known = [i for i, record in enumerate(records) if record.r is not None]
+    rows = [torch.full((records[0].batch,), torch.nan)] * len(records)
+    if known:
+        stacked = torch.stack([records[i].r for i in known]).cpu()  # type: ignore[misc]
+        for i, row in zip(known, stacked, strict=True):
+            rows[i] = row
+    return rows
 
 
 def run_flops(model: ScoreModel, rows: int, prepared: int, num: int, steps: int) -> int:
