@@ -13,7 +13,12 @@ from benchmarks.localization_rows import CALLS, CHEAP, CONVERGED, EULER, PILOT_C
 from e2crf_core import Sampler, SamplerConfig, ScoreModel
 from e2crf_core.network.forward import band_edges_of
 from e2crf_core.sampling.calibrations import is_calibrated
-from e2crf_core.sampling.error_model import AMPLIFICATION_SAMPLES, PILOT_SAMPLES
+from e2crf_core.sampling.error_measurement import (
+    AMPLIFICATION_SAMPLES,
+    PILOT_SAMPLES,
+    TRIAL_ERRORS,
+    TRIAL_SAMPLES,
+)
 from e2crf_core.sampling.influence import GROUPS
 
 PLANNED = {"full": 35.0, "causal": 45.0}
@@ -42,7 +47,8 @@ def calibration(model: ScoreModel, config: SamplerConfig) -> list[tuple[int, flo
     if is_calibrated(model, Sampler.of(model, config).plan):
         return []
     held = GROUPS * max(1, len(band_edges_of(model.network))) * 20 + 40
-    return [(AMPLIFICATION_SAMPLES, held), (PILOT_SAMPLES, config.steps)]
+    tried = config.steps + 2 * len(TRIAL_ERRORS) * 5
+    return [(AMPLIFICATION_SAMPLES, held), (PILOT_SAMPLES, config.steps), (TRIAL_SAMPLES, tried)]
 
 
 def forwards(

@@ -12,7 +12,8 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.e2crf import advance
 from e2crf_core.network.transformer import ScoreTransformer
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.error_model import ErrorModel, measure_error_model, sample_errors
+from e2crf_core.sampling.error_measurement import measure_error_model
+from e2crf_core.sampling.error_model import ErrorModel, error_weights, sample_errors
 from e2crf_core.sampling.influence import amplification, influence, network_output, run_pilot
 from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
@@ -122,7 +123,7 @@ def test_predicted_error_equals_the_measured_one_where_the_output_is_known(
 ) -> None:
     """If the network does not respond to the state, W is exact and stretches add up with their signs."""
     model, config = known_model(), SamplerConfig(None, steps, solver, grid)
-    errors = measure_error_model(model, config, num=2)
+    errors = measure_error_model(model, config, num=2, trials=0)
     rng = np.random.default_rng(0)
     for _ in range(3):
         prefixes = tuple(rng.choice([0, 0, *EDGES], size=steps).tolist())
@@ -137,7 +138,7 @@ def test_tables_equal_the_measured_error_of_a_single_stretch(linear: bool) -> No
     """Everything is computed at every call except in one stretch, so there is nothing to add up."""
     model, steps = known_model(), 14
     config = SamplerConfig(None, steps, "dpmpp_2m", "log_snr")
-    errors = measure_error_model(model, config, num=2)
+    errors = measure_error_model(model, config, num=2, trials=0)
     tables = errors.tables(0.0, linear)
     for first, last in ((3, 7), (0, 5), (10, 14)):
         prefixes = tuple(0 if first < i < last else EDGES[-1] for i in range(steps))
@@ -178,19 +179,23 @@ def test_a_network_that_does_not_answer_amplifies_nothing() -> None:
     sampler = Sampler.of(model, SamplerConfig(None, 20, "dpmpp_2m", "log_snr"))
     pilot = run_pilot(*sampler.begin(2, 3), {2, 8})
     weights = influence(*sampler.begin(1, 3))
-    np.testing.assert_allclose(amplification(pilot, weights, [(0, 3), (3, 13)]), 1.0, rtol=1e-6)
+    variance = (model.v * model.mask).double().numpy()
+    norms = np.stack([error_weights(variance, detail) for detail in (0.0, 1.0)])
+    np.testing.assert_allclose(amplification(pilot, weights, [(0, 3), (3, 13)], norms), 1.0, rtol=1e-6)
 
 
 def test_full_attention_is_one_band_and_a_causal_network_has_its_own() -> None:
     config = SamplerConfig(None, 10, "dpmpp_2m", "log_snr")
     for model, edges in ((make_model(), (13,)), (causal_model(), EDGES)):
-        errors = measure_error_model(model, config, num=2)
+        errors = measure_error_model(model, config, num=2, trials=0)
         assert errors.edges == edges and errors.cost[-1] == pytest.approx(1.0)
         assert (np.diff(errors.cost) > 0).all()
 
 
 def test_a_schedule_keeps_to_the_error_asked_for_and_costs_less_the_more_it_may_err() -> None:
-    errors = measure_error_model(causal_model(), SamplerConfig(None, 12, "dpmpp_2m", "log_snr"), num=2)
+    errors = measure_error_model(
+        causal_model(), SamplerConfig(None, 12, "dpmpp_2m", "log_snr"), num=2, trials=0
+    )
     frontier = errors.frontier()
     assert frontier[-1].error < 1e-9
     costs = []
@@ -202,7 +207,9 @@ def test_a_schedule_keeps_to_the_error_asked_for_and_costs_less_the_more_it_may_
 
 
 def test_a_long_plan_refreshes_at_calls_spread_over_the_clock() -> None:
-    errors = measure_error_model(causal_model(), SamplerConfig(None, 70, "euler_maruyama", "linear"), num=1)
+    errors = measure_error_model(
+        causal_model(), SamplerConfig(None, 70, "euler_maruyama", "linear"), num=1, trials=0
+    )
     assert errors.candidates[0] == 0 and len(errors.candidates) <= 50
     ticks = errors.ticks[1]
     even = (ticks[-1] - ticks[0]) / len(ticks)

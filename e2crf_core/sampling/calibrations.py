@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.caching.policy import CLOCKS, CachePolicy
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.solvers import Plan
 from e2crf_core.errors import LabError
@@ -28,9 +28,10 @@ from e2crf_core.io.resources import assets_dir
 from e2crf_core.io.userfiles import user_dir
 from e2crf_core.progress import Progress, silent
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.error_model import ErrorModel, measure_error_model
+from e2crf_core.sampling.error_measurement import measure_error_model
+from e2crf_core.sampling.error_model import DETAILS, ErrorModel
 
-VERSION = 2
+VERSION = 3
 """Increased whenever error models of older versions must be measured again."""
 LIMIT_BYTES = 1 << 28
 HALF_LIMIT = 6e4
@@ -126,7 +127,7 @@ def packed(error_model: ErrorModel) -> dict[str, np.ndarray]:
     arrays["outputs"] = _halved(error_model.outputs)
     if len(error_model.candidates) < error_model.steps:
         # Increments are small where sums are large, so their rounding does not add up.
-        arrays["increments"] = _halved(np.diff(error_model.change, axis=0))
+        arrays["increments"] = _halved(np.diff(error_model.change, axis=1))
     return arrays
 
 
@@ -139,10 +140,10 @@ def unpacked(stored: Mapping[str, np.ndarray]) -> ErrorModel:
     """Invert `packed`. Raises KeyError, ValueError, TypeError or IndexError for others."""
     outputs, weight = stored["outputs"].astype(np.float32), stored["weight"]
     increments = (
-        stored["increments"] if "increments" in stored else np.diff(weight, axis=0)[:, None] * outputs
+        stored["increments"] if "increments" in stored else np.diff(weight, axis=1)[:, :, None] * outputs
     )
-    change = np.zeros((len(outputs) + 1, *outputs.shape[1:]))
-    change[1:] = np.cumsum(increments, axis=0, dtype=np.float64)
+    change = np.zeros((len(weight), len(outputs) + 1, *outputs.shape[1:]))
+    change[:, 1:] = np.cumsum(increments, axis=1, dtype=np.float64)
     return ErrorModel(
         steps=int(stored["steps"]),
         candidates=tuple(int(call) for call in stored["candidates"]),
@@ -169,11 +170,11 @@ def read_error_model(path: Path) -> ErrorModel:
     samples, width = error_model.outputs.shape[1:2] + error_model.outputs.shape[-1:]
     fits = (
         error_model.outputs.shape == (calls, samples, count, width)
-        and error_model.weight.shape == (calls + 1, count, width)
-        and error_model.moment.shape == (2, calls + 1, count, width)
-        and error_model.change.shape == (calls + 1, samples, count, width)
+        and error_model.weight.shape == (len(DETAILS), calls + 1, count, width)
+        and error_model.moment.shape == (len(DETAILS), len(CLOCKS), calls + 1, count, width)
+        and error_model.change.shape == (len(DETAILS), calls + 1, samples, count, width)
         and error_model.variance.shape == (count, width)
-        and error_model.ticks.shape == (2, calls)
+        and error_model.ticks.shape == (len(CLOCKS), calls)
         and error_model.cost.shape == (len(error_model.edges),)
         and all(np.isfinite(getattr(error_model, name)).all() for name in (*ARRAYS, "outputs", "change"))
     )

@@ -1,41 +1,27 @@
-"""Measure, once per checkpoint and plan, what reusing each band from one call to another costs (E5).
+"""Predict what reusing each band from one call to another costs (E5), from what was measured once per checkpoint.
 
-One uncached pilot run, on seeds reserved for it, gives the outputs F of every call. With the influence W of
-`influence.py`, scaled by the measured amplification, they predict the error of any schedule of refreshes;
-`schedules.py` plans with `tables`. All errors are relative: 1 is the error of a sample that shares only the
+The outputs F of every call of an uncached pilot run, together with the influence W of `influence.py`, scaled by
+the measured amplification, predict the error of any schedule of refreshes; `schedules.py` plans with `tables`, and
+`error_measurement.py` measures. All errors are relative: 1 is the error of a sample that shares only the
 mean with its uncached twin. `detail` 0 gives all errors equal weight, in units of the data's standard
 deviation; 1 first divides each coordinate's error by its own variance, so that weak high bands have the same
-weight as strong low ones.
+weight as strong low ones; values in between mix the two squared errors.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from e2crf_core.caching.policy import CLOCKS
-from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.network.flops import prefix_flops
-from e2crf_core.network.forward import band_edges_of
-from e2crf_core.progress import Progress, silent
-from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.influence import amplification, influence, measure_points, run_pilot
-from e2crf_core.sampling.sampler import Sampler
 from e2crf_core.sampling.schedules import ErrorTables, RefreshSchedule
 
-PILOT_SEED = 0x5EED_0000_0000_0001
-PILOT_SAMPLES = 16
-AMPLIFICATION_SAMPLES = 8
-CANDIDATES = 50
-"""The maximum number of calls considered as refresh times, evenly spaced on the model's clock."""
-SHORT = 60
-"""Plans of more calls than this take their amplification from a plan of 40 calls, at equal log(a/s)."""
-OVERHEAD = 0.05
-"""Share of a whole forward that any prefix costs: preparing inputs and calling many small operations."""
+DETAILS = (0.0, 1.0)
+"""The values of `detail` that are measured; all others are mixed from them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +30,11 @@ class ErrorModel:
 
     The plan has `steps` calls; `candidates` (K,) are those that may refresh, and `ticks` (2, K) their times
     on the clocks of CLOCKS. `edges` are upper edges of the bands, and `cost` (bands,) the cost of running the
-    tokens below an edge, in whole forwards. `outputs` (K, B, n, 2M) is F at the candidates; `weight` (K + 1,
-    n, 2M), `moment` (2, K + 1, n, 2M), and `change` (K + 1, B, n, 2M) are sums of W, of W times the clock,
-    and of W F over calls before each candidate, and over all. `variance` (n, 2M) is that of the data's
-    tokens, 0 for a masked coordinate. `amplification` (points, bands) belongs to `points` (points,) on
-    log(a/s).
+    tokens below an edge, in whole forwards. `outputs` (K, B, n, 2M) is F at the candidates; `weight` (2, K + 1,
+    n, 2M), `moment` (2, clocks, K + 1, n, 2M), and `change` (2, K + 1, B, n, 2M) are sums of W, of W times the
+    clock, and of W F over calls before each candidate, and over all, with W amplified for each of DETAILS.
+    `variance` (n, 2M) is that of the data's tokens, 0 for a masked coordinate. `amplification` (2, points, bands)
+    belongs to `points` (points,) on log(a/s).
     """
 
     steps: int
@@ -69,29 +55,45 @@ class ErrorModel:
         """Return first and last-plus-one token of each band."""
         return list(zip((0, *self.edges[:-1]), self.edges, strict=True))
 
+    def scaled(self, ratios: np.ndarray) -> ErrorModel:
+        """Return the model with errors multiplied by `ratios` (2,), one for each of DETAILS."""
+
+        def times(values: np.ndarray) -> np.ndarray:
+            return values * ratios.reshape(-1, *[1] * (values.ndim - 1))
+
+        return replace(
+            self,
+            weight=times(self.weight),
+            moment=times(self.moment),
+            change=times(self.change),
+            amplification=times(self.amplification),
+        )
+
     @functools.lru_cache(maxsize=8)  # noqa: B019 (an error model lives as long as the process)
     def tables(self, detail: float = 0.0, linear: bool = True, clock: str = "profile") -> ErrorTables:
         """Return squared relative errors of every stretch; `linear`: outputs are extrapolated, not held."""
-        weights = error_weights(self.variance, detail)
         end, count = len(self.candidates), len(self.edges)
         start = np.zeros((count, end + 1))
-        error = np.full((count, end + 1, end, end + 1), np.inf)
-        for band, (low, high) in enumerate(self.bands):
-            root = np.sqrt(weights[low:high])
-            self._band_tables(slice(low, high), root, linear, CLOCKS.index(clock), start[band], error[band])
+        error = np.zeros((count, end + 1, end, end + 1))
+        for which, share in shares(detail):
+            root = np.sqrt(error_weights(self.variance, DETAILS[which]))
+            for band in range(count):
+                first, rest = self._band_tables(which, band, root, linear, CLOCKS.index(clock))
+                start[band] += share * first
+                error[band] += share * rest
         return ErrorTables(self.steps, self.candidates, self.edges, self.cost, start, error)
 
     def _band_tables(
-        self, band: slice, root: np.ndarray, linear: bool, clock: int, start: np.ndarray, error: np.ndarray
-    ) -> None:
-        """Fill the tables of one band (see schedules.T). Square roots of weights are folded into W."""
-        samples, end = self.outputs.shape[1], len(self.candidates)
+        self, which: int, place: int, root: np.ndarray, linear: bool, clock: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tables of one band (see schedules.T). Square roots of weights are folded into W."""
+        band, samples, end = slice(*self.bands[place]), self.outputs.shape[1], len(self.candidates)
+        root = root[band]
         f = self.outputs[:, :, band].astype(np.float64).reshape(end, samples, -1)
-        a0 = (self.weight[:, band] * root).reshape(end + 1, 1, -1)
-        a1 = (self.moment[clock][:, band] * root).reshape(end + 1, 1, -1)
-        af = (self.change[:, :, band] * root).reshape(end + 1, samples, -1)
-        ticks = self.ticks[clock]
-        start[:] = np.square(af).sum((1, 2)) / samples
+        a0 = (self.weight[which][:, band] * root).reshape(end + 1, 1, -1)
+        a1 = (self.moment[which, clock][:, band] * root).reshape(end + 1, 1, -1)
+        af = (self.change[which][:, :, band] * root).reshape(end + 1, samples, -1)
+        ticks, error = self.ticks[clock], np.full((end + 1, end, end + 1), np.inf)
         for a in range(end):
             total = a0[a + 1 :] - a0[a]
             lean = a1[a + 1 :] - a1[a] - ticks[a] * total
@@ -105,6 +107,7 @@ class ErrorModel:
             cross = (lean * held).reshape(len(base), -1) @ slope.reshape(a, -1).T / samples
             square = np.square(lean)[:, 0] @ np.square(slope).mean(1).T
             error[:a, a, a + 1 :] = np.maximum(base[:, None] + 2 * cross + square, 0.0).T
+        return np.square(af).sum((1, 2)) / samples, error
 
     def predicted(
         self,
@@ -121,17 +124,28 @@ class ErrorModel:
         add up as squares, as in `tables`, which is closest to how networks behave; `signed` adds the errors
         themselves, which is exact if the network does not respond to them.
         """
-        weights = error_weights(self.variance, detail)
-        return float(self._squares(computed, weights, linear, clock, signed=signed).sum()) ** 0.5
+        total = 0.0
+        for which, share in shares(detail):
+            weights = error_weights(self.variance, DETAILS[which])
+            squares = self._squares(computed, which, weights, linear, clock, signed=signed)
+            total += share * float(squares.sum())
+        return total**0.5
 
     def by_token(self, computed: np.ndarray, linear: bool = True, clock: str = "profile") -> np.ndarray:
         """Predict the mean square error (n,) of each token over the data's variance; arguments as for `predicted`."""
         known = self.variance > 0
-        squares = self._squares(computed, error_weights(self.variance, 1.0), linear, clock)
+        squares = self._squares(computed, 0, error_weights(self.variance, 1.0), linear, clock)
         return squares * known.sum() / np.maximum(known.sum(1), 1)
 
     def _squares(
-        self, computed: np.ndarray, weights: np.ndarray, linear: bool, clock: str, *, signed: bool = False
+        self,
+        computed: np.ndarray,
+        which: int,
+        weights: np.ndarray,
+        linear: bool,
+        clock: str,
+        *,
+        signed: bool = False,
     ) -> np.ndarray:
         """Return the weighted square errors (n,) of all tokens, means over the pilot's samples."""
         starts = [*self.candidates, self.steps]
@@ -140,21 +154,19 @@ class ErrorModel:
         squares = np.zeros(len(weights))
         for column, path in enumerate(paths.T):
             tokens = np.flatnonzero(owner == column)
-            stretches = self._stretches(tokens, np.flatnonzero(path).tolist(), linear, CLOCKS.index(clock))
+            refreshes = np.flatnonzero(path).tolist()
+            stretches = self._stretches(which, tokens, refreshes, linear, CLOCKS.index(clock))
             for part in [sum(stretches)] if signed else stretches:
                 squares[tokens] += (np.square(part) * weights[tokens]).sum((0, 2))
         return squares / self.outputs.shape[1]
 
     def _stretches(
-        self, tokens: np.ndarray, path: list[int], linear: bool, clock: int
+        self, which: int, tokens: np.ndarray, path: list[int], linear: bool, clock: int
     ) -> Iterator[np.ndarray]:
         """Yield errors (B, t, 2M) of finished tokens for each stretch between refreshes in `path`."""
-        end, ticks, moment = len(self.candidates), self.ticks[clock], self.moment[clock][:, tokens]
-        weight, change, outputs = (
-            self.weight[:, tokens],
-            self.change[:, :, tokens],
-            self.outputs[:, :, tokens],
-        )
+        end, ticks, moment = len(self.candidates), self.ticks[clock], self.moment[which, clock][:, tokens]
+        weight, change = self.weight[which][:, tokens], self.change[which][:, :, tokens]
+        outputs = self.outputs[:, :, tokens]
         yield -change[path[0] if path else end].astype(np.float64)
         for before, a, until in zip([None, *path], path, [*path[1:], end], strict=False):
             whole = weight[until] - weight[a]
@@ -184,102 +196,16 @@ def _gap(way: np.ndarray) -> np.ndarray:
     return np.where(way > 0, way, np.inf)
 
 
+def shares(detail: float) -> list[tuple[int, float]]:
+    """Return the places in DETAILS that make up a `detail`, each with its share of the squared error."""
+    return [(which, share) for which, share in enumerate((1.0 - detail, detail)) if share > 0]
+
+
 def error_weights(variance: np.ndarray, detail: float) -> np.ndarray:
     """Return (n, 2M) weights of squared errors; they sum to 1 over a data-sized error for any `detail`."""
     known = variance > 0
-    weights = np.where(known, np.where(known, variance, 1.0) ** -detail, 0.0)
-    return weights / (weights * variance).sum()
-
-
-def candidate_calls(ticks: np.ndarray, most: int = CANDIDATES) -> tuple[int, ...]:
-    """Return the calls that may refresh: all in a short plan, else `most` evenly spaced on the clock."""
-    if len(ticks) <= most:
-        return tuple(range(len(ticks)))
-    even = np.interp(np.linspace(ticks[0], ticks[-1], most), ticks, np.arange(len(ticks)))
-    return tuple(np.unique(np.round(even).astype(int)).tolist())
-
-
-def prefix_costs(model: ScoreModel, edges: tuple[int, ...]) -> np.ndarray:
-    """Return (bands,) the cost of running the tokens below each edge, in whole forwards."""
-    flops = np.array([prefix_flops(model.network, edge, model.n) for edge in edges])
-    return OVERHEAD + (1 - OVERHEAD) * flops / flops[-1]
-
-
-def measure_error_model(
-    model: ScoreModel,
-    config: SamplerConfig,
-    *,
-    num: int = PILOT_SAMPLES,
-    seed: int = PILOT_SEED,
-    progress: Progress = silent,
-) -> ErrorModel:
-    """Run the pilot and measure amplification: 40 to 100 s on one CPU core for a shipped checkpoint.
-
-    `progress` counts parts in thousandths.
-    """
-    edges = band_edges_of(model.network) or (model.n,)
-    bands = list(zip((0, *edges[:-1]), edges, strict=True))
-    points, factors = _measure_amplification(
-        model, config, bands, seed, lambda d, t: progress(700 * d // t, 1000)
-    )
-    problem, state = Sampler.of(model, config.twin).begin(num, seed)
-    pilot = run_pilot(problem, state, set(), lambda d, t: progress(700 + 300 * d // t, 1000))
-    levels = np.array(problem.levels)
-    ticks = np.stack([problem.clocks[clock].numpy() for clock in CLOCKS])
-    candidates = candidate_calls(problem.clocks["profile"].numpy())
-    weights = influence(*Sampler.of(model, config.twin).begin(1, seed)).numpy()
-    for band, (low, high) in enumerate(bands):
-        weights[:, low:high] *= np.interp(levels, points, factors[:, band])[:, None, None]
-    outputs = pilot.outputs.numpy()
-    ends = [*candidates, len(levels)]
-
-    def sums(values: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])[ends]
-
-    return ErrorModel(
-        steps=len(levels),
-        ticks=ticks[:, list(candidates)],
-        candidates=candidates,
-        edges=edges,
-        cost=prefix_costs(model, edges),
-        outputs=outputs[list(candidates)],
-        weight=sums(weights),
-        moment=np.stack([sums(weights * tick[:, None, None]) for tick in ticks]),
-        change=_sums_of_products(weights, outputs, ends).astype(outputs.dtype),
-        variance=(model.v * model.mask).double().cpu().numpy(),
-        points=points,
-        amplification=factors,
-    )
-
-
-def _sums_of_products(weights: np.ndarray, outputs: np.ndarray, ends: list[int]) -> np.ndarray:
-    """Return (len(ends), B, n, 2M) sums of W F over the calls before each end, without copying the run."""
-    total = np.zeros((len(ends), *outputs.shape[1:]))
-    for row, (first, last) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-        total[row] = total[row - 1] if row else 0.0
-        total[row] += np.einsum("ikc,ibkc->bkc", weights[first:last], outputs[first:last].astype(np.float64))
-    return total
-
-
-def _measure_amplification(
-    model: ScoreModel, config: SamplerConfig, bands: list[tuple[int, int]], seed: int, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return increasing points (P,) on log(a/s) and factors (P, bands)."""
-    sampler = Sampler.of(model, companion(config, model))
-    weights = influence(*sampler.begin(1, seed))
-    problem, state = sampler.begin(AMPLIFICATION_SAMPLES, seed)
-    pilot = run_pilot(problem, state, set(measure_points(problem.plan.steps)))
-    middle = [min(i + 2, problem.plan.steps - 1) for i in sorted(pilot.states)]
-    return np.array([problem.levels[i] for i in middle]), amplification(pilot, weights, bands, progress)
-
-
-def companion(config: SamplerConfig, model: ScoreModel) -> SamplerConfig:
-    """Return the plan for measuring amplification: the same if short, else 40 calls of its kind."""
-    if config.steps <= SHORT:
-        return config.twin
-    stochastic = any(row.sigma for row in Sampler.of(model, config.twin).plan.rows)
-    solver = "ancestral" if stochastic else "dpmpp_2m"
-    return SamplerConfig(None, steps=40, solver=solver, grid="profile")
+    white = np.where(known, 1.0 / np.where(known, variance, 1.0), 0.0) / known.sum()
+    return (1.0 - detail) * known / variance.sum() + detail * white
 
 
 def sample_errors(

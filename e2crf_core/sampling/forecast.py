@@ -20,7 +20,7 @@ from e2crf_core.network.forward import band_edges_of, plain_forward
 from e2crf_core.progress import Progress, silent
 from e2crf_core.sampling.calibrations import error_model_of
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.error_model import prefix_costs
+from e2crf_core.sampling.error_measurement import prefix_costs
 from e2crf_core.sampling.sampler import Sampler
 from e2crf_core.sampling.segments import decisions
 

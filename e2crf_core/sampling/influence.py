@@ -12,6 +12,7 @@ with that of W.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,8 +28,8 @@ SPAN = 6
 """The number of calls for which a band is held to measure its amplification."""
 GROUPS = 8
 """The number of points in a run at which amplification is measured."""
-LARGEST = 12.0
-"""The upper limit for amplification; the largest one measured on a trained network was 8."""
+LARGEST = 100.0
+"""The upper limit for amplification."""
 LEAST_SHARE = 1e-7
 """Held bands whose linear effect is below this share of the samples' energy do not measure amplification."""
 
@@ -81,28 +82,39 @@ def measure_points(steps: int) -> list[int]:
 
 
 def amplification(
-    pilot: Pilot, weights: Tensor, bands: list[tuple[int, int]], progress: Progress = silent
+    pilot: Pilot,
+    weights: Tensor,
+    bands: Sequence[tuple[int, int]],
+    norms: np.ndarray,
+    progress: Progress = silent,
 ) -> np.ndarray:
-    """Return (points, bands) true over linear effect on finished samples of holding a band for SPAN calls.
+    """Return (norms, points, bands) true over linear effect on finished samples of holding a band for SPAN calls.
 
-    Points are the states that the pilot kept, in order; `weights` is the plan's influence. Each point costs
-    the rest of a run for each band.
+    Points are the states that the pilot kept, in order; `weights` is the plan's influence, and `norms` (norms, n,
+    2M) are weights of squared errors. Each point costs the rest of a run for each band.
     """
     steps, points = pilot.problem.plan.steps, sorted(pilot.states)
-    energy = float(pilot.finished.double().square().sum())
-    factors = np.full((len(points), len(bands)), np.nan)
+    energy = _squares(pilot.finished, norms)
+    factors = np.full((len(norms), len(points), len(bands)), np.nan)
     for row, first in enumerate(points):
         last = min(first + SPAN, steps)
         for column, (low, high) in enumerate(bands):
             finished = _held(pilot, first, last, slice(low, high))
-            true = float((finished - pilot.finished).double().square().sum())
+            true = _squares(finished - pilot.finished, norms)
             kept = pilot.outputs[first : first + 1, :, low:high]
             errors = (kept - pilot.outputs[first:last, :, low:high]).double()
-            linear = float((weights[first:last, None, low:high] * errors).sum(0).square().sum())
-            if linear > LEAST_SHARE * energy:
-                factors[row, column] = (true / linear) ** 0.5
+            moved = (weights[first:last, None, low:high] * errors).sum(0)
+            linear = _squares(moved, norms[:, low:high])
+            known = linear > LEAST_SHARE * energy
+            factors[known, row, column] = np.sqrt(true[known] / linear[known])
             progress(row * len(bands) + column + 1, len(points) * len(bands))
-    return _filled(factors)
+    return np.stack([_filled(each) for each in factors])
+
+
+def _squares(tokens: Tensor, norms: np.ndarray) -> np.ndarray:
+    """Return the sums of squares (norms,) of tokens (B, n, 2M), weighted by each norm."""
+    totals: np.ndarray = np.einsum("bkc,wkc->w", tokens.double().square().cpu().numpy(), norms)
+    return totals
 
 
 def _held(pilot: Pilot, first: int, last: int, band: slice) -> Tensor:
