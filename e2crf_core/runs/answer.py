@@ -18,7 +18,7 @@ from e2crf_core.quality.interval import Interval
 from e2crf_core.quality.protocol import RESAMPLES, TwinError, twin_error
 from e2crf_core.runs.twin import TWINS, Twin
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.error_model import OVERHEAD
+from e2crf_core.sampling.error_measurement import OVERHEAD
 from e2crf_core.sampling.sampler import Sampler, check_request
 
 
