@@ -16,7 +16,7 @@ NO_CACHE = "no cache"
 EAGER = "eager"
 
 
-class Way(Stored):
+class OutsideWay(Stored):
     """A way to draw one batch: its seconds, and how many times as fast as Python it is."""
 
     name: str
@@ -28,8 +28,8 @@ class OutsideBatch(Stored):
     """The ways at one batch size: drawing alone, and whole programs from their start to a file."""
 
     batch: int = Field(gt=0)
-    rows: tuple[Way, ...] = Field(min_length=1)
-    programs: tuple[Way, ...] = ()
+    rows: tuple[OutsideWay, ...] = Field(min_length=1)
+    programs: tuple[OutsideWay, ...] = ()
 
 
 class OutsidePlan(Stored):
