@@ -143,9 +143,7 @@ class SampleQueue:
         return min(60, max(1, math.ceil(self._pace * work)))
 
     def _sampler(self, job: SampleJob) -> Sampler:
-        if job.given is not None:
-            return Sampler.of(self.model, job.config).given(job.given)
-        able = runs_whole(self.model, job.config.policy)
+        able = job.given is None and runs_whole(self.model, job.config.policy)
         return Sampler.of(self.model, replace(job.config, backend=self.backend if able else "eager"))
 
     # ---- the worker
@@ -228,7 +226,8 @@ class SampleQueue:
     def _begun(self, pieces: list[Piece]) -> Batch | None:
         first = pieces[0].job
         try:
-            batch = Batch(self._sampler(first), pieces)
+            sampler = self._sampler(first)
+            batch = Batch(sampler if first.given is None else sampler.given(first.given), pieces)
         except Exception as fault:  # one bad batch must not end the service
             self._fail({piece.job for piece in pieces}, fault)
             return None
