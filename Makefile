@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8501
 
 .PHONY: app dev check test lint lint-python lint-types lint-imports lint-sizes lint-spelling lint-front lint-docs format \
-	browser proxy wheel lock architecture clean soak kill fuzz bench paper-tables paper-tables-quick
+	browser proxy compiler wheel lock architecture clean soak kill fuzz bench paper-tables paper-tables-quick
 
 $(VENV)/.app: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -56,8 +56,8 @@ check: lint
 
 QUICK = tests/test_spectral.py tests/test_policy.py tests/test_triggers.py tests/test_frozen_samples.py tests/test_documents.py
 
-# Browser tests drive the system's chromium, and the test of the reverse proxy its caddy. Without root they are
-# skipped; in CI a missing one is a failure.
+# Browser tests drive the system's chromium, the test of the reverse proxy its caddy, and those of compiled code its g++.
+# Without root they are skipped; in CI a missing one is a failure.
 install = command -v $(1) >/dev/null || \
 	{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq $(1); } || \
 	{ echo "$(1) is not installed: install it with your package manager, or its tests are skipped"; [ -z "$$CI" ]; }
@@ -65,8 +65,10 @@ browser:
 	@command -v google-chrome >/dev/null || $(call install,chromium)
 proxy:
 	@$(call install,caddy)
+compiler:
+	@$(call install,g++)
 
-test: $(VENV)/.dev browser proxy lint
+test: $(VENV)/.dev browser proxy compiler lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(COVERAGE)
 
 # CI sets this; coverage of the core and the pages is printed as one number for each package.
