@@ -149,14 +149,15 @@ def show(archive: Archive, name: str) -> None:
 
 def page() -> None:
     """Lay out the page."""
-    st.title("Anatomy", anchor=False)
     name = chosen_run()
+    if name is not None:
+        with st.sidebar:
+            run_menu(name)
+            st.page_link("runs.py", label="All runs, notes and files", icon=":material/folder_open:")
+    st.title("Anatomy", anchor=False)
     if name is None:
         st.info("There is no recorded run yet. Start one on the **Live** page: it is kept when it ends.")
         return
-    with st.sidebar:
-        run_menu(name)
-        st.page_link("runs.py", label="All runs, notes and files", icon=":material/folder_open:")
     try:
         archive = open_run(name)
     except LabError as fault:

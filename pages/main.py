@@ -18,7 +18,6 @@ from pages.ui.common.query_params import turn_page  # noqa: E402
 FRONT = Path(__file__).parent / "ui" / "front"
 # A local icon: Streamlit would fetch a named one from the network.
 st.set_page_config(page_icon=str(FRONT / "icon.svg"), layout="wide", initial_sidebar_state=290)
-st.html(FRONT / "page.css")
 
 page = st.navigation(
     {

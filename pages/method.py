@@ -106,8 +106,9 @@ def page() -> None:
     source, derivations = st.tabs(["The algorithm", "Equations and derivations"])
     with source:
         st.caption("`e2crf_core/e2crf.py`, read from the running program.")
-        with st.container(key="source"):
-            st.code(inspect.getsource(e2crf), language="python", line_numbers=True, height=600)
+        # The copy button in it gives keys a way into this scroll box.
+        with st.container(key="source", height=600):
+            st.code(inspect.getsource(e2crf), language="python", line_numbers=True, wrap_lines=True)
     with derivations:
         st.markdown(equations())
     checkpoints()

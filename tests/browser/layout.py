@@ -1,4 +1,4 @@
-"""How a page lies on the screen: what is too wide, and what overlaps."""
+"""How a page lies on the screen: what is too wide, what overlaps, and how far its content jumps by itself."""
 
 from benchmarks.browser import EVERY
 
@@ -32,6 +32,25 @@ OVERLAPS = (
   return { bad, count: seen.length };
 }"""
 )
+
+SHIFT = """(() => {
+  window.shift = 0;
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+  }).observe({ type: 'layout-shift', buffered: true });
+})()"""
+MOST_SHIFT = 0.05
+"""Largest layout shift of a page that opens: content that is read must not jump."""
+
+
+def watch_shift(context):
+    """Count the layout shift of each page of a browser context, from the moment it is opened."""
+    context.add_init_script(SHIFT)
+
+
+def shift(page):
+    """Return the layout shift of a page so far."""
+    return page.evaluate("window.shift")
 
 
 def fits(page):

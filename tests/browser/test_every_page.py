@@ -1,16 +1,20 @@
-"""Every page, light and dark, wide and narrow: no errors, log messages or overlap, nothing off the screen."""
+"""Every page, light and dark, wide, narrow and on a phone: nothing is logged, cut, over another or closed to anyone."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.browser.layout import fits, overlaps
+from tests.browser.axe import grave_findings
+from tests.browser.layout import MOST_SHIFT, fits, overlaps, shift, watch_shift
 from tests.browser.patience import settled
 from tests.visits import PAGES
 
 pytestmark = pytest.mark.browser
 
 ADDRESSES = ("", *PAGES)
+STEADY = {"", "live", "lessons", "anatomy", "compare", "tune", "evidence"}
+"""Pages whose content stays where it first appears."""
+PHONE = {"width": 390, "height": 850}
 ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "pages"
 # Streamlit asks below a deep link's own path first; the answer is harmless.
 HARMLESS = ("_stcore/health", "_stcore/host-config")
@@ -20,6 +24,7 @@ HARMLESS = ("_stcore/health", "_stcore/host-config")
 @pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 900)])
 def test_every_page_is_whole(chromium, address, theme, width):
     context = chromium.new_context(viewport={"width": width, "height": 1150}, color_scheme=theme)
+    watch_shift(context)
     page = context.new_page()
     page.set_default_timeout(120_000)
     faults: list[str] = []
@@ -53,12 +58,24 @@ def test_every_page_is_whole(chromium, address, theme, width):
 
 
 def check(page, path, theme, width):
-    """Check a page that has settled."""
+    """Check a page that has settled; the narrow one becomes a phone's at the end."""
     assert page.locator('[data-testid="stException"]').count() == 0, f"/{path} raised"
     assert "Page not found" not in page.content(), f"/{path}"
-    fits(page)
-    found = overlaps(page)
-    assert found == [], f"/{path} at {width} px: {found}"
+    if path in STEADY:
+        assert shift(page) < MOST_SHIFT, f"/{path} at {width} px"
+    whole(page, path, width)
     dark = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).colorScheme")
     assert dark == theme, f"/{path} is shown in {dark}"
     page.screenshot(path=ARTIFACTS / f"{path or 'start'}-{theme}-{width}.png")
+    assert grave_findings(page) == [], f"/{path} {theme}"
+    if theme == "dark":
+        page.set_viewport_size(PHONE)
+        whole(page, path, PHONE["width"])
+        page.set_viewport_size({"width": width, "height": 1150})
+
+
+def whole(page, path, width):
+    """Check that nothing is off the screen or over something else."""
+    fits(page)
+    found = overlaps(page)
+    assert found == [], f"/{path} at {width} px: {found}"

@@ -8,7 +8,7 @@ import { decadeRange, decades, linear, logarithmic, niceTicks } from "../../page
 import { escaped, SvgContext, tag } from "../../pages/ui/front/shared/svg.js";
 import { csvOf } from "../../pages/ui/front/shared/table.js";
 import { decadeText, decimal, duration, percent, short, tickText } from "../../pages/ui/front/shared/text.js";
-import { passing } from "../../pages/ui/front/tune/parallel.js";
+import { keyed, passing } from "../../pages/ui/front/tune/parallel.js";
 
 test("scales invert", () => {
   for (const scale of [linear(-2, 7, 40, 600), logarithmic(1e-3, 1e4, 600, 40)])
@@ -59,6 +59,18 @@ test("markup is escaped", () => {
   const c = new SvgContext("p");
   c.fillText("<script>", 1, 2);
   assert.ok(!c.parts.join("").includes("<script>"));
+});
+
+test("a closed path is filled and outlined as one", () => {
+  const c = new SvgContext("p");
+  c.beginPath();
+  c.moveTo(0, -2);
+  c.lineTo(2, 0);
+  c.lineTo(0, 2.256);
+  c.closePath();
+  c.fill();
+  c.stroke();
+  assert.equal(c.parts.filter((part) => part.includes('d="M0 -2L2 0L0 2.26z"')).length, 2);
 });
 
 test("CSV quotes texts and leaves out what is not a number", () => {
@@ -140,4 +152,21 @@ test("lines pass the marks of all axes at once; without marks nothing is left ou
   assert.deepEqual(passing(lines, { 0: [0.4, 0.6] }), [2, 3]);
   assert.deepEqual(passing(lines, { 0: [0.4, 0.6], 1: [0, 1] }), [3]);
   assert.deepEqual(passing(lines, { 1: [0.95, 1] }), []);
+});
+
+test("keys choose an axis, narrow what is kept on it from both ends, and let go", () => {
+  const press = (state, ...keys) =>
+    keys.reduce(
+      (now, key) => keyed(now, 3, { key: key.replace("+", ""), shiftKey: key[0] === "+" }) ?? now,
+      state,
+    );
+  const start = { axis: undefined, marks: {} };
+  for (const key of ["+ArrowDown", "ArrowRight", "Escape"]) assert.deepEqual(press(start, key), start);
+  assert.equal(press(start, "+ArrowRight").axis, 0);
+  assert.equal(press(start, "+ArrowLeft", "+ArrowRight").axis, 2);
+  const both = press(start, "+ArrowRight", "+ArrowDown", "+ArrowUp", "+ArrowRight", "+ArrowDown");
+  assert.deepEqual(both, { axis: 1, marks: { 0: [0.05, 0.95], 1: [0, 0.95] } });
+  assert.deepEqual(press(both, "Escape").marks, { 0: [0.05, 0.95] });
+  const least = press({ axis: 0, marks: { 0: [0.5, 0.52] } }, "+ArrowDown", "+ArrowUp");
+  assert.deepEqual(least.marks, { 0: [0.5, 0.5] });
 });

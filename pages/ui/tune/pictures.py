@@ -111,7 +111,8 @@ def trials(name: str, shown: int | None, options: Options) -> None:
         st.markdown(
             "##### Parameters side by side",
             help="Each line is a finished trial; its cost and quality are on the right, better toward the "
-            "bottom. Drag along an axis to keep the trials that pass there; click on the axis to let go.",
+            "bottom. Drag along an axis to keep the trials that pass there; click on the axis to let go. With keys: "
+            "Shift and left or right choose an axis, Shift and down or up narrow it, Escape lets go.",
         )
         tune_board(
             key="tune.parallel",

@@ -195,7 +195,8 @@ def parallel_packet(
         "key": name,
         "height": PARALLEL_HEIGHT,
         "alt": f"Parameters of {len(points)} finished trials, one line each. Use the arrow keys to move "
-        "between them.",
+        "between them. With Shift, left and right choose an axis, and down and up narrow what is kept on it; "
+        "Escape lets go.",
         "axes": axes,
         "lines": lines,
         "selected": selected,

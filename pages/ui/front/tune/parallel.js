@@ -8,6 +8,8 @@ const TIGHT = 105;
 // How near to an axis a drag marks it, and how far it must go, in pixels.
 const GRIP = 14;
 const LEAST = 4;
+// How far a key moves an end of a mark, as a share of the axis.
+const NUDGE = 0.05;
 
 // Whether a line passes between the ends of all marks: { axis: [low, high] } in places from 0 to 1.
 export const passes = (line, marks) =>
@@ -18,6 +20,23 @@ export const passes = (line, marks) =>
 // Numbers of the lines that pass; null while nothing is marked.
 export const passing = (lines, marks) =>
   Object.keys(marks).length ? lines.filter((line) => passes(line, marks)).map((line) => line.n) : null;
+
+// Marks by keys: with shift, left and right choose an axis, down lowers the high end of what is kept on it and up
+// raises the low end; Escape lets go. Returns the axis chosen and the marks; null for other keys.
+export const keyed = ({ axis, marks }, count, { key, shiftKey }) => {
+  const aside = { ArrowLeft: -1, ArrowRight: 1 }[key];
+  if (shiftKey && aside)
+    return { axis: clamp((axis ?? (aside < 0 ? count : -1)) + aside, 0, count - 1), marks };
+  if (axis === undefined) return null;
+  const [low, high] = marks[axis] ?? [0, 1];
+  if (shiftKey && key === "ArrowDown")
+    return { axis, marks: { ...marks, [axis]: [low, Math.max(low, high - NUDGE)] } };
+  if (shiftKey && key === "ArrowUp")
+    return { axis, marks: { ...marks, [axis]: [Math.min(high, low + NUDGE), high] } };
+  if (key !== "Escape") return null;
+  const { [axis]: _, ...others } = marks;
+  return { axis, marks: others };
+};
 
 const areaOf = ({ width, height }) => ({ l: 46, r: width - 46, t: 34, b: height - 26 });
 const axisAt =
@@ -51,7 +70,8 @@ const drawAxis = (chart, area, axis, i, x, y) => {
   const top = i % 2 && width / head.axes.length < TIGHT ? 26 : 12;
   const name = { "text-anchor": anchor, fill: theme.text, "font-weight": 600 };
   const tick = { "text-anchor": last ? "end" : "start", "font-size": 11, fill: theme.text, ...chart.halo(3) };
-  svgElement("line", { x1: x(i), x2: x(i), y1: area.t, y2: area.b, stroke: theme.axis }, svg);
+  const line = i === chart.axis ? { stroke: theme.text, "stroke-width": 3 } : { stroke: theme.axis };
+  svgElement("line", { x1: x(i), x2: x(i), y1: area.t, y2: area.b, ...line }, svg);
   const mark = chart.marks[i];
   if (mark) {
     const look = { fill: theme.colors[0], "fill-opacity": 0.3, stroke: theme.colors[0] };

@@ -7,7 +7,7 @@ import { mounted } from "../shared/mount.js";
 import { readPacket } from "../shared/packet.js";
 import { clamp } from "../shared/scales.js";
 import { readTheme } from "../shared/theme.js";
-import { drawParallel, wireMarks } from "./parallel.js";
+import { drawParallel, keyed, passing, wireMarks } from "./parallel.js";
 import { drawPareto } from "./pareto.js";
 
 const REACH = { pareto: 26, parallel: 12 };
@@ -62,6 +62,7 @@ class StudyChart {
   close() {
     this.observer.disconnect();
     clearTimeout(this.later);
+    clearTimeout(this.reporting);
   }
 
   update({ data, setTriggerValue }) {
@@ -75,6 +76,7 @@ class StudyChart {
     if (cleared || this.head.axes?.length !== axes) {
       if (!cleared && Object.keys(this.marks).length) this.report(null);
       this.marks = {};
+      this.axis = undefined;
     }
     this.cleared = this.head.cleared;
     if (!this.pending) this.selected = this.head.selected;
@@ -99,7 +101,25 @@ class StudyChart {
     }, wait);
   }
 
+  // Marks an axis at once; the page is notified once the keys rest.
+  mark({ axis, marks }) {
+    const { axes, lines } = this.head;
+    Object.assign(this, { axis, marks });
+    this.render();
+    const numbers = passing(lines, marks);
+    const kept = numbers ? `${numbers.length} of ${lines.length} trials pass` : "nothing is marked";
+    this.lab.querySelector(".spoken").textContent = `${axes[axis].label}: ${kept}`;
+    clearTimeout(this.reporting);
+    this.reporting = setTimeout(() => this.report(numbers), SETTLE_MS);
+  }
+
   key(event) {
+    const marked = this.head.kind === "parallel" && keyed(this, this.head.axes.length, event);
+    if (marked) {
+      event.preventDefault();
+      this.mark(marked);
+      return;
+    }
     const order = this.order();
     const move = MOVES[event.key];
     if (!move || !order.length) return;
