@@ -107,7 +107,7 @@ def page() -> None:
     with source:
         st.caption("`e2crf_core/e2crf.py`, read from the running program.")
         # The copy button in it gives keys a way into this scroll box.
-        with st.container(key="source", height=600):
+        with st.container(key="source", height=600, border=False):
             st.code(inspect.getsource(e2crf), language="python", line_numbers=True, wrap_lines=True)
     with derivations:
         st.markdown(equations())
