@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from e2crf_core.network.graphs import FeatureGraph, ScoreGraph, traced
+from e2crf_core.network.graphs import FeatureGraph, ScoreGraph, for_graphs, traced
 from e2crf_core.network.transformer import ScoreTransformer
 from tests.conftest import make_model
 from tests.shape_checks import unchecked
@@ -57,6 +57,15 @@ def test_an_exported_program_runs_any_batch(graph: ScoreGraph) -> None:
     exported = traced(graph, inputs(2)).module()
     for batch in (1, 2, 5):
         torch.testing.assert_close(exported(inputs(batch), LEVEL), graph(inputs(batch), LEVEL))
+
+
+@pytest.mark.parametrize("length", [20, 21])
+def test_a_network_to_run_elsewhere_has_no_complex_numbers_and_the_same_output(length: int) -> None:
+    model = make_model(length=length)
+    u = torch.randn(3, *model.mu.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    graph = ScoreGraph(for_graphs(model.network), model.n)
+    torch.testing.assert_close(graph(u, LEVEL), ScoreGraph(model.network, model.n)(u, LEVEL))
+    assert "fft" not in str(traced(graph, u).graph), "compilers and other runtimes get real matrices"
 
 
 def test_a_graph_of_a_prefix_gives_the_first_features_of_the_whole() -> None:

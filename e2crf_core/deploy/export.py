@@ -31,7 +31,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npz
 from e2crf_core.io.json_files import read_json
 from e2crf_core.network.backends import require_compiler
-from e2crf_core.network.graphs import ScoreGraph, traced
+from e2crf_core.network.graphs import ScoreGraph, for_graphs, traced
 from e2crf_core.network.onnx import require_onnx, write_onnx
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, check_request
@@ -214,7 +214,7 @@ def check_formats(formats: tuple[str, ...]) -> None:
 
 def _write_networks(model: ScoreModel, runtimes: tuple[str, ...], folder: Path) -> None:
     """Write the network as one graph, for each of `runtimes`."""
-    graph = ScoreGraph(model.network, model.n).eval()
+    graph = ScoreGraph(for_graphs(model.network), model.n).eval()
     try:
         program = traced(graph, torch.zeros(2, *model.mu.shape))
     except Exception as fault:  # torch has many kinds for what a graph cannot hold

@@ -23,7 +23,7 @@ from torch.nn import functional as nnf
 
 from e2crf_core.errors import LabError
 from e2crf_core.network.captured import Captured
-from e2crf_core.network.graphs import FeatureGraph, traced
+from e2crf_core.network.graphs import FeatureGraph, for_graphs, traced
 from e2crf_core.network.kept import kept_for
 from e2crf_core.network.onnx import require_onnx, write_onnx
 from e2crf_core.network.shapes import Float
@@ -118,7 +118,9 @@ def _make(network: Any, name: str) -> Backend:
     example = next(network.parameters())
     kind, _, precision = name.partition("-")
     # A backend must not keep its network alive: it is stored under it.
-    twin = halved(network) if precision == "bf16" else copy.deepcopy(network)
+    twin = copy.deepcopy(network) if kind in ("eager", "cudagraphs") else for_graphs(network)
+    if precision == "bf16":
+        twin = halved(twin)
     if kind == "eager":
         return _Graphs(twin, lambda graph, u: graph)
     if kind == "cudagraphs":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -9,9 +10,24 @@ from torch import Tensor, nn
 
 from e2crf_core.network.forward import prefix_forward
 from e2crf_core.network.shapes import Float
+from e2crf_core.network.transformer import TimeStem
 
 LEVEL = 0.5
 """The level of the example from which a graph is traced; any other runs too."""
+
+
+LONGEST = 512
+"""The longest series whose transforms become matrices: for longer ones, these would take much of a call."""
+
+
+def for_graphs(network: Any) -> Any:
+    """Return a copy of a network, to run elsewhere: transforms of short series are products of real matrices."""
+    twin = copy.deepcopy(network)
+    if isinstance(twin, nn.Module):
+        for module in twin.modules():
+            if isinstance(module, TimeStem) and module.length <= LONGEST:
+                module.use_matrices()
+    return twin
 
 
 class FeatureGraph(nn.Module):
