@@ -1,4 +1,4 @@
-"""A study in a real browser: points arrive, one is clicked, the keyboard moves on, the study is removed."""
+"""A study in a real browser: points arrive, one is clicked, keys move on and mark an axis, the study is removed."""
 
 import re
 
@@ -42,6 +42,13 @@ def test_points_arrive_one_is_clicked_and_its_details_are_shown(visit):
     page.get_by_role("button", name="Resume").wait_for()
     page.reload()
     heading(page, re.compile(f"^Trial {number}")).wait_for()
+    axes = page.locator(".tune svg[aria-label*='choose an axis']")
+    axes.focus()
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowDown")
+    axes.locator("[data-axis='0']").wait_for(state="attached")
+    page.keyboard.press("Escape")
+    axes.locator("[data-axis='0']").wait_for(state="detached")
     page.get_by_role("button", name="Remove").click()
     page.get_by_role("button", name="Delete it").click()
     page.get_by_role("button", name=re.compile("Try it")).wait_for()
