@@ -146,10 +146,8 @@ def _within(
         return _nothing(points, reference, quality, budget, limit)
     point = min(able, key=lambda p: p.last.cost(cost))
     in_time = f"and in {limits} or less, " if limits else ""
-    why = (
-        f"The cheapest of {len(able)} points that are certain to stay within {limit}, {in_time}is"
-        f" {_measured(point, reference, quality)}."
-    )
+    lead = f"The cheapest of {len(able)} points that are" if len(able) > 1 else "The only point that is"
+    why = f"{lead} certain to stay within {limit}, {in_time}is {_measured(point, reference, quality)}."
     return Choice(point, why, True)
 
 

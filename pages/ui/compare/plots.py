@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from e2crf_core.report.charts import log_axis
 from pages.ui.common.plot_style import interval_bars, plain
 
 CELLS = 200
@@ -54,10 +55,9 @@ def plane_chart(frame: pd.DataFrame, colors: Sequence[str], *, cost: str, error:
                 "error_y": interval_bars([value], [low], [high], color),
             }
         plot.add_trace(go.Scatter(**trace, name=name, hovertemplate=hover))
-    plot.update_xaxes(type="log", title=x_title, dtick="D2")
-    plot.update_yaxes(title=y_title)
-    if log:
-        plot.update_yaxes(type="log", dtick="D2")
+    plot.update_xaxes(title=x_title, **log_axis(known[x_name].tolist()))
+    heights = np.maximum(LEAST, ends.ravel()).tolist()
+    plot.update_yaxes(title=y_title, **(log_axis(heights) if log else {}))
     return plain(plot, 380)
 
 

@@ -77,7 +77,7 @@ def budget_input(label: str, key: str, help: str, low: float) -> float | None:
 def options_row(record: Record, head: DeltaGenerator) -> Options:
     """Draw the axes and budgets, and in the row `head` whether to hide what misses them."""
     relative = record.spec.quality == "relative_l2"
-    a, b, c, alone, d = st.columns([1, 1.4, 1, 1, 1.1], vertical_alignment="bottom")
+    a, b, c, alone, d = st.columns([1.3, 1.4, 1, 1, 1.1], vertical_alignment="bottom")
     with a:
         cost = choice("Cost", COSTS, "cost", record.spec.cost)
     with b:

@@ -227,6 +227,7 @@ def columns() -> dict[str, Any]:
         "tau": column.NumberColumn("τ", format="%.3g"),
         "refresh_every": column.NumberColumn("R"),
         "ms": column.NumberColumn("Time (ms)", format="%.3g"),
+        "ms_alone": column.NumberColumn("Alone (ms)", format="%.3g", help="Time of a lone sample"),
         "gflop": column.NumberColumn("GFLOP", format="%.3g"),
         "quality": column.NumberColumn("Quality", format="%.4g"),
         "quality_low": column.NumberColumn("Low", format="%.3g", help="95% interval of the quality"),

@@ -59,7 +59,7 @@ def progress_words(state: JobState, record: Record | None) -> tuple[float, str]:
 def ended_words(state: JobState | None, record: Record | None) -> str:
     """Describe a study that no process works on."""
     count = 0 if record is None else len(record.points)
-    spent = "" if record is None else f" in {record.spent / 60:.3g} min"
+    spent = "" if record is None else f" in {minutes_text(record.spent)}"
     word = "Kept" if state is None else ENDED.get(state.status, state.status)
     return f"**{word}** · {count} setting{'' if count == 1 else 's'} measured{spent}"
 

@@ -80,11 +80,8 @@ def measurements(record: Record, point: Point) -> None:
         st.caption(f"{100 * last.flop_share:.3g}% of the same solver without a cache")
     relative = record.spec.quality == "relative_l2"
     with c:
-        label = (
-            "Relative L2 to the twin"
-            if relative
-            else f"{QUALITIES[record.spec.quality]} distance".capitalize()
-        )
+        distance = f"{QUALITIES[record.spec.quality]} distance"
+        label = "Relative L2 to the twin" if relative else distance[0].upper() + distance[1:]
         st.metric(label, f"{last.quality:.4g}", help="Below, the 95% interval.")
         floor = "" if record.floor is None else f" · real vs real {record.floor:.3g}"
         st.caption(f"{last.low:.3g} to {last.high:.3g}, {last.num} samples{floor}")
