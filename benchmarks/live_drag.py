@@ -1,6 +1,6 @@
 """Measure how soon the Live page's instrument answers a drag, in a real browser.
 
-    python -m benchmarks.live_drag [--seconds 3] [--rounds 3] [--checkpoints wind stocks ecg] [--out FILE.json]
+    python -m benchmarks.live_drag [--seconds 3] [--rounds 3] [--checkpoints wind-causal ...] [--out FILE.json]
 
 Moves the threshold's handle at 30 Hz for some seconds, one way or the other. Reports the time from each move to the
 first picture of that very setting or a later one (median and 95th percentile), and how many distinct pictures were
@@ -139,7 +139,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--checkpoints", nargs="+", default=["wind", "stocks", "ecg"])
+    parser.add_argument("--checkpoints", nargs="+", default=["wind-causal", "stocks-causal", "ecg-causal"])
     parser.add_argument("--out", type=Path, default=RESULTS / "live_drag_cpu.json")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
