@@ -175,3 +175,37 @@ def test_late_starts_are_quoted_right() -> None:
             assert f"{error['value']:.3f} ({error['low']:.3f} to {error['high']:.3f})" in words(DOC)
     for known in rows.values():
         assert known[5, 4.0]["value"] > known[5, 0.0]["value"]
+
+
+def test_the_choice_of_a_search_is_quoted_right() -> None:
+    study = stored("tune_choice_ecg_cpu")
+    choice, converged = study["rows"]["choice"], study["rows"]["converged"]
+    assert choice["verdict"] == "as good" and not study["lost"]
+    assert choice["kurtosis_difference"]["ordinary"] and choice["log_spectral_distance"]["ordinary"]
+    text = words(DOC)
+    mw, lsd = choice["reading"].split("; spectrum ")
+    assert mw.removeprefix("measured ") in text
+    assert lsd.removeprefix("measured ") in text
+    assert f"kurtosis {choice['kurtosis'][0]:.1f} against {converged['kurtosis'][0]:.1f}" in text
+    faster, low, high = choice["faster_than_converged"]
+    assert f"{faster:.1f}x faster ({low:.1f} to {high:.1f})" in text
+
+
+def test_the_differences_of_paper_are_quoted_right() -> None:
+    rows = stored("paper_differences_cpu")["data"]["ecg"]["rows"]
+    text = words(ROOT / "docs" / "method.md")
+    for name in ("preset paper", "tau 0.04, the published 0.01", "no rest below tau_safe", "no probes"):
+        error = rows[name]["relative_l2"]
+        assert f"{error['value']:.3f} ({error['low']:.3f} to {error['high']:.3f})" in text, name
+        assert f"{100 * rows[name]['token_share']:.1f}%" in text, name
+
+
+def test_the_forecasts_of_all_networks_are_quoted_right() -> None:
+    text = words(ROOT / "docs" / "localization.md")
+    for name, study in stored("forecasts_cpu")["checkpoints"].items():
+        cells = []
+        for detail, median in study["median_ratio"].items():
+            ratios = [row["ratio"]["value"] for row in study["rows"] if f"{row['detail']:g}" == detail]
+            cells.append(f"{median:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+            assert 1 / 1.3 < median < 1.3
+        assert f"| {name} | {' | '.join(cells)} |" in text

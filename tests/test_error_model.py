@@ -12,7 +12,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.e2crf import advance
 from e2crf_core.network.transformer import ScoreTransformer
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.error_measurement import measure_error_model
+from e2crf_core.sampling.error_measurement import TRIAL_ERRORS, TRIAL_SEED, measure_error_model
 from e2crf_core.sampling.error_model import ErrorModel, error_weights, sample_errors
 from e2crf_core.sampling.influence import amplification, influence, network_output, run_pilot
 from e2crf_core.sampling.sampler import Sampler
@@ -215,3 +215,34 @@ def test_a_long_plan_refreshes_at_calls_spread_over_the_clock() -> None:
     even = (ticks[-1] - ticks[0]) / len(ticks)
     # Calls are whole, so where the plan itself is coarse on the clock a gap is one of its steps.
     assert np.median(np.diff(ticks)) < 2 * even
+
+
+def test_predictions_are_corrected_by_what_trials_measured() -> None:
+    config = SamplerConfig(None, 12, "dpmpp_2m", "log_snr")
+    raw = measure_error_model(causal_model(), config, num=2, trials=0)
+    assert raw.corrected(0.1) == 0.1
+    trials = np.array([[[0.02, 0.01], [0.2, 0.4]], [[0.1, 0.3], [0.5, 1.5]]])
+    errors = replace(raw, trials=trials)
+    for which, detail in enumerate((0.0, 1.0)):
+        for predicted, measured in trials[which]:
+            assert errors.corrected(predicted, detail) == pytest.approx(measured)
+        corrected = [errors.corrected(error, detail) for error in np.geomspace(1e-4, 10, 40)]
+        assert corrected == sorted(corrected)
+    assert errors.corrected(0.3, 1.0) == pytest.approx(0.9) and errors.corrected(0.0) == 0.0
+    assert errors.corrected(0.002) == pytest.approx(0.001)  # beyond the trials, their last ratio holds
+    assert errors.schedule(0.015).error <= 0.015 and errors.schedule(0.015).cost <= raw.schedule(0.015).cost
+
+
+def test_a_calibration_tries_its_own_plans() -> None:
+    """In a trial, the tolerated error of a plan is compared with that of samples on other noise."""
+    config = SamplerConfig(None, 12, "dpmpp_2m", "log_snr")
+    errors = measure_error_model(causal_model(), config, num=2, trials=3)
+    raw = replace(errors, trials=np.zeros((2, 0, 2)))
+    twin = Sampler.of(causal_model(), config).sample(3, TRIAL_SEED).tokens
+    tau = TRIAL_ERRORS[0]
+    prefixes = raw.schedule(tau).prefixes
+    begun = Sampler.of(causal_model(), config).begin(3, TRIAL_SEED)
+    finished = run_with_prefixes(*begun, prefixes, True).numpy()
+    measured = np.sqrt(np.square(sample_errors(finished, twin, errors.variance)).mean())
+    assert raw.schedule(tau).error in errors.trials[0, :, 0]
+    assert np.isclose(errors.trials[0, :, 1], measured, rtol=1e-6).any()

@@ -31,7 +31,7 @@ from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.error_measurement import measure_error_model
 from e2crf_core.sampling.error_model import DETAILS, ErrorModel
 
-VERSION = 3
+VERSION = 4
 """Increased whenever error models of older versions must be measured again."""
 LIMIT_BYTES = 1 << 28
 HALF_LIMIT = 6e4
@@ -174,9 +174,11 @@ def read_error_model(path: Path) -> ErrorModel:
         and error_model.moment.shape == (len(DETAILS), len(CLOCKS), calls + 1, count, width)
         and error_model.change.shape == (len(DETAILS), calls + 1, samples, count, width)
         and error_model.variance.shape == (count, width)
+        and error_model.trials.shape[::2] == (len(DETAILS), 2)
         and error_model.ticks.shape == (len(CLOCKS), calls)
         and error_model.cost.shape == (len(error_model.edges),)
         and all(np.isfinite(getattr(error_model, name)).all() for name in (*ARRAYS, "outputs", "change"))
+        and (error_model.trials > 0).all()
     )
     if not fits:
         raise LabError(f"{path.name} holds arrays that do not fit each other")
@@ -191,4 +193,5 @@ ARRAYS = (
     "variance",
     "points",
     "amplification",
+    "trials",
 )

@@ -2,8 +2,8 @@
 
 Three things are measured, on seeds reserved for them. A *pilot run* without a cache gives the outputs F of every
 call. *Amplification* says how much more than linearly finished samples respond to an error of F. *Trials* then run
-plans that the model proposes and compare their errors with what it predicts; the ratio scales the model, so that
-the tolerated error of a policy is the error of its samples.
+plans that the model proposes and compare their errors with what it predicts; the ratios correct its predictions, so
+that the tolerated error of a policy is the error of its samples.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PILOT_SAMPLES = 16
 AMPLIFICATION_SAMPLES = 8
 TRIAL_SEED = 0x5EED_0000_0000_0002
 TRIAL_SAMPLES = 32
-TRIAL_ERRORS = (0.2, 0.1, 0.05, 0.025)
+TRIAL_ERRORS = (0.4, 0.2, 0.1, 0.05, 0.025)
 """Predicted errors of the plans that are tried."""
 LEAST_TRIED = 1e-6
 """A plan with a smaller error, predicted or measured, says nothing about their ratio."""
 CANDIDATES = 50
 """The maximum number of calls considered as refresh times, evenly spaced on the model's clock."""
 SHORT = 60
-"""Plans of more calls than this take amplification and ratios from a plan of 40 calls, at equal log(a/s)."""
+"""Plans of more calls than this take amplification from a plan of 40 calls, at equal log(a/s)."""
 OVERHEAD = 0.05
 """Share of a whole forward that any prefix costs: preparing inputs and calling many small operations."""
 
@@ -63,28 +63,38 @@ def measure_error_model(
     seed: int = PILOT_SEED,
     progress: Progress = silent,
 ) -> ErrorModel:
-    """Measure with a pilot of `num` samples and `trials` samples of each plan tried (0: the model stays unscaled).
+    """Measure with a pilot of `num` samples and `trials` samples of each plan tried (0: none).
 
-    It takes 60 to 120 s on one CPU core for a shipped checkpoint. `progress` counts parts in thousandths.
+    On one CPU core a shipped checkpoint takes 20 to 35 s for 40 calls, and a minute or two for 1,000. `progress`
+    counts parts in thousandths.
     """
 
     def part(first: int, last: int) -> Progress:
         return lambda done, total: progress(first + (last - first) * done // total, 1000)
 
-    if config.steps > SHORT:
+    long = config.steps > SHORT
+    if long:
         short = measure_error_model(
-            model, companion(config, model), num=num, trials=trials, seed=seed, progress=part(0, 500)
+            model, companion(config, model), num=num, trials=0, seed=seed, progress=part(0, 300)
         )
-        points, factors, pilot_part = short.points, short.amplification, part(500, 1000)
+        points, factors, pilot_part = short.points, short.amplification, part(300, 750)
     else:
         points, factors = _measure_amplification(model, config, seed, part(0, 550))
         pilot_part = part(550, 750)
     pilot = run_pilot(*Sampler.of(model, config.twin).begin(num, seed), set(), pilot_part)
     linear = influence(*Sampler.of(model, config.twin).begin(1, seed)).numpy()
     errors = _assembled(model, pilot, linear, points, factors)
-    if config.steps > SHORT or not trials:
+    if not trials:
         return errors
-    return errors.scaled(trial_ratios(model, config, errors, trials, part(750, 1000)))
+    # Uncached runs of a long plan take minutes, so it is tried on the pilot's own noise.
+    twin, noise = (pilot.finished.numpy(), seed) if long else (_twin(model, config, trials), TRIAL_SEED)
+    return replace(errors, trials=tried(model, config, errors, twin, noise, part(750, 1000)))
+
+
+def _twin(model: ScoreModel, config: SamplerConfig, num: int) -> np.ndarray:
+    """Return finished tokens (num, n, 2M) without a cache."""
+    tokens: np.ndarray = Sampler.of(model, config.twin).sample(num, TRIAL_SEED).tokens
+    return tokens
 
 
 def bands_of(model: ScoreModel) -> tuple[tuple[int, int], ...]:
@@ -126,6 +136,7 @@ def _assembled(
         variance=_variance(model),
         points=points,
         amplification=factors,
+        trials=np.zeros((len(DETAILS), 0, 2)),
     )
 
 
@@ -157,31 +168,35 @@ def _measure_amplification(
     return np.array([problem.levels[i] for i in middle]), factors
 
 
-def trial_ratios(
-    model: ScoreModel, config: SamplerConfig, errors: ErrorModel, num: int, progress: Progress
+def tried(
+    model: ScoreModel,
+    config: SamplerConfig,
+    errors: ErrorModel,
+    twin: np.ndarray,
+    seed: int,
+    progress: Progress,
 ) -> np.ndarray:
-    """Return (2,) measured over predicted RMS errors of plans for each of DETAILS: geometric means."""
-    twin = Sampler.of(model, config.twin).sample(num, TRIAL_SEED).tokens
-    ratios, total = np.ones(len(DETAILS)), len(DETAILS) * len(TRIAL_ERRORS)
+    """Return (2, T, 2) predicted and measured RMS errors of plans for each of DETAILS, both increasing.
+
+    `twin` (num, n, 2M) are the finished tokens of an uncached run from `seed`.
+    """
+    found, total = np.ones((len(DETAILS), len(TRIAL_ERRORS), 2)), len(DETAILS) * len(TRIAL_ERRORS)
     for which, detail in enumerate(DETAILS):
-        found = []
         for place, tau in enumerate(TRIAL_ERRORS):
             policy = CachePolicy.of("nested").replace(tau=tau, detail=detail)
-            tokens = _tried(Sampler.of(model, replace(config, policy=policy)), num, errors)
-            missed = sample_errors(tokens, twin, errors.variance, detail)
+            sampler = Sampler.of(model, replace(config, policy=policy))
+            missed = sample_errors(_tried(sampler, len(twin), seed, errors), twin, errors.variance, detail)
             measured, predicted = float(np.square(missed).mean()) ** 0.5, errors.schedule(tau, detail).error
             if min(measured, predicted) > LEAST_TRIED:
-                found.append(measured / predicted)
+                found[which, place] = predicted, measured
             progress(which * len(TRIAL_ERRORS) + place + 1, total)
-        if found:
-            ratios[which] = np.exp(np.log(found).mean())
-    return ratios
+    return np.sort(found, axis=1)
 
 
-def _tried(sampler: Sampler, num: int, errors: ErrorModel) -> np.ndarray:
+def _tried(sampler: Sampler, num: int, seed: int, errors: ErrorModel) -> np.ndarray:
     """Return the finished tokens of a nested policy that plans with `errors`."""
     with torch.inference_mode():
-        problem, state = sampler.begin(num, TRIAL_SEED)
+        problem, state = sampler.begin(num, seed)
         problem.once("error model", lambda: errors)
         for step in sampler.resume(problem, state):
             state = step.after

@@ -34,7 +34,8 @@ class ErrorModel:
     n, 2M), `moment` (2, clocks, K + 1, n, 2M), and `change` (2, K + 1, B, n, 2M) are sums of W, of W times the
     clock, and of W F over calls before each candidate, and over all, with W amplified for each of DETAILS.
     `variance` (n, 2M) is that of the data's tokens, 0 for a masked coordinate. `amplification` (2, points, bands)
-    belongs to `points` (points,) on log(a/s).
+    belongs to `points` (points,) on log(a/s). `trials` (2, T, 2) are predicted and measured errors, both increasing, of
+    plans that were tried, for each of DETAILS; (2, 0, 2) if none was.
     """
 
     steps: int
@@ -49,25 +50,22 @@ class ErrorModel:
     variance: np.ndarray
     points: np.ndarray
     amplification: np.ndarray
+    trials: np.ndarray
 
     @property
     def bands(self) -> list[tuple[int, int]]:
         """Return first and last-plus-one token of each band."""
         return list(zip((0, *self.edges[:-1]), self.edges, strict=True))
 
-    def scaled(self, ratios: np.ndarray) -> ErrorModel:
-        """Return the model with errors multiplied by `ratios` (2,), one for each of DETAILS."""
-
-        def times(values: np.ndarray) -> np.ndarray:
-            return values * ratios.reshape(-1, *[1] * (values.ndim - 1))
-
-        return replace(
-            self,
-            weight=times(self.weight),
-            moment=times(self.moment),
-            change=times(self.change),
-            amplification=times(self.amplification),
-        )
+    def corrected(self, error: float, detail: float = 0.0) -> float:
+        """Return a predicted error, corrected by the trials: their ratios are interpolated over its logarithm."""
+        if error <= 0 or not self.trials.size:
+            return error
+        logarithm = np.log(error)
+        for which, share in shares(detail):
+            predicted, measured = np.log(self.trials[which]).T
+            error *= float(np.exp(share * np.interp(logarithm, predicted, measured - predicted)))
+        return error
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (an error model lives as long as the process)
     def tables(self, detail: float = 0.0, linear: bool = True, clock: str = "profile") -> ErrorTables:
@@ -129,13 +127,15 @@ class ErrorModel:
             weights = error_weights(self.variance, DETAILS[which])
             squares = self._squares(computed, which, weights, linear, clock, signed=signed)
             total += share * float(squares.sum())
-        return total**0.5
+        return self.corrected(total**0.5, detail)
 
     def by_token(self, computed: np.ndarray, linear: bool = True, clock: str = "profile") -> np.ndarray:
         """Predict the mean square error (n,) of each token over the data's variance; arguments as for `predicted`."""
         known = self.variance > 0
         squares = self._squares(computed, 0, error_weights(self.variance, 1.0), linear, clock)
-        return squares * known.sum() / np.maximum(known.sum(1), 1)
+        plain = self._squares(computed, 0, error_weights(self.variance, 0.0), linear, clock).sum() ** 0.5
+        ratio = self.corrected(plain) / plain if plain else 1.0
+        return ratio**2 * squares * known.sum() / np.maximum(known.sum(1), 1)
 
     def _squares(
         self,
@@ -181,7 +181,8 @@ class ErrorModel:
         self, detail: float = 0.0, linear: bool = True, clock: str = "profile"
     ) -> tuple[RefreshSchedule, ...]:
         """Return the best schedules of nested bands, cheapest first, each with less error than all before."""
-        return self.tables(detail, linear, clock).frontier()
+        schedules = self.tables(detail, linear, clock).frontier()
+        return tuple(replace(each, error=self.corrected(each.error, detail)) for each in schedules)
 
     def schedule(
         self, tau: float, detail: float = 0.0, linear: bool = True, clock: str = "profile"

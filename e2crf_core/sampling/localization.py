@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from e2crf_core.sampling.error_model import ErrorModel
-from e2crf_core.sampling.schedules import PRICES, ErrorTables
+from e2crf_core.sampling.schedules import PRICES
 
 LEVELS = (0.1, 0.05, 0.025)
 """Errors of finished samples, in standard deviations of the data, at which gains are stated."""
@@ -56,20 +56,20 @@ def localization_of(errors: ErrorModel) -> Locality:
         cost=tuple(tables.cost.tolist()),
         energy=tuple((energy / energy.sum()).tolist()),
         influence=tuple((never / never.sum()).tolist()),
-        gains=gains_of(tables),
+        gains=gains_of(errors),
     )
 
 
-def gains_of(tables: ErrorTables) -> tuple[NestedGain, ...]:
+def gains_of(errors: ErrorModel) -> tuple[NestedGain, ...]:
     """Return the predicted costs of the best whole and nested plans at each of LEVELS."""
+    tables = errors.tables()
     whole = [tables.whole(float(price)) for price in PRICES]
     exact = tables.cost[-1] * len(tables.candidates)
-    nested = tables.frontier()
     return tuple(
         NestedGain(
             level,
-            min((s.cost for s in whole if s.error <= level), default=float(exact)),
-            min(s.cost for s in nested if s.error <= level),
+            min((s.cost for s in whole if errors.corrected(s.error) <= level), default=float(exact)),
+            errors.schedule(level).cost,
         )
         for level in LEVELS
     )
