@@ -209,3 +209,22 @@ def test_the_forecasts_of_all_networks_are_quoted_right() -> None:
             cells.append(f"{median:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
             assert 1 / 1.3 < median < 1.3
         assert f"| {name} | {' | '.join(cells)} |" in text
+
+
+def headline(study: dict[str, Any], level: float) -> str:
+    """Return how many times faster nested bands are at a level of error: the smaller ratio of both networks."""
+    ratios = [
+        entry["at_level"]["wall"]["48"]
+        for entry in study["comparisons"]
+        if (entry["kind"], entry["level"]) == ("data", level) and entry["baseline"].startswith("solver alone")
+    ]
+    assert len(ratios) == 2
+    value, low, high = min(ratios)
+    return f"{value:.1f}x ({low:.1f}-{high:.1f})"
+
+
+def test_the_headline_is_that_of_the_localization_study() -> None:
+    studies = stored("localization_cpu")["data"]
+    for level in (0.1, 0.035):
+        cells = [headline(studies[data], level) for data in ("stocks", "wind", "ecg", "household")]
+        assert f"| {level:g} | {' | '.join(cells)} |" in README.read_text(encoding="utf-8")

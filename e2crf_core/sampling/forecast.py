@@ -25,7 +25,7 @@ from e2crf_core.sampling.sampler import Sampler
 from e2crf_core.sampling.segments import decisions
 
 UNCERTAINTY = 1.3
-"""Factor by which measured errors differed from predicted ones, either way, at most, in 62 of 64 plans measured.
+"""Factor by which measured errors differed from predicted ones, either way, at most, in 59 of 64 plans measured.
 
 On the four causal checkpoints, `detail` 0 and 1; see docs/localization.md.
 """
