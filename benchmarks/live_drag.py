@@ -2,7 +2,7 @@
 
     python -m benchmarks.live_drag [--seconds 3] [--rounds 3] [--checkpoints wind-causal ...] [--out FILE.json]
 
-Moves the threshold's handle at 30 Hz for some seconds, one way or the other. Reports the time from each move to the
+Moves the handle of tau of nested bands at 30 Hz for some seconds, one way or the other. Reports the time from each move to the
 first picture of that very setting or a later one (median and 95th percentile), and how many distinct pictures were
 drawn: those of one error and cost count once. A picture is looked at as it is drawn, before it is painted. It is
 mixed if its tiles say another error or cost than its dot, or if one threshold has two answers. Exit status 1 means
@@ -12,16 +12,19 @@ that a bar does not hold.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from benchmarks.bars import RESULTS, Bar, report
 from benchmarks.browser import browser_page, served_lab
 from benchmarks.live_page import LAB
+from e2crf_core import CachePolicy
 from pages.ui.live.answer_packets import QUICK_NUM
 
 ENDS = (195, 60)
@@ -100,7 +103,8 @@ def drag(page: Any, seconds: float, ends: tuple[int, int]) -> dict[str, Any]:
 
 def measured(page: Any, address: str, checkpoint: str, seconds: float, rounds: int) -> dict[str, Any]:
     """Open the instrument, wait until all around the setting is measured, and drag."""
-    page.goto(f"{address}/live?checkpoint={checkpoint}")
+    policy = quote(json.dumps({"trigger": "nested", **CachePolicy.of("nested").rule.base}))
+    page.goto(f"{address}/live?checkpoint={checkpoint}&policy={policy}")
     ready = f"() => {{ {LAB} return lab && lab.dataset.settled === 'true' && lab.dataset.whole === 'true'; }}"
     page.wait_for_function(ready, timeout=600_000)
     drag(page, 1.0, ENDS)
