@@ -2,11 +2,11 @@
 
     python -m benchmarks.live_drag [--seconds 3] [--rounds 3] [--checkpoints wind-causal ...] [--out FILE.json]
 
-Moves the handle of tau of nested bands at 30 Hz for some seconds, one way or the other. Reports the time from each move to the
-first picture of that very setting or a later one (median and 95th percentile), and how many distinct pictures were
-drawn: those of one error and cost count once. A picture is looked at as it is drawn, before it is painted. It is
-mixed if its tiles say another error or cost than its dot, or if one threshold has two answers. Exit status 1 means
-that a bar does not hold.
+Moves the handle of tau of nested bands at 30 Hz for some seconds, one way or the other. Reports the time from each
+move to the first picture of that very setting or a later one (median and 95th percentile), and how many distinct
+pictures were drawn: those of one error and cost count once. A picture is looked at as it is drawn, before it is
+painted. It is mixed if its tiles say another error or cost than its dot, or if one threshold has two answers. Exit
+status 1 means that a bar does not hold.
 """
 
 from __future__ import annotations
