@@ -228,3 +228,14 @@ def test_the_headline_is_that_of_the_localization_study() -> None:
     for level in (0.1, 0.035):
         cells = [headline(studies[data], level) for data in ("stocks", "wind", "ecg", "household")]
         assert f"| {level:g} | {' | '.join(cells)} |" in README.read_text(encoding="utf-8")
+
+
+def test_the_clock_outside_python_is_quoted_right() -> None:
+    study, text = stored("outside_cpu"), words(DOC)
+    assert max(study["equal"].values()) < study["bar"]
+    for batch in study["batches"]:
+        row = next(row for row in batch["rows"] if row["name"].startswith("C++"))["over_python"]
+        said = f"{row['value']:.1f} times"
+        assert f"{said} as fast as Python ({row['low']:.1f} to {row['high']:.1f})" in text or (
+            f"{said} ({row['low']:.1f} to {row['high']:.1f})" in text
+        )
