@@ -72,29 +72,18 @@ def measure_error_model(
     def part(first: int, last: int) -> Progress:
         return lambda done, total: progress(first + (last - first) * done // total, 1000)
 
-    long = config.steps > SHORT
-    if long:
-        short = measure_error_model(
-            model, companion(config, model), num=num, trials=0, seed=seed, progress=part(0, 300)
-        )
-        points, factors, pilot_part = short.points, short.amplification, part(300, 750)
-    else:
-        points, factors = _measure_amplification(model, config, seed, part(0, 550))
-        pilot_part = part(550, 750)
-    pilot = run_pilot(*Sampler.of(model, config.twin).begin(num, seed), set(), pilot_part)
+    points, factors = _measure_amplification(model, companion(config, model), seed, part(0, 550))
+    pilot = run_pilot(*Sampler.of(model, config.twin).begin(num, seed), set(), part(550, 750))
     linear = influence(*Sampler.of(model, config.twin).begin(1, seed)).numpy()
     errors = _assembled(model, pilot, linear, points, factors)
     if not trials:
         return errors
-    # Uncached runs of a long plan take minutes, so it is tried on the pilot's own noise.
-    twin, noise = (pilot.finished.numpy(), seed) if long else (_twin(model, config, trials), TRIAL_SEED)
+    if config.steps > SHORT:
+        # Uncached runs of a long plan take minutes, so it is tried on the pilot's own noise.
+        twin, noise = pilot.finished.numpy(), seed
+    else:
+        twin, noise = Sampler.of(model, config.twin).sample(trials, TRIAL_SEED).tokens, TRIAL_SEED
     return replace(errors, trials=tried(model, config, errors, twin, noise, part(750, 1000)))
-
-
-def _twin(model: ScoreModel, config: SamplerConfig, num: int) -> np.ndarray:
-    """Return finished tokens (num, n, 2M) without a cache."""
-    tokens: np.ndarray = Sampler.of(model, config.twin).sample(num, TRIAL_SEED).tokens
-    return tokens
 
 
 def bands_of(model: ScoreModel) -> tuple[tuple[int, int], ...]:
@@ -158,7 +147,7 @@ def _measure_amplification(
     model: ScoreModel, config: SamplerConfig, seed: int, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return increasing points (P,) on log(a/s) and factors (2, P, bands)."""
-    sampler = Sampler.of(model, config.twin)
+    sampler = Sampler.of(model, config)
     linear = influence(*sampler.begin(1, seed))
     problem, state = sampler.begin(AMPLIFICATION_SAMPLES, seed)
     pilot = run_pilot(problem, state, set(measure_points(problem.plan.steps)))
@@ -204,7 +193,9 @@ def _tried(sampler: Sampler, num: int, seed: int, errors: ErrorModel) -> np.ndar
 
 
 def companion(config: SamplerConfig, model: ScoreModel) -> SamplerConfig:
-    """Return the plan of 40 calls that stands for a long one."""
+    """Return the plan for measuring amplification: the same if short, else 40 calls of its kind."""
+    if config.steps <= SHORT:
+        return config.twin
     stochastic = any(row.sigma for row in Sampler.of(model, config.twin).plan.rows)
     solver = "ancestral" if stochastic else "dpmpp_2m"
     return SamplerConfig(None, steps=40, solver=solver, grid="profile")

@@ -57,15 +57,16 @@ class ErrorModel:
         """Return first and last-plus-one token of each band."""
         return list(zip((0, *self.edges[:-1]), self.edges, strict=True))
 
-    def corrected(self, error: float, detail: float = 0.0) -> float:
-        """Return a predicted error, corrected by the trials: their ratios are interpolated over its logarithm."""
-        if error <= 0 or not self.trials.size:
-            return error
-        logarithm = np.log(error)
+    def corrected(self, error: np.ndarray | float, detail: float = 0.0) -> np.ndarray:
+        """Return predicted errors, corrected by the trials: their ratios are interpolated over the logarithm."""
+        errors = np.asarray(error, dtype=np.float64)
+        if not self.trials.size:
+            return errors
+        logarithm = np.log(np.maximum(errors, np.finfo(np.float64).tiny))
         for which, share in shares(detail):
             predicted, measured = np.log(self.trials[which]).T
-            error *= float(np.exp(share * np.interp(logarithm, predicted, measured - predicted)))
-        return error
+            errors = errors * np.exp(share * np.interp(logarithm, predicted, measured - predicted))
+        return errors
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 (an error model lives as long as the process)
     def tables(self, detail: float = 0.0, linear: bool = True, clock: str = "profile") -> ErrorTables:
@@ -127,14 +128,14 @@ class ErrorModel:
             weights = error_weights(self.variance, DETAILS[which])
             squares = self._squares(computed, which, weights, linear, clock, signed=signed)
             total += share * float(squares.sum())
-        return self.corrected(total**0.5, detail)
+        return float(self.corrected(total**0.5, detail))
 
     def by_token(self, computed: np.ndarray, linear: bool = True, clock: str = "profile") -> np.ndarray:
         """Predict the mean square error (n,) of each token over the data's variance; arguments as for `predicted`."""
         known = self.variance > 0
         squares = self._squares(computed, 0, error_weights(self.variance, 1.0), linear, clock)
         plain = self._squares(computed, 0, error_weights(self.variance, 0.0), linear, clock).sum() ** 0.5
-        ratio = self.corrected(plain) / plain if plain else 1.0
+        ratio = float(self.corrected(plain)) / plain if plain else 1.0
         return ratio**2 * squares * known.sum() / np.maximum(known.sum(1), 1)
 
     def _squares(
@@ -182,7 +183,7 @@ class ErrorModel:
     ) -> tuple[RefreshSchedule, ...]:
         """Return the best schedules of nested bands, cheapest first, each with less error than all before."""
         schedules = self.tables(detail, linear, clock).frontier()
-        return tuple(replace(each, error=self.corrected(each.error, detail)) for each in schedules)
+        return tuple(replace(each, error=float(self.corrected(each.error, detail))) for each in schedules)
 
     def schedule(
         self, tau: float, detail: float = 0.0, linear: bool = True, clock: str = "profile"

@@ -89,7 +89,7 @@ def reuse_errors(errors: ErrorModel, prefixes: list[int], policy: CachePolicy) -
             squared = (
                 tables.start[band, nearest + 1] if start else tables.error[band, before, last, nearest + 1]
             )
-            made[call, low:high] = errors.corrected(float(squared) ** 0.5, policy.detail)
+            made[call, low:high] = float(squared) ** 0.5
             if prefixes[call] >= high:
                 before, last = last, nearest
-    return made
+    return torch.from_numpy(errors.corrected(made.numpy(), policy.detail))
