@@ -1,8 +1,8 @@
 """Controls that the views of the Evidence page share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -12,6 +12,7 @@ from pages.ui.common.messages import plain_text
 from pages.ui.common.query_params import choice, note
 from pages.ui.evidence.files import QUICK, file_label, results_folder
 
+Measured = TypeVar("Measured")
 DIGITS = {
     "%": "%.2f",
     "GFLOP per sample": "%.3g",
@@ -47,6 +48,16 @@ def quick_warning(path: Path, detail: str) -> None:
         st.warning(
             f"**Quick measurement**: {detail}. It shows that everything works; draw no conclusions from it."
         )
+
+
+def opened(
+    stem: str, files: Sequence[Path], read: Callable[[Path], Measured], quick: str
+) -> tuple[Path, Measured]:
+    """Return the file to show and what it holds; `quick` says in what a quick measurement falls short."""
+    path = chosen_file(stem, files)
+    measured = read(path)
+    quick_warning(path, quick)
+    return path, measured
 
 
 def provenance(command: str, path: Path, machine: dict[str, Any], extra: str = "") -> None:

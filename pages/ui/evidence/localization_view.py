@@ -8,7 +8,7 @@ from pages.ui.common.downloads import chart, data_buttons
 from pages.ui.common.messages import plain_text
 from pages.ui.common.query_params import choice
 from pages.ui.common.theme import palette
-from pages.ui.evidence.controls import chosen_file, missing, provenance, quick_warning, values_table
+from pages.ui.evidence.controls import missing, opened, provenance, values_table
 from pages.ui.evidence.files import result_files
 from pages.ui.evidence.localization_table import (
     COMMAND,
@@ -39,9 +39,7 @@ def localization_view() -> None:
     if not files:
         missing("localization study", COMMAND, "about an hour", f"{COMMAND} --quick", "12 minutes")
         return
-    path = chosen_file("localization", files)
-    studies = read_localization(path)
-    quick_warning(path, "one seed and few samples")
+    path, studies = opened("localization", files, read_localization, "one seed and few samples")
     st.markdown(INTRO)
     with st.container(horizontal=True):
         data = choice("Data set", {name: name for name in studies}, "localized")

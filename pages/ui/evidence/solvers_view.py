@@ -8,7 +8,7 @@ from pages.ui.common.downloads import chart
 from pages.ui.common.messages import plain_text
 from pages.ui.common.query_params import choice, note, recall
 from pages.ui.common.theme import palette
-from pages.ui.evidence.controls import chosen_file, missing, provenance, quick_warning, values_table
+from pages.ui.evidence.controls import missing, opened, provenance, values_table
 from pages.ui.evidence.files import result_files
 from pages.ui.evidence.plots import Mark, solvers_chart
 from pages.ui.evidence.solver_table import COMMAND, RatedSolver, SolverTable, read_tables, table_frame
@@ -34,9 +34,8 @@ def solvers_view() -> None:
             "a few minutes",
         )
         return
-    path = chosen_file("solver_study", files)
-    tables = {table.dataset: table for table in read_tables(path).values()}
-    quick_warning(path, "few steps and samples")
+    path, studies = opened("solver_study", files, read_tables, "few steps and samples")
+    tables = {table.dataset: table for table in studies.values()}
     st.markdown(INTRO)
     with st.container(horizontal=True):
         data = choice("Data set", {name: name for name in tables}, "solved")

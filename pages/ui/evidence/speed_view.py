@@ -6,7 +6,7 @@ from pages.ui.common.downloads import chart
 from pages.ui.common.messages import plain_text
 from pages.ui.common.query_params import choice
 from pages.ui.common.theme import palette
-from pages.ui.evidence.controls import chosen_file, missing, provenance, quick_warning, values_table
+from pages.ui.evidence.controls import missing, opened, provenance, values_table
 from pages.ui.evidence.files import result_files
 from pages.ui.evidence.speed import (
     AXES,
@@ -44,9 +44,7 @@ def measured_view() -> None:
     if not files:
         missing("measurement of speed", "make bench", "about 20 minutes", f"{COMMAND} --tiny", "2 minutes")
         return
-    path = chosen_file("speed", files)
-    speed = read_speed(path)
-    quick_warning(path, "every part once")
+    path, speed = opened("speed", files, read_speed, "every part once")
     with st.container(horizontal=True):
         name = choice("Data set", {name: name for name in speed.data}, "speed_data")
         data = speed.data[name]

@@ -4,7 +4,7 @@ import streamlit as st
 
 from pages.ui.common.messages import plain_text
 from pages.ui.common.query_params import choice
-from pages.ui.evidence.controls import chosen_file, provenance, quick_warning, values_table
+from pages.ui.evidence.controls import opened, provenance, values_table
 from pages.ui.evidence.files import result_files
 from pages.ui.evidence.ways import (
     BACKENDS_COMMAND,
@@ -27,9 +27,7 @@ def precision_section() -> None:
     if not files:
         return
     st.subheader("Precision and the cache together", anchor=False)
-    path = chosen_file("backends", files)
-    measured = read_combinations(path)
-    quick_warning(path, "few samples")
+    path, measured = opened("backends", files, read_combinations, "few samples")
     name = choice("Checkpoint", {name: name for name in measured.data}, "precision_data")
     data = measured.data[name]
     backends = dict.fromkeys(row.backend for row in data.errors if row.backend != EAGER)
@@ -48,9 +46,7 @@ def outside_section() -> None:
     if not files:
         return
     st.subheader("Outside Python", anchor=False)
-    path = chosen_file("outside", files)
-    measured = read_outside(path)
-    quick_warning(path, "few rounds")
+    path, measured = opened("outside", files, read_outside, "few rounds")
     st.markdown(plain_text(outside_sentence(measured)))
     values_table("All ways", outside_frame(measured), "outside-python")
     plan = measured.plan
