@@ -50,5 +50,5 @@ def outside_section() -> None:
     st.markdown(plain_text(outside_sentence(measured)))
     values_table("All ways", outside_frame(measured), "outside-python")
     plan = measured.plan
-    about = f"{plan.checkpoint}, {plan.policy}, {plan.steps} steps, {plan.threads} threads for every way. "
-    provenance(OUTSIDE_COMMAND, path, measured.machine, plain_text(about) + INTERVALS)
+    about = f"{plan.checkpoint}, {plan.policy}, {plan.steps} steps, {plan.threads} threads for every way."
+    provenance(OUTSIDE_COMMAND, path, measured.machine, f"{plain_text(about)} {INTERVALS}")
