@@ -115,7 +115,7 @@ def test_pins_are_kept_compared_restored_linked_and_taken_to_anatomy(visit, addr
     link.get_by_role("button", name="See every step in Anatomy").click()
     link.wait_for_url(re.compile("/anatomy.*run="))
     page.get_by_role("button", name="Remove pin 1").click()
-    assert page.get_by_role("button", name="Restore pin 1").count() == 0
+    sync_api.expect(page.get_by_role("button", name="Restore pin 1")).to_have_count(0)
     page.wait_for_url(lambda url: "pins=" not in url)
 
 
