@@ -8,6 +8,7 @@ rows as the numbers say, would make the host wait for a real device: each is a *
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from e2crf_core.captured import Work
 from e2crf_core.diffusion.score_model import ScoreModel
 
 DEVICE = torch.device("meta")
@@ -118,3 +120,13 @@ def moved(model: ScoreModel) -> ScoreModel:
             kind.update({name: There(x.detach()) for name, x in kind.items() if x is not None})
     tensors = {name: There(getattr(model, name)) for name in ("mu", "v", "mask")}
     return replace(model, network=network, **tensors)
+
+
+def replayed(work: Work, inputs: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
+    """Capture a function as a GPU does: its replay reads and writes fixed places."""
+    output = torch.zeros_like(work(*inputs))
+
+    def replay() -> None:
+        output.copy_(work(*inputs))
+
+    return replay, output

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from benchmarks import gpu
 from e2crf_core import CachePolicy, LabError, Sampler
+from e2crf_core.captured import KEPT, Captured, Work
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.network.captured import Captured
 from e2crf_core.sampling.observing import observe
 from e2crf_core.sampling.recorder import Recorder
 from tests.conftest import make_model
-from tests.pretend_device import PretendDevice, moved
+from tests.pretend_device import PretendDevice, moved, replayed
 from tests.test_error_model import causal_model
 
 SCHEDULED = {
@@ -91,26 +91,21 @@ def test_the_count_sees_a_read(model: ScoreModel) -> None:
     assert len(device.reads) == 2
 
 
-def pretended(work: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
-    """Capture as a GPU does: fixed places for inputs and output."""
-    captures.append(inputs[0].shape)
-    output = torch.zeros_like(work(*inputs))
-
-    def replay() -> None:
-        output.copy_(work(*inputs))
-
-    return replay, output
-
-
-captures: list[torch.Size] = []
-
-
 def test_a_captured_function_is_captured_once_for_each_shape_and_gives_what_is_kept() -> None:
-    captures.clear()
-    call = Captured(lambda x, y: x * y, pretended)
+    captures = []
+
+    def capture(work: Work, inputs: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
+        captures.append(len(inputs[0]))
+        return replayed(work, inputs)
+
+    call = Captured(lambda x, y: x * y, capture)
     made = [call(torch.full((size,), 2.0), torch.tensor(float(k))) for k, size in enumerate((2, 3, 2))]
-    assert captures == [torch.Size([2]), torch.Size([3])]
+    assert captures == [2, 3]
     assert [x.tolist() for x in made] == [[0.0, 0.0], [2.0, 2.0, 2.0], [4.0, 4.0]]
+    # Those used last are kept; 2 was used after 3.
+    for size in (*range(4, 4 + KEPT - 1), 2, 3):
+        call(torch.zeros(size), torch.tensor(1.0))
+    assert captures == [2, 3, *range(4, 4 + KEPT - 1), 3]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

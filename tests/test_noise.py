@@ -8,11 +8,13 @@ import torch
 from scipy import stats
 
 from e2crf_core import CachePolicy, LabError, Sampler, SamplerConfig
-from e2crf_core.diffusion.noise import NOISES, noise_stream
+from e2crf_core.captured import Captured
+from e2crf_core.diffusion.noise import NOISES, noise_stream, transitions
 from e2crf_core.diffusion.philox import normals, philox
 from e2crf_core.runs.manifest import SpecPart
 from e2crf_core.runs.run import RunSpec
 from e2crf_core.runs.twin import twin_key
+from tests.pretend_device import replayed
 
 ONES = 0xFFFFFFFF
 PUBLISHED = [
@@ -134,3 +136,13 @@ def test_an_unknown_stream_is_refused_by_name() -> None:
     with pytest.raises(LabError, match="unknown noise 'dice'") as fault:
         SamplerConfig(noise="dice")
     assert fault.value.field == "noise"
+
+
+def test_numbers_that_are_captured_as_one_launch_are_those_of_the_stream() -> None:
+    """A GPU gets seed, samples and steps as tensors, whose places a captured graph reads."""
+    seed, first = (5 << 32) + 3, 7
+    expected = stream(seed, batch=2, first=first)
+    low, high = torch.tensor([seed & 0xFFFFFFFF, seed >> 32])
+    samples = torch.arange(first, first + 2)
+    made = Captured(transitions, replayed)(torch.arange(20), samples, low, high, MASK)
+    assert torch.equal(made, torch.stack([expected.at(step) for step in range(20)]))

@@ -63,6 +63,16 @@ def test_training_beats_the_gaussian_denoiser(tmp_path: Path) -> None:
     assert all(e.seconds_left >= 0 for e in events)
 
 
+def test_training_in_bfloat16_learns_and_keeps_float32_weights(tmp_path: Path) -> None:
+    trainer = Trainer(replace(SPEC, bf16=True), toy(), tmp_path / "model")
+    losses = [event.heldout for event in trainer.run()]
+    assert losses[-1] < losses[0]
+    trainer.save()
+    model = load_checkpoint(tmp_path / "model", "cpu")
+    assert model.dtype == torch.float32
+    assert np.isfinite(Sampler(model, None, steps=12).sample(2).series).all()
+
+
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     whole = Trainer(SPEC, toy(), tmp_path / "whole")
     list(whole.run())

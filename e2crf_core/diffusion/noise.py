@@ -7,10 +7,13 @@ its own, so that it can be repeated as long as the stream is here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from e2crf_core.captured import Captured
 from e2crf_core.diffusion.philox import MASK, Words, normals, philox, uniform
 from e2crf_core.errors import LabError
 
@@ -18,6 +21,8 @@ BLOCK = 16
 _NORMAL, _UNIFORM = 0, 1
 FEW = 1 << 16
 """Groups of four numbers that are drawn at once on the CPU, so that they stay in its cache."""
+BLOCK_ON_GPU, FEW_ON_GPU = 64, 1 << 20
+"""Steps, and groups of four numbers, that are drawn at once on a GPU: enough to fill it, in some 200 MB."""
 NOISES = {
     "numpy": "NumPy's normal numbers, drawn on the host: the first stream, and the faster one on a CPU",
     "counter": "Philox 4x32-10 and Box-Muller, drawn where the model is: for GPUs and other languages",
@@ -36,6 +41,7 @@ class NoiseStream:
         self.dtype, self.device = dtype, mask.device
         self.shape = tuple(mask.shape)
         self._mask = mask
+        self.block = BLOCK
         self._on_host = np.empty(0, np.float32)
         self._block, self._index = torch.empty(0), -1
 
@@ -50,7 +56,7 @@ class NoiseStream:
 
     def at(self, step: int) -> Tensor:
         """Return standard normal (B, n, 2M) for the transition of `step`."""
-        block, row = divmod(step, BLOCK)
+        block, row = divmod(step, self.block)
         if block + 1 != self._index:
             self._block, self._index = self._draw(block + 1), block + 1
         return self._block[row]
@@ -59,7 +65,7 @@ class NoiseStream:
         """Return (R, B, n, 2M): the draws of `first` and the steps after it, weighted by (R, k, n, 2M), summed."""
         total, done = None, 0
         while done < weights.shape[1]:
-            row = (first + done) % BLOCK
+            row = (first + done) % self.block
             self.at(first + done)
             rows = self._block[row : row + weights.shape[1] - done]
             part = (rows * weights[:, done : done + len(rows), None]).sum(1)
@@ -96,40 +102,63 @@ class CounterNoise(NoiseStream):
     numbers (see `philox.normals`).
     """
 
-    _INITIAL, _TRANSITION, _PROBE = range(3)
-
-    def _words(self, steps: Tensor, groups: int, purpose: int) -> tuple[Words, ...]:
-        """Return four words for each of (steps, samples, groups)."""
-        place = torch.arange(groups, device=steps.device)
-        sample = torch.arange(self.first, self.first + self.batch, device=steps.device)
-        counter = (place, steps[:, None, None], sample[:, None], purpose)
-        return philox(counter, (self.seed & MASK, self.seed >> 32))
+    def __init__(self, seed: int, batch: int, mask: Tensor, *, dtype: torch.dtype, first: int = 0) -> None:
+        super().__init__(seed, batch, mask, dtype=dtype, first=first)
+        groups = batch * -(-mask.numel() // 4)
+        self._key: tuple[Words, Words] = (seed & MASK, seed >> 32)
+        self._samples = torch.arange(first, first + batch, device=self.device)
+        self._normals: Callable[..., Tensor] = transitions
+        self._at_once = max(1, min(BLOCK, FEW // groups))
+        if self.device.type == "cuda":
+            self.block = self._at_once = max(1, min(BLOCK_ON_GPU, FEW_ON_GPU // groups))
+            self._normals = _captured_transitions
+            low, high = torch.tensor(self._key, device=self.device)
+            self._key = (low, high)
 
     def _draw(self, block: int) -> Tensor:
+        mask = self._mask.to(self.dtype)
         if not block:
-            return self._normal(0, 1, self._INITIAL)
-        first = BLOCK * (block - 1)
-        groups = -(-self._mask.numel() // 4) * self.batch
-        rows = BLOCK if self.device.type != "cpu" else max(1, min(BLOCK, FEW // groups))
-        parts = [
-            self._normal(start, min(start + rows, first + BLOCK), self._TRANSITION)
-            for start in range(first, first + BLOCK, rows)
-        ]
+            step = torch.zeros(1, dtype=torch.int64, device=self.device)
+            return _masked(_words(step, self._samples, *self._key, mask, _INITIAL), mask)
+        first = self.block * (block - 1)
+        steps = torch.arange(first, first + self.block, device=self.device)
+        parts = [self._normals(part, self._samples, *self._key, mask) for part in steps.split(self._at_once)]
         return torch.cat(parts)
-
-    def _normal(self, first: int, last: int, purpose: int) -> Tensor:
-        size = self._mask.numel()
-        one, two, three, four = self._words(
-            torch.arange(first, last, device=self.device), -(-size // 4), purpose
-        )
-        drawn = torch.stack([*normals(one, two), *normals(three, four)], dim=-1).flatten(2)
-        # Rounded first, so that runs in float64 share the draws of those in float32.
-        return drawn[..., :size].float().unflatten(-1, self.shape).to(self.dtype) * self._mask.to(self.dtype)
 
     def uniform(self, step: int) -> Tensor:
         """Return uniform (B, n) on the host for the probes of `step`."""
-        words = self._words(torch.tensor([step]), -(-self.shape[0] // 4), self._PROBE)
+        samples, key = torch.arange(self.first, self.first + self.batch), (self.seed & MASK, self.seed >> 32)
+        words = _words(torch.tensor([step]), samples, *key, self._mask[:, :1], _PROBE)
         return uniform(torch.stack(words, dim=-1)[0].flatten(1)[:, : self.shape[0]])
+
+
+_INITIAL, _TRANSITION, _PROBE = range(3)
+
+
+def _words(
+    steps: Tensor, samples: Tensor, low: Words, high: Words, like: Tensor, purpose: int
+) -> tuple[Words, ...]:
+    """Return four words for each of (steps, samples, groups of four coordinates of `like`)."""
+    place = torch.arange(-(-like.numel() // 4), device=steps.device)
+    return philox((place, steps[:, None, None], samples[:, None], purpose), (low, high))
+
+
+def _masked(words: tuple[Words, ...], mask: Tensor) -> Tensor:
+    """Return normal numbers (steps, samples, n, 2M) of words, in the type of the mask (n, 2M)."""
+    one, two, three, four = words
+    both = normals(torch.stack([one, three], dim=-1), torch.stack([two, four], dim=-1))
+    drawn = torch.stack(both, dim=-1).flatten(2)[..., : mask.numel()]
+    # Rounded first, so that runs in float64 share the draws of those in float32.
+    return drawn.float().unflatten(-1, mask.shape).to(mask.dtype) * mask
+
+
+def transitions(steps: Tensor, samples: Tensor, low: Words, high: Words, mask: Tensor) -> Tensor:
+    """Return the numbers (steps, samples, n, 2M) of the stream `counter` for the transitions of steps (int64)."""
+    return _masked(_words(steps, samples, low, high, mask, _TRANSITION), mask)
+
+
+_captured_transitions = Captured(transitions)
+"""As `transitions`, on a GPU: some 300 small operations are one launch."""
 
 
 def check_noise(name: str) -> None:

@@ -141,7 +141,8 @@ class TimeStem(nn.Module):
         """Return the scaled half spectrum (B, n, 2c) of series x (B, c, N)."""
         if self.to_spectrum is not None:
             return (x @ self.to_spectrum).unflatten(-1, (2, -1)).permute(0, 3, 2, 1).flatten(2)
-        spectrum = torch.fft.rfft(x.transpose(1, 2), dim=1, norm="ortho") * self.scale
+        # Autocast computes the layers before this one in bfloat16, which has no transforms.
+        spectrum = torch.fft.rfft(x.transpose(1, 2).to(self.scale.dtype), dim=1, norm="ortho") * self.scale
         return torch.cat([spectrum.real, spectrum.imag], dim=-1)
 
 

@@ -13,6 +13,8 @@ Capture = Callable[[Work, tuple[Tensor, ...]], tuple[Callable[[], None], Tensor]
 """Function (work, inputs) -> (replay, output): `replay` computes `work` anew from `inputs` into `output`."""
 
 WARM_UPS = 3
+KEPT = 16
+"""Graphs that are kept of a function, those used last: each holds memory of its own."""
 
 
 def capture_on_cuda(work: Work, inputs: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
@@ -24,7 +26,8 @@ def capture_on_cuda(work: Work, inputs: tuple[Tensor, ...]) -> tuple[Callable[[]
             work(*inputs)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Other threads, as those of a server, may use the GPU meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         output = work(*inputs)
     return graph.replay, output
 
@@ -39,12 +42,14 @@ class Captured:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return a copy of the output, which the next call does not overwrite."""
-        shapes = tuple((x.shape, x.dtype) for x in inputs)
+        shapes = tuple((x.shape, x.dtype, x.device) for x in inputs)
         with self._lock:
             if shapes not in self._kept:
                 places = tuple(x.clone() for x in inputs)
                 self._kept[shapes] = (places, *self._capture(self._work, places))
-            places, replay, output = self._kept[shapes]
+            self._kept[shapes] = places, replay, output = self._kept.pop(shapes)
+            for forgotten in list(self._kept)[:-KEPT]:
+                del self._kept[forgotten]
             for place, x in zip(places, inputs, strict=True):
                 place.copy_(x)
             replay()
