@@ -64,12 +64,16 @@ class There(Tensor):
 
 
 class PretendDevice(TorchDispatchMode):
-    """Run everything here; `reads` and `uploads` name the operations that crossed, in order."""
+    """Run everything here; `reads` and `uploads` name the operations that crossed, in order.
+
+    `waits` are the uploads for which the host waits.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.reads: list[str] = []
         self.uploads: list[str] = []
+        self.waits: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation on the numbers, and wrap what would be on the device."""
@@ -81,6 +85,8 @@ class PretendDevice(TorchDispatchMode):
             self.reads.append(name)
         elif name in MOVING and there[0] != goes:
             (self.uploads if goes else self.reads).append(name)
+            if goes and not any(x is True for x in (*args, kwargs.get("non_blocking"))):
+                self.waits.append(name)
         elif name in ("index", "index_put", "index_put_"):
             masks = [x for x in given[1:] if x.dtype == torch.bool]
             if any(isinstance(x, There) for x in masks):

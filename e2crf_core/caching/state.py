@@ -107,9 +107,9 @@ class ExponentialSteps:
 class Problem:
     """The constants of a run: model, plan, noise, and per-call coefficient tables (steps, n, 2M).
 
-    The tables fold E3 into affine maps: u = c_in z + u0, D = c_skip z + c_out F + d0. Triggers measure
-    intervals on `clocks` (steps,), on the host: log(a/s), and log(a/s) stretched by the model's profile.
-    `bands` (n,) names each token's frequency band, for feedback. `backend` runs whole forwards and prefixes
+    `levels` and `log_snr`, on the model's device, are log(a/s) of each call. The tables fold E3 into affine
+    maps: u = c_in z + u0, D = c_skip z + c_out F + d0. Triggers measure intervals on `clocks` (steps,), on the
+    host: log(a/s), and log(a/s) stretched by the model's profile. `bands` (n,) names each token's frequency band, for feedback. `backend` runs whole forwards and prefixes
     (None: the network itself, the eager backend). `memo` holds what `once` has built.
     """
 
@@ -117,6 +117,7 @@ class Problem:
     plan: Plan
     noise: NoiseStream
     levels: tuple[float, ...]
+    log_snr: Float[Tensor, " steps"]
     clocks: dict[str, Tensor]
     c_in: Float[Tensor, "steps n c"]
     u0: Float[Tensor, "steps n c"]
@@ -132,7 +133,7 @@ class Problem:
 
     def level(self, step: int) -> Tensor:
         """Return log(a/s) () at a call, float64 on the model's device: the network's condition."""
-        return self.once("levels", lambda: self.clocks["log_snr"].to(self.c_in.device))[step]
+        return self.log_snr[step]
 
     def condition(self, step: int) -> Tensor:
         """Return the network's condition at a call, kept between runs."""
@@ -191,6 +192,7 @@ class Problem:
             plan=plan,
             noise=noise,
             levels=levels,
+            log_snr=torch.tensor(levels, dtype=torch.float64).to(model.device),
             clocks={
                 "log_snr": torch.tensor(levels, dtype=torch.float64),
                 "profile": torch.as_tensor(model.profile.clock(levels)),

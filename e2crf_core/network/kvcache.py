@@ -76,7 +76,7 @@ class KVCache:
     @contextmanager
     def keeping(self, rows: Int[Tensor, "2 P"]) -> Iterator[None]:
         """Undo, at the end of the block, all writes at `rows` (2, P): samples and their tokens."""
-        sample, token = rows.to(self.keys.device)
+        sample, token = rows.to(self.keys.device, non_blocking=True)
         kept = (self.keys[:, sample, token], self.values[:, sample, token]) if len(sample) else None
         yield
         if kept is not None:
