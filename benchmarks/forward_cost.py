@@ -18,13 +18,13 @@ import torch
 
 from benchmarks.origin import full_checkpoints, provenance_of
 from e2crf_core.caching.selection import Selection
+from e2crf_core.cuda import synchronize
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.network.forward import plain_forward, selective_forward
 from e2crf_core.network.kvcache import KVCache
-from e2crf_core.sampling.sampler import synchronize
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.03)
 HERE = Path(__file__).resolve().parent

@@ -14,8 +14,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from e2crf_core.cuda import synchronize
 from e2crf_core.quality.protocol import log_interval
-from e2crf_core.sampling.sampler import synchronize
 
 
 def interval(values: Sequence[float] | np.ndarray) -> dict[str, float]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from e2crf_core.captured import Work
+from e2crf_core.cuda import Work
 from e2crf_core.diffusion.score_model import ScoreModel
 
 DEVICE = torch.device("meta")

@@ -239,3 +239,21 @@ def test_the_clock_outside_python_is_quoted_right() -> None:
         assert f"{said} as fast as Python ({row['low']:.1f} to {row['high']:.1f})" in text or (
             f"{said} ({row['low']:.1f} to {row['high']:.1f})" in text
         )
+
+
+def test_the_gpu_is_quoted_right() -> None:
+    study, text = stored("gpu"), words(DOC)
+    batches = {part["batch"]: part["rows"] for part in study["speed"]["ecg"]}
+    for batch, name in (
+        (16, "balanced, cudagraphs"),
+        (64, "balanced, cudagraphs"),
+        (1024, "balanced, compiled"),
+        (1024, "balanced, compiled-bf16"),
+    ):
+        row = batches[batch][name]
+        over = row["over_public"]
+        assert f"{row['seconds']['value']:.3f} s" in text
+        assert f"{over['value']:.0f} times ({over['low']:.0f} to {over['high']:.0f})" in text
+    assert study["noise"]["equal"] and f"{1e6 * study['noise']['counter']['value']:.0f} µs" in text
+    for name in ("ecg", "stocks-causal"):
+        assert f"{study['samples'][name]['balanced']:.1e}".replace("e-0", "e-") in text

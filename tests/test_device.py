@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks import gpu
 from e2crf_core import CachePolicy, LabError, Sampler
-from e2crf_core.captured import KEPT, Captured, Work
+from e2crf_core.cuda import KEPT, Captured, Work
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.sampling.observing import observe
 from e2crf_core.sampling.recorder import Recorder

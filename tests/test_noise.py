@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from e2crf_core import CachePolicy, LabError, Sampler, SamplerConfig
-from e2crf_core.captured import Captured
+from e2crf_core.cuda import Captured
 from e2crf_core.diffusion.noise import NOISES, noise_stream, transitions
 from e2crf_core.diffusion.philox import normals, philox
 from e2crf_core.runs.manifest import SpecPart

@@ -109,8 +109,9 @@ class Problem:
 
     `levels` and `log_snr`, on the model's device, are log(a/s) of each call. The tables fold E3 into affine
     maps: u = c_in z + u0, D = c_skip z + c_out F + d0. Triggers measure intervals on `clocks` (steps,), on the
-    host: log(a/s), and log(a/s) stretched by the model's profile. `bands` (n,) names each token's frequency band, for feedback. `backend` runs whole forwards and prefixes
-    (None: the network itself, the eager backend). `memo` holds what `once` has built.
+    host: log(a/s), and log(a/s) stretched by the model's profile. `bands` (n,) names each token's frequency
+    band, for feedback. `backend` runs whole forwards and prefixes (None: the network itself, the eager
+    backend). `memo` holds what `once` has built.
     """
 
     model: ScoreModel

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from e2crf_core.captured import Captured
+from e2crf_core.cuda import Captured
 from e2crf_core.diffusion.philox import MASK, Words, normals, philox, uniform
 from e2crf_core.errors import LabError
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from e2crf_core.cuda import synchronize
 from e2crf_core.data.datasets import Dataset, require_heldout
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError, make_whole
@@ -26,7 +27,7 @@ from e2crf_core.evaluation.shard_files import claim_folder, read_arrays, write_a
 from e2crf_core.io.provenance import machine, versions
 from e2crf_core.progress import Progress, silent
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.sampler import Sampler, check_request, synchronize
+from e2crf_core.sampling.sampler import Sampler, check_request
 
 SCHEMA = 2
 STATEMENT = "evaluation.json"

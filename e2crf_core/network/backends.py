@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from e2crf_core.captured import Captured
+from e2crf_core.cuda import Captured
 from e2crf_core.errors import LabError
 from e2crf_core.network.graphs import FeatureGraph, for_graphs, traced
 from e2crf_core.network.kept import kept_for

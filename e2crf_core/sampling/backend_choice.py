@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from e2crf_core.caching.policy import CachePolicy
+from e2crf_core.cuda import synchronize
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
 from e2crf_core.io.extras import installed
@@ -69,8 +70,8 @@ def choose_backend(model: ScoreModel, policy: CachePolicy | None, name: str, bat
 
 def _measured(model: ScoreModel, batch: int) -> BackendChoice:
     eager = BackendChoice("eager", "", None)
-    if model.device.type != "cpu" or model.dtype != torch.float32:
-        return BackendChoice("eager", "ONNX Runtime runs float32 on the CPU only", None)
+    if model.dtype != torch.float32:
+        return BackendChoice("eager", f"the others run float32, and this model is in {model.dtype}", None)
     others, missing = _candidates(model, batch)
     if not others:
         return BackendChoice("eager", "; ".join(missing), None)
@@ -88,7 +89,9 @@ def _measured(model: ScoreModel, batch: int) -> BackendChoice:
 def _candidates(model: ScoreModel, batch: int) -> tuple[list[BackendChoice], list[str]]:
     """Return the float32 backends that can be measured within seconds, and why others are not."""
     others, missing = [], []
-    if installed(*PACKAGES):
+    if model.device.type == "cuda":
+        others.append(BackendChoice("cudagraphs", "", backend_of(model.network, "cudagraphs")))
+    elif installed(*PACKAGES):
         others.append(BackendChoice("onnxruntime", "", backend_of(model.network, "onnxruntime")))
     else:
         missing.append(f"ONNX Runtime needs pip install {' '.join(PACKAGES)}")
@@ -118,11 +121,13 @@ def interleaved(
     with torch.inference_mode():
         for call in calls:
             call(u, level)
+            synchronize(model.device)
         begin = time.perf_counter()
         while not seconds[0] or time.perf_counter() - begin < limit:
             for call, taken in zip(calls, seconds, strict=True):
                 start = time.perf_counter()
                 call(u, level)
+                synchronize(model.device)
                 taken.append(time.perf_counter() - start)
     return seconds
 

@@ -13,6 +13,7 @@ import torch
 from e2crf_core.caching.events import Reason, StepEvent
 from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.caching.state import Problem, SamplerState, StepInfo
+from e2crf_core.cuda import synchronize
 from e2crf_core.diffusion.conditioning import NOISE, Conditioning
 from e2crf_core.diffusion.noise import NoiseStream, noise_stream
 from e2crf_core.diffusion.score_model import ScoreModel
@@ -357,12 +358,6 @@ def warm_up(sampler: Sampler, num: int, seed: int) -> None:
     """Run one step and discard it, and build tables, so that first-call costs do not count as the method's."""
     sampler.segments()
     next(sampler.steps(num, seed, timed=True))
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for the device, so that the next clock reading is meaningful."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def plain_step(problem: Problem, state: SamplerState) -> tuple[SamplerState, StepInfo]:

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from e2crf_core.caching.events import StepEvent
 from e2crf_core.caching.state import Cache, Problem, SamplerState
+from e2crf_core.cuda import synchronize
 from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.finite import NotFinite
 from e2crf_core.sampling.observing import observe
-from e2crf_core.sampling.sampler import Leap, Sampler, synchronize
+from e2crf_core.sampling.sampler import Leap, Sampler
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Capture a function of tensors as CUDA graphs, one for each combination of shapes, and replay them."""
+"""Wait for a GPU, and run functions of tensors as CUDA graphs, one for each combination of shapes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ Capture = Callable[[Work, tuple[Tensor, ...]], tuple[Callable[[], None], Tensor]
 WARM_UPS = 3
 KEPT = 16
 """Graphs that are kept of a function, those used last: each holds memory of its own."""
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, so that the next clock reading is meaningful."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def capture_on_cuda(work: Work, inputs: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
