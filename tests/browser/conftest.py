@@ -86,8 +86,19 @@ def wait_until_served(port, process, log):
     pytest.fail(f"the app did not start:\n{log.read_text()}")
 
 
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Keep whether the test failed, for its fixtures."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture
-def visit(chromium, address):
+def visit(request, chromium, address):
     """Open pages in separate sessions; fail the test if a page raises a script error."""
     contexts, errors = [], []
 
@@ -103,6 +114,9 @@ def visit(chromium, address):
         return page
 
     yield visit
+    if request.node.stash[FAILED]:
+        for page in (page for context in contexts for page in context.pages):
+            print(f"{page.url}\n{page.locator('body').inner_text()}")
     for context in contexts:
         context.close()
     assert errors == []

@@ -10,6 +10,7 @@ from e2crf_core.caching.policy import PRESETS
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.runs.answer import answer
 from e2crf_core.sampling.config import SamplerConfig
+from tests.browser import patience
 from tests.browser.test_live_in_browser import LAB, lab, number, tile, wait
 
 pytestmark = pytest.mark.browser
@@ -153,3 +154,17 @@ def test_where_no_socket_is_served_the_page_answers(visit):
     page.keyboard.press("Home")
     wait(page, f"+d.tau < {before[0]} && d.settled === 'true'")
     assert json.loads(lab(page, "cost")) > before[2]
+
+
+def test_a_setting_that_cannot_run_leaves_the_instrument_in_its_place(visit):
+    """Without a socket, the question and the report of the setting always arrive together."""
+    page = visit(
+        ADDRESS, before=lambda page: page.route_web_socket(re.compile("/lab/ask"), lambda ws: ws.close())
+    )
+    settled(page)
+    solver = page.locator("select").and_(page.get_by_label("Solver", exact=True))
+    solver.select_option("heun")
+    page.get_by_role("alert").get_by_text("odd number").wait_for()
+    patience.settled(page)
+    solver.select_option("unipc_2")
+    settled(page)

@@ -8,6 +8,7 @@ import streamlit as st
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
 from e2crf_core.report.front import markup, script, styles
+from e2crf_core.sampling.config import SamplerConfig
 from pages.ui.common import library
 from pages.ui.common.components import parquet_courier, send_news
 from pages.ui.common.messages import say
@@ -83,10 +84,19 @@ def _on(name: str, receive: Callable[[dict], None]) -> Callable[[], None]:
 
 
 def _setting(message: dict) -> None:
-    """Take over what was set on the canvas, so that the widgets and the address follow."""
+    """Take over what was set on the canvas, so that the widgets and the address follow.
+
+    A setting that cannot run is left to the canvas, which says why: here it would take the canvas's place.
+    """
     state = st.session_state
-    use_policy(CachePolicy.from_json(json.dumps(message["policy"])), None)
-    state["steps"], state["solver"], state["grid"] = int(message["steps"]), message["solver"], message["grid"]
+    policy = CachePolicy.from_json(json.dumps(message["policy"]))
+    config = SamplerConfig(policy, int(message["steps"]), message["solver"], message["grid"])
+    try:
+        way_of(library.model(state.checkpoint), config)
+    except LabError:
+        return
+    use_policy(policy, None)
+    state["steps"], state["solver"], state["grid"] = config.steps, config.solver, config.grid
 
 
 def _pins(message: dict) -> None:
