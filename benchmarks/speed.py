@@ -170,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     made.add_argument("--checkpoints", nargs="*", default=["ecg", "wind"])
-    made.add_argument("--causal", nargs="*", default=[f"wind={HERE / 'checkpoints' / 'wind-causal'}"])
+    made.add_argument("--causal", nargs="*", default=["ecg=ecg-causal", "wind=wind-causal"])
     made.add_argument("--batches", type=int, nargs="*", default=list(BATCHES))
     made.add_argument("--steps", type=int, default=STEPS, help="steps of `balanced`")
     made.add_argument("--rounds", type=int, default=16, help="turns at batch 1; larger batches take fewer")

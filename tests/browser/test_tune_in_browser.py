@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright import sync_api
 
-from tests.browser.patience import click_until
+from tests.browser.patience import click_until, settled
 
 pytestmark = pytest.mark.browser
 SLOW = 90_000
@@ -49,6 +49,7 @@ def test_points_arrive_one_is_clicked_and_its_details_are_shown(visit):
     axes.locator("[data-axis='0']").wait_for(state="attached")
     page.keyboard.press("Escape")
     axes.locator("[data-axis='0']").wait_for(state="detached")
+    settled(page)
     page.get_by_role("button", name="Remove").click()
     page.get_by_role("button", name="Delete it").click()
     page.get_by_role("button", name=re.compile("Try it")).wait_for()
