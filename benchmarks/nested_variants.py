@@ -39,7 +39,7 @@ VARIANTS: Mapping[str, tuple[CachePolicy, int]] = {
     "clock log(a/s)": (NESTED.replace(clock="log_snr"), 40),
     "28 steps": (NESTED, 28),
     "20 steps": (NESTED, 20),
-    "14 steps": (NESTED, 14),
+    "16 steps": (NESTED, 16),
 }
 TAUS = np.geomspace(0.3, 0.02, 10)
 
@@ -81,7 +81,10 @@ def study(model: ScoreModel, num: int, seeds: range, progress: ProgressLine) -> 
             progress(done, len(seeds) * len(VARIANTS))
     return {
         name: {
-            str(level): {"work": float(np.mean(found)), "over_shipped": ratio(found, work[SHIPPED][level])}
+            str(level): {
+                "work": float(np.mean(found)) if np.isfinite(found).all() else None,
+                "over_shipped": ratio(found, work[SHIPPED][level]),
+            }
             for level, found in levels.items()
         }
         for name, levels in work.items()

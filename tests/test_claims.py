@@ -211,10 +211,23 @@ def test_the_forecasts_of_all_networks_are_quoted_right() -> None:
         assert f"| {name} | {' | '.join(cells)} |" in text
 
 
-def headline(study: dict[str, Any], level: float) -> str:
+def test_the_variants_of_nested_plans_are_quoted_right() -> None:
+    text = words(ROOT / "docs" / "localization.md")
+    study = stored("nested_variants_cpu")["data"].values()
+    for variant in set(next(iter(study))) - {"as shipped"}:
+        for level in ("0.1", "0.035"):
+            found = [rows[variant][level]["over_shipped"] for rows in study]
+            cells = [
+                f"{over['value']:.2f} ({over['low']:.2f}-{over['high']:.2f})" if over else "not reached"
+                for over in found
+            ]
+            assert f"| {level} | {variant} | {' | '.join(cells)} |" in text
+
+
+def headline(study: dict[str, Any], level: float, batch: str = "48") -> str:
     """Return how many times faster nested bands are at a level of error: the smaller ratio of both networks."""
     ratios = [
-        entry["at_level"]["wall"]["48"]
+        entry["at_level"]["wall"][batch]
         for entry in study["comparisons"]
         if (entry["kind"], entry["level"]) == ("data", level) and entry["baseline"].startswith("solver alone")
     ]
@@ -257,3 +270,31 @@ def test_the_gpu_is_quoted_right() -> None:
     assert study["noise"]["equal"] and f"{1e6 * study['noise']['counter']['value']:.0f} µs" in text
     for name in ("ecg", "stocks-causal"):
         assert f"{study['samples'][name]['balanced']:.1e}".replace("e-0", "e-") in text
+
+
+def test_the_ten_lines_are_those_of_their_studies() -> None:
+    text = words(DOC)
+    lines = text[text.index("## In ten lines") : text.index("## Speed and quality on ECG")]
+    nested, sets = stored("localization_cpu")["data"], ("stocks", "wind", "ecg", "household")
+    for level, batch in ((0.1, "48"), (0.035, "48"), (0.1, "1")):
+        said = ", ".join(f"{data} {headline(nested[data], level, batch)}" for data in sets)
+        assert said in lines
+    for data, row in (
+        ("stocks", "nested, tau 0.05"),
+        ("wind", "nested, tau 0.02"),
+        ("wind", "nested, tau 0.05"),
+    ):
+        value, low, high = nested[data]["euler"]["causal"]["rows"][row]["judgment"]["primary"]
+        assert f"{100 * value:+.1f}% ({100 * low:+.1f} to {100 * high:+.1f})" in lines
+    pairs = {(p["data"], p["training_seed"]): p["quality"] for p in stored("causal_pairs")["pairs"]}
+    for pair in (*((data, 0) for data in sets), ("ecg", 1)):
+        change = pairs[pair]["change"]["primary"]
+        assert f"{100 * change['value']:+.1f}%, certain below {100 * change['high']:+.1f}%" in lines
+    for name, study in stored("forecasts_cpu")["checkpoints"].items():
+        ratios = [row["ratio"]["value"] for row in study["rows"] if row["detail"] == 0]
+        median = study["median_ratio"]["0"]
+        assert f"{median:.2f} ({min(ratios):.2f} to {max(ratios):.2f})" in lines, name
+    feedback = {name: part["rows"] for name, part in stored("error_feedback_cpu")["data"].items()}
+    assert len(feedback) == 4 and all(row["ratio"]["high"] >= 1 for rows in feedback.values() for row in rows)
+    over = next(row["ratio"] for row in feedback["ecg-causal"] if row["tau"] == 0.07)
+    assert f"{over['value']:.2f} ({over['low']:.2f}-{over['high']:.2f})" in lines

@@ -127,3 +127,27 @@ def test_a_visitor_sees_what_precision_and_the_cache_change_alone_and_together(r
     shown = text(opened("evidence", view="speed"))
     assert "alone changes samples by 0.05" in shown and "both together by 0.051" in shown
     assert "compiled was left out: there is no g++" in shown
+
+
+def test_a_visitor_reads_which_way_is_fastest_on_a_gpu(results):
+    def row(seconds):
+        return {"seconds": near(seconds), "over_public": near(4.0 / seconds)}
+
+    stored = {
+        "machine": {"cores": 16, "gpu": "NVIDIA H200"},
+        "plan": {"steps": 1000},
+        "samples": {"ecg": {"uncached": 1e-6, "balanced": 3e-6}},
+        "speed": {
+            "ecg": [
+                {"batch": 1, "rows": {"public network": row(4.0), "uncached": row(2.0), "graphs": row(0.5)}},
+                {"batch": 16, "rows": {}, "missing": {"compiled": "no time was left"}},
+            ]
+        },
+    }
+    (results / "gpu.json").write_text(json.dumps(stored))
+    shown = text(opened("evidence", view="speed"))
+    assert "On a GPU (NVIDIA H200)" in shown and "16 samples, compiled: no time was left" in shown
+    assert "1 sample: 1000 steps in 0.500 s (graphs), 8 (7.2 to 8.8) times as fast" in shown
+    assert "at most 3e-06" in shown
+    (results / "gpu.json").write_text(json.dumps(stored | {"speed": {}}))
+    assert "gpu.json is damaged" in " ".join(e.value for e in opened("evidence", view="speed").error)

@@ -22,7 +22,7 @@ from pages.ui.evidence.speed import (
     waterfall_sentence,
 )
 from pages.ui.evidence.speed_plots import curves_chart, parts_chart, waterfall_chart
-from pages.ui.evidence.ways_view import outside_section, precision_section
+from pages.ui.evidence.ways_view import gpu_section, outside_section, precision_section
 
 INTRO = (
     "From the public network of frequency diffusion, a token for every position, to the lab's fastest way, one "
@@ -34,6 +34,7 @@ INTRO = (
 def speed_view() -> None:
     """Draw the measurements of speed, and of other ways to run the network."""
     measured_view()
+    gpu_section()
     precision_section()
     outside_section()
 

@@ -6,6 +6,7 @@ from pages.ui.common.messages import plain_text
 from pages.ui.common.query_params import choice
 from pages.ui.evidence.controls import opened, provenance, values_table
 from pages.ui.evidence.files import result_files
+from pages.ui.evidence.gpu import GPU_COMMAND, gpu_frame, gpu_sentences, read_gpu
 from pages.ui.evidence.ways import (
     BACKENDS_COMMAND,
     EAGER,
@@ -38,6 +39,27 @@ def precision_section() -> None:
     values_table("All combinations", combinations_frame(data.errors), "precision-cache")
     about = "Errors are relative L2 to the float32 run without a cache on the same noise, speed is beside that run. "
     provenance(BACKENDS_COMMAND, path, measured.machine, about + INTERVALS)
+
+
+def gpu_section() -> None:
+    """Draw how fast the lab is on a GPU, if it was measured."""
+    files = result_files("gpu")
+    if not files:
+        return
+    path, measured = opened("gpu", files, read_gpu, "few rounds")
+    st.subheader(f"On a GPU ({plain_text(str(measured.machine.get('gpu')))})", anchor=False)
+    name = choice("Checkpoint", {name: name for name in measured.speed}, "gpu_data")
+    batches = measured.speed[name]
+    st.markdown(
+        "\n".join(f"- {plain_text(sentence)}" for sentence in gpu_sentences(batches, measured.plan.steps))
+    )
+    for one in batches:
+        for missing, reason in one.missing.items():
+            st.caption(plain_text(f"{one.batch} samples, {missing}: {reason}"))
+    values_table("All ways on the GPU", gpu_frame(batches), "gpu")
+    worst = max(measured.samples[name].values(), default=0.0)
+    about = f"Samples differ from the CPU's by a relative L2 of at most {worst:.1g}. "
+    provenance(GPU_COMMAND, path, measured.machine, about + INTERVALS)
 
 
 def outside_section() -> None:

@@ -8,16 +8,19 @@ from typing import Any
 import streamlit as st
 
 from e2crf_core.caching.policy import PRESETS, CachePolicy, PolicyError
-from e2crf_core.caching.presets import preset_name, presets_of
+from e2crf_core.caching.presets import preset_name, presets_for, presets_of
 from e2crf_core.caching.triggers import TRIGGERS
 from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.errors import LabError
+from e2crf_core.models.checkpoints import read_card
 from e2crf_core.runs.run import RunHandle
 from pages.ui.common.messages import say
 from pages.ui.live.live_packets import phase_of
 
 MAIN = ("trigger", "tau", "bands", "k_low", "refresh_every")
 CUSTOM = "custom"
-PRESET = "multistep"
+USUAL, USUAL_CAUSAL = "multistep", "balanced"
+"""The presets with which the page opens: on a spectrally causal network, nested bands (E6)."""
 REST = 100_000
 
 PRESET_HELP = (
@@ -28,9 +31,26 @@ PRESET_HELP = (
 )
 
 
+def usual_policy(checkpoint: str) -> CachePolicy:
+    """Return the policy with which the page opens a checkpoint."""
+    try:
+        causal = bool(read_card(checkpoint)["network"].get("bands"))
+    except LabError:
+        causal = False
+    return presets_for(causal)[USUAL_CAUSAL if causal else USUAL]
+
+
 def current_policy() -> CachePolicy:
     """Return the policy of this session's running sampler or, without one, of its next sampler."""
-    return st.session_state.setdefault("policy", PRESETS[PRESET])
+    state = st.session_state
+    return state.setdefault("policy", usual_policy(state.checkpoint))
+
+
+def checkpoint_chosen() -> None:
+    """Open another checkpoint with its own usual policy, unless the visitor has set one."""
+    usual = (PRESETS[USUAL], presets_for(True)[USUAL_CAUSAL])
+    if st.session_state.get("policy") in usual:
+        st.session_state["policy"] = usual_policy(st.session_state.checkpoint)
 
 
 def use_policy(policy: CachePolicy, handle: RunHandle | None) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from e2crf_core.caching.policy import POLICY_SCHEMA, PRESETS, CachePolicy, PolicyError
+from e2crf_core.caching.policy import POLICY_SCHEMA, CachePolicy, PolicyError
 from e2crf_core.cluster.remote_run import RemoteRun
 from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import read_card
@@ -15,8 +15,10 @@ from pages.ui.common.messages import plain_text, say
 from pages.ui.common.query_params import linked, linked_number, note
 from pages.ui.common.registry import CLUSTER, RUNS, cluster_address
 from pages.ui.common.session import owner
-from pages.ui.live.policy_form import PRESET, current_policy
+from pages.ui.live.policy_form import checkpoint_chosen, current_policy, usual_policy
 
+OPENS_ON = "wind-causal"
+"""The checkpoint that shows best what bands save."""
 PACE = 10.0
 DEFAULTS = {"steps": 40, "num": 16, "seed": 0}
 PLAN = ("dpmpp_2m", "profile")
@@ -98,6 +100,11 @@ def recall_settings(checkpoints: list[str]) -> None:
         st.warning(f"Parts of this address are left out:\n{parts}")
 
 
+def usual_checkpoint(checkpoints: list[str]) -> str:
+    """Return the checkpoint with which the page opens."""
+    return OPENS_ON if OPENS_ON in checkpoints else checkpoints[0]
+
+
 def _recall_checkpoint(checkpoints: list[str], wrong: list[str]) -> None:
     """Switch to the checkpoint that a link names, and leave the old run; drop a removed checkpoint."""
     state, query = st.session_state, st.query_params
@@ -110,13 +117,13 @@ def _recall_checkpoint(checkpoints: list[str], wrong: list[str]) -> None:
     elif named is not None:
         wrong.append(f"{LABELS['checkpoint']} {named[:60]!r}: it is not in this lab")
     if state.get("checkpoint") not in checkpoints:
-        state["checkpoint"] = checkpoints[0]
+        state["checkpoint"] = usual_checkpoint(checkpoints)
 
 
 def note_settings(checkpoints: list[str]) -> None:
     """Write the settings into the address, so that a link starts the same run; defaults are left out."""
     state, policy = st.session_state, current_policy()
-    note("checkpoint", state.checkpoint, checkpoints[0])
+    note("checkpoint", state.checkpoint, usual_checkpoint(checkpoints))
     for name, default in DEFAULTS.items():
         note(name, str(state[name]), str(default))
     for name, usual in zip(("solver", "grid"), PLAN, strict=True):
@@ -124,7 +131,7 @@ def note_settings(checkpoints: list[str]) -> None:
     values, plain = (json.loads(p.to_json()) for p in (policy, CachePolicy()))
     changes = {name: value for name, value in values.items() if value != plain[name]}
     text = json.dumps(changes, separators=(",", ":"))
-    note("policy", None if policy == PRESETS[PRESET] else text)
+    note("policy", None if policy == usual_policy(state.checkpoint) else text)
 
 
 def checkpoint_label(name: str) -> str:
@@ -188,6 +195,7 @@ def settings(checkpoints: list[str]) -> None:
         persist_state="session",
         format_func=checkpoint_label,
         help="A trained network. It draws series like those of the data set it was trained on.",
+        on_change=checkpoint_chosen,
     )
     whole = st.container()
     _named(whole, "solver", SOLVER_LABELS, "How steps from noise to series are taken.", _solver_chosen)
