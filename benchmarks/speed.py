@@ -31,16 +31,19 @@ from benchmarks.speed_curves import measure_curves
 from benchmarks.speed_parts import measure_floor, measure_parts
 from benchmarks.timing import clocked, in_turns, interval, machine_peak, repeated
 from e2crf_core import CachePolicy, LabError, Sampler, load_checkpoint
+from e2crf_core.caching.presets import preset_of
 from e2crf_core.diffusion.score_model import ScoreModel
+from e2crf_core.io.extras import installed
 from e2crf_core.io.json_files import write_json
 from e2crf_core.io.provenance import machine
+from e2crf_core.network.onnx import PACKAGES
 from e2crf_core.sampling.sampler import warm_up
 
 HERE = Path(__file__).resolve().parent
 PARTS = ("waterfall", "floor", "parts", "curves")
 FEW: dict[str, Any] = {"steps": 40, "solver": "dpmpp_2m", "grid": "profile"}
 BATCHES = (1, 16, 64)
-FORTY = "40 steps, "
+FORTY, NESTED = "40 steps, ", "nested bands, "
 BACKEND_NAMES = {
     "eager": "fused segments",
     "eager-bf16": "bfloat16",
@@ -133,6 +136,10 @@ def rows_of(
     if causal is not None:
         last, policy = causal, CachePolicy.of("nested")
         forty[f"{FORTY}nested bands"] = cached_run(last, policy, batch, FEW, "single")
+        tolerant = preset_of("balanced", causal)
+        thousand[f"{NESTED}fused segments"] = cached_run(causal, tolerant, batch, many, "eager")
+        if "onnxruntime" in backends and installed(*PACKAGES):
+            thousand[f"{NESTED}ONNX Runtime"] = cached_run(causal, tolerant, batch, many, "onnxruntime")
     # Compiling takes a minute for each length of a prefix, so it is measured on whole forwards only.
     quick = [backend for backend in backends if not backend.startswith("compiled")]
     forty |= backend_rows(last, policy, batch, FEW, FORTY, quick)[0]
@@ -192,7 +199,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     stored: dict[str, Any] = {
         "machine": machine(),
         "plan": {"steps": arguments.steps, "rounds": arguments.rounds, "few": FEW},
-        "provenance": provenance_of(arguments.checkpoints, range(arguments.rounds), max(arguments.batches)),
+        "provenance": provenance_of(
+            [*arguments.checkpoints, *causal.values()], range(arguments.rounds), max(arguments.batches)
+        ),
         "peak": machine_peak(),
         "data": {},
     }

@@ -84,10 +84,10 @@ def test_a_wrong_guess_is_told_and_can_be_taken_back_and_one_answer_opens_no_oth
 
 
 def test_stepping_leaves_the_controls_of_the_last_lesson_behind():
-    at = opened("lessons", lesson="1", dataset="wind", K="3", present="1")
+    at = opened("lessons", lesson="1", dataset="ecg", K="3", present="1")
     assert canvas(at)[0]["view"]["K"] == "3"
     next(b for b in at.button if b.label.endswith("→")).click().run()
-    assert dict(at.query_params) == {"lesson": "2", "dataset": "wind", "present": "1"}
+    assert dict(at.query_params) == {"lesson": "2", "dataset": "ecg", "present": "1"}
     assert canvas(at)[0]["lesson"] == "mirror"
     assert any(b.label == "Leave presenter mode" for b in at.button)
 

@@ -20,7 +20,7 @@ from e2crf_core.io.packet import pack
 from e2crf_core.io.resources import assets_dir
 from e2crf_core.lessons.material import change_recording, events_recording, series_packet
 from e2crf_core.lessons.record import AXES, COMMAND, LessonStudy, recorded, table
-from e2crf_core.lessons.texts import TEXTS, Text
+from e2crf_core.lessons.texts import OPENS_ON, TEXTS, Text
 from e2crf_core.models.checkpoints import list_checkpoints, load_checkpoint
 from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.runs.archive import load
@@ -142,7 +142,7 @@ def _series(key: str) -> PageFigure | None:
     """Return a canvas of shipped series: what visitors imported may be private."""
     packets = {
         name: _packed(series_packet(key, reference_of_data(load_dataset(name)), {}))
-        for name in shipped_datasets()
+        for name in sorted(shipped_datasets(), key=lambda name: name != OPENS_ON)
     }
     return PageFigure("dataset", "Data set", packets) if packets else None
 

@@ -218,9 +218,8 @@ def digits(value: float) -> str:
 def milliseconds(point: Point) -> str:
     """Return the time per sample, for use within a sentence."""
     text = f"{digits(1e3 * point.last.seconds)} ms a sample"
-    return (
-        text if point.last.alone is None else f"{text} ({digits(1e3 * point.last.alone)} ms for a lone one)"
-    )
+    alone = point.last.alone
+    return text if alone is None else f"{text} in a batch, {digits(1e3 * alone)} ms alone"
 
 
 def _quality(point: Point, reference: Point, quality: str) -> str:

@@ -8,7 +8,7 @@ import streamlit as st
 from e2crf_core.data.datasets import list_datasets
 from e2crf_core.io.packet import pack
 from e2crf_core.lessons.material import change_recording, events_recording, series_packet
-from e2crf_core.lessons.texts import Text
+from e2crf_core.lessons.texts import OPENS_ON, Text
 from e2crf_core.models.checkpoints import list_checkpoints
 from pages.ui.common import library
 from pages.ui.common.components import lesson_canvas
@@ -30,11 +30,11 @@ def series_lesson(text: Text) -> None:
     if not names:
         st.info("There is no data set. Import one on the **Data** page.")
         return
-    unknown = recall("dataset", names, "ecg")
+    unknown = recall("dataset", names, OPENS_ON)
     if unknown:
         st.warning(f"There is no data set '{plain_text(unknown)}'.")
     name = st.selectbox("Data set", names, key="dataset", width=340)
-    note("dataset", name, "ecg")
+    note("dataset", name, OPENS_ON)
     lesson_canvas(
         key=f"lesson.{text.key}", data=series_packet(text.key, reference_for(name), linked_controls())
     )
