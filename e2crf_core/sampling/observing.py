@@ -25,9 +25,9 @@ class StepRecord:
     """The raw blocks of one step at the watched sample, on the model's device, and what it says of the batch.
 
     `z`, `denoised`, and `last` (the network input at each token's last recompute; None before the first) have
-    shape (n, 2M), `at` (n,) is the step of that recompute, and `score` (n,) the trigger's. `reasons` (b, n), b = 1
-    if all samples agree, and event intensities `r` (B,), None before the first recompute, are the batch's. `rows`
-    counts the recomputed tokens, `samples` the samples with any of them.
+    shape (1, n, 2M), `at` (1, n) is the step of that recompute, and `score` (1, n) the trigger's. `reasons` (b,
+    n), b = 1 if all samples agree, and event intensities `r` (B,), None before the first recompute, are the
+    batch's. `rows` counts the recomputed tokens, `samples` the samples with any of them.
     """
 
     problem: Problem
@@ -68,7 +68,7 @@ def observe(
     later = after.cache or cache
 
     def own(x: Tensor) -> Tensor:
-        return x[0] if len(x) == 1 else x[watch].clone()
+        return x if x.shape[0] == 1 else x[watch : watch + 1].clone()
 
     return StepRecord(
         problem=problem,
@@ -97,14 +97,13 @@ def derive(records: Sequence[StepRecord]) -> dict[str, np.ndarray]:
     model, steps = problem.model, np.array([record.step for record in records], np.int32)
     rows = np.array([record.rows for record in records], np.int64)
     with torch.inference_mode():
-        z, denoised = (
-            torch.stack([getattr(record, name) for record in records]) for name in ("z", "denoised")
-        )
+        z, denoised = (torch.cat([getattr(record, name) for record in records]) for name in ("z", "denoised"))
         drift, age = _since_recompute(problem, records, steps, z)
-        score = torch.stack([record.score for record in records])
+        score = torch.cat([record.score for record in records])
         score = score.nan_to_num(posinf=float(np.finfo(np.float32).max))
         reasons = torch.stack([record.reasons.expand(batch, model.n) for record in records]).numpy()
         r = _intensities(records)
+    watched = np.arange(len(records)), [record.watch for record in records]
     tokens = torch.stack([denoised, z]).float().cpu().numpy()
     x0, series = model.series(tokens)
     costs = {(record.rows, record.samples) for record in records}
@@ -120,10 +119,10 @@ def derive(records: Sequence[StepRecord]) -> dict[str, np.ndarray]:
         "flops": np.array([cost[record.rows, record.samples] for record in records]),
         "flops_full": np.full(len(records), whole),
         "seconds": np.array([record.seconds for record in records]),
-        "tau": torch.cat([record.tau for record in records]).numpy(),
-        "r": np.array([float(x[record.watch]) for x, record in zip(r, records, strict=True)]),
-        "r_mean": np.array([float(x.nanmean()) for x in r]),
-        "reasons": reasons[np.arange(len(records)), [record.watch for record in records]],
+        "tau": torch.cat([record.tau for record in records])[:, 0].numpy(),
+        "r": r[watched].numpy(),
+        "r_mean": r.nanmean(1).numpy(),
+        "reasons": reasons[watched],
         "batch_reasons": reasons,
         "e": score.numpy().astype(np.float32),
         "drift": drift,
@@ -143,21 +142,21 @@ def _since_recompute(
     if known:
         index, row = (torch.as_tensor(x, dtype=torch.long).to(z.device) for x in (steps[known], known))
         u = torch.addcmul(problem.u0[index], problem.c_in[index], z[row])
-        last = torch.stack([records[i].last for i in known])  # type: ignore[misc]
+        last = torch.cat([records[i].last for i in known])  # type: ignore[misc]
         drift[known] = (u - last).square().sum(-1).float().cpu().numpy()
-        at = torch.stack([records[i].at for i in known])  # type: ignore[misc]
+        at = torch.cat([records[i].at for i in known])  # type: ignore[misc]
         age[known] = steps[known, None] - at.numpy()
     return drift, age
 
 
-def _intensities(records: Sequence[StepRecord]) -> list[Tensor]:
-    """Return each record's intensities (B,) on the host, NaN before the first recompute; the device is read once."""
+def _intensities(records: Sequence[StepRecord]) -> Tensor:
+    """Return intensities (k, B) on the host, NaN before the first recompute; the device is read once."""
     known = [i for i, record in enumerate(records) if record.r is not None]
-    rows = [torch.full((records[0].batch,), torch.nan)] * len(records)
+    rows = torch.full((len(records), records[0].batch), torch.nan)
     if known:
         stacked = torch.stack([records[i].r for i in known]).cpu()  # type: ignore[misc]
-        for i, row in zip(known, stacked, strict=True):
-            rows[i] = row
+        rows = rows.to(stacked.dtype)
+        rows[known] = stacked
     return rows
 
 
