@@ -127,8 +127,9 @@ async def _send(websocket: WebSocket, handle: RunHandle, view: _View) -> None:
             seen, version, last = mark, handle.policy_version, now
             view.sent += 1
             await websocket.send_bytes(frame)
-        due = max(due + FRAME_S, time.monotonic())
-        await asyncio.sleep(due - time.monotonic())
+        # A picture that was late is made up for by the next one, so that their number keeps its rate.
+        due = max(due + FRAME_S, time.monotonic() - FRAME_S)
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
 async def obey_messages(websocket: WebSocket, act: Callable[[dict[str, Any]], None]) -> None:
