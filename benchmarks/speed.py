@@ -52,7 +52,7 @@ BACKEND_NAMES = {
     "onnxruntime": "ONNX Runtime",
 }
 BARS = {1: 100.0, 16: 300.0}
-"""The least speedup of `balanced`, in fused segments, over the public network."""
+"""The least speedup of `balanced` over the public network."""
 SOME = 20
 """The steps of an uncached run that are measured, of which all cost the same."""
 

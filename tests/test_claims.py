@@ -298,3 +298,28 @@ def test_the_ten_lines_are_those_of_their_studies() -> None:
     assert len(feedback) == 4 and all(row["ratio"]["high"] >= 1 for rows in feedback.values() for row in rows)
     over = next(row["ratio"] for row in feedback["ecg-causal"] if row["tau"] == 0.07)
     assert f"{over['value']:.2f} ({over['low']:.2f}-{over['high']:.2f})" in lines
+
+
+def test_the_engine_and_its_waterfall_are_quoted_right() -> None:
+    engine, watching, text = stored("engine_cpu"), stored("engine_watching_cpu"), words(DOC)
+    for name in ("balanced", "fast"):
+        share = engine["speed, batch 1"][name]["reached"]
+        assert f"{100 * share['value']:.0f}% ({100 * share['low']:.0f} to {100 * share['high']:.0f})" in text
+    assert f"{engine['speed, batch 1']['balanced']['reused_step_us']['value']:.1f} µs" in text
+    for batch in (1, 16):
+        value, low, high = (
+            100 * (watching[f"watching, batch {batch}"]["recorded_over_plain"][end] - 1)
+            for end in ("value", "low", "high")
+        )
+        assert f"{value:.1f}% ({low:.1f} to {high:.1f})" in text
+    data = stored("speed_cpu")["data"]
+    for name, row in (("ecg", "ONNX Runtime"), ("wind", "nested bands, ONNX Runtime")):
+        for part in data[name]["batches"][:2]:
+            rows = {one["name"]: one["over_first"] for one in part["waterfall"]["chains"]["balanced"]}
+            over = rows[row]
+            assert f"{over['value']:.0f} times ({over['low']:.0f} to {over['high']:.0f})" in text
+    places = {part["batch"]: part for part in data["ecg"]["batches"]}
+    for batch in (16, 64):
+        assert f"{places[batch]['floor']['over_floor']['value']:.1f} times" in text
+    half = places[64]["waterfall"]["bfloat16_with_nested_bands"]
+    assert f"{half['value']:.2f} times ({half['low']:.2f} to {half['high']:.2f})" in text

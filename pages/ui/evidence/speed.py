@@ -20,7 +20,6 @@ AXES = {
     "batch": "batch (samples run together)",
     "layers": "layers of the network",
 }
-FUSED = "fused segments"
 
 
 class Idea(Stored):
@@ -33,7 +32,7 @@ class Idea(Stored):
 
 
 class Waterfall(Stored):
-    """The rows of each chain, in order; `bar` is the least speedup of fused segments over the first row."""
+    """The rows of each chain, in order; `bar` is the least speedup of `balanced` over the first row."""
 
     chains: dict[str, tuple[Idea, ...]]
     bar: float | None = None
@@ -104,17 +103,15 @@ def read_speed(path: Path) -> Speed:
 
 
 def waterfall_sentence(rows: tuple[Idea, ...], bar: float | None) -> str:
-    """Say how much faster the last row, and fused segments, are than the public network."""
-    last = rows[-1]
-    text = (
-        f"From the public network to {last.name}: {last.over_first.value:.0f} times as fast "
-        f"({last.over_first.low:.0f} to {last.over_first.high:.0f})."
+    """Say how much faster the fastest row is than the public network."""
+    best = min(rows, key=lambda row: row.seconds.value)
+    over = best.over_first
+    text = f"From the public network to {best.name}: {over.value:.0f} times as fast ({over.low:.0f} to {over.high:.0f})"
+    if bar is None:
+        return f"{text}."
+    return (
+        f"{text}; the goal of {bar:.0f} is {'reached' if over.low >= bar else 'not reached with certainty'}."
     )
-    fused = next((row for row in rows if row.name == FUSED), None)
-    if fused is None or bar is None:
-        return text
-    holds = "is reached" if fused.over_first.low >= bar else "is not reached with certainty"
-    return f"{text} With {FUSED}, {fused.over_first.value:.0f} times; the goal of {bar:.0f} {holds}."
 
 
 def waterfall_frame(rows: tuple[Idea, ...]) -> pd.DataFrame:

@@ -24,7 +24,9 @@ def waterfall_chart(rows: Sequence[Idea], colors: Sequence[str]) -> go.Figure:
             error_x=bars,
             marker={"color": colors[0]},
             text=[f"{row.over_first.value:.3g}×" for row in rows],
-            textposition="outside",
+            # At the start of the bar: whiskers cross its end.
+            textposition="inside",
+            insidetextanchor="start",
             customdata=[[row.over_previous.value] for row in rows],
             hovertemplate="<b>%{y}</b><br>%{x:.3g} s, %{customdata[0]:.2f} times as fast as the row above"
             "<extra></extra>",
