@@ -323,3 +323,15 @@ def test_the_engine_and_its_waterfall_are_quoted_right() -> None:
         assert f"{places[batch]['floor']['over_floor']['value']:.1f} times" in text
     half = places[64]["waterfall"]["bfloat16_with_nested_bands"]
     assert f"{half['value']:.2f} times ({half['low']:.2f} to {half['high']:.2f})" in text
+
+
+def test_short_fine_tunings_are_quoted_right() -> None:
+    text = words(ROOT / "docs" / "localization.md")
+    for name, made in stored("localize_cpu").items():
+        primary, spectral = made["change"]["primary"], made["change"]["spectral"]
+        cells = (
+            f"{100 * primary['value']:+.1f}%, certain below {100 * primary['high']:+.1f}%",
+            f"{spectral['value']:+.2f} dB, certain below {spectral['high']:+.2f} dB",
+            made["verdict"],
+        )
+        assert f"| {name} | {made['cpu_minutes']:.1f} |" in text and f"| {' | '.join(cells)} |" in text
