@@ -30,12 +30,14 @@ import torch
 from benchmarks.origin import provenance_of
 from benchmarks.timing import clocked, in_turns, interval
 from e2crf_core import LabError, Sampler, load_checkpoint
-from e2crf_core.caching.policy import PRESETS
+from e2crf_core.caching.policy import PRESETS, CachePolicy
+from e2crf_core.caching.presets import presets_for
 from e2crf_core.deploy.export import ExportedSampler, export_config
 from e2crf_core.diffusion.noise import noise_stream
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.json_files import write_json
 from e2crf_core.io.provenance import machine
+from e2crf_core.network.forward import band_edges_of
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import warm_up
 
@@ -48,10 +50,10 @@ PROGRAM = """
 import sys
 import numpy, torch
 from e2crf_core import Sampler, load_checkpoint
-from e2crf_core.caching.policy import PRESETS
+from e2crf_core.caching.policy import CachePolicy
 
 torch.set_num_threads({threads})
-sampler = Sampler(load_checkpoint("{checkpoint}", "cpu"), PRESETS["{policy}"], steps={steps})
+sampler = Sampler(load_checkpoint("{checkpoint}", "cpu"), CachePolicy.from_json({policy!r}), steps={steps})
 numpy.save(sys.argv[1], sampler.sample({batch}, int(sys.argv[2])).series)
 """
 
@@ -133,8 +135,11 @@ def measure(
         for run in runs.values():
             run(0)
         seconds = in_turns(runs, rounds)
-        name, policy = model.name, next(name for name, one in PRESETS.items() if one == config.policy)
-        text = PROGRAM.format(threads=threads, checkpoint=name, policy=policy, steps=config.steps, batch=num)
+        assert config.policy is not None
+        policy = config.policy.to_json()
+        text = PROGRAM.format(
+            threads=threads, checkpoint=model.name, policy=policy, steps=config.steps, batch=num
+        )
         command = [sys.executable, "-c", text, str(Path(place) / "out.npy")]
         whole = {
             PYTHON: lambda turn: clocked(lambda: subprocess.run([*command, str(turn)], check=True)),
@@ -151,6 +156,11 @@ def rows_of(seconds: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         {"name": name, "seconds": interval(own), "over_python": interval(first / own)}
         for name, own in seconds.items()
     ]
+
+
+def policy_of(model: ScoreModel, preset: str) -> CachePolicy:
+    """Return a preset as it is for the model's kind of network."""
+    return presets_for(bool(band_edges_of(model.network)))[preset]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -181,12 +191,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     with TemporaryDirectory(prefix="e2crf-outside-") as place:
         folder = Path(place) / "export"
-        config = SamplerConfig(PRESETS[arguments.policy], arguments.steps)
+        policy = policy_of(model, arguments.policy)
+        config = SamplerConfig(policy, arguments.steps)
         export_config(model, config, folder, formats=("cpp", "aoti"))
         program = Program(folder, arguments.headers)
         stored["equal"] = differences(model, config, folder, program, 4)
         for batch in arguments.batches:
-            config = SamplerConfig(PRESETS[arguments.policy], arguments.steps, batch=batch)
+            config = SamplerConfig(policy, arguments.steps, batch=batch)
             rounds = max(3, arguments.rounds // (1 if batch == 1 else 3))
             stored["batches"].append(measure(model, config, folder, program, arguments.threads, rounds))
             write_json(arguments.out, stored)

@@ -19,6 +19,7 @@ from e2crf_core.models.checkpoints import save_checkpoint
 from e2crf_core.network.transformer import ScoreTransformer
 from e2crf_core.sampling.config import SamplerConfig
 from tests.conftest import make_model
+from tests.test_error_model import EDGES, causal_model
 
 MODEL = make_model(dtype=torch.float32)
 
@@ -53,15 +54,52 @@ def test_an_exported_run_equals_the_eager_one(
         )
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        CachePolicy.of("nested").replace(tau=0.2),
+        CachePolicy(trigger="bands", bands=((EDGES[0], 1.5), (100, 4.0)), predictor="quadratic"),
+        CachePolicy(trigger="log_snr", tau=3.0, k_low=2, predictor="linear", predictor_split=4),
+    ],
+)
+def test_a_causal_networks_export_computes_the_lowest_bands_alone(
+    tmp_path: Path, policy: CachePolicy
+) -> None:
+    model = causal_model().to(dtype=torch.float32)
+    config = SamplerConfig(policy, 14, "dpmpp_2m", "log_snr")
+    report = export_config(model, config, tmp_path)
+    made = Sampler.of(model, config).sample(3, 5)
+    assert report["token_share"] == pytest.approx(made.token_share) and 0 < report["token_share"] < 1
+    exported = ExportedSampler(tmp_path)
+    assert len(exported.networks) > 1 and set(exported.networks) <= {0, *EDGES}
+    np.testing.assert_allclose(exported.sample(3, 5), made.series, atol=2e-4)
+    # The next export into the folder leaves no graph of this one behind, and the user's own file alone.
+    (tmp_path / "network-notes.txt").touch()
+    export_config(MODEL, SamplerConfig(PRESETS["fast"], 12), tmp_path)
+    assert {path.name for path in tmp_path.glob("network*")} == {"network.pt2", "network-notes.txt"}
+
+
+def test_an_export_of_the_last_schema_is_read(tmp_path: Path) -> None:
+    config = SamplerConfig(CachePolicy(trigger="log_snr", tau=0.6, predictor="linear"), 12)
+    export_config(MODEL, config, tmp_path)
+    now = ExportedSampler(tmp_path).sample(2, 5)
+    tables = dict(np.load(tmp_path / "run.npz"))
+    tables |= {"called": tables.pop("rows") > 0, "mix": tables["mix"][:, :, 0]}
+    np.savez(tmp_path / "run.npz", **tables)
+    about = json.loads((tmp_path / "export.json").read_text())
+    (tmp_path / "export.json").write_text(json.dumps(about | {"schema": 2}))
+    np.testing.assert_array_equal(ExportedSampler(tmp_path).sample(2, 5), now)
+
+
 def test_the_table_says_when_the_network_is_called_and_how_outputs_are_mixed() -> None:
     held = Sampler(MODEL, CachePolicy(trigger="fixed", refresh_every=4), steps=10)
-    called, mix = mixing_table(held)
-    assert called.tolist() == [i % 4 == 0 for i in range(10)]
-    np.testing.assert_array_equal(mix, np.tile([1.0, 0.0, 0.0], (10, 1)))
+    rows, mix = mixing_table(held)
+    assert rows.tolist() == [MODEL.n * (i % 4 == 0) for i in range(10)]
+    np.testing.assert_array_equal(mix, np.tile([[1.0], [0.0], [0.0]], (10, 1, MODEL.n)))
     linear = Sampler(MODEL, CachePolicy(trigger="fixed", refresh_every=4, predictor="linear"), steps=10)
     _, mix = mixing_table(linear)
     np.testing.assert_allclose(mix.sum(1), 1.0)
-    assert mix[5, 0] > 1 and mix[5, 1] < 0
+    assert (mix[5, 0] > 1).all() and (mix[5, 1] < 0).all()
     every, _ = mixing_table(Sampler(MODEL, PRESETS["exact"], steps=10))
     assert every.all()
 
@@ -80,12 +118,12 @@ def test_the_table_says_when_the_network_is_called_and_how_outputs_are_mixed() -
 )
 def test_a_policy_that_decides_on_the_data_is_refused(policy: CachePolicy) -> None:
     with pytest.raises(LabError, match="cannot be exported"):
-        check_exportable(policy)
+        check_exportable(policy, causal=False)
 
 
 def test_what_no_graph_can_hold_is_refused_in_one_line_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="nested recomputes some tokens alone") as caught:
-        check_exportable(CachePolicy.of("nested"))
+    with pytest.raises(LabError, match="bands recomputes some tokens alone") as caught:
+        check_exportable(CachePolicy.of("bands"), causal=False)
     assert "log_snr" in str(caught.value)
 
     class Deciding(ScoreTransformer):

@@ -25,13 +25,14 @@ COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="building need
 CONFIG = SamplerConfig(
     CachePolicy(trigger="log_snr", tau=1.2, predictor="linear"), 24, "sde_dpmpp_2m", "log_snr"
 )
+NESTED = replace(CONFIG, policy=CachePolicy.of("nested").replace(tau=0.2))
 EXPONENTIAL = replace(CONFIG, solver="etd_ab3")
 
 
-def small_model() -> ScoreModel:
-    """Return a model of one layer, quick to compile."""
+def small_model(*bands: int) -> ScoreModel:
+    """Return a model of one layer, quick to compile; `bands` are the edges of a causal one."""
     model = make_model(length=21, dtype=torch.float32)
-    config = replace(model.network.config, layers=1, hidden=8)
+    config = replace(model.network.config, layers=1, hidden=8, bands=bands)
     network = ScoreTransformer(config, model.mu, model.v)
     network.load_state_dict(
         {name: value for name, value in model.network.state_dict().items() if name in network.state_dict()}
@@ -77,6 +78,11 @@ def test_the_cpp_program_draws_the_series_of_python(tmp_path: Path) -> None:
     # An exponential integrator has weights for each coordinate.
     export_config(model, EXPONENTIAL, folder, formats=("cpp",))
     check(EXPONENTIAL, 2)
+    # A causal network has a graph for each prefix of bands that the plan computes.
+    model = small_model(3, 6)
+    export_config(model, NESTED, folder, formats=("cpp",))
+    assert len(list(folder.glob("network*.onnx"))) > 1
+    check(NESTED, 3)
     (folder / "run.bin").unlink()
     missing = program.run("1", "1", path)
     assert missing.returncode == 1 and "run.bin" in missing.stderr

@@ -170,12 +170,13 @@ def _export(arguments: argparse.Namespace) -> None:
     from e2crf_core.deploy.card import load_policy
     from e2crf_core.deploy.export import check_exportable, export_config
     from e2crf_core.models.checkpoints import load_checkpoint
+    from e2crf_core.network.forward import band_edges_of
 
     check_out_folder(arguments.out)
     formats = tuple(part.strip() for part in arguments.format.split(","))
     card = None if arguments.card is None else load_policy(arguments.card)
     model = load_checkpoint(arguments.checkpoint, "cpu") if card is None else card.model("cpu")
     config = _config(arguments, model, 64) if card is None else card.config
-    check_exportable(config.policy)
+    check_exportable(config.policy, causal=bool(band_edges_of(model.network)))
     report = export_config(model, config, arguments.out, formats=formats)
     print(json.dumps({"out": str(arguments.out), **report}))

@@ -1,16 +1,18 @@
-"""Export a policy for other programs: the score network as one graph, and the run as a table.
+"""Export a policy for other programs: the score network as graphs, and the run as a table.
 
-A policy that depends only on the clock (`fixed`, `log_snr`, and the extremes `always` and `never`) refreshes
-at known steps, and a reused output is a fixed mix of the last network outputs. A whole run is therefore a
-table: when to call the network, how to mix, and the coefficients of E3 and E8, which an exponential integrator has
-for each coordinate. `ExportedSampler` runs it in thirty lines over arrays, to use or to copy.
+A policy that depends only on the clock refreshes at known steps: everything, or on a spectrally causal network the
+lowest tokens up to the edge of a band. A reused output is a fixed mix of a token's last outputs. A whole run is
+therefore a table: how many tokens to compute, how to mix, and the coefficients of E3 and E8, which an exponential
+integrator has for each coordinate. The network is one graph for each number of tokens that the table asks for.
+`ExportedSampler` runs it in thirty lines over arrays, to use or to copy.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,48 +29,52 @@ from e2crf_core.deploy.native import compile_package, load_package, write_progra
 from e2crf_core.diffusion.noise import noise_stream
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.diffusion.spectral import detokenize
+from e2crf_core.e2crf import recompute
 from e2crf_core.errors import LabError
 from e2crf_core.io.arrays import read_npz
 from e2crf_core.io.json_files import read_json
 from e2crf_core.network.backends import require_compiler
+from e2crf_core.network.forward import band_edges_of
 from e2crf_core.network.graphs import ScoreGraph, for_graphs, traced
 from e2crf_core.network.onnx import require_onnx, write_onnx
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, check_request
-from e2crf_core.sampling.segments import AffineRows
+from e2crf_core.sampling.segments import AffineRows, decisions
 
-EXPORT_SCHEMA = 2
-READABLE = (1, EXPORT_SCHEMA)
-"""Schema 1 had no `offset`, which is 0 for the solvers that it could hold."""
-NETWORKS = {"torch": "network.pt2", "onnx": "network.onnx", "aoti": "network.aoti.pt2"}
-"""The file of each runtime of `ExportedSampler`."""
+EXPORT_SCHEMA = 3
+READABLE = (1, 2, EXPORT_SCHEMA)
+"""Up to schema 2, `called` stood for `rows`, and `mix` was the same for all tokens; schema 1 had no `offset`."""
+NETWORKS = {"torch": ".pt2", "onnx": ".onnx", "aoti": ".aoti.pt2"}
+"""The suffix of each runtime of `ExportedSampler`."""
 PROGRAM = ("run.bin", "sampler.cpp")
 """What the format `cpp` adds to the network of `onnx`: the run's table, and a program that samples with both."""
 FORMATS = (*NETWORKS, "cpp")
 TOLERANCE = 1e-3
 MEMORY = 3
+NESTED = ("nested",)
 
 
-def check_exportable(policy: CachePolicy | None) -> None:
-    """Raise LabError with every reason why a policy needs decisions that a table cannot hold."""
+def check_exportable(policy: CachePolicy | None, *, causal: bool) -> None:
+    """Raise LabError with every reason why a policy needs decisions that a table cannot hold.
+
+    A `causal` network computes the lowest bands alone. With full attention, tokens recomputed alone would read kept
+    keys and values, so that the policy must refresh everything.
+    """
     if policy is None:
         raise LabError("this configuration has no policy to export", field="policy")
-    faults = []
-    able = schedules(whole=True)
+    faults, rule = [], policy.rule
+    # With full attention, nested plans refresh everything.
+    able = schedules() if causal else (*schedules(whole=True), *NESTED)
     if policy.trigger not in able:
-        why = "recomputes some tokens alone" if policy.scheduled else "decides on the data"
+        alone = policy.trigger in schedules()
+        why = "recomputes some tokens alone under full attention" if alone else "decides on the data"
         faults.append(f"trigger {policy.trigger} {why} (use {', '.join(able)})")
-    elif policy.rule.verdict is None:
+    elif rule.verdict is None:
+        off = {"adapt": False, "probe_share": 0.0, "tau_safe": 0.0, "tau_warn": 0.0}
         faults += [
-            f"{name} {getattr(policy, name)} (use {off})"
-            for name, off in (
-                ("adapt", False),
-                ("probe_share", 0.0),
-                ("k_low", -1),
-                ("tau_safe", 0.0),
-                ("tau_warn", 0.0),
-            )
-            if getattr(policy, name) != off
+            f"{name} {getattr(policy, name)} (use {value})"
+            for name, value in (off if causal else {**off, "k_low": -1}).items()
+            if getattr(policy, name) != value
         ]
     if faults:
         raise LabError("this policy cannot be exported: " + "; ".join(faults), field="policy")
@@ -79,8 +85,9 @@ class _Impulses:
 
     layers, heads, width, prepare_flops = 0, 1, 1, 0
 
-    def __init__(self, channels: int) -> None:
-        self.calls, self.channels = 0, channels
+    def __init__(self, edges: tuple[int, ...]) -> None:
+        self.calls, self.edges = 0, edges
+        self.visible = torch.ones(edges[-1:] * 2, dtype=torch.bool)
 
     def condition(self, log_snr: Tensor) -> Tensor:
         return log_snr
@@ -104,36 +111,41 @@ class _Impulses:
         raise NotImplementedError
 
     def head(self, feature: Tensor) -> Tensor:
-        return feature.expand(*feature.shape[:-1], 2 * self.channels)
+        return feature.expand(*feature.shape[:-1], 2)
 
 
 def mixing_table(sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
-    """Return when the network is called (steps,) bool, and the output mix (steps, MEMORY) float64.
+    """Return how many tokens each call computes (steps,) int32, and the output mix (steps, MEMORY, n) float64.
 
-    Column m weighs the output of the m-th last call. Measured by running the sampler itself on impulses.
+    A step computes the lowest tokens, or none. Entry (i, m, k) of the mix weighs token k's m-th last output. It is
+    measured by running the cache itself on impulses. Raises LabError like `check_exportable`.
     """
-    policy = sampler.policy
+    model, policy = sampler.model, sampler.policy
+    edges = band_edges_of(model.network)
+    check_exportable(policy, causal=bool(edges))
     assert policy is not None
-    check_exportable(policy)
-    model, channels = sampler.model, len(sampler.model.channels)
-    small = {name: getattr(model, name)[:2].double().cpu() for name in ("mu", "v", "mask")}
-    batch, called, weights = 1, np.zeros(sampler.plan.steps, bool), np.zeros((sampler.plan.steps, 1))
-    for _ in range(2):
-        network = _Impulses(channels)
-        probe = Sampler(replace(model, network=network, **small), policy)
+    with torch.inference_mode():
+        reasons = [chosen for chosen, _ in decisions(policy, *sampler.begin(1, 0))]
+        rows = np.array([int((chosen > 0).sum()) for chosen in reasons], np.int32)
+        # One coordinate of a channel shows all: weights depend on the clock alone.
+        small = {name: getattr(model, name)[:, :2].double().cpu() for name in ("mu", "v", "mask")}
+        probe = Sampler(
+            replace(model, network=_Impulses(edges), channels=model.channels[:1], **small), policy
+        )
         probe.plan = sampler.plan
-        weights = np.zeros((sampler.plan.steps, batch))
-        for i, step in enumerate(probe.steps(batch, 0)):
-            called[i] = step.info.rows > 0
-            if step.after.cache is not None:  # before a late start, F is 0
-                weights[i] = reused_output(policy, step.problem, step.after.cache, i)[:, 0, 0].numpy()
-        batch = network.calls
-    table = np.zeros((sampler.plan.steps, MEMORY))
-    latest = np.cumsum(called) - 1
-    for i, last in enumerate(latest):
-        for m in range(min(MEMORY, last + 1)):
-            table[i, m] = weights[i, last - m]
-    return called, table
+        problem, state = probe.begin(max(1, int((rows > 0).sum())), 0)
+        table = np.zeros((len(rows), MEMORY, model.n))
+        last, call, tokens = np.full((MEMORY, model.n), -1), 0, np.arange(model.n)
+        for i, m in enumerate(rows):
+            state = replace(state, step=i)
+            if m:
+                state = replace(state, cache=recompute(policy, problem, state, reasons[i])[0])
+                last[:, :m] = np.stack([np.full(m, call), *last[:-1, :m]])
+                call += 1
+            if state.cache is not None:  # before a late start, F is 0
+                mix = reused_output(policy, problem, state.cache, i)[..., 0].numpy()
+                table[i] = np.where(last < 0, 0.0, mix[last, tokens])
+    return rows, table
 
 
 def export_config(
@@ -145,9 +157,7 @@ def export_config(
     differs from eager by more than TOLERANCE.
     """
     check_formats(formats)
-    policy = config.policy
-    check_exportable(policy)
-    assert policy is not None
+    check_exportable(config.policy, causal=bool(band_edges_of(model.network)))
     if "cpp" in formats and not model.half_spectrum:
         raise LabError(
             "the C++ program knows only tokens of the half spectrum, which this model does not use"
@@ -156,32 +166,18 @@ def export_config(
     runtimes = tuple(name for name in NETWORKS if name in needed)
     model = model.to("cpu", torch.float32)
     sampler = Sampler.of(model, replace(config, backend="eager"))
-    called, mix = mixing_table(sampler)
-    about = {
-        "schema": EXPORT_SCHEMA,
-        "kind": "e2crf-export",
-        "checkpoint": model.name,
-        "digest": model.digest(),
-        "policy": asdict(policy),
-        "solver": config.solver,
-        "grid": config.grid,
-        "steps": config.steps,
-        "noise": config.noise,
-        "calls": int(called.sum()),
-        "length": model.length,
-        "channels": list(model.channels),
-        "inputs": {"u": ["batch", *model.mu.shape], "log_snr": []},
-        "torch": torch.__version__,
-    }
+    rows, mix = mixing_table(sampler)
+    lengths = sorted({int(m) for m in rows if m})
+    about = _about(sampler, rows)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Write and run beside the folder first, so that a failed or interrupted export never appears in it.
     with TemporaryDirectory(prefix=".export-", dir=folder.parent) as place:
         work = Path(place)
-        tables = _tables(sampler, called, mix)
+        tables = _tables(sampler, rows, mix)
         np.savez_compressed(work / "run.npz", **tables)
         if "cpp" in formats:
             write_program(tables, model.length, work)
-        _write_networks(model, runtimes, work)
+        _write_networks(model, runtimes, lengths, work)
         (work / "export.json").write_text(json.dumps(about, indent=1) + "\n")
         differences = {name: verify(work, sampler, name) for name in runtimes}
         for name, worst in differences.items():
@@ -190,12 +186,48 @@ def export_config(
                     f"the exported {name} run differs from eager by {max(worst.values()):.3g}: nothing was written"
                 )
         folder.mkdir(exist_ok=True)
-        for name in ("export.json", *NETWORKS.values(), *PROGRAM):
-            (folder / name).unlink(missing_ok=True)
+        for old in filter(_is_ours, list(folder.iterdir())):
+            old.unlink()
         # export.json comes last: a folder without it holds no export.
         for name in sorted((path.name for path in work.iterdir()), key="export.json".__eq__):
             os.replace(work / name, folder / name)
-    return {"calls": int(called.sum()), "steps": config.steps, "differences": differences}
+    return {
+        "calls": about["calls"],
+        "token_share": about["token_share"],
+        "steps": config.steps,
+        "differences": differences,
+    }
+
+
+def _about(sampler: Sampler, rows: np.ndarray) -> dict[str, Any]:
+    """Return what export.json says of a run whose calls compute `rows` (steps,) tokens."""
+    model, config = sampler.model, sampler.config
+    assert config.policy is not None
+    return {
+        "schema": EXPORT_SCHEMA,
+        "kind": "e2crf-export",
+        "checkpoint": model.name,
+        "digest": model.digest(),
+        "policy": asdict(config.policy),
+        "solver": config.solver,
+        "grid": config.grid,
+        "steps": config.steps,
+        "noise": config.noise,
+        "calls": int((rows > 0).sum()),
+        "token_share": float(rows.mean() / model.n),
+        "length": model.length,
+        "channels": list(model.channels),
+        "inputs": {"u": ["batch", *model.mu.shape], "log_snr": []},
+        "torch": torch.__version__,
+    }
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a file in the folder of an export is part of an export."""
+    graph = "|".join(map(re.escape, NETWORKS.values()))
+    return path.name in ("export.json", "run.npz", *PROGRAM) or bool(
+        re.fullmatch(rf"network(-\d+)?({graph})", path.name)
+    )
 
 
 def check_formats(formats: tuple[str, ...]) -> None:
@@ -212,27 +244,37 @@ def check_formats(formats: tuple[str, ...]) -> None:
         require_compiler("an AOTInductor package")
 
 
-def _write_networks(model: ScoreModel, runtimes: tuple[str, ...], folder: Path) -> None:
-    """Write the network as one graph, for each of `runtimes`."""
-    graph = ScoreGraph(for_graphs(model.network), model.n).eval()
-    try:
-        program = traced(graph, torch.zeros(2, *model.mu.shape))
-    except Exception as fault:  # torch has many kinds for what a graph cannot hold
-        reason = str(fault).strip().partition("\n")[0][:200]
-        raise LabError(
-            f"the network of {model.name} cannot be exported, because torch cannot write it as one graph: {reason}",
-            field="checkpoint",
-        ) from None
-    if "torch" in runtimes:
-        with (folder / NETWORKS["torch"]).open("wb") as file:
-            torch.export.save(program, file)
-    if "onnx" in runtimes:
-        write_onnx(program, folder / NETWORKS["onnx"])
-    if "aoti" in runtimes:
-        compile_package(program, folder / NETWORKS["aoti"])
+def network_file(runtime: str, m: int, n: int) -> str:
+    """Return the name of the graph that computes the lowest m of n tokens."""
+    return f"network{'' if m == n else f'-{m}'}{NETWORKS[runtime]}"
 
 
-def _tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray) -> dict[str, Any]:
+def _write_networks(
+    model: ScoreModel, runtimes: tuple[str, ...], lengths: Iterable[int], folder: Path
+) -> None:
+    """Write the network as one graph for each of `runtimes`, and each number of tokens in `lengths`."""
+    network = for_graphs(model.network)
+    for m in lengths:
+        graph = ScoreGraph(network, m).eval()
+        try:
+            program = traced(graph, torch.zeros(2, *model.mu.shape))
+        except Exception as fault:  # torch has many kinds for what a graph cannot hold
+            reason = str(fault).strip().partition("\n")[0][:200]
+            raise LabError(
+                f"the network of {model.name} cannot be exported, because torch cannot write it as one graph: {reason}",
+                field="checkpoint",
+            ) from None
+        paths = {runtime: folder / network_file(runtime, m, model.n) for runtime in runtimes}
+        if "torch" in paths:
+            with paths["torch"].open("wb") as file:
+                torch.export.save(program, file)
+        if "onnx" in paths:
+            write_onnx(program, paths["onnx"])
+        if "aoti" in paths:
+            compile_package(program, paths["aoti"])
+
+
+def _tables(sampler: Sampler, rows_of_calls: np.ndarray, mix: np.ndarray) -> dict[str, Any]:
     """Return a run's plain arrays, without network and noise."""
     model = sampler.model
     problem, _ = sampler.begin(1, 0)
@@ -245,7 +287,7 @@ def _tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray) -> dict[str, 
         offset[:-1] = rows.offset
     return {
         "levels": np.array(problem.levels, np.float32),
-        "called": called,
+        "rows": rows_of_calls,
         "mix": mix.astype(np.float32),
         "state_mix": np.array([[np.broadcast_to(w, each) for w in mix] for mix in rows.mix]),
         "offset": offset,
@@ -264,7 +306,7 @@ def _tables(sampler: Sampler, called: np.ndarray, mix: np.ndarray) -> dict[str, 
 
 
 class ExportedSampler:
-    """A runner for an export: arrays, keyed noise, and a network that is one graph, without policy code."""
+    """A runner for an export: arrays, keyed noise, and graphs of the network, without policy code."""
 
     def __init__(self, folder: str | Path, runtime: str = "torch") -> None:
         folder = Path(folder)
@@ -276,8 +318,13 @@ class ExportedSampler:
                 f"export {folder} has schema {self.about.get('schema')!r}, this reads {EXPORT_SCHEMA}"
             )
         tables = read_npz(folder / "run.npz")
-        self.tables = {"offset": np.zeros(len(tables["levels"])), **tables}
-        self.network = _network(folder, runtime)
+        if "rows" not in tables:
+            tables = {"offset": np.zeros(len(tables["levels"])), **tables}
+            tables["rows"] = tables.pop("called") * len(tables["mask"])
+            tables["mix"] = tables["mix"][:, :, None]
+        self.tables = tables
+        n, lengths = len(tables["mask"]), sorted({int(m) for m in tables["rows"] if m})
+        self.networks = {m: _network(folder, runtime, m, n) for m in lengths}
 
     def sample(self, num: int = 16, seed: int = 0) -> np.ndarray:
         """Return series (num, N, M) in data units: those of the eager sampler, up to rounding."""
@@ -286,12 +333,13 @@ class ExportedSampler:
         mask = torch.as_tensor(t["mask"])
         noise = noise_stream(self.about.get("noise", "numpy"), seed, num, mask, dtype=torch.float32)
         z = t["start_mean"] + t["start_spread"] * noise.initial().numpy()
-        outputs: list[np.ndarray] = []
+        outputs = np.zeros((MEMORY, *z.shape), np.float32)  # the last outputs of each token, newest first
         base, past = np.zeros_like(z), [np.zeros_like(z)] * 2
         for i, level in enumerate(t["levels"]):
-            if t["called"][i]:
-                outputs = [self.network(t["c_in"][i] * z + t["u0"][i], level), *outputs][:MEMORY]
-            output = sum(w * f for w, f in zip(t["mix"][i], outputs, strict=False))
+            if m := int(t["rows"][i]):
+                fresh = self.networks[m](t["c_in"][i] * z + t["u0"][i], level)
+                outputs[:, :, :m] = np.stack([fresh, *outputs[:-1, :, :m]])
+            output = (t["mix"][i][:, None, :, None] * outputs).sum(0)
             denoised = t["c_skip"][i] * z + t["c_out"][i] * output + t["d0"][i]
             terms = (z, base, denoised, *past)
             z = t["offset"][i] + sum(w * x for w, x in zip(t["state_mix"][i], terms, strict=True))
@@ -303,11 +351,10 @@ class ExportedSampler:
         return (series * t["std"] + t["mean"]).astype(np.float32)
 
 
-def _network(folder: Path, runtime: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    name = NETWORKS.get(runtime)
-    if name is None:
+def _network(folder: Path, runtime: str, m: int, n: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    if runtime not in NETWORKS:
         raise LabError(f"unknown runtime {runtime!r}: use {', '.join(NETWORKS)}")
-    path = folder / name
+    path = folder / (name := network_file(runtime, m, n))
     if not path.is_file():
         raise LabError(f"export {folder} has no {name}: export that format too")
     if runtime == "onnx":
@@ -331,19 +378,19 @@ def _network(folder: Path, runtime: str) -> Callable[[np.ndarray, np.ndarray], n
 
 
 def verify(folder: Path, sampler: Sampler, runtime: str, *, num: int = 3, seed: int = 11) -> dict[str, float]:
-    """Return the largest differences from eager: the network on noise at three levels, and whole runs.
+    """Return the largest differences from eager: the networks on noise at three levels, and whole runs.
 
     Both in the units of standardized data.
     """
     model, exported = sampler.model, ExportedSampler(folder, runtime)
-    graph = ScoreGraph(model.network, model.n)
     generator = torch.Generator().manual_seed(seed)
     worst = 0.0
     with torch.inference_mode():
         for level, batch in ((-3.0, 1), (0.0, num), (3.0, 5)):
             u = torch.randn(batch, *model.mu.shape, generator=generator) * model.mask
-            eager = graph(u, torch.tensor(level)).numpy()
-            worst = max(worst, float(np.abs(exported.network(u.numpy(), np.asarray(level)) - eager).max()))
+            for m, network in exported.networks.items():
+                eager = ScoreGraph(model.network, m)(u, torch.tensor(level)).numpy()
+                worst = max(worst, float(np.abs(network(u.numpy(), np.asarray(level)) - eager).max()))
     series = sampler.sample(num, seed).series
     run = float((np.abs(exported.sample(num, seed) - series) / model.std).max())
     return {"network": worst, "run": run}

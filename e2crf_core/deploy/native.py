@@ -12,9 +12,9 @@ import numpy as np
 from e2crf_core.errors import LabError
 
 SOURCE = Path(__file__).parent / "cpp" / "sampler.cpp"
-MAGIC, VERSION = 0x46433245, 2
+MAGIC, VERSION = 0x46433245, 3
 ARRAYS = (
-    *("levels", "called", "mix", "state_mix", "kept_mix", "offset", "sigma"),
+    *("levels", "rows", "mix", "state_mix", "kept_mix", "offset", "sigma"),
     *("c_in", "u0", "c_skip", "c_out", "d0", "start_mean", "start_spread", "mask", "mean", "std"),
 )
 """The arrays of run.bin, in order."""

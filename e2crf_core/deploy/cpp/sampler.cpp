@@ -1,10 +1,10 @@
-// Draw series with an exported policy, without Python: ONNX Runtime runs the network, and a table says at which
-// steps to call it and how to mix its outputs.
+// Draw series with an exported policy, without Python: ONNX Runtime runs the network, and a table says how many
+// tokens, lowest frequencies first, to compute at each step and how to mix their last outputs.
 //
 //     g++ -std=c++17 -O2 -I ORT/include sampler.cpp -L ORT/lib -l onnxruntime -o sampler
 //     ./sampler FOLDER COUNT SEED OUT [NOISE]
 //
-// FOLDER holds network.onnx and run.bin. OUT receives float32 (COUNT, N, M) in data units; the program prints the
+// FOLDER holds run.bin, and a graph for each number of tokens: network.onnx for all, network-M.onnx for M. OUT receives float32 (COUNT, N, M) in data units; the program prints the
 // seconds of drawing them. NOISE, float32 (1 + steps, COUNT, n, c), replaces the program's own generator: with the
 // noise of a run in Python, the series are those of Python. The variable E2CRF_THREADS limits the threads of the
 // network. E1, E3, and E8 are equations of the lab's docs/method.md.
@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -36,18 +37,18 @@ Floats read_floats(std::ifstream& file, size_t count) {
 // A solver's weights are one number for all coordinates (each = 1), or one for each (each = n c).
 struct Table {
     int32_t steps, tokens, coordinates, length, memory, terms, each;
-    Floats levels, called, mix, state_mix, kept_mix, offset, sigma;
+    Floats levels, rows, mix, state_mix, kept_mix, offset, sigma;
     Floats c_in, u0, c_skip, c_out, d0, start_mean, start_spread, mask, mean, std;
 
     explicit Table(const std::string& path) {
         std::ifstream file(path, std::ios::binary);
         int32_t head[9] = {};
-        if (!file.read(reinterpret_cast<char*>(head), sizeof head) || head[0] != 0x46433245 || head[1] != 2)
-            throw std::runtime_error(path + " is not a run table of version 2");
+        if (!file.read(reinterpret_cast<char*>(head), sizeof head) || head[0] != 0x46433245 || head[1] != 3)
+            throw std::runtime_error(path + " is not a run table of version 3");
         steps = head[2], tokens = head[3], coordinates = head[4], length = head[5], memory = head[6], terms = head[7];
         each = head[8];
         const size_t s = steps, row = size();
-        levels = read_floats(file, s), called = read_floats(file, s), mix = read_floats(file, s * memory);
+        levels = read_floats(file, s), rows = read_floats(file, s), mix = read_floats(file, s * memory * tokens);
         state_mix = read_floats(file, s * terms * each), kept_mix = read_floats(file, s * terms);
         offset = read_floats(file, s * each), sigma = read_floats(file, s);
         for (Floats* part : {&c_in, &u0, &c_skip, &c_out, &d0}) *part = read_floats(file, s * row);
@@ -86,8 +87,24 @@ class Noise {
     std::vector<std::mt19937_64> generators_;
 };
 
-// F(u, log(a/s)) of all tokens: (COUNT, n, c).
-Floats call_network(Ort::Session& session, const Table& table, Floats& u, float level) {
+// The network: one graph for each number of tokens that the table asks for.
+using Networks = std::map<int, Ort::Session>;
+
+Networks load_networks(const Ort::Env& environment, const Table& table, const std::string& folder) {
+    Ort::SessionOptions options;
+    if (const char* threads = std::getenv("E2CRF_THREADS")) options.SetIntraOpNumThreads(std::atoi(threads));
+    Networks networks;
+    for (float rows : table.rows) {
+        const int m = int(rows);
+        if (m == 0 || networks.count(m)) continue;
+        const std::string which = m == table.tokens ? "" : "-" + std::to_string(m);
+        networks.emplace(m, Ort::Session(environment, (folder + "/network" + which + ".onnx").c_str(), options));
+    }
+    return networks;
+}
+
+// F(u, log(a/s)) of the lowest m tokens: (COUNT, m, c).
+Floats call_network(Ort::Session& session, const Table& table, int m, Floats& u, float level) {
     const char* inputs[] = {"u", "log_snr"};
     const char* outputs[] = {"f"};
     const int64_t shape[] = {int64_t(u.size() / table.size()), table.tokens, table.coordinates};
@@ -97,29 +114,35 @@ Floats call_network(Ort::Session& session, const Table& table, Floats& u, float 
     values.push_back(Ort::Value::CreateTensor<float>(host, &level, 1, nullptr, 0));
     std::vector<Ort::Value> made = session.Run(Ort::RunOptions{nullptr}, inputs, values.data(), 2, outputs, 1);
     const float* f = made[0].GetTensorData<float>();
-    return Floats(f, f + u.size());
+    return Floats(f, f + u.size() / table.tokens * m);
 }
 
 // Final tokens z (COUNT, n, c) of a run: E3 turns F into the denoised tokens, E8 advances the state.
-Floats run(Ort::Session& session, const Table& t, Noise& noise, size_t count) {
+Floats run(Networks& networks, const Table& t, Noise& noise, size_t count) {
     const size_t row = t.size(), all = count * row;
     Floats z = noise.next(), u(all), base(all), after(all), kept(all);
-    std::vector<Floats> outputs, past(3, Floats(all));  // past: denoised tokens, newest first
+    std::vector<Floats> outputs(t.memory, Floats(all)), past(3, Floats(all));  // F and denoised tokens, newest first
     for (size_t j = 0; j < all; ++j) z[j] = t.start_mean[j % row] + t.start_spread[j % row] * z[j];
     for (int i = 0; i < t.steps; ++i) {
-        if (t.called[i]) {
+        if (const int m = int(t.rows[i])) {
             for (size_t j = 0; j < all; ++j) u[j] = t.at(t.c_in, i)[j % row] * z[j] + t.at(t.u0, i)[j % row];
-            outputs.insert(outputs.begin(), call_network(session, t, u, t.levels[i]));
-            if (outputs.size() > size_t(t.memory)) outputs.pop_back();
+            const Floats fresh = call_network(networks.at(m), t, m, u, t.levels[i]);
+            const size_t part = size_t(m) * t.coordinates;
+            for (size_t s = 0; s < count; ++s)
+                for (size_t k = 0; k < part; ++k) {
+                    for (int h = t.memory; --h > 0;) outputs[h][s * row + k] = outputs[h - 1][s * row + k];
+                    outputs[0][s * row + k] = fresh[s * part + k];
+                }
         }
         past.insert(past.begin(), Floats(all)), past.pop_back();
         const float *own = &t.state_mix[size_t(i) * t.terms * t.each], *hold = &t.kept_mix[i * t.terms];
         const float* shift = &t.offset[size_t(i) * t.each];
         const Floats drawn = noise.next();
         for (size_t j = 0; j < all; ++j) {
+            const size_t k = j % row, w = t.each > 1 ? k : 0, token = k / t.coordinates;
             float f = 0;
-            for (size_t m = 0; m < outputs.size(); ++m) f += t.mix[i * t.memory + m] * outputs[m][j];
-            const size_t k = j % row, w = t.each > 1 ? k : 0;
+            for (int h = 0; h < t.memory; ++h)
+                f += t.mix[(size_t(i) * t.memory + h) * t.tokens + token] * outputs[h][j];
             past[0][j] = t.at(t.c_skip, i)[k] * z[j] + t.at(t.c_out, i)[k] * f + t.at(t.d0, i)[k];
             after[j] = own[w] * z[j] + own[t.each + w] * base[j] + t.sigma[i] * drawn[j] + shift[w];
             kept[j] = hold[0] * z[j] + hold[1] * base[j];
@@ -158,11 +181,9 @@ int main(int argc, char** argv) try {
     const Table table(folder + "/run.bin");
     Noise noise(table, count, std::strtoull(argv[3], nullptr, 10), argc > 5 ? argv[5] : nullptr);
     Ort::Env environment(ORT_LOGGING_LEVEL_WARNING, "e2crf");
-    Ort::SessionOptions options;
-    if (const char* threads = std::getenv("E2CRF_THREADS")) options.SetIntraOpNumThreads(std::atoi(threads));
-    Ort::Session session(environment, (folder + "/network.onnx").c_str(), options);
+    Networks networks = load_networks(environment, table, folder);
     const auto begin = std::chrono::steady_clock::now();
-    const Floats made = series(table, run(session, table, noise, count));
+    const Floats made = series(table, run(networks, table, noise, count));
     std::cout << std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() << "\n";
     std::ofstream out(argv[4], std::ios::binary);
     if (!out.write(reinterpret_cast<const char*>(made.data()), made.size() * sizeof(float)).flush())
