@@ -35,7 +35,7 @@ from e2crf_core.io.files import replace_file  # noqa: E402
 from e2crf_core.io.json_files import json_writer  # noqa: E402
 from e2crf_core.io.sets import write_set  # noqa: E402
 from e2crf_core.models.checkpoints import load_checkpoint  # noqa: E402
-from e2crf_core.models.folders import CARD, WEIGHTS, read_card, shipped_checkpoints  # noqa: E402
+from e2crf_core.models.folders import CARD, WEIGHTS, is_causal, read_card, shipped_checkpoints  # noqa: E402
 from e2crf_core.models.quality_card import measure_card  # noqa: E402
 from e2crf_core.network.forward import band_edges_of  # noqa: E402
 from e2crf_core.runs.archive import load as load_archive  # noqa: E402
@@ -77,7 +77,7 @@ def card_part(name: str) -> Iterator[tuple[str, float, Any]]:
 
 def calibration_parts(name: str) -> Iterator[tuple[str, float, Any]]:
     """Yield the calibrations that a causal network lacks, then its measure of localization."""
-    if not read_card(name)["network"].get("bands"):
+    if not is_causal(name):
         return
     model = load_checkpoint(name, "cpu")
     for config in DEFAULT_PLANS:

@@ -7,17 +7,18 @@ from typing import Any
 
 from e2crf_core.data.datasets import load_dataset
 from e2crf_core.io.provenance import Provenance
-from e2crf_core.models.checkpoints import load_checkpoint, read_card, shipped_checkpoints
+from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.models.folders import is_causal, shipped_checkpoints
 
 
 def full_checkpoints() -> list[str]:
     """Return the shipped checkpoints with full attention, one a data set, which studies compare by default."""
-    return [name for name in shipped_checkpoints() if not read_card(name)["network"].get("bands")]
+    return [name for name in shipped_checkpoints() if not is_causal(name)]
 
 
 def causal_checkpoints() -> list[str]:
     """Return the shipped checkpoints that are spectrally causal."""
-    return [name for name in shipped_checkpoints() if name not in full_checkpoints()]
+    return [name for name in shipped_checkpoints() if is_causal(name)]
 
 
 def provenance_of(checkpoints: Sequence[str], seeds: Sequence[int], batch: int) -> dict[str, Any]:

@@ -82,6 +82,10 @@ def test_damaged_runs_are_left_out_of_the_list_and_explained_when_linked(assets,
 
 def test_text_from_files_is_shown_and_not_interpreted(assets):
     RunStore().add(replace(assets[1], name="note", note=IMAGE + "\n# Title"))
-    for at in (opened("anatomy", run="note"), opened("models", model="image"), opened("runs", run="note")):
+    for at in (
+        opened("anatomy", run="note"),
+        opened("models", checkpoint="image"),
+        opened("runs", run="note"),
+    ):
         assert not re.search(r"(?<!\\)!\[", text(at)) and "# Title" not in text(at).replace(r"\# Title", "")
     assert r"\!\[x\]" in text(opened("anatomy", run="note"))

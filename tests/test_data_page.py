@@ -259,7 +259,7 @@ def test_a_model_card_draws_real_and_generated_series_side_by_side(assets):
     assert [trace["x"] for trace in protocol["data"]] == [[1.0], pytest.approx([1.5])]
     assert history["data"][1]["y"] == [1.5, 1.2] and profile["data"][0]["y"] == [0.5, 1.5, 1.0]
     assert measures(at)["Sliced Wasserstein over floor"] == "1.50×"
-    again = opened("models", model="wind")
+    again = opened("models", checkpoint="wind")
     assert charts(again)[0]["data"][16]["y"] == samples["data"][16]["y"]
     clean(next(b for b in at.button if b.label == "Show others").click().run())
     assert charts(at)[0]["data"][16]["y"] != samples["data"][16]["y"]
@@ -293,7 +293,7 @@ def test_a_fourierdiffusion_checkpoint_is_imported_checked_and_drawn():
     assert float(measures(at)["Score, relative error"]) < 1e-5
     assert "model" in list_checkpoints() and read_card("model")["dataset"] == "wind"
     clean(next(b for b in at.button if b.label == "Show it").click().run())
-    assert at.selectbox(key="model").value == "model" and len(charts(at)[0]["data"]) == 32
+    assert at.selectbox(key="checkpoint").value == "model" and len(charts(at)[0]["data"]) == 32
     live = opened()
     clean(live.selectbox(key="checkpoint").set_value("model").run())
     assert len(canvas_packets(live)) == 1
@@ -302,11 +302,11 @@ def test_a_fourierdiffusion_checkpoint_is_imported_checked_and_drawn():
 def test_an_own_model_is_measured_on_demand(monkeypatch, assets):
     shutil.copytree(assets / "checkpoints" / "wind", user_folder("checkpoints", "mine"))
     monkeypatch.setattr(quality_card, "SOLVER", {**quality_card.SOLVER, "steps": 4})
-    at = opened("models", model="mine")
+    at = opened("models", checkpoint="mine")
     clean(at.button(key="measure").click().run())
     ratio = read_card("mine")["measured"]["figures"]["sliced_wasserstein_time"]["ratio"]
     assert measures(at)["Sliced Wasserstein over floor"] == f"{ratio:.2f}×"
-    assert not any(b.key == "measure" for b in opened("models", model="wind").button)
+    assert not any(b.key == "measure" for b in opened("models", checkpoint="wind").button)
 
 
 def test_a_file_of_few_windows_is_said_to_be_too_short_to_judge_by():
@@ -340,7 +340,7 @@ def test_damaged_files_of_ones_own_are_named_and_can_be_removed():
         (user_folder(kind, "broken") / file).write_bytes(b"?")
     for page, key, link in (
         ("data", "set", {"set": "broken"}),
-        ("models", "model", {"model": "broken"}),
+        ("models", "checkpoint", {"checkpoint": "broken"}),
     ):
         at = opened(page, **link)
         assert at.selectbox(key=key).value == "broken" and len(at.error) == 1

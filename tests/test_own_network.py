@@ -73,7 +73,7 @@ class TestExample:
         assert made.series.shape == (2, 144, 4) and made.flop_share < 0.9
         # Streamlit reads the theme of the current folder.
         monkeypatch.chdir(ROOT)
-        assert opened("models", model="mynet").selectbox(key="model").value == "mynet"
+        assert opened("models", checkpoint="mynet").selectbox(key="checkpoint").value == "mynet"
         assert any("mynet" in name for name in opened().selectbox(key="checkpoint").options)
 
     def test_without_consent_no_line_of_it_runs(self, here, capsys):
@@ -89,7 +89,7 @@ class TestExample:
         with pytest.raises(LabError, match="has changed since"):
             load_checkpoint("mynet")
         monkeypatch.chdir(ROOT)
-        assert "has changed since" in text(opened("models", model="mynet"))
+        assert "has changed since" in text(opened("models", checkpoint="mynet"))
         folder = here.parent / "home" / "checkpoints" / "mynet"
         monkeypatch.setenv("E2CRF_HOME", str(here.parent / "other"))
         with pytest.raises(LabError, match="not agreed to run"):

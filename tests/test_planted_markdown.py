@@ -119,7 +119,7 @@ def rendered(node):
     ("page", "query", "shows"),
     [
         ("data", {"set": "own"}, True),
-        ("models", {"model": "own"}, False),
+        ("models", {"checkpoint": "own"}, False),
         ("training", {"job": "own"}, True),
         ("tune", {"study": "own"}, True),
         ("runs", {"run": "note"}, False),

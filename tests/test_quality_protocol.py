@@ -121,6 +121,10 @@ class TestJudgment:
             f"{text}; spectrum measured +0.10 dB, certain to be below +0.25 dB"
         )
 
+    def test_what_rounds_to_nothing_has_no_minus(self) -> None:
+        none = Equivalence(Interval(-0.001, -0.004, -0.0001), 64, SPECTRAL_MARGIN, "dB")
+        assert none.describe() == "measured +0.00 dB, certain to be below +0.00 dB"
+
 
 class TestEquivalence:
     @given(

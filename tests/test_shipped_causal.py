@@ -13,11 +13,11 @@ from e2crf_core import PRESETS, CachePolicy, LabError, Sampler, load_checkpoint,
 from e2crf_core.caching.presets import preset_name, preset_of, presets_of
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.resources import assets_dir
-from e2crf_core.models.folders import read_card, shipped_checkpoints
+from e2crf_core.models.folders import is_causal, read_card, shipped_checkpoints
 from e2crf_core.network.forward import plain_forward, prefix_forward
 from e2crf_core.sampling.calibrations import DEFAULT_PLANS, calibration_key, is_calibrated
 
-CAUSAL = [name for name in shipped_checkpoints() if read_card(name)["network"].get("bands")]
+CAUSAL = [name for name in shipped_checkpoints() if is_causal(name)]
 NESTED = ("quality", "balanced", "fast")
 PAIRS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "causal_pairs.json"
 

@@ -61,3 +61,8 @@ def check_new_checkpoint(out: str | Path) -> None:
 def read_card(name_or_path: str | Path) -> dict[str, Any]:
     """Read the model card of a checkpoint, without loading its weights. Raises LabError."""
     return load_card(checkpoint_folder(name_or_path) / CARD)
+
+
+def is_causal(name_or_path: str | Path) -> bool:
+    """Return whether a checkpoint's network is spectrally causal (E6), by its card. Raises LabError."""
+    return bool(read_card(name_or_path)["network"].get("bands"))

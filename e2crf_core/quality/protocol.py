@@ -87,8 +87,9 @@ class Equivalence:
 
     def describe(self) -> str:
         """Describe both readings: `measured -2.0%, certain to be below +4.0%`."""
+        # Adding 0 turns a rounded -0.0 into 0.0.
         value, high = (
-            f"{100 * x:+.1f}%" if self.unit == "share" else f"{x:+.2f} dB"
+            f"{round(100 * x, 1) + 0.0:+.1f}%" if self.unit == "share" else f"{round(x, 2) + 0.0:+.2f} dB"
             for x in (self.change.value, self.change.high)
         )
         return f"measured {value}, certain to be below {high}"

@@ -68,7 +68,7 @@ SEARCH = {
     "space": {"triggers": ["paper"], "fields": ["tau"], "solvers": ["ddim"], "grids": ["linear"], "steps": [4, 8]},
 }  # fmt: skip
 HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
-    "model card": ("checkpoints/own/card.json", "models", {"model": "own"}),
+    "model card": ("checkpoints/own/card.json", "models", {"checkpoint": "own"}),
     "data card": ("data/own/card.json", "data", {"set": "own"}),
     "run": ("runs/own.zip", "anatomy", {"run": "own"}),
     "runs": ("runs/own.zip", "runs", {"run": "own"}),

@@ -12,7 +12,7 @@ from e2crf_core.caching.presets import preset_name, presets_for, presets_of
 from e2crf_core.caching.triggers import TRIGGERS
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.errors import LabError
-from e2crf_core.models.checkpoints import read_card
+from e2crf_core.models.folders import is_causal
 from e2crf_core.runs.run import RunHandle
 from pages.ui.common.messages import say
 from pages.ui.live.live_packets import phase_of
@@ -34,7 +34,7 @@ PRESET_HELP = (
 def usual_policy(checkpoint: str) -> CachePolicy:
     """Return the policy with which the page opens a checkpoint."""
     try:
-        causal = bool(read_card(checkpoint)["network"].get("bands"))
+        causal = is_causal(checkpoint)
     except LabError:
         causal = False
     return presets_for(causal)[USUAL_CAUSAL if causal else USUAL]

@@ -19,7 +19,7 @@ from pages.ui.live.policy_form import checkpoint_chosen, current_policy, usual_p
 
 OPENS_ON = "wind-causal"
 """The checkpoint that shows best what bands save."""
-PACE = 10.0
+PACE = 20.0
 DEFAULTS = {"steps": 40, "num": 16, "seed": 0}
 PLAN = ("dpmpp_2m", "profile")
 BOUNDS = {"steps": (2, 2000), "num": (1, 256), "seed": (0, 2**31 - 1)}

@@ -52,10 +52,12 @@ def card_view() -> None:
         st.info("There is no trained network yet. Train one, or import a FourierDiffusion checkpoint.")
         st.page_link("training.py", label="Train a network", icon=":material/model_training:")
         return
+    if "model" in st.query_params:  # the name of earlier links
+        st.query_params["checkpoint"] = st.query_params.pop("model")
     name = item_choice(
         "checkpoint",
         names,
-        "model",
+        "checkpoint",
         checkpoint_label,
         use_link,
         kind="checkpoints",

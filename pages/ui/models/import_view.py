@@ -100,4 +100,4 @@ def golden_panel(name: str, golden: Any) -> None:
 
 def show_model(name: str) -> None:
     """Open the card of a checkpoint."""
-    st.session_state.update({"part": "models", "model": name})
+    st.session_state.update({"part": "models", "checkpoint": name})

@@ -63,7 +63,10 @@ def watch(name: str) -> None:
             link = {"checkpoint": name}
             st.page_link("live.py", label="Run it live", icon=":material/play_circle:", query_params=link)
             st.page_link(
-                "models.py", label="Show its card", icon=":material/neurology:", query_params={"model": name}
+                "models.py",
+                label="Show its card",
+                icon=":material/neurology:",
+                query_params={"checkpoint": name},
             )
         if not state.running:
             remove_button("training and the checkpoint", name, partial(forget, name))
