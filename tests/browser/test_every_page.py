@@ -12,7 +12,7 @@ from tests.visits import PAGES
 pytestmark = pytest.mark.browser
 
 ADDRESSES = ("", *PAGES)
-STEADY = {"", "live", "lessons", "anatomy", "compare", "tune", "evidence"}
+STEADY = {"", "live", "lessons", "anatomy", "compare", "tune", "evidence", "models"}
 """Pages whose content stays where it first appears."""
 PHONE = {"width": 390, "height": 850}
 ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "pages"

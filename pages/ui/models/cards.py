@@ -71,6 +71,8 @@ def card_view() -> None:
     headline(card)
     # Drawing takes a second or two: the rest of the card does not wait for it.
     samples = st.container(key="samples")
+    with samples:
+        channel, seed = samples_head(name, card)
     left, right = st.columns(2, gap="medium")
     with left:
         quality_panel(name, card)
@@ -88,14 +90,14 @@ def card_view() -> None:
         localization_panel(card)
     facts_panel(name, card)
     with samples:
-        samples_panel(name, card)
+        samples_panel(name, card, channel, seed)
 
 
 def headline(card: dict[str, Any]) -> None:
     """Draw the most important values."""
     sliced = (card.get("measured") or {}).get("figures", {}).get("sliced_wasserstein_time")
     parameters = card.get("parameters") or card.get("training", {}).get("parameters")
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, key="headline"):
         if parameters:
             st.metric("Weights", f"{parameters / 1e6:.2f} M", width="content")
         st.metric("Layers", card["network"]["layers"], width="content")
@@ -119,9 +121,8 @@ def drawn(name: str, seed: int, stamp: library.Stamp) -> np.ndarray:
     return Sampler(library.model(name), policy=None, **DRAWING).sample(COUNT, seed).series
 
 
-def samples_panel(name: str, card: dict[str, Any]) -> None:
-    """Draw real and generated series side by side on one scale."""
-    data = known_data(card)
+def samples_head(name: str, card: dict[str, Any]) -> tuple[int, int]:
+    """Draw the heading of the samples; return the channel and the seed to show."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.markdown(
             "##### Real and generated",
@@ -141,6 +142,12 @@ def samples_panel(name: str, card: dict[str, Any]) -> None:
         seed = st.session_state.setdefault("model.seed", 0)
         if st.button("Show others", icon=":material/shuffle:", help="New noise, and other real series"):
             seed = st.session_state["model.seed"] = seed + 1
+    return channel, seed
+
+
+def samples_panel(name: str, card: dict[str, Any], channel: int, seed: int) -> None:
+    """Draw real and generated series side by side on one scale."""
+    data = known_data(card)
     try:
         made = drawn(name, seed, library.model_stamp(name))
     except LabError as fault:
