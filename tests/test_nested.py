@@ -74,6 +74,17 @@ def test_a_late_start_leaves_the_gaussian_denoiser_alone_until_the_first_refresh
     assert state.cache is not None and state.cache.kv is None
 
 
+def test_an_error_that_no_plan_keeps_to_is_not_promised_in_silence(
+    causal: ScoreModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A long plan refreshes at some calls only, so that its best schedule has an error too."""
+    long = {"steps": 80, "solver": "euler_maruyama", "grid": "linear"}
+    for tau, warned in ((0.5, False), (1e-4, True)):
+        caplog.clear()
+        Sampler(causal, NESTED.replace(tau=tau), **long).sample(1)
+        assert any("no plan of 80 steps" in line for line in caplog.messages) == warned
+
+
 def test_no_keys_and_values_are_kept_whatever_the_trigger(causal: ScoreModel) -> None:
     for name in TRIGGERS:
         policy = CachePolicy.of(name)

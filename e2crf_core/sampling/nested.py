@@ -9,6 +9,7 @@ network with full attention is one band: its schedule refreshes all tokens or no
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from e2crf_core.caching.triggers import COMMON, Trigger, register
 from e2crf_core.sampling.calibrations import error_model_of
 from e2crf_core.sampling.error_model import ErrorModel
 from e2crf_core.sampling.schedules import RefreshSchedule
+
+log = logging.getLogger(__name__)
 
 
 def schedule_of(errors: ErrorModel, policy: CachePolicy) -> RefreshSchedule:
@@ -69,7 +72,15 @@ class Nested(Trigger):
 @lru_cache(maxsize=64)
 def _planned_scores(errors: ErrorModel, policy: CachePolicy) -> Tensor:
     """Return (steps, n) predicted errors of reuse, moved above or below tau to match the schedule."""
-    prefixes = torch.tensor(schedule_of(errors, policy).prefixes)
+    schedule = schedule_of(errors, policy)
+    if errors.trials.size and schedule.error > policy.tau:  # a calibration tries such plans on purpose
+        log.warning(
+            "nested: no plan of %d steps is predicted to err by at most tau %.3g; the best one errs by %.2g",
+            errors.steps,
+            policy.tau,
+            schedule.error,
+        )
+    prefixes = torch.tensor(schedule.prefixes)
     reuse = reuse_errors(errors, prefixes.tolist(), policy)
     event = torch.arange(errors.edges[-1]) < prefixes[:, None]
     return torch.where(event, reuse.clamp(min=policy.tau * (1 + 1e-6)), reuse.clamp(max=policy.tau))
