@@ -1,9 +1,9 @@
 """Compare all triggers with all predictors, and experimental rules, by work against cache error.
 
-Every data set gets one evaluation (200 Euler-Maruyama steps, 100 with `--quick`) whose shards are kept, so
+Every checkpoint gets one evaluation (200 Euler-Maruyama steps, 100 with `--quick`) whose shards are kept, so
 that a stopped study can resume. The sharpest axis is the relative L2 to the uncached twin on the same noise;
-the protocol's verdict and wall-clock time are shown beside it. Families are compared at equal shares of
-recomputed tokens.
+the protocol's verdict stands beside it. Families are compared at equal work, counted in recomputed tokens and
+in operations. Their time is not compared: `benchmarks.localization` times plans in turns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.origin import full_checkpoints
 from benchmarks.trigger_experiments import register_experiments
 from e2crf_core.caching.policy import CLOCKS, PREDICTORS, CachePolicy
 from e2crf_core.commands.terminal import ProgressLine
@@ -28,14 +27,17 @@ from e2crf_core.evaluation.summary import summarize
 from e2crf_core.evaluation.tables import Evaluation, TableRow
 from e2crf_core.io.files import replace_file
 from e2crf_core.models.checkpoints import load_checkpoint
+from e2crf_core.models.folders import shipped_checkpoints
 from e2crf_core.models.training_data import training_data
+from e2crf_core.network.forward import band_edges_of
+from e2crf_core.quality.pareto import pareto_front
 from e2crf_core.quality.protocol import PRIMARY
 from e2crf_core.report.charts import Curve, as_html, curves_chart, plotly_script
 from e2crf_core.sampling.calibration import calibrate
 from e2crf_core.sampling.config import SamplerConfig
 
 HERE = Path(__file__).resolve().parent
-SLICED = "sliced_wasserstein_time"
+ENDS = ("value", "low", "high")
 SHARES = (0.03, 0.05, 0.08, 0.12, 0.2)
 
 
@@ -58,6 +60,7 @@ def core_policies(tokens: int, steps: int) -> dict[str, list[CachePolicy]]:
         trigger="paper", k_low=1, refresh_every=max(2, steps // 7), probe_share=0.01, correct=True
     )
     return found | {
+        "nested": [CachePolicy.of("nested").replace(tau=tau) for tau in (0.03, 0.06, 0.12, 0.25, 0.5)],
         "fixed": [CachePolicy(trigger="fixed", refresh_every=k * r) for k in (5, 12, 36)],
         "gain": [CachePolicy(trigger="gain", tau=tau) for tau in (1e-4, 3e-3, 1e-1)],
         "paper": [paper.replace(tau=tau) for tau in (1.0, 10.0, 300.0)],
@@ -102,7 +105,9 @@ def study_configs(model: ScoreModel, steps: int, quick: bool) -> dict[str, Sampl
     every = slice(None, None, 2) if quick else slice(None)
     for trigger, policies in core_policies(model.n, steps).items():
         split = split_predictors(model.n) if trigger.startswith("log_snr") else {}
-        for predictor, how in {**WHOLE, **split}.items():
+        # Plans are made for the predictor of their policy.
+        ways = {policies[0].predictor: {}} if trigger == "nested" else {**WHOLE, **split}
+        for predictor, how in ways.items():
             for place, policy in list(enumerate(policies))[every]:
                 name = f"{trigger}, {predictor} {place + 1}"
                 rows[name] = replace(base, policy=policy.replace(**how))
@@ -123,16 +128,20 @@ def families(e: Evaluation) -> dict[str, list[TableRow]]:
 
 
 def at_shares(rows: list[TableRow], plain: TableRow, work: str) -> list[float | None]:
-    """Interpolate the relative L2 at `SHARES` of the uncached work (log-log); None outside the range."""
-    points = sorted(
-        (
-            row.token_share if work == "tokens" else row.seconds.value / plain.seconds.value,
+    """Return the relative L2 at `SHARES` of the uncached work, between settings on the family's front (log-log).
+
+    A setting that costs more than another without a smaller error is left out, so that the curve falls. None
+    outside the settings measured.
+    """
+    points = {
+        row.name: (
+            row.token_share if work == "tokens" else row.flops / plain.flops,
             max(row.relative_l2.value, 1e-9),
         )
         for row in rows
         if row.relative_l2 is not None
-    )
-    x, y = np.log(np.array(points)).T
+    }
+    x, y = np.log(sorted(points[name] for name in pareto_front(points))).T
     return [
         float(np.exp(np.interp(np.log(share), x, y))) if x[0] <= np.log(share) <= x[-1] else None
         for share in SHARES
@@ -180,10 +189,10 @@ def page(evaluations: dict[str, Evaluation], quick: bool) -> str:
     """Format the study as a Markdown page."""
     parts = [
         f"# Trigger study{' (quick form: not for conclusions)' if quick else ''}\n",
-        "Relative L2 to the uncached twin on the same noise, at equal shares of the uncached work, interpolated between"
-        " measured settings (log-log); an empty cell lies outside the settings measured. Rules in brackets are"
-        " experiments of `benchmarks/trigger_experiments.py`, all others are the core's. Lower is better; bold is the"
-        " best of the column.\n",
+        "Relative L2 to the uncached twin on the same noise, at equal shares of the uncached work, interpolated"
+        " (log-log) between the settings on each family's front; an empty cell lies outside the settings measured."
+        " Rules in brackets are experiments of `benchmarks/trigger_experiments.py`, all others are the core's. Lower"
+        " is better; bold is the best of the column.\n",
     ]
     for name, e in evaluations.items():
         steps = e.row("no cache").config.steps
@@ -195,7 +204,10 @@ def page(evaluations: dict[str, Evaluation], quick: bool) -> str:
             f" {100 * where['energy_in_tenth']:.0f}%. {title} without a cache {plain.value:.4f}"
             f" ({plain.low:.4f} to {plain.high:.4f}), real data {floor.value:.4f}.\n"
         )
-        for work, title in (("tokens", "share of tokens"), ("seconds", "share of the uncached wall clock")):
+        for work, title in (
+            ("tokens", "share of tokens"),
+            ("operations", "share of the uncached operations"),
+        ):
             parts.append(f"At an equal {title}:\n\n{table(e, work)}\n")
     parts.append(
         "As good: at most 5% and 0.5 dB farther from real data than without a cache, by the upper ends.\n"
@@ -204,12 +216,11 @@ def page(evaluations: dict[str, Evaluation], quick: bool) -> str:
 
 
 def figures(evaluations: dict[str, Evaluation]) -> str:
-    """Draw the curves in one self-contained HTML page: work, operations, and time against relative L2."""
+    """Draw the curves in one self-contained HTML page: tokens and operations against relative L2."""
     parts = []
     axes = (
         ("share of tokens recomputed", lambda row: row.token_share),
         ("operations of one sample, GFLOP", lambda row: row.flops / 1e9),
-        ("wall clock, s", lambda row: row.seconds.value),
     )
     for name, e in evaluations.items():
         parts.append(f"<h2>{name}</h2>")
@@ -233,17 +244,17 @@ def figures(evaluations: dict[str, Evaluation]) -> str:
     )
 
 
-def compact(e: Evaluation) -> dict[str, Any]:
+def compact(e: Evaluation, causal: bool) -> dict[str, Any]:
     """Return what pages need of a study: one record for each setting."""
     return {
         "dataset": e.dataset,
+        "causal": causal,
         "num": e.num,
         "repeats": e.repeats,
         "steps": e.row("no cache").config.steps,
         "machine": e.machine,
         "provenance": None if e.provenance is None else e.provenance.to_json(),
-        "floor": e.floors[SLICED].value,
-        "floor_range": [e.floors[SLICED].low, e.floors[SLICED].high],
+        "floor": [getattr(e.floors[PRIMARY], end) for end in ENDS],
         "localization": localization(e.dataset),
         "rows": [
             {
@@ -251,11 +262,10 @@ def compact(e: Evaluation) -> dict[str, Any]:
                 "family": row.name.rsplit(" ", 1)[0],
                 "token_share": row.token_share,
                 "flops": row.flops,
-                "seconds": row.seconds.value,
                 "relative_l2": None if row.relative_l2 is None else row.relative_l2.value,
                 # Keep values per seed, so that pages can compare families on common noise.
                 "relative_l2_values": None if row.relative_l2 is None else list(row.relative_l2.values),
-                "sliced_wasserstein": [getattr(row.metrics[SLICED], end) for end in ("value", "low", "high")],
+                "distance": [getattr(row.quality, end) for end in ENDS],
                 "verdict": None if row.against is None else row.against.verdict,
                 "config": stored_config(row.name, row.config),
             }
@@ -267,9 +277,7 @@ def compact(e: Evaluation) -> dict[str, Any]:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument(
-        "--checkpoints", nargs="*", help="names or folders; by default all shipped with full attention"
-    )
+    parser.add_argument("--checkpoints", nargs="*", help="names or folders; by default all shipped")
     parser.add_argument(
         "--quick", action="store_true", help="100 steps, 8 samples, half of the settings, one repeat"
     )
@@ -284,8 +292,9 @@ def main() -> None:
     arguments = parser.parse_args()
     quick = arguments.quick
     evaluations: dict[str, Evaluation] = {}
+    causal: dict[str, bool] = {}
     try:
-        for name in arguments.checkpoints or full_checkpoints():
+        for name in arguments.checkpoints or shipped_checkpoints():
             model = load_checkpoint(name, arguments.device)
             if not model.profile.levels:
                 model = replace(model, profile=calibrate(model))
@@ -300,13 +309,14 @@ def main() -> None:
             )
             folder = arguments.work / f"{model.name}-{'quick' if quick else 'full'}"
             run_shards(task, folder, ProgressLine(f"{model.name}, steps"))
+            causal[model.name] = bool(band_edges_of(model.network))
             evaluations[model.name] = summarize(task, folder, ProgressLine("measuring"))
     except LabError as fault:
         raise SystemExit(f"error: {fault}") from None
     if not evaluations:
         raise SystemExit("error: no checkpoint is shipped: name one with --checkpoints")
     stem = arguments.results / f"trigger_study{'_quick' if quick else ''}"
-    stored = {name: compact(e) for name, e in evaluations.items()}
+    stored = {name: compact(e, causal[name]) for name, e in evaluations.items()}
     replace_file(stem.with_suffix(".json"), lambda p: p.write_text(json.dumps(stored, indent=1) + "\n"))
     replace_file(stem.with_suffix(".md"), lambda p: p.write_text(page(evaluations, quick)))
     # The page with curves weighs megabytes, mostly the plotting library, so it stays with the shards.

@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.verdicts import CONVERGED, MULTISTEP, SLOW, calls_alone, decibels, judgment, page, percent
+from e2crf_core.quality.intervals import seed_spread
+from pages.ui.evidence.gains import SHARES, Budget, best_at, curve_at
+from pages.ui.evidence.trigger_study import BANDS, TOKENS, WHOLE, TriggerStudy, read_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -31,7 +35,6 @@ UNTRACED = {
     "serve_load_cpu",
     "solver_study_cpu",
     "token_skipping_cpu",
-    "trigger_study",
     "tune_study_ecg_cpu",
     "whatif_law_cpu",
 }
@@ -312,6 +315,8 @@ def test_the_engine_and_its_waterfall_are_quoted_right() -> None:
             for end in ("value", "low", "high")
         )
         assert f"{value:.1f}% ({low:.1f} to {high:.1f})" in text
+    order = engine["imports"]["torch_first_over_package_first"]
+    assert f"{order['value']:.2f} times ({order['low']:.2f} to {order['high']:.2f}) as long" in text
     data = stored("speed_cpu")["data"]
     for name, row in (("ecg", "ONNX Runtime"), ("wind", "nested bands, ONNX Runtime")):
         for part in data[name]["batches"][:2]:
@@ -335,3 +340,48 @@ def test_short_fine_tunings_are_quoted_right() -> None:
             made["verdict"],
         )
         assert f"| {name} | {made['cpu_minutes']:.1f} |" in text and f"| {' | '.join(cells)} |" in text
+
+
+def over_whole(study: TriggerStudy, budget: Budget, *, kind: str = "", family: str = "") -> str | None:
+    """Return the error of a family, or of the best of a kind, over that of the best whole refreshes."""
+    whole = best_at(study, budget, WHOLE)
+    best = best_at(study, budget, kind)
+    own = curve_at(study, study.families[family], budget) if family else best and best.l2
+    if whole is None or own is None:
+        return None
+    spread = seed_spread(np.log(np.divide(own, whole.l2)).tolist())
+    value, low, high = np.exp([spread.value, spread.low, spread.high])
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def test_what_events_gain_is_quoted_right() -> None:
+    studies, text = read_studies(RESULTS / "trigger_study.json"), DOC.read_text(encoding="utf-8")
+    sets = ("stocks-causal", "wind-causal", "household-causal", "ecg-causal")
+    for share in SHARES[:4]:
+        ratios = [over_whole(studies[name], Budget(share), family="nested, linear") for name in sets]
+        assert f"| {100 * share:g}% | {' | '.join(ratio or 'not measured' for ratio in ratios)} |" in text
+    for name in ("stocks-causal", "wind-causal"):
+        for kind in (TOKENS, BANDS):
+            said = over_whole(studies[name], Budget(0.12), kind=kind)
+            assert said is not None and said.strip(")").replace(" (", ", ") in words(DOC)
+
+
+def test_long_runs_are_quoted_right() -> None:
+    text, studies = (
+        (ROOT / "docs" / "localization.md").read_text(encoding="utf-8"),
+        stored("localization_cpu")["data"],
+    )
+    table = text[text.index("**1,000 Euler-Maruyama steps on the causal networks**") :]
+    lines = [
+        line.strip("| ").split(" | ")
+        for line in table.splitlines()
+        if line.startswith(("| wind", "| stocks", "| ecg", "| house"))
+    ]
+    assert len({line[0] for line in lines}) == 4
+    for data, policy, *cells in lines:
+        name = policy.replace("tau 0.1, 0.05 or 0.02", "tau 0.05").replace("tau 0.05 or 0.02", "tau 0.05")
+        row = studies[data]["euler"]["causal"]["rows"][name]
+        (value, low, high), (db, db_low, db_high) = row["judgment"]["primary"], row["judgment"]["spectral"]
+        assert cells[0] == f"{row['cost']:.1f}"
+        assert cells[3] == f"{100 * value:+.1f}% ({100 * low:+.1f} to {100 * high:+.1f})"
+        assert cells[4] == f"{db:+.2f} dB ({db_low:+.2f} to {db_high:+.2f})"

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -26,10 +26,10 @@ def row(family, place, share, l2, policy, **extra):
         "family": family,
         "token_share": share,
         "flops": 1e9 * share,
-        "seconds": 10 * share,
         "relative_l2": None if l2 is None else float(np.mean(l2)),
         "relative_l2_values": l2,
-        "sliced_wasserstein": [0.2, 0.19, 0.21] if l2 is None else [0.21, 0.2, 0.22],
+        "distance": [0.2, 0.19, 0.21] if l2 is None else [0.21, 0.2, 0.22],
+        "verdict": None if l2 is None else "undecided",
         "config": {"name": family, "policy": None if policy is None else asdict(policy), **extra},
     }
 
@@ -55,8 +55,8 @@ def study(dataset, seeds=3):
         "repeats": seeds,
         "steps": 100,
         "machine": {"cores": 2, "gpu": None},
-        "floor": 0.15,
-        "floor_range": [0.14, 0.16],
+        "causal": True,
+        "floor": [0.15, 0.14, 0.16],
         "localization": {"tokens_for_90": LOCALIZED[dataset], "constant": 1.0},
         "rows": rows,
     }
@@ -123,17 +123,30 @@ class TestWhatIsRead:
         assert tokens.certain and "loses" in gains.gain_sentence(tokens)
 
     def test_who_pays_depends_on_what_is_paid_with(self, results):
-        """Errors are c / share: events with twice the time per token have twice the error at equal time."""
+        """Errors are c / share: events with twice the operations per token have twice the error at equal operations."""
         made = study("wind")
         for one in made["rows"]:
             if one["family"] == "bands, linear":
-                one["seconds"] *= 2
+                one["flops"] *= 2
         (results / "trigger_study.json").write_text(json.dumps({"wind": made}))
         read = read_studies(results / "trigger_study.json")["wind"]
         ratios = {work: gains.gain_at(read, Budget(0.08, work), BANDS).ratio for work in gains.WORKS}
-        assert ratios["tokens"] == pytest.approx(0.6, rel=0.03) == ratios["flops"]
-        assert ratios["seconds"] == pytest.approx(1.2, rel=0.03)
-        assert "8% of the wall clock" in gains.verdict(read, Budget(0.08, "seconds"))[0]
+        assert ratios["tokens"] == pytest.approx(0.6, rel=0.03)
+        assert ratios["flops"] == pytest.approx(1.2, rel=0.03)
+        assert "8% of the operations" in gains.verdict(read, Budget(0.08, "flops"))[0]
+
+    def test_a_setting_that_costs_more_and_errs_more_does_not_bend_its_familys_curve(self, filled):
+        one = read_studies(filled / "trigger_study.json")["ecg"]
+        settings = one.families["log_snr, hold"]
+        worse = replace(settings[0], name="worse", token_share=0.05)
+        assert gains.curve_at(one, [*settings, worse], Budget(0.05)) == gains.curve_at(
+            one, settings, Budget(0.05)
+        )
+
+    def test_nested_plans_go_band_by_band_where_bands_can_be_computed_alone(self):
+        nested = {"policy": {"trigger": "nested"}}
+        assert trigger_study.kind_of("nested, linear", nested, causal=True) == BANDS
+        assert trigger_study.kind_of("nested, linear", nested, causal=False) == WHOLE
 
     def test_one_seed_excludes_no_chance(self, results):
         (results / "trigger_study_quick.json").write_text(json.dumps({"wind": study("wind", 1)}))
@@ -163,7 +176,8 @@ class TestWhatIsRead:
             lambda s: s["rows"].pop(0),
             lambda s: s["rows"][1].update(token_share=0),
             lambda s: s["rows"][1].update(flops=math.nan),
-            lambda s: s["rows"][1].update(sliced_wasserstein=[1, 2]),
+            lambda s: s["rows"][1].update(distance=[1, 2]),
+            lambda s: s["rows"][1].update(verdict="fine"),
             lambda s: s["rows"][1].update(relative_l2_values="abc"),
             lambda s: s.update(localization=[1]),
         ],
@@ -194,14 +208,14 @@ class TestPage:
         said = text(at)
         assert "**pays**" in said and "**loses**" in said and "no certain difference" in said
         assert "Quick measurement" not in said
-        at.session_state["cost"], at.session_state["error"] = "seconds", "sw"
+        at.session_state["cost"], at.session_state["error"] = "flops", "mw"
         at.run()
         assert not at.exception, at.exception
         spec = json.loads(at.get("plotly_chart")[0].proto.spec)
         traces = spec["data"]
         assert any(t.get("text") == ["real data", ""] for t in traces)
         assert any("error_y" in t and t["name"] == "bands, linear" for t in traces)
-        assert at.query_params["cost"] in ("seconds", ["seconds"])
+        assert at.query_params["cost"] in ("flops", ["flops"])
         at.session_state["sets"] = ["wind"]
         at.session_state["share"] = "3%"
         at.run()

@@ -1,6 +1,7 @@
 """Results of the trigger study: each kind of event's gain at an equal budget, and its predictability."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,10 +9,11 @@ import numpy as np
 from scipy import stats
 
 from e2crf_core.quality.intervals import seed_spread
+from e2crf_core.quality.pareto import pareto_front
 from e2crf_core.quality.protocol import FEWEST_SEEDS
 from pages.ui.evidence.trigger_study import BANDS, TOKENS, WHOLE, StudySetting, TriggerStudy
 
-WORKS = {"tokens": "tokens", "flops": "operations", "seconds": "wall clock"}
+WORKS = {"tokens": "tokens", "flops": "operations"}
 SHARES = (0.03, 0.05, 0.08, 0.12, 0.2)
 MEASURES = {
     "tokens_for_90": "share of the tokens that holds 90% of the energy",
@@ -32,19 +34,19 @@ class Budget:
 
     def part(self, study: TriggerStudy, setting: StudySetting) -> float:
         """Return the cost of a setting as a share of the uncached run's."""
-        match self.work:
-            case "flops":
-                return setting.flops / study.plain.flops
-            case "seconds":
-                return setting.seconds / study.plain.seconds
-        return setting.token_share
+        return setting.flops / study.plain.flops if self.work == "flops" else setting.token_share
 
 
 def curve_at(
     study: TriggerStudy, settings: Sequence[StudySetting], budget: Budget
 ) -> tuple[float, ...] | None:
-    """Return the relative L2 of each seed at a budget, between measured settings (log-log); None beyond them."""
-    ordered = sorted(settings, key=lambda s: budget.part(study, s))
+    """Return the relative L2 of each seed at a budget, between settings on the family's front (log-log).
+
+    A setting that costs more than another without a smaller mean error is left out, so that the curve falls. None
+    outside the settings measured.
+    """
+    front = pareto_front({s.name: (budget.part(study, s), s.relative_l2) for s in settings})
+    ordered = sorted((s for s in settings if s.name in front), key=lambda s: budget.part(study, s))
     x, at = np.log([budget.part(study, s) for s in ordered]), math.log(budget.share)
     if not x[0] <= at <= x[-1]:
         return None
@@ -138,11 +140,10 @@ def verdict(study: TriggerStudy, budget: Budget) -> list[str]:
         lines.append(
             f"Refreshing {kind} was not measured at this budget." if gain is None else gain_sentence(gain)
         )
-    value, low, high = study.plain.quality
-    differing = [s for s in study.settings if s.quality[1] > high or s.quality[2] < low]
+    counts = Counter(s.verdict for s in study.settings)
     lines.append(
-        f"By sliced Wasserstein, {len(differing)} of {len(study.settings)} settings differ from no cache "
-        f"with certainty ({value:.3f}, interval {low:.3f} to {high:.3f}; real data {study.floor.value:.3f})."
+        f"By the protocol, of {len(study.settings)} settings {counts['as good']} are as good as no cache and "
+        f"{counts['worse']} worse; {counts['undecided']} need more samples than these {study.num * study.repeats}."
     )
     return lines
 
