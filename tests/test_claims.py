@@ -364,6 +364,12 @@ def test_what_events_gain_is_quoted_right() -> None:
         for kind in (TOKENS, BANDS):
             said = over_whole(studies[name], Budget(0.12), kind=kind)
             assert said is not None and said.strip(")").replace(" (", ", ") in words(DOC)
+    for name, share, kind in (
+        *((name, 0.08, BANDS) for name in ("wind", "household")),
+        *((name, 0.05, TOKENS) for name in ("ecg", "household", "wind")),
+    ):
+        said = over_whole(studies[name], Budget(share), kind=kind)
+        assert said is not None and said.strip(")").replace(" (", ", ") in words(DOC), name
 
 
 def test_long_runs_are_quoted_right() -> None:
