@@ -366,7 +366,7 @@ def test_what_events_gain_is_quoted_right() -> None:
             assert said is not None and said.strip(")").replace(" (", ", ") in words(DOC)
     for name, share, kind in (
         *((name, 0.08, BANDS) for name in ("wind", "household")),
-        *((name, 0.05, TOKENS) for name in ("ecg", "household", "wind")),
+        *((name, 0.05, TOKENS) for name in ("ecg", "household", "stocks", "wind")),
     ):
         said = over_whole(studies[name], Budget(share), kind=kind)
         assert said is not None and said.strip(")").replace(" (", ", ") in words(DOC), name
