@@ -166,7 +166,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from e2crf_core.commands.terminal import check_out_folder
+    from e2crf_core.commands.terminal import ProgressLine, check_out_folder
     from e2crf_core.deploy.card import load_policy
     from e2crf_core.deploy.export import check_exportable, export_config
     from e2crf_core.models.checkpoints import load_checkpoint
@@ -178,5 +178,7 @@ def _export(arguments: argparse.Namespace) -> None:
     model = load_checkpoint(arguments.checkpoint, "cpu") if card is None else card.model("cpu")
     config = _config(arguments, model, 64) if card is None else card.config
     check_exportable(config.policy, causal=bool(band_edges_of(model.network)))
-    report = export_config(model, config, arguments.out, formats=formats)
+    report = export_config(
+        model, config, arguments.out, formats=formats, progress=ProgressLine("writing graphs of the network")
+    )
     print(json.dumps({"out": str(arguments.out), **report}))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +37,7 @@ from e2crf_core.network.backends import require_compiler
 from e2crf_core.network.forward import band_edges_of
 from e2crf_core.network.graphs import ScoreGraph, for_graphs, traced
 from e2crf_core.network.onnx import require_onnx, write_onnx
+from e2crf_core.progress import Progress, silent
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.sampler import Sampler, check_request
 from e2crf_core.sampling.segments import AffineRows, decisions
@@ -149,11 +150,16 @@ def mixing_table(sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
 
 
 def export_config(
-    model: ScoreModel, config: SamplerConfig, folder: Path, *, formats: tuple[str, ...] = ("torch",)
+    model: ScoreModel,
+    config: SamplerConfig,
+    folder: Path,
+    *,
+    formats: tuple[str, ...] = ("torch",),
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write network and table to `folder`, run them against eager, and return the largest differences.
 
-    Raises LabError if the policy needs decisions, a format is unknown or not installed, or the exported run
+    `progress(done, total)` counts graphs of the network. Raises LabError if the policy needs decisions, a format is unknown or not installed, or the exported run
     differs from eager by more than TOLERANCE.
     """
     check_formats(formats)
@@ -177,7 +183,7 @@ def export_config(
         np.savez_compressed(work / "run.npz", **tables)
         if "cpp" in formats:
             write_program(tables, model.length, work)
-        _write_networks(model, runtimes, lengths, work)
+        _write_networks(model, runtimes, lengths, work, progress)
         (work / "export.json").write_text(json.dumps(about, indent=1) + "\n")
         differences = {name: verify(work, sampler, name) for name in runtimes}
         for name, worst in differences.items():
@@ -191,12 +197,7 @@ def export_config(
         # export.json comes last: a folder without it holds no export.
         for name in sorted((path.name for path in work.iterdir()), key="export.json".__eq__):
             os.replace(work / name, folder / name)
-    return {
-        "calls": about["calls"],
-        "token_share": about["token_share"],
-        "steps": config.steps,
-        "differences": differences,
-    }
+    return {name: about[name] for name in ("calls", "token_share", "steps")} | {"differences": differences}
 
 
 def _about(sampler: Sampler, rows: np.ndarray) -> dict[str, Any]:
@@ -250,11 +251,11 @@ def network_file(runtime: str, m: int, n: int) -> str:
 
 
 def _write_networks(
-    model: ScoreModel, runtimes: tuple[str, ...], lengths: Iterable[int], folder: Path
+    model: ScoreModel, runtimes: tuple[str, ...], lengths: Sequence[int], folder: Path, progress: Progress
 ) -> None:
     """Write the network as one graph for each of `runtimes`, and each number of tokens in `lengths`."""
     network = for_graphs(model.network)
-    for m in lengths:
+    for done, m in enumerate(lengths, 1):
         graph = ScoreGraph(network, m).eval()
         try:
             program = traced(graph, torch.zeros(2, *model.mu.shape))
@@ -272,6 +273,7 @@ def _write_networks(
             write_onnx(program, paths["onnx"])
         if "aoti" in paths:
             compile_package(program, paths["aoti"])
+        progress(done, len(lengths))
 
 
 def _tables(sampler: Sampler, rows_of_calls: np.ndarray, mix: np.ndarray) -> dict[str, Any]:
