@@ -159,8 +159,8 @@ def export_config(
 ) -> dict[str, Any]:
     """Write network and table to `folder`, run them against eager, and return the largest differences.
 
-    `progress(done, total)` counts graphs of the network. Raises LabError if the policy needs decisions, a format is unknown or not installed, or the exported run
-    differs from eager by more than TOLERANCE.
+    `progress(done, total)` counts graphs of the network. Raises LabError if the policy needs decisions, a format is
+    unknown or not installed, or the exported run differs from eager by more than TOLERANCE.
     """
     check_formats(formats)
     check_exportable(config.policy, causal=bool(band_edges_of(model.network)))
