@@ -46,7 +46,7 @@ def test_every_page_opens(page, home):
     ("page", "key", "kind", "marker"),
     [
         ("data", "set", "data", "dataset.npz"),
-        ("models", "model", "checkpoints", "model.safetensors"),
+        ("models", "checkpoint", "checkpoints", "model.safetensors"),
         ("training", "job", "checkpoints", "training/job.json"),
         ("tune", "study", "studies", "study.db"),
         ("tune", "study", "studies", "jobs/search/job.json"),
@@ -66,7 +66,7 @@ def test_every_damaged_thing_opens_as_damaged(page, key, kind, marker):
 def test_damaged_things_are_marked_in_lists_and_good_ones_are_still_there():
     options = opened("data").selectbox(key="set").options
     assert "deep (damaged)" in options and any(o.startswith("wind: ") for o in options)
-    options = opened("models").selectbox(key="model").options
+    options = opened("models").selectbox(key="checkpoint").options
     assert "layers (damaged)" in options and "ecg" in options
     assert "ecg" in opened().selectbox(key="checkpoint").options
 
