@@ -52,7 +52,6 @@ PROGRAM = ("run.bin", "sampler.cpp")
 FORMATS = (*NETWORKS, "cpp")
 TOLERANCE = 1e-3
 MEMORY = 3
-NESTED = ("nested",)
 
 
 def check_exportable(policy: CachePolicy | None, *, causal: bool) -> None:
@@ -65,7 +64,7 @@ def check_exportable(policy: CachePolicy | None, *, causal: bool) -> None:
         raise LabError("this configuration has no policy to export", field="policy")
     faults, rule = [], policy.rule
     # With full attention, nested plans refresh everything.
-    able = schedules() if causal else (*schedules(whole=True), *NESTED)
+    able = schedules() if causal else (*schedules(whole=True), "nested")
     if policy.trigger not in able:
         alone = policy.trigger in schedules()
         why = "recomputes some tokens alone under full attention" if alone else "decides on the data"

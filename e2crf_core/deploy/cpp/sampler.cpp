@@ -4,10 +4,11 @@
 //     g++ -std=c++17 -O2 -I ORT/include sampler.cpp -L ORT/lib -l onnxruntime -o sampler
 //     ./sampler FOLDER COUNT SEED OUT [NOISE]
 //
-// FOLDER holds run.bin, and a graph for each number of tokens: network.onnx for all, network-M.onnx for M. OUT receives float32 (COUNT, N, M) in data units; the program prints the
-// seconds of drawing them. NOISE, float32 (1 + steps, COUNT, n, c), replaces the program's own generator: with the
-// noise of a run in Python, the series are those of Python. The variable E2CRF_THREADS limits the threads of the
-// network. E1, E3, and E8 are equations of the lab's docs/method.md.
+// FOLDER holds run.bin, and a graph for each number of tokens: network.onnx for all, network-M.onnx for M. OUT
+// receives float32 (COUNT, N, M) in data units; the program prints the seconds of drawing them. NOISE, float32 (1 +
+// steps, COUNT, n, c), replaces the program's own generator: with the noise of a run in Python, the series are those
+// of Python. The variable E2CRF_THREADS limits the threads of the network. E1, E3, and E8 are equations of the lab's
+// docs/method.md.
 
 #include <chrono>
 #include <cmath>
