@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.verdicts import CONVERGED, MULTISTEP, SLOW, calls_alone, decibels, judgment, page, percent
 from e2crf_core.quality.intervals import seed_spread
-from pages.ui.evidence.gains import SHARES, Budget, best_at, curve_at
+from pages.ui.evidence.gains import SHARES, Budget, best_at, curve_at, gain_at
 from pages.ui.evidence.trigger_study import BANDS, TOKENS, WHOLE, TriggerStudy, read_studies
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -342,13 +342,11 @@ def test_short_fine_tunings_are_quoted_right() -> None:
         assert f"| {name} | {made['cpu_minutes']:.1f} |" in text and f"| {' | '.join(cells)} |" in text
 
 
-def over_whole(study: TriggerStudy, budget: Budget, *, kind: str = "", family: str = "") -> str | None:
-    """Return the error of a family, or of the best of a kind, over that of the best whole refreshes."""
-    whole = best_at(study, budget, WHOLE)
-    best = best_at(study, budget, kind)
-    own = curve_at(study, study.families[family], budget) if family else best and best.l2
+def nested_over_whole(study: TriggerStudy, budget: Budget) -> str:
+    """Return the error of nested plans over that of the best whole refreshes."""
+    whole, own = best_at(study, budget, WHOLE), curve_at(study, study.families["nested, linear"], budget)
     if whole is None or own is None:
-        return None
+        return "not measured"
     spread = seed_spread(np.log(np.divide(own, whole.l2)).tolist())
     value, low, high = np.exp([spread.value, spread.low, spread.high])
     return f"{value:.2f} ({low:.2f} to {high:.2f})"
@@ -358,18 +356,16 @@ def test_what_events_gain_is_quoted_right() -> None:
     studies, text = read_studies(RESULTS / "trigger_study.json"), DOC.read_text(encoding="utf-8")
     sets = ("stocks-causal", "wind-causal", "household-causal", "ecg-causal")
     for share in SHARES[:4]:
-        ratios = [over_whole(studies[name], Budget(share), family="nested, linear") for name in sets]
-        assert f"| {100 * share:g}% | {' | '.join(ratio or 'not measured' for ratio in ratios)} |" in text
-    for name in ("stocks-causal", "wind-causal"):
-        for kind in (TOKENS, BANDS):
-            said = over_whole(studies[name], Budget(0.12), kind=kind)
-            assert said is not None and said.strip(")").replace(" (", ", ") in words(DOC)
+        ratios = [nested_over_whole(studies[name], Budget(share)) for name in sets]
+        assert f"| {100 * share:g}% | {' | '.join(ratios)} |" in text
     for name, share, kind in (
+        *((name, 0.12, kind) for name in ("stocks-causal", "wind-causal") for kind in (TOKENS, BANDS)),
         *((name, 0.08, BANDS) for name in ("wind", "household")),
         *((name, 0.05, TOKENS) for name in ("ecg", "household", "stocks", "wind")),
     ):
-        said = over_whole(studies[name], Budget(share), kind=kind)
-        assert said is not None and said.strip(")").replace(" (", ", ") in words(DOC), name
+        gain = gain_at(studies[name], Budget(share), kind)
+        assert gain is not None
+        assert f"{gain.ratio:.2f}, {gain.low:.2f} to {gain.high:.2f}" in words(DOC), name
 
 
 def test_long_runs_are_quoted_right() -> None:
@@ -388,6 +384,9 @@ def test_long_runs_are_quoted_right() -> None:
         name = policy.replace("tau 0.1, 0.05 or 0.02", "tau 0.05").replace("tau 0.05 or 0.02", "tau 0.05")
         row = studies[data]["euler"]["causal"]["rows"][name]
         (value, low, high), (db, db_low, db_high) = row["judgment"]["primary"], row["judgment"]["spectral"]
+        speed, fast_low, fast_high = studies[data]["euler"]["causal"]["speed"][name]
         assert cells[0] == f"{row['cost']:.1f}"
+        assert cells[1] == f"{speed:.0f}x ({fast_low:.0f}-{fast_high:.0f})"
+        assert cells[2] == f"{row['data']['median']:.3f}"
         assert cells[3] == f"{100 * value:+.1f}% ({100 * low:+.1f} to {100 * high:+.1f})"
         assert cells[4] == f"{db:+.2f} dB ({db_low:+.2f} to {db_high:+.2f})"
