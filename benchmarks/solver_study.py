@@ -64,6 +64,7 @@ def study(task: Task, out: Path) -> dict[str, Any]:
     e = summarize(task, out, ProgressLine("measuring"))
     write_results(e, out)
     stored = {**to_json(e), "to_converged": errors(task, e, out)}
+    del stored["pairs"]  # half of the file, and a function of its rows
     return {**stored, "reading": reading(stored)}
 
 

@@ -4,7 +4,7 @@
 
 Needs no run: the study keeps every distance of every seed, and all rows of a seed share their noise. Each change is
 paired by seed, with Student's 95% interval (`quality.protocol`). The second table counts the network calls that
-DPM-Solver++ alone needs for the error of preset `multistep`, without interpolation.
+solvers alone need for the error of preset `multistep`, without interpolation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,15 @@ ROWS = {
     "DPM++ 8": CONVERGED,
     "DPM++ 10": CONVERGED,
     "DPM++ 20": CONVERGED,
+    "ETD-AB2 5": CONVERGED,
+    "ETD-AB2 8": CONVERGED,
+    "ETD-AB2 10": CONVERGED,
+    "ETD-AB3 8": CONVERGED,
+    "UniPC 8": CONVERGED,
+    "UniPC 10": CONVERGED,
+    "UniPC 12, start 2": CONVERGED,
     MULTISTEP: CONVERGED,
+    "DPM++ 40 + E²-CRF, tau 1.4, start 2": CONVERGED,
 }
 """Rows of the study, and the rows they are compared with."""
 
@@ -64,15 +72,18 @@ def reading(study: dict[str, Any]) -> list[str]:
     return lines
 
 
-def calls_alone(study: dict[str, Any]) -> tuple[float, int | None]:
-    """Return the mean error of `multistep` to the converged samples, and the calls DPM++ alone needs for it."""
+ALONE = {"dpmpp_2m": "DPM-Solver++", "unipc_2": "UniPC", "etd_ab2": "ETD-AB2"}
+
+
+def calls_alone(study: dict[str, Any], solver: str = "dpmpp_2m") -> tuple[float, int | None]:
+    """Return the mean error of `multistep` to the converged samples, and the calls a solver alone needs for it."""
     errors = {name: float(np.mean(values)) for name, values in study["to_converged"].items()}
     steps = {row["config"]["name"]: row["config"] for row in study["rows"]}
     goal = errors[MULTISTEP]
     able = [
         steps[name]["steps"]
         for name, error in errors.items()
-        if steps[name]["policy"] is None and steps[name]["solver"] == "dpmpp_2m" and error <= goal
+        if steps[name]["policy"] is None and steps[name]["solver"] == solver and error <= goal
     ]
     return goal, min(able, default=None)
 
@@ -101,12 +112,13 @@ def page(studies: dict[str, Any]) -> str:
         "",
         "Network calls for the relative L2 to the converged samples that `multistep` reaches with 5:",
         "",
-        "| data | relative L2 of multistep | calls of DPM-Solver++ alone |",
-        "|---|---|---|",
+        f"| data | relative L2 of multistep | {' | '.join(f'{title} alone' for title in ALONE.values())} |",
+        "|---" * (2 + len(ALONE)) + "|",
     ]
     for data, study in studies.items():
-        error, calls = calls_alone(study)
-        lines.append(f"| {data} | {error:.3f} | {calls if calls is not None else 'more than measured'} |")
+        calls = [calls_alone(study, solver)[1] for solver in ALONE]
+        cells = ["more than measured" if count is None else f"{count}" for count in calls]
+        lines.append(f"| {data} | {calls_alone(study)[0]:.3f} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from benchmarks.verdicts import CONVERGED, MULTISTEP, SLOW, calls_alone, decibels, judgment, page, percent
 from e2crf_core.quality.intervals import seed_spread
 from pages.ui.evidence.gains import SHARES, Budget, best_at, curve_at, gain_at
 from pages.ui.evidence.trigger_study import BANDS, TOKENS, WHOLE, TriggerStudy, read_studies
-
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-README, DOC, STATISTICS = (ROOT / name for name in ("README.md", "docs/results.md", "docs/statistics.md"))
-BALANCED, FAST = "EM 1000 + E²-CRF, balanced", "EM 1000 + E²-CRF, fast"
-
-
-def stored(name: str) -> Any:
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def words(path: Path) -> str:
-    return " ".join(path.read_text(encoding="utf-8").split())
-
+from tests.claims import DOC, README, RESULTS, ROOT, STATISTICS, stored, words
 
 UNTRACED = {
     "forward_cost_cpu",
-    "paper_tables_full",
     "ray_scaling_cpu",
     "serve_load_cpu",
-    "solver_study_cpu",
     "token_skipping_cpu",
     "tune_study_ecg_cpu",
     "whatif_law_cpu",
@@ -50,79 +32,6 @@ def test_results_state_where_they_come_from() -> None:
 
     files = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")}
     assert {name for name, value in files.items() if not stated(value)} <= UNTRACED
-
-
-@pytest.fixture(scope="module")
-def solvers() -> dict[str, Any]:
-    return stored("solver_study_cpu")
-
-
-def test_the_verdicts_are_those_of_the_stored_study(solvers: dict[str, Any]) -> None:
-    assert (RESULTS / "verdicts.md").read_text(encoding="utf-8") == page(solvers)
-
-
-def test_the_table_of_ecg_is_that_of_the_study(solvers: dict[str, Any]) -> None:
-    study, text = solvers["ecg"], words(DOC)
-    rows = {row["config"]["name"]: row for row in study["rows"]}
-    for name, reference in (
-        (BALANCED, SLOW),
-        (FAST, SLOW),
-        ("DPM++ 5", CONVERGED),
-        ("DPM++ 8", CONVERGED),
-        ("DPM++ 20", CONVERGED),
-        (MULTISTEP, CONVERGED),
-    ):
-        row, judged = rows[name], judgment(study, name, reference)
-        assert judged is not None and judged.spectral is not None
-        calls = row["token_share"] * row["config"]["steps"]
-        cells = percent(judged.primary.change), decibels(judged.spectral.change), judged.verdict
-        assert f"| {' | '.join(cells)} |" in text, name
-        seconds = row["seconds"]["median"]
-        assert any(f"| {calls:.0f} | {seconds:{form}}" in text for form in (".2f", ".1f")), name
-    for name in (BALANCED, FAST):
-        speed = rows[name]["speedup"]
-        said = f"{speed['median']:.1f}x faster ({speed['low']:.1f}-{speed['high']:.1f})"
-        assert said in text
-        assert f"{speed['median']:.1f} times as fast" in words(README)
-
-
-def test_the_readme_states_quality_with_its_interval(solvers: dict[str, Any]) -> None:
-    for name in (BALANCED, FAST):
-        judged = judgment(solvers["ecg"], name, SLOW)
-        assert judged is not None
-        change = judged.primary.change
-        said = f"{100 * change.value:.1f}% ({100 * change.low:.1f} to {100 * change.high:.1f})"
-        assert said in words(README)
-
-
-def test_what_is_said_of_all_four_data_sets_holds_on_each(solvers: dict[str, Any]) -> None:
-    assert len(solvers) == 4
-    for study in solvers.values():
-        judged = judgment(study, "DPM++ 20", CONVERGED)
-        assert judged is not None and judged.verdict == "as good"
-        cached = judgment(study, MULTISTEP, CONVERGED)
-        assert cached is not None and cached.verdict != "as good"
-    calls = {data: calls_alone(study)[1] for data, study in solvers.items()}
-    assert calls == {"ecg": 8, "household": 10, "stocks": 8, "wind": 8}
-    assert "needs 8 calls on ecg, stocks and wind, and 10 on household" in words(DOC)
-    for data in ("stocks", "wind"):
-        judged = judgment(solvers[data], MULTISTEP, CONVERGED)
-        assert judged is not None and judged.spectral is not None
-        assert f"{decibels(judged.spectral.change)} on {data}" in words(DOC)
-
-
-def test_the_published_tables_are_quoted_right() -> None:
-    rows = {row["config"]["name"]: row for row in stored("paper_tables_full")["ecg"]["rows"]}
-    text = words(DOC)
-    full, naive, balanced = (
-        rows[name] for name in ("full (K=1, R=150)", "naive cache, every 10th step", "balanced")
-    )
-    assert f"recomputes {100 * full['token_share']:.0f}% of the tokens on ecg" in text
-    assert f"speedup of {full['speedup']['median']:.1f}x" in text
-    for row in (full, naive, balanced):
-        assert f"{row['relative_l2']['value']:.3f}" in text
-    for row in (naive, balanced):
-        assert f"{row['speedup']['median']:.1f}x as fast" in text
 
 
 def test_what_is_said_of_skipped_tokens_is_measured() -> None:
