@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import shutil
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from e2crf_core.cli import main
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.extras import installed
 from e2crf_core.network.backends import BACKENDS, backend_of
+from e2crf_core.network.graphs import FeatureGraph
 from e2crf_core.network.kept import Conditions
 from e2crf_core.network.onnx import PACKAGES
 from e2crf_core.network.transformer import ScoreTransformer
@@ -84,6 +86,21 @@ def test_compiled_samples_are_those_of_eager(model):
     with unchecked():
         compiled = Sampler(model, WHOLE, **PLAN, backend="compiled").sample(2, 1).series
     assert relative(compiled, eager) < 1e-4
+
+
+def test_every_prefix_of_a_network_compiles_however_many_there_are(model, monkeypatch):
+    # The limit is that of tracing; what is done with the trace takes most of the time and is left out.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    monkeypatch.setattr("e2crf_core.network.backends.require_compiler", lambda *args, **settings: None)
+    edges = tuple(range(1, model.n))
+    assert len(edges) > 8, "torch gives up at eight compilations of one function"
+    causal = ScoreTransformer(replace(model.network.config, bands=edges), model.mu, model.v)
+    compiled = backend_of(causal.eval().requires_grad_(False), "compiled")
+    u, log_snr = torch.randn(2, model.n, 4), torch.tensor(0.3)
+    with unchecked(), torch.inference_mode():
+        for m in (*edges, model.n):
+            plain = FeatureGraph(causal, m)(u, log_snr)
+            torch.testing.assert_close(compiled.features(u, log_snr, m), plain, atol=1e-4, rtol=1e-4)
 
 
 def test_a_policy_that_recomputes_single_tokens_needs_eager(model):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
+from types import FunctionType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -138,7 +139,7 @@ def _make(network: Any, name: str) -> Backend:
         warnings.filterwarnings(
             "ignore", message="Torchinductor does not support code generation for complex"
         )
-        return _Graphs(twin, lambda graph, u: torch.compile(graph, fullgraph=True, dynamic=True))
+        return _Graphs(twin, lambda graph, u: _compiled(graph))
     if example.device.type != "cpu" or example.dtype != torch.float32:
         raise LabError(
             f"the backend {name} runs float32 on the CPU, this network is in {example.dtype} on {example.device}",
@@ -146,6 +147,20 @@ def _make(network: Any, name: str) -> Backend:
         )
     require_onnx(f"the backend {name}", field="backend")
     return _Graphs(twin, lambda graph, u: _onnx_session(graph, u, integers=precision == "int8"))
+
+
+def _compiled(graph: FeatureGraph) -> Run:
+    """Return a graph compiled under a code object of its own.
+
+    Torch keeps what it compiled with the code object, and gives up at eight: fewer than the prefixes of a network.
+    """
+
+    def call(graph: FeatureGraph, u: Tensor, log_snr: Tensor) -> Tensor:
+        return graph(u, log_snr)
+
+    own = FunctionType(call.__code__.replace(), call.__globals__)
+    compiled = torch.compile(own, fullgraph=True, dynamic=True)
+    return lambda u, log_snr: compiled(graph, u, log_snr)
 
 
 def require_compiler(purpose: str, field: str = "format") -> None:
