@@ -13,7 +13,7 @@ if ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
-from pages.ui.common.query_params import turn_page  # noqa: E402
+from pages.ui.common.query_params import turn_page, write_address  # noqa: E402
 
 FRONT = Path(__file__).parent / "ui" / "front"
 # A local icon: Streamlit would fetch a named one from the network.
@@ -50,3 +50,4 @@ page = st.navigation(
 st.set_page_config(page_title=f"{page.title} · E²-CRF Lab")
 turn_page(page.url_path)
 page.run()
+write_address()

@@ -8,9 +8,9 @@ from e2crf_core.caching.policy import PRESETS, CachePolicy
 from e2crf_core.sampling.config import SamplerConfig
 
 CAUSAL = "wind-causal"
+"""The network of the lesson on causality."""
 OPENS_ON = "wind"
 """The data set with which lessons on series open: the one that lesson 1 asks about."""
-"""The causal network of the repository; no causal one ships in `assets`."""
 
 
 @dataclass(frozen=True)

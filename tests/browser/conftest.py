@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,24 +56,31 @@ def demo_assets(tmp_path_factory):
     return assets
 
 
-@pytest.fixture(scope="session")
-def address(demo_assets):
-    """Provide the address of the app, served by `streamlit run app.py` with small checkpoints."""
-    folder = demo_assets.parent
+@contextmanager
+def served(assets, **environment):
+    """Serve the app with these assets, as `streamlit run app.py` does, until the block ends; yield its address."""
+    log = assets.parent / f"log{len(list(assets.parent.glob('log*')))}"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "app.py"]
     command += ["--server.port", str(port), "--server.address", "127.0.0.1", "--server.headless", "true"]
-    environment = {**os.environ, "E2CRF_ASSETS": str(demo_assets), "OMP_NUM_THREADS": "1"}
-    with open(folder / "log", "w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    environment = {**os.environ, "E2CRF_ASSETS": str(assets), "OMP_NUM_THREADS": "1", **environment}
+    with open(log, "w") as lines:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=lines, stderr=subprocess.STDOUT)
     try:
-        wait_until_served(port, process, folder / "log")
+        wait_until_served(port, process, log)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
+
+
+@pytest.fixture(scope="session")
+def address(demo_assets):
+    """Provide the address of the app with small checkpoints, which the tests of a worker share."""
+    with served(demo_assets) as address:
+        yield address
 
 
 def wait_until_served(port, process, log):

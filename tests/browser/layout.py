@@ -62,3 +62,10 @@ def overlaps(page):
     """Return what overlaps, once something is there."""
     page.wait_for_function(f"() => ({OVERLAPS})().count > 0")
     return page.evaluate(OVERLAPS)["bad"][:5]
+
+
+def whole(page, where):
+    """Check that nothing is off the screen or over something else; `where` names the place if so."""
+    fits(page)
+    found = overlaps(page)
+    assert found == [], f"{where}: {found}"

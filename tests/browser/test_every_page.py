@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.browser.axe import grave_findings
-from tests.browser.layout import MOST_SHIFT, fits, overlaps, shift, watch_shift
+from tests.browser.faults import watch_faults
+from tests.browser.layout import MOST_SHIFT, shift, watch_shift, whole
 from tests.browser.patience import settled
 from tests.visits import PAGES
 
@@ -16,8 +17,6 @@ STEADY = {"", "live", "lessons", "anatomy", "compare", "tune", "evidence", "mode
 """Pages whose content stays where it first appears."""
 PHONE = {"width": 390, "height": 850}
 ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "pages"
-# Streamlit asks below a deep link's own path first; the answer is harmless.
-HARMLESS = ("_stcore/health", "_stcore/host-config")
 
 
 # Colors do not depend on the width: each of both is seen once.
@@ -27,24 +26,7 @@ def test_every_page_is_whole(chromium, address, theme, width):
     watch_shift(context)
     page = context.new_page()
     page.set_default_timeout(120_000)
-    faults: list[str] = []
-    page.on("pageerror", lambda fault: faults.append(str(fault)))
-    page.on(
-        "response",
-        lambda answer: (
-            faults.append(f"{answer.status} {answer.url}")
-            if answer.status >= 400 and not answer.url.endswith(HARMLESS)
-            else None
-        ),
-    )
-    page.on(
-        "console",
-        lambda line: (
-            faults.append(line.text)
-            if line.type == "error" and "Failed to load resource" not in line.text
-            else None
-        ),
-    )
+    faults = watch_faults(page)
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     try:
         for path in ADDRESSES:
@@ -63,19 +45,12 @@ def check(page, path, theme, width):
     assert "Page not found" not in page.content(), f"/{path}"
     if path in STEADY:
         assert shift(page) < MOST_SHIFT, f"/{path} at {width} px"
-    whole(page, path, width)
+    whole(page, f"/{path} at {width} px")
     dark = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).colorScheme")
     assert dark == theme, f"/{path} is shown in {dark}"
     page.screenshot(path=ARTIFACTS / f"{path or 'start'}-{theme}-{width}.png")
     assert grave_findings(page) == [], f"/{path} {theme}"
     if theme == "dark":
         page.set_viewport_size(PHONE)
-        whole(page, path, PHONE["width"])
+        whole(page, f"/{path} on a phone")
         page.set_viewport_size({"width": width, "height": 1150})
-
-
-def whole(page, path, width):
-    """Check that nothing is off the screen or over something else."""
-    fits(page)
-    found = overlaps(page)
-    assert found == [], f"/{path} at {width} px: {found}"

@@ -7,7 +7,7 @@ from e2crf_core.lessons import material
 from e2crf_core.lessons.record import AXES, recorded, table
 from e2crf_core.lessons.texts import TEXTS
 from tests.browser.axe import grave_findings
-from tests.browser.layout import fits, overlaps
+from tests.browser.layout import whole
 
 pytestmark = pytest.mark.browser
 
@@ -54,8 +54,7 @@ def test_all_lessons_lead_from_one_to_the_next_and_are_whole_on_a_phone(opened):
         page.keyboard.press(str(text.right + 1))
         page.locator(".verdict", has_text="Right:").wait_for()
         page.wait_for_function(DRAWN)
-        fits(page)
-        assert overlaps(page) == [], text.key
+        whole(page, text.key)
         if place < len(TEXTS):
             page.keyboard.press("n")
     page.go_back()

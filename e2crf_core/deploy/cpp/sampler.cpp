@@ -139,8 +139,8 @@ Floats run(Networks& networks, const Table& t, Noise& noise, size_t count) {
         const float *own = &t.state_mix[size_t(i) * t.terms * t.each], *hold = &t.kept_mix[i * t.terms];
         const float* shift = &t.offset[size_t(i) * t.each];
         const Floats drawn = noise.next();
-        for (size_t j = 0; j < all; ++j) {
-            const size_t k = j % row, w = t.each > 1 ? k : 0, token = k / t.coordinates;
+        for (size_t j = 0, k = 0; j < all; ++j, k = k + 1 < row ? k + 1 : 0) {
+            const size_t w = t.each > 1 ? k : 0, token = uint32_t(k) / uint32_t(t.coordinates);
             float f = 0;
             for (int h = 0; h < t.memory; ++h)
                 f += t.mix[(size_t(i) * t.memory + h) * t.tokens + token] * outputs[h][j];

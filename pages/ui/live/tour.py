@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from e2crf_core.caching.policy import PRESETS, CachePolicy
-from pages.ui.common.query_params import linked_number
+from pages.ui.common.query_params import linked_number, stage
 from pages.ui.live.policy_form import use_policy, usual_policy
 from pages.ui.live.run_form import DEFAULTS, EXPLORE, PLAN, WATCH
 
@@ -117,7 +117,4 @@ def _way(label: str, number: int, key: str, *, kind: str = "secondary", disabled
 
 def _go(number: int | None) -> None:
     """Go to a stop, or end the tour; the settings stay."""
-    if number is None:
-        st.query_params.pop(ADDRESS, None)
-    else:
-        st.query_params[ADDRESS] = str(number)
+    stage(ADDRESS, None if number is None else str(number))
