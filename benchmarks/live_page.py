@@ -26,7 +26,7 @@ from benchmarks.bars import RESULTS, Bar, report
 from benchmarks.browser import ROOT, browser_page, first, served_lab
 from benchmarks.timing import interval
 from e2crf_core.caching.policy import PRESETS
-from e2crf_core.lessons.texts import Turn
+from e2crf_core.lessons.texts import live_query
 from e2crf_core.sampling.config import SamplerConfig
 
 CASES = (("balanced", 1000, 100), ("balanced", 2000, 0), ("exact", 1000, 0))
@@ -71,7 +71,7 @@ def browser_seconds() -> float:
 def watched(address: str, policy: str, steps: int, pace: int) -> dict[str, Any]:
     """Run the same on the page: steps and pictures per second, the browser's share of a core, the first picture."""
     config = SamplerConfig(PRESETS[policy], steps, "euler_maruyama", "linear")
-    query = urlencode({"view": "watch", "num": BATCH, **Turn("", CHECKPOINT, config).query})
+    query = urlencode({"view": "watch", "num": BATCH, **live_query(CHECKPOINT, config)})
     with browser_page() as page:
         page.goto(f"{address}/live?{query}")
         page.wait_for_function(f"() => {{ {LAB} return lab && +lab.dataset.renders > 0; }}", timeout=60_000)

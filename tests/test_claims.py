@@ -13,7 +13,6 @@ from pages.ui.evidence.trigger_study import BANDS, TOKENS, WHOLE, TriggerStudy, 
 from tests.claims import DOC, README, RESULTS, ROOT, STATISTICS, stored, words
 
 UNTRACED = {
-    "forward_cost_cpu",
     "ray_scaling_cpu",
     "serve_load_cpu",
     "token_skipping_cpu",
@@ -164,6 +163,32 @@ def test_the_clock_outside_python_is_quoted_right() -> None:
         assert f"{said} as fast as Python ({row['low']:.1f} to {row['high']:.1f})" in text or (
             f"{said} ({row['low']:.1f} to {row['high']:.1f})" in text
         )
+
+
+def test_selective_forwards_are_quoted_right() -> None:
+    rows, text = stored("forward_cost_cpu")["ecg, batch 16"], words(DOC)
+    for name in ("25% of tokens, another set for each sample", "all tokens, keys and values kept"):
+        row = rows[name]
+        quartiles = f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
+        assert f"{row['ratio']:.2f} " in text and quartiles in text, name
+
+
+def test_precision_and_cache_are_quoted_right() -> None:
+    data, text = stored("backends_cpu")["data"], words(DOC)
+    for name, backend in (("ecg", "onnxruntime-int8"), ("wind-causal", "compiled-bf16")):
+        ratio = next(r["ratio"] for r in data[name]["times"] if (r["backend"], r["batch"]) == (backend, 64))
+        assert f"{ratio:.2f} " in text
+    errors = {(r["backend"], r["policy"]): r for r in data["wind-causal"]["errors"]}
+    for backend, policy, verdict, digits in (
+        ("eager-bf16", "no cache", "as good", 4),
+        ("onnxruntime-int8", "no cache", "as good", 3),
+        ("onnxruntime-int8", "nested bands", "worse", 3),
+        ("eager", "nested bands", "undecided", 3),
+    ):
+        error = errors[backend, policy]["relative_l2"]
+        low, high = (f"{error[end]:.{digits}f}" for end in ("low", "high"))
+        assert f"{error['value']:.{digits}f} ({low} to {high})" in text
+        assert errors[backend, policy]["verdict"] == verdict
 
 
 def test_the_gpu_is_quoted_right() -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 from dataclasses import replace
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -323,10 +324,14 @@ def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, mon
     assert main(command.split()[3:]) == 0 and '"passed": true' in capsys.readouterr().out
 
 
+def live_link(at):
+    return next(link.proto for link in at.get("page_link") if link.proto.label == "Use on the Live page")
+
+
 def test_a_solver_alone_needs_no_card_and_its_lines_run(study):
     point = next(p for p in record_of(study).points if p.complete and p.setting.policy is None)
     at = opened("tune", study=study, trial=str(point.number))
-    assert not has(at, "tune.card") and not has(at, "tune.live")
+    assert not has(at, "tune.card") and live_link(at).disabled
     names = {}
     exec(at.code[0].value, names)
     assert names["series"].shape == (16, 187, 1)
@@ -350,10 +355,12 @@ def test_anatomy_gets_a_run_of_exactly_that_setting(study):
 
 def test_a_setting_of_the_live_page_is_opened_there(study):
     point = cached(record_of(study), "euler_maruyama")
-    at = opened("tune", study=study, trial=str(point.number))
-    press(at, "tune.live")
-    assert at.session_state["policy"] == point.setting.policy
-    assert at.session_state["steps"] == point.setting.steps
+    # Streamlit keeps what is hidden in the address itself, and lets no script leave a page that does.
+    at = opened("tune", study=study, trial=str(point.number), hide="true")
+    there = opened(**dict(parse_qsl(live_link(at).query_string)))
+    assert there.session_state["policy"] == point.setting.policy
+    assert there.session_state["steps"] == point.setting.steps
+    assert there.session_state["solver"] == "euler_maruyama"
 
 
 # ---- what is broken

@@ -13,6 +13,20 @@ OPENS_ON = "wind"
 """The data set with which lessons on series open: the one that lesson 1 asks about."""
 
 
+def live_query(checkpoint: str, config: SamplerConfig) -> dict[str, str]:
+    """Return the address of the Live page with a cached setting; the policy's defaults are left out."""
+    assert config.policy is not None
+    values, plain = (json.loads(p.to_json()) for p in (config.policy, CachePolicy()))
+    changes = {name: value for name, value in values.items() if value != plain[name]}
+    return {
+        "checkpoint": checkpoint,
+        "steps": str(config.steps),
+        "solver": config.solver,
+        "grid": config.grid,
+        "policy": json.dumps(changes, separators=(",", ":")),
+    }
+
+
 @dataclass(frozen=True)
 class Turn:
     """Where a visitor goes on: a task, and the network and settings with which the Live page opens."""
@@ -23,17 +37,8 @@ class Turn:
 
     @property
     def query(self) -> dict[str, str]:
-        """The address of the Live page with these settings; the policy's defaults are left out."""
-        assert self.config.policy is not None
-        values, plain = (json.loads(p.to_json()) for p in (self.config.policy, CachePolicy()))
-        changes = {name: value for name, value in values.items() if value != plain[name]}
-        return {
-            "checkpoint": self.checkpoint,
-            "steps": str(self.config.steps),
-            "solver": self.config.solver,
-            "grid": self.config.grid,
-            "policy": json.dumps(changes, separators=(",", ":")),
-        }
+        """The address of the Live page with these settings."""
+        return live_query(self.checkpoint, self.config)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,13 @@ NEXT = (
   return top === document.body ? null : 'close';
 }"""
 )
-RESTING = "() => document.querySelector('.stApp')?.getAttribute('data-test-script-state') === 'notRunning'"
+# The script has run, and no other run has begun for a moment.
+RESTING = """() => {
+  const state = document.querySelector('.stApp')?.getAttribute('data-test-script-state');
+  if (state !== 'notRunning') window.restingSince = null;
+  else window.restingSince ??= performance.now();
+  return window.restingSince != null && performance.now() - window.restingSince > 150;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +184,7 @@ def test_every_button_does_something_that_the_lab_survives(walker, path):
                 continue
             pressed.append(name)
         assert len(pressed) < 100, pressed
+        walker.evaluate("window.restingSince = null")
         walker.wait_for_function(RESTING)
         assert raised(walker) == [], f"/{path} after {pressed}"
         if urlsplit(walker.url).path.strip("/") != path:
@@ -185,4 +192,3 @@ def test_every_button_does_something_that_the_lab_survives(walker, path):
             settled(walker)
     settled(walker)
     whole(walker, f"/{path} after {pressed}")
-    print(path, pressed)

@@ -7,6 +7,7 @@ import streamlit as st
 
 from e2crf_core.caching.policy import PRESETS
 from e2crf_core.errors import LabError
+from e2crf_core.lessons.texts import live_query
 from e2crf_core.runs.archive import archive_name
 from e2crf_core.runs.run import FINISHED, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
@@ -161,27 +162,23 @@ def anatomy(key: tuple[str, int], record: Record, point: Point, checkpoint: str,
 
 
 def live(setting: SamplerConfig, checkpoint: str) -> None:
-    """Offer to open the setting on the Live page, if that page can run it."""
-    fits = setting.policy is not None and LIVE_STEPS[0] <= setting.steps <= LIVE_STEPS[1]
-    pressed = st.button(
-        "Use on the Live page",
-        icon=":material/play_circle:",
-        key="tune.live",
-        disabled=not fits,
-        help="Opens the Live page with this checkpoint, policy, solver, and number of steps."
-        if fits
-        else "The Live page runs cached settings only.",
-    )
-    if pressed:
-        st.session_state.pop("run", None)
-        st.session_state.update(
-            checkpoint=checkpoint,
-            policy=setting.policy,
-            solver=setting.solver,
-            grid=setting.grid,
-            steps=setting.steps,
+    """Link to the Live page with the setting, if that page can run it."""
+    if setting.policy is None or not LIVE_STEPS[0] <= setting.steps <= LIVE_STEPS[1]:
+        st.page_link(
+            "live.py",
+            label="Use on the Live page",
+            icon=":material/play_circle:",
+            disabled=True,
+            help="The Live page runs cached settings only.",
         )
-        st.switch_page("live.py")
+        return
+    st.page_link(
+        "live.py",
+        label="Use on the Live page",
+        icon=":material/play_circle:",
+        help="Opens the Live page with this checkpoint, policy, solver, and number of steps.",
+        query_params=live_query(checkpoint, setting),
+    )
 
 
 def compare(setting: SamplerConfig, checkpoint: str) -> None:
