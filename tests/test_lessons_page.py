@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ from e2crf_core.sampling.sampler import Sampler
 from pages.ui.lessons import measured
 from tests.packets import decode
 from tests.tiny import tiny_assets, tiny_demo
-from tests.visits import clean, opened, text
+from tests.visits import clean, links, opened, text
 from tests.waiting import until
 
 PLACES = {said.key: place for place, said in enumerate(TEXTS, 1)}
@@ -101,8 +100,8 @@ def test_nonsense_in_the_address_opens_the_nearest_lesson():
 def test_your_turn_opens_the_live_page_with_the_settings_and_so_does_the_next_link():
     first, second = (TEXTS[PLACES[key] - 1].turn for key in ("mirror", "change"))
     at = opened("lessons", lesson=str(PLACES["mirror"]))
-    links = {link.proto.label: dict(parse_qsl(link.proto.query_string)) for link in at.get("page_link")}
-    assert links["Try it live"] == first.query and links["Tune it"]["checkpoint"] == first.checkpoint
+    there = links(at)
+    assert there["Try it live"] == first.query and there["Tune it"]["checkpoint"] == first.checkpoint
     at = opened(**replace(first, config=replace(first.config, steps=12)).query)
     assert at.session_state["policy"] == first.config.policy and at.session_state["steps"] == 12
     for name, value in second.query.items():

@@ -7,7 +7,6 @@ import shutil
 import signal
 import sqlite3
 from dataclasses import replace
-from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -37,7 +36,7 @@ from pages.ui.tune.study_worker import StudyWorker
 from tests.edited import edit
 from tests.packets import canvas_packets
 from tests.tiny import tiny_assets
-from tests.visits import clean, opened, text
+from tests.visits import clean, links, opened, text
 from tests.waiting import PATIENCE_S, until
 
 SPEC = StudySpec(num=8, batch=4, directions=16, resamples=20, cost="flops")
@@ -324,14 +323,10 @@ def test_a_point_is_deployed_and_the_lines_that_are_shown_run(study, capsys, mon
     assert main(command.split()[3:]) == 0 and '"passed": true' in capsys.readouterr().out
 
 
-def live_link(at):
-    return next(link.proto for link in at.get("page_link") if link.proto.label == "Use on the Live page")
-
-
 def test_a_solver_alone_needs_no_card_and_its_lines_run(study):
     point = next(p for p in record_of(study).points if p.complete and p.setting.policy is None)
     at = opened("tune", study=study, trial=str(point.number))
-    assert not has(at, "tune.card") and live_link(at).disabled
+    assert not has(at, "tune.card") and not links(at)["Use on the Live page"]
     names = {}
     exec(at.code[0].value, names)
     assert names["series"].shape == (16, 187, 1)
@@ -349,15 +344,14 @@ def test_anatomy_gets_a_run_of_exactly_that_setting(study):
     assert run.wait(PATIENCE_S) and run.status == "done", run.error
     until(lambda: registry.STORE.list())
     clean(at.run())
-    links = [link.proto for link in at.get("page_link")]
-    assert any("run=" in link.query_string for link in links), links
+    assert any("run" in query for query in links(at).values())
 
 
 def test_a_setting_of_the_live_page_is_opened_there(study):
     point = cached(record_of(study), "euler_maruyama")
     # Streamlit keeps what is hidden in the address itself, and lets no script leave a page that does.
     at = opened("tune", study=study, trial=str(point.number), hide="true")
-    there = opened(**dict(parse_qsl(live_link(at).query_string)))
+    there = opened(**links(at)["Use on the Live page"])
     assert there.session_state["policy"] == point.setting.policy
     assert there.session_state["steps"] == point.setting.steps
     assert there.session_state["solver"] == "euler_maruyama"

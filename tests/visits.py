@@ -1,6 +1,7 @@
 """Pages without a browser: open them by address and read what they show."""
 
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from streamlit.testing.v1 import AppTest
 
@@ -53,3 +54,8 @@ def clean(at: AppTest) -> AppTest:
 def text(at: AppTest) -> str:
     """Return all prose on a page."""
     return " ".join(e.value for kind in SAID for e in at.get(kind))
+
+
+def links(at: AppTest) -> dict[str, dict[str, str]]:
+    """Return the queries of a page's links to other pages by label."""
+    return {link.proto.label: dict(parse_qsl(link.proto.query_string)) for link in at.get("page_link")}
