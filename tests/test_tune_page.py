@@ -352,9 +352,12 @@ def test_a_setting_of_the_live_page_is_opened_there(study):
     # Streamlit keeps what is hidden in the address itself, and lets no script leave a page that does.
     at = opened("tune", study=study, trial=str(point.number), hide="true")
     there = opened(**links(at)["Use on the Live page"])
-    assert there.session_state["policy"] == point.setting.policy
-    assert there.session_state["steps"] == point.setting.steps
-    assert there.session_state["solver"] == "euler_maruyama"
+    state, setting = there.session_state, point.setting
+    assert (state["policy"], state["steps"], state["solver"]) == (
+        setting.policy,
+        setting.steps,
+        setting.solver,
+    )
 
 
 # ---- what is broken
