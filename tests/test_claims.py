@@ -243,7 +243,7 @@ def test_the_engine_and_its_waterfall_are_quoted_right() -> None:
         share = engine["speed, batch 1"][name]["reached"]
         assert f"{100 * share['value']:.0f}% ({100 * share['low']:.0f} to {100 * share['high']:.0f})" in text
     assert f"{engine['speed, batch 1']['balanced']['reused_step_us']['value']:.1f} µs" in text
-    for batch in (1, 16):
+    for batch in (1, 16, 64):
         value, low, high = (
             100 * (watching[f"watching, batch {batch}"]["recorded_over_plain"][end] - 1)
             for end in ("value", "low", "high")

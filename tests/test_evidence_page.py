@@ -10,6 +10,7 @@ import pytest
 from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.errors import LabError
 from e2crf_core.evaluation.results import to_json
+from e2crf_core.quality.protocol import PRIMARY
 from pages.ui.evidence import gains, solver_table, trigger_study
 from pages.ui.evidence.gains import Budget
 from pages.ui.evidence.trigger_study import BANDS, TOKENS, WHOLE, read_studies
@@ -189,6 +190,11 @@ class TestWhatIsRead:
         path.write_text(json.dumps({"wind": one}))
         with pytest.raises(LabError, match=r"trigger_study\.json is damaged.*benchmarks\.trigger_study"):
             read_studies(path)
+
+
+def test_solvers_are_compared_by_the_primary_distance_at_first():
+    at = opened("evidence", view="solvers")
+    assert at.selectbox(key="metric").value == PRIMARY and "metric" not in at.query_params
 
 
 class TestPage:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from e2crf_core.quality.protocol import PRIMARY
 from pages.ui.common.downloads import chart
 from pages.ui.common.messages import plain_text
 from pages.ui.common.query_params import choice, note, recall
@@ -59,15 +60,16 @@ def solvers_view() -> None:
 
 
 def metric_choice(table: SolverTable) -> str:
-    """Draw the choice of the distance: a list when there are many."""
+    """Draw the choice of the distance, at first the protocol's: a list when there are many."""
     label = "Distance (vertical axis)"
+    usual = PRIMARY if PRIMARY in table.titles else next(iter(table.titles))
     if len(table.titles) < FEW_METRICS:
-        return choice(label, table.titles, "metric")
-    recall("metric", list(table.titles))
+        return choice(label, table.titles, "metric", usual)
+    recall("metric", list(table.titles), usual)
     metric = st.selectbox(
         label, list(table.titles), key="metric", format_func=table.titles.__getitem__, width=320
     )
-    note("metric", metric, next(iter(table.titles)))
+    note("metric", metric, usual)
     return metric
 
 
