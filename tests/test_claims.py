@@ -15,7 +15,6 @@ from tests.claims import DOC, README, RESULTS, ROOT, STATISTICS, stored, words
 UNTRACED = {
     "ray_scaling_cpu",
     "serve_load_cpu",
-    "token_skipping_cpu",
     "tune_study_ecg_cpu",
     "whatif_law_cpu",
 }
@@ -38,6 +37,10 @@ def test_what_is_said_of_skipped_tokens_is_measured() -> None:
     for data in ("ecg", "stocks"):
         first = rows[data][0]
         assert f"{first['outputs_only']:.3f} instead of {first['skipped']:.3f} on {data}" in words(DOC)
+    for data, (first, *_) in rows.items():
+        predicted = f"{first['predicted_keys']:.3f} instead of {first['skipped']:.3f}"
+        moved = first["predicted_keys"] != first["skipped"]
+        assert moved == (data == "stocks") and (not moved or predicted in words(DOC))
 
 
 def test_the_margins_of_what_if_are_measured() -> None:
