@@ -16,7 +16,6 @@ UNTRACED = {
     "ray_scaling_cpu",
     "serve_load_cpu",
     "tune_study_ecg_cpu",
-    "whatif_law_cpu",
 }
 """Results of the first release, measured before files stated where they come from: a name may go, none may come."""
 
@@ -166,6 +165,17 @@ def test_the_clock_outside_python_is_quoted_right() -> None:
         assert f"{said} as fast as Python ({row['low']:.1f} to {row['high']:.1f})" in text or (
             f"{said} ({row['low']:.1f} to {row['high']:.1f})" in text
         )
+
+
+def test_the_cost_of_watching_is_quoted_right() -> None:
+    figures, text = stored("live_page_cpu")["figures"], words(DOC)
+    for case in ("balanced, 2000 steps, pace unlimited", "exact, 1000 steps, pace unlimited"):
+        value, low, high = (
+            100 * figures[case]["watched_over_alone"][end] for end in ("value", "low", "high")
+        )
+        assert f"{value:.0f}%" in text and f"({low:.0f} to {high:.0f})" in text
+        assert f"{figures[case]['cores_of_the_browser']:.2f}" in text
+    assert figures["balanced, 1000 steps, pace 100"]["watched_over_alone"]["low"] > 0.99
 
 
 def test_selective_forwards_are_quoted_right() -> None:
