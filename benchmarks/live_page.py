@@ -4,8 +4,8 @@
 
 After a warm-up, a run in its own process alternates with a run started by a click in Chromium, which draws without a
 GPU on the same cores. Also reports how much of a core the browser took, how long after the click the decision map
-moved, and how many pictures per second were drawn. `--shorter 5` takes a
-fifth of the steps, to see that everything runs. Exit status 1 means that watching draws fewer pictures than it should.
+moved, and how many pictures per second were drawn. `--shorter 5` takes a fifth of the steps, to see that everything
+runs. Exit status 1 means that watching draws fewer pictures than it should.
 """
 
 from __future__ import annotations
