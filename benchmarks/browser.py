@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+PATIENCE_S = 300
 EVERY = """const every = function* (root) {
   for (const node of root.querySelectorAll('*')) {
     yield node;
@@ -33,27 +35,40 @@ def first(name: str) -> str:
 
 
 @contextmanager
-def served_lab(home: str) -> Iterator[str]:
-    """Serve a lab whose user folder is `home` until the block ends, and yield its address."""
+def served_lab(**environment: str) -> Iterator[str]:
+    """Serve the lab, as `streamlit run app.py` does, until the block ends, and yield its address.
+
+    `environment` is added to that of this process. Raises RuntimeError with what the server said if it does not start.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     command += ["--server.address", "127.0.0.1", "--server.headless", "true"]
-    server = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "E2CRF_HOME": home}, stdout=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(150):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
+    with tempfile.TemporaryFile("w+") as log:
+        server = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            if not _answers(f"http://127.0.0.1:{port}/_stcore/health", server):
+                log.seek(0)
+                raise RuntimeError(f"the lab did not start:\n{log.read()}")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(PATIENCE_S)
+
+
+def _answers(url: str, server: subprocess.Popen[bytes]) -> bool:
+    """Wait until a server answers, however busy the machine is; False if it ends before."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+            return True
+        except OSError:
+            time.sleep(0.2)
+    return False
 
 
 @contextmanager

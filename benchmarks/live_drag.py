@@ -147,7 +147,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "live_drag_cpu.json")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as home, served_lab(home) as address:
+    with tempfile.TemporaryDirectory() as home, served_lab(E2CRF_HOME=home) as address:
         for name in arguments.checkpoints:
             with browser_page() as page:
                 figures[name] = measured(page, address, name, arguments.seconds, arguments.rounds)

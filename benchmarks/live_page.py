@@ -123,7 +123,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "live_page_cpu.json")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as home, served_lab(home) as address:
+    with tempfile.TemporaryDirectory() as home, served_lab(E2CRF_HOME=home) as address:
         browser = watched(address, "balanced", 100, 0)["browser"]
         for policy, whole, pace in CASES:
             steps = whole // arguments.shorter

@@ -99,7 +99,7 @@ def main() -> int:
             export_run(["export-run", str(Path(home) / "runs" / "scrub.zip"), "--html", str(path)])
             seen, browser = measure(path.as_uri(), arguments.seconds, offline=True)
         else:
-            with served_lab(home) as address:
+            with served_lab(E2CRF_HOME=home) as address:
                 seen, browser = measure(f"{address}/anatomy?run=scrub", arguments.seconds, offline=False)
     bars = []
     for name, one in seen.items():

@@ -2,21 +2,13 @@
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
+from benchmarks.browser import served_lab
 from e2crf_core.io.resources import assets_dir
 from tests.tiny import tiny_assets, tiny_demo
-from tests.waiting import PATIENCE_S
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--no-sandbox",
@@ -56,24 +48,9 @@ def demo_assets(tmp_path_factory):
     return assets
 
 
-@contextmanager
 def served(assets, **environment):
-    """Serve the app with these assets, as `streamlit run app.py` does, until the block ends; yield its address."""
-    log = assets.parent / f"log{len(list(assets.parent.glob('log*')))}"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py"]
-    command += ["--server.port", str(port), "--server.address", "127.0.0.1", "--server.headless", "true"]
-    environment = {**os.environ, "E2CRF_ASSETS": str(assets), "OMP_NUM_THREADS": "1", **environment}
-    with open(log, "w") as lines:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=lines, stderr=subprocess.STDOUT)
-    try:
-        wait_until_served(port, process, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
+    """Serve the app with these assets until the block ends; yield its address."""
+    return served_lab(E2CRF_ASSETS=str(assets), OMP_NUM_THREADS="1", **environment)
 
 
 @pytest.fixture(scope="session")
@@ -81,17 +58,6 @@ def address(demo_assets):
     """Provide the address of the app with small checkpoints, which the tests of a worker share."""
     with served(demo_assets) as address:
         yield address
-
-
-def wait_until_served(port, process, log):
-    end = time.monotonic() + 300
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"the app did not start:\n{log.read_text()}")
 
 
 FAILED = pytest.StashKey[bool]()

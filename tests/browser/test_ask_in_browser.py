@@ -38,4 +38,4 @@ def test_a_file_with_a_gap_is_filled_and_saved(visit):
 
     page.get_by_role("radio", name="What comes next?").click()
     page.get_by_text("Hide the last rows and compare").wait_for()
-    assert "ask=next" in page.url and "from=file" in page.url
+    page.wait_for_url(lambda url: "ask=next" in url and "from=file" in url)

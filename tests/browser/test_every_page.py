@@ -13,8 +13,6 @@ from tests.visits import PAGES
 pytestmark = pytest.mark.browser
 
 ADDRESSES = ("", *PAGES)
-STEADY = {"", "live", "lessons", "anatomy", "compare", "tune", "evidence", "models"}
-"""Pages whose content stays where it first appears."""
 PHONE = {"width": 390, "height": 850}
 ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "pages"
 
@@ -43,8 +41,7 @@ def check(page, path, theme, width):
     """Check a page that has settled; the narrow one becomes a phone's at the end."""
     assert page.locator('[data-testid="stException"]').count() == 0, f"/{path} raised"
     assert "Page not found" not in page.content(), f"/{path}"
-    if path in STEADY:
-        assert shift(page) < MOST_SHIFT, f"/{path} at {width} px"
+    assert shift(page) < MOST_SHIFT, f"/{path} at {width} px"
     whole(page, f"/{path} at {width} px")
     dark = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).colorScheme")
     assert dark == theme, f"/{path} is shown in {dark}"

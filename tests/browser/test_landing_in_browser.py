@@ -33,7 +33,8 @@ def test_the_recorded_run_moves_until_it_is_paused_and_a_door_leads_on(visit):
     page.get_by_text("1 of 5").wait_for()
     page.get_by_role("button", name="End the tour").click()
     page.get_by_text("1 of 5").wait_for(state="detached")
-    assert "tour" not in page.url and page.title() == "Live · E²-CRF Lab"
+    page.wait_for_url(lambda url: "tour" not in url)
+    assert page.title() == "Live · E²-CRF Lab"
 
 
 def test_someone_who_wants_less_motion_sees_the_last_step_at_rest(chromium, address):

@@ -20,6 +20,8 @@ from pages.ui.data.plots import localization_chart
 SHOWN = 12
 CUTOFFS = (0.01, 0.05, 0.10, 0.25, 0.50)
 RIGHTS = ("License", "Attribution")
+# In px: given before the code of the widgets has arrived, so that nothing moves when it does.
+NUMBER_WIDTH, DIGIT_WIDTH, TABLE_ROW = 112, 21, 35
 
 
 def dataset_label(name: str) -> str:
@@ -58,7 +60,12 @@ def card_view() -> None:
                 st.markdown(f"**{heading}.** {text}")
     with right:
         st.markdown("##### Energy below a cutoff, measured")
-        st.dataframe(cutoff_table(data), alt="Energy share below each cutoff, for every channel")
+        table = cutoff_table(data)
+        st.dataframe(
+            table,
+            height=TABLE_ROW * (len(table) + 1) + 2,
+            alt="Energy share below each cutoff, for every channel",
+        )
         for heading in RIGHTS:
             if heading in texts:
                 st.markdown(f"**{heading}.** {texts[heading]}")
@@ -67,19 +74,22 @@ def card_view() -> None:
 def numbers(data: Dataset) -> None:
     """Draw the size of a data set."""
     with st.container(horizontal=True, key="data_numbers"):
-        sampling = data.card.get("sampling", {}).get("text", "")
-        st.metric("Windows", f"{len(data.x):,}", width="content")
-        st.metric("Training", f"{len(data.train):,}", width="content")
-        st.metric(
+        number("Windows", len(data.x))
+        number("Training", len(data.train))
+        number(
             "Held out",
-            f"{len(data.heldout):,}",
-            width="content",
-            help="Whole stretches of time that no network sees. Windows that overlap both parts are left "
-            "out.",
+            len(data.heldout),
+            "Whole stretches of time that no network sees. Windows that overlap both parts are left out.",
         )
-        st.metric("Steps", f"{data.length:,}", width="content", help=plain_text(sampling) or None)
-        st.metric("Frequencies", f"{data.length // 2 + 1:,}", width="content", help="Tokens of the network.")
-        st.metric("Channels", f"{len(data.channels):,}", width="content")
+        number("Steps", data.length, plain_text(data.card.get("sampling", {}).get("text", "")))
+        number("Frequencies", data.length // 2 + 1, "Tokens of the network.")
+        number("Channels", len(data.channels))
+
+
+def number(label: str, value: int, text: str = "") -> None:
+    """Draw a count, with an explanation of its label."""
+    words = f"{value:,}"
+    st.metric(label, words, width=max(NUMBER_WIDTH, DIGIT_WIDTH * len(words)), help=text or None)
 
 
 def energy_panel(data: Dataset) -> None:
