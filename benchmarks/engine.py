@@ -35,7 +35,7 @@ from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.files import replace_file
 from e2crf_core.io.provenance import machine
 from e2crf_core.models.checkpoints import load_checkpoint
-from e2crf_core.sampling.observing import observe
+from e2crf_core.sampling.observing import Observer
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler, warm_up
 from e2crf_core.sampling.segments import run_segment
@@ -116,10 +116,13 @@ def measure_watching(model: ScoreModel, steps: int, batch: int, rounds: int) -> 
 
     def recorded(seed: int) -> float:
         recorder = Recorder(steps, model.n, model.length, len(model.channels), batch)
+        observer = Observer()
 
         def run() -> None:
             for step in sampler.steps(batch, seed, timed=True):
-                recorder.append(observe(step.problem, step.before, step.info, step.seconds, 0, 0, step.after))
+                recorder.append(
+                    observer.record(step.problem, step.before, step.info, step.seconds, 0, 0, step.after)
+                )
             recorder.column("series")
 
         return clocked(run)

@@ -13,7 +13,7 @@ from benchmarks import gpu
 from e2crf_core import CachePolicy, LabError, Sampler
 from e2crf_core.cuda import KEPT, Captured, Work
 from e2crf_core.diffusion.score_model import ScoreModel
-from e2crf_core.sampling.observing import observe
+from e2crf_core.sampling.observing import Observer
 from e2crf_core.sampling.recorder import Recorder
 from tests.conftest import make_model
 from tests.pretend_device import PretendDevice, moved, replayed
@@ -64,9 +64,10 @@ def record(sampler: Sampler, reads: list[str]) -> tuple[Recorder, int]:
     """Record a run of three samples; return the record, and how often recording alone read the device."""
     model, extra = sampler.model, 0
     recorder = Recorder(STEPS, model.n, model.length, len(model.channels), 3)
+    observer = Observer()
     for step in sampler.steps(3, 1):
         before = len(reads)
-        recorder.append(observe(step.problem, step.before, step.info, 0.0, 1, 0, step.after))
+        recorder.append(observer.record(step.problem, step.before, step.info, 0.0, 1, 0, step.after))
         extra += len(reads) - before
     return recorder, extra
 

@@ -15,7 +15,7 @@ from e2crf_core.runs.archive import load, of_handle, save
 from e2crf_core.runs.run import WAIT_S, RunHandle, RunSpec
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.finite import NotFinite
-from e2crf_core.sampling.observing import observe
+from e2crf_core.sampling.observing import Observer
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler
 from tests.conftest import make_model
@@ -66,9 +66,9 @@ def test_cursors_see_every_row_once_and_in_order() -> None:
 @pytest.mark.parametrize("policy", [PRESETS["balanced"], PRESETS["paper"]], ids=["clock", "paper"])
 def test_a_record_is_the_same_whenever_it_is_read(policy) -> None:
     early, late = (Recorder(30, MODEL.n, MODEL.length, 2, 3) for _ in range(2))
-    sampler = Sampler(MODEL, policy, steps=30)
+    sampler, observer = Sampler(MODEL, policy, steps=30), Observer()
     for i, step in enumerate(sampler.steps(3, seed=2)):
-        record = observe(step.problem, step.before, step.info, 0.0, i % 3, 0, step.after)
+        record = observer.record(step.problem, step.before, step.info, 0.0, i % 3, 0, step.after)
         early.append(record)
         late.append(record)
         if i % 4 == 0:

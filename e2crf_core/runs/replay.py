@@ -13,7 +13,7 @@ from e2crf_core.errors import LabError
 from e2crf_core.models.checkpoints import load_checkpoint
 from e2crf_core.progress import Progress, silent
 from e2crf_core.runs.archive import Archive
-from e2crf_core.sampling.observing import observe
+from e2crf_core.sampling.observing import Observer
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler
 
@@ -52,10 +52,13 @@ def rerun(
     sampler = Sampler.of(model, spec.config)
     recorder = Recorder(spec.config.steps, model.n, model.length, len(model.channels), spec.num)
     recorder.policies.extend(old.policies)
+    observer = Observer()
     loop = sampler.steps(spec.num, spec.seed, policy=archive.policy_at)
     for i, step in enumerate(islice(loop, old.count)):
         version = [v for first, v, _ in old.policies if first <= i][-1]
-        recorder.append(observe(step.problem, step.before, step.info, 0.0, spec.watch, version, step.after))
+        recorder.append(
+            observer.record(step.problem, step.before, step.info, 0.0, spec.watch, version, step.after)
+        )
         progress(i + 1, old.count)
     return recorder, model.series(step.after.z.cpu().numpy())
 

@@ -24,7 +24,7 @@ from e2crf_core.runs.comparison import Comparison, compare
 from e2crf_core.runs.line import Ticket
 from e2crf_core.runs.twin import TWINS, Twin
 from e2crf_core.sampling.config import SamplerConfig
-from e2crf_core.sampling.observing import observe
+from e2crf_core.sampling.observing import Observer
 from e2crf_core.sampling.recorder import Recorder
 from e2crf_core.sampling.sampler import Sampler, check_request, warm_up
 
@@ -323,10 +323,13 @@ class RunHandle:
         steps = sampler.steps(
             spec.num, spec.seed, policy=policy, cancelled=lambda: not self._may_step(), timed=True
         )
+        observer = Observer()
         for step in steps:
             version, info = recorder.policies[-1][1], step.info
             recorder.append(
-                observe(step.problem, step.before, info, step.seconds, self._watch, version, step.after)
+                observer.record(
+                    step.problem, step.before, info, step.seconds, self._watch, version, step.after
+                )
             )
             rows, prepared = rows + info.rows, prepared + info.samples
             self._done, self._step_seconds = step.after.step, self._step_seconds + step.seconds

@@ -7,7 +7,7 @@ recompute. Series, spectra, drift, and costs follow from these, for many steps a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,7 @@ from e2crf_core.network.flops import network_flops, update_flops
 from e2crf_core.network.host import own_settings
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
+class StepRecord(NamedTuple):
     """The raw blocks of one step at the watched sample, on the model's device, and what it says of the batch.
 
     `z`, `denoised`, and `last` (the network input at each token's last recompute; None before the first) have
@@ -54,40 +53,60 @@ class StepRecord:
         return StepEvent(**{name: v if v.ndim else v.item() for name, v in values.items()})
 
 
-def observe(
-    problem: Problem,
-    before: SamplerState,
-    info: StepInfo,
-    seconds: float,
-    watch: int,
-    version: int,
-    after: SamplerState,
-) -> StepRecord:
-    """Return the record of a step, with rows of the watched sample copied where they are views of a batch."""
-    batch, cache = len(before.z), before.cache
-    later = after.cache or cache
+class Observer:
+    """Makes the records of one run.
 
-    def own(x: Tensor) -> Tensor:
-        return x if x.shape[0] == 1 else x[watch : watch + 1].clone()
+    Rows of the watched sample are copied: views would keep a whole batch. What only a recompute changes is copied
+    after a recompute.
+    """
 
-    return StepRecord(
-        problem=problem,
-        step=before.step,
-        version=version,
-        seconds=seconds,
-        watch=watch,
-        batch=batch,
-        rows=info.rows,
-        samples=info.samples,
-        tau=own(info.tau),
-        reasons=info.reasons,
-        score=own(info.score),
-        z=own(before.z),
-        denoised=own(info.denoised),
-        last=None if cache is None else own(cache.u),
-        at=None if cache is None else own(cache.clock.at),
-        r=None if later is None else later.r,
-    )
+    def __init__(self) -> None:
+        self._source: tuple[Tensor, int] | None = None
+        self._last: Tensor | None = None
+        self._at: Tensor | None = None
+
+    def record(
+        self,
+        problem: Problem,
+        before: SamplerState,
+        info: StepInfo,
+        seconds: float,
+        watch: int,
+        version: int,
+        after: SamplerState,
+    ) -> StepRecord:
+        """Return the record of a step of sample `watch`, under the policy with the number `version`."""
+        cache = before.cache
+        later = after.cache or cache
+        if cache is not None and not self._copied(cache.u, watch):
+            self._source = cache.u, watch
+            self._last, self._at = row_of(cache.u, watch), row_of(cache.clock.at, watch)
+        return StepRecord(
+            problem=problem,
+            step=before.step,
+            version=version,
+            seconds=seconds,
+            watch=watch,
+            batch=before.z.shape[0],
+            rows=info.rows,
+            samples=info.samples,
+            tau=row_of(info.tau, watch),
+            reasons=info.reasons,
+            score=row_of(info.score, watch),
+            z=row_of(before.z, watch),
+            denoised=row_of(info.denoised, watch),
+            last=self._last,
+            at=self._at,
+            r=None if later is None else later.r,
+        )
+
+    def _copied(self, u: Tensor, watch: int) -> bool:
+        return self._source is not None and self._source[0] is u and self._source[1] == watch
+
+
+def row_of(x: Tensor, sample: int) -> Tensor:
+    """Return a copy of the row of a sample of x (B, ...), or x itself if it has one row."""
+    return x if x.shape[0] == 1 else x.narrow_copy(0, sample, 1)
 
 
 @own_settings()
@@ -101,14 +120,13 @@ def derive(records: Sequence[StepRecord]) -> dict[str, np.ndarray]:
         drift, age = _since_recompute(problem, records, steps, z)
         score = torch.cat([record.score for record in records])
         score = score.nan_to_num(posinf=float(np.finfo(np.float32).max))
-        reasons = torch.stack([record.reasons.expand(batch, model.n) for record in records]).numpy()
+        reasons = _decisions(records, batch)
         r = _intensities(records)
     watched = np.arange(len(records)), [record.watch for record in records]
     tokens = torch.stack([denoised, z]).float().cpu().numpy()
     x0, series = model.series(tokens)
-    costs = {(record.rows, record.samples) for record in records}
-    cost = {each: run_flops(model, *each, batch, 1) for each in costs}
-    whole = run_flops(model, batch * model.n, batch, batch, 1)
+    samples = np.array([record.samples for record in records], np.int64)
+    each, prepared, update = problem.once("operations", lambda: _operations(model, batch))
     return {
         "step": steps,
         "t": np.array([problem.plan.rows[i].t for i in steps]),
@@ -116,8 +134,8 @@ def derive(records: Sequence[StepRecord]) -> dict[str, np.ndarray]:
         "policy_version": np.array([record.version for record in records], np.int32),
         "share": rows / (batch * model.n),
         "tokens": rows,
-        "flops": np.array([cost[record.rows, record.samples] for record in records]),
-        "flops_full": np.full(len(records), whole),
+        "flops": rows * each + samples * prepared + update,
+        "flops_full": np.full(len(records), batch * (model.n * each + prepared) + update),
         "seconds": np.array([record.seconds for record in records]),
         "tau": torch.cat([record.tau for record in records])[:, 0].numpy(),
         "r": r[watched].numpy(),
@@ -158,6 +176,21 @@ def _intensities(records: Sequence[StepRecord]) -> Tensor:
         rows = rows.to(stacked.dtype)
         rows[known] = stacked
     return rows
+
+
+def _decisions(records: Sequence[StepRecord], batch: int) -> np.ndarray:
+    """Return reasons (k, B, n) of all samples; read only, where all samples agree at every step."""
+    rows = [record.reasons for record in records]
+    if all(row.shape[0] == 1 for row in rows):
+        return np.broadcast_to(torch.stack(rows).numpy(), (len(rows), batch, rows[0].shape[1]))
+    return torch.stack([row.expand(batch, -1) for row in rows]).numpy()
+
+
+def _operations(model: ScoreModel, batch: int) -> tuple[int, int, int]:
+    """Count the operations of a recomputed token, of preparing a sample, and of a step's update of the batch."""
+    network, n = model.network, model.n
+    update = update_flops(batch, n, 2 * len(model.channels))
+    return network_flops(network, 1, n, 0), network_flops(network, 0, n, 1), update
 
 
 def run_flops(model: ScoreModel, rows: int, prepared: int, num: int, steps: int) -> int:

@@ -27,7 +27,7 @@ from e2crf_core.progress import Cancel, Progress, never, silent
 from e2crf_core.sampling.backend_choice import choose_backend
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.finite import check_finite
-from e2crf_core.sampling.observing import observe, run_flops
+from e2crf_core.sampling.observing import Observer, run_flops
 from e2crf_core.sampling.segments import LIMIT_BYTES, Segment, run_segment, segments_of
 
 MAX_NUM = 100_000
@@ -332,8 +332,11 @@ class Sampler:
     def events(self, num: int = 1, seed: int = 0, watch: int = 0) -> Iterator[StepEvent]:
         """Run one batch of `num` samples, yielding an event after every step (see StepEvent)."""
         check_request(num, seed)
+        observer = Observer()
         for step in self.steps(num, seed, timed=True):
-            yield observe(step.problem, step.before, step.info, step.seconds, watch, 0, step.after).event
+            yield observer.record(
+                step.problem, step.before, step.info, step.seconds, watch, 0, step.after
+            ).event
 
     def flops(self, rows: int, prepared: int, num: int, steps: int | None = None) -> int:
         """Count the operations of a run (or of `steps` steps) of `num` samples.

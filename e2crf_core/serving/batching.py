@@ -20,7 +20,7 @@ from e2crf_core.diffusion.noise import NoiseStream
 from e2crf_core.errors import LabError
 from e2crf_core.sampling.config import SamplerConfig
 from e2crf_core.sampling.finite import NotFinite
-from e2crf_core.sampling.observing import observe
+from e2crf_core.sampling.observing import Observer
 from e2crf_core.sampling.sampler import Leap, Sampler
 
 
@@ -232,7 +232,9 @@ class Batch:
         offset = 0
         for piece, on_event in zip(self.pieces, watchers, strict=True):
             if on_event is not None and leap.info is not None:
-                record = observe(self.problem, leap.before, leap.info, seconds, offset, 0, leap.after)
+                record = Observer().record(
+                    self.problem, leap.before, leap.info, seconds, offset, 0, leap.after
+                )
                 on_event(record.event)
             offset += piece.count
         return leap
