@@ -1,4 +1,4 @@
-"""Wait for a GPU, and run functions of tensors as CUDA graphs, one for each combination of shapes."""
+"""Wait for a GPU, read it without waiting, and run functions of tensors as CUDA graphs, one for each shape."""
 
 from __future__ import annotations
 
@@ -21,6 +21,28 @@ def synchronize(device: torch.device) -> None:
     """Wait for the device, so that the next clock reading is meaningful."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def to_host(x: Tensor) -> Tensor:
+    """Return a copy of x on the host, which the device fills when it gets there: see `mark`.
+
+    The copy lies in page-locked memory, of which torch keeps blocks that are no longer used for the next copies.
+    """
+    place = torch.empty(x.shape, dtype=x.dtype, pin_memory=x.is_cuda)
+    return place.copy_(x, non_blocking=True)
+
+
+def mark(device: torch.device) -> Callable[[], None]:
+    """Return a function that waits until the device has done what it has been given so far."""
+    if device.type != "cuda":
+        return _nothing
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event.synchronize
+
+
+def _nothing() -> None:
+    """Wait for a host that has done everything already."""
 
 
 def capture_on_cuda(work: Work, inputs: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:

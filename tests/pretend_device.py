@@ -66,7 +66,7 @@ class There(Tensor):
 class PretendDevice(TorchDispatchMode):
     """Run everything here; `reads` and `uploads` name the operations that crossed, in order.
 
-    `waits` are the uploads for which the host waits.
+    `waits` are the uploads for which the host waits, `copies` count copies to the host for which it does not.
     """
 
     def __init__(self) -> None:
@@ -74,6 +74,7 @@ class PretendDevice(TorchDispatchMode):
         self.reads: list[str] = []
         self.uploads: list[str] = []
         self.waits: list[str] = []
+        self.copies = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation on the numbers, and wrap what would be on the device."""
@@ -83,10 +84,15 @@ class PretendDevice(TorchDispatchMode):
         goes = self._goes(name, args, kwargs, any(there))
         if name in READING and any(there):
             self.reads.append(name)
-        elif name in MOVING and there[0] != goes:
-            (self.uploads if goes else self.reads).append(name)
-            if goes and not any(x is True for x in (*args, kwargs.get("non_blocking"))):
-                self.waits.append(name)
+        elif name in MOVING and there[name == "copy_"] != goes:  # what is copied comes second
+            waits = not any(x is True for x in (*args, kwargs.get("non_blocking")))
+            if goes:
+                self.uploads.append(name)
+                self.waits += [name] * waits
+            elif waits:
+                self.reads.append(name)
+            else:
+                self.copies += 1
         elif name in ("index", "index_put", "index_put_"):
             masks = [x for x in given[1:] if x.dtype == torch.bool]
             if any(isinstance(x, There) for x in masks):

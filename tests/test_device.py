@@ -60,27 +60,52 @@ def test_a_run_that_decides_by_data_reads_at_most_two_small_tensors_a_step(polic
     np.testing.assert_allclose(tokens.numpy(), expected, atol=1e-9)
 
 
-def record(sampler: Sampler, reads: list[str]) -> tuple[Recorder, int]:
-    """Record a run of three samples; return the record, and how often recording alone read the device."""
-    model, extra = sampler.model, 0
-    recorder = Recorder(STEPS, model.n, model.length, len(model.channels), 3)
-    observer = Observer()
+def record(sampler: Sampler, device: PretendDevice | None = None) -> Recorder:
+    """Record a run of three samples; recording alone must not read the device."""
+    model = sampler.model
+    recorder, observer = Recorder(STEPS, model.n, model.length, len(model.channels), 3), Observer()
     for step in sampler.steps(3, 1):
-        before = len(reads)
+        before = device and len(device.reads)
         recorder.append(observer.record(step.problem, step.before, step.info, 0.0, 1, 0, step.after))
-        extra += len(reads) - before
-    return recorder, extra
+        assert before == (device and len(device.reads))
+    return recorder
 
 
-def test_recording_reads_nothing_until_somebody_looks_and_then_all_steps_at_once() -> None:
+def test_recording_copies_without_waiting_and_who_looks_reads_two_tables_once() -> None:
     model, policy = make_model(), SCHEDULED["late"]
-    here, _ = record(Sampler(model, policy, steps=STEPS, noise="counter"), [])
+    here = record(Sampler(model, policy, steps=STEPS, noise="counter"))
     with PretendDevice() as device, torch.inference_mode():
-        there, extra = record(Sampler(moved(model), policy, steps=STEPS, noise="counter"), device.reads)
+        there = record(Sampler(moved(model), policy, steps=STEPS, noise="counter"), device)
+        refreshes = int((here.column("tokens") > 0).sum())
+        # The state and its denoised value at every step; the network input and the intensities after a recompute.
+        assert device.copies <= 2 * STEPS + 2 * (refreshes + 1)
         device.reads.clear()
         columns, count = there.since(0)
-        assert extra == 0 and count == STEPS
-        assert len(device.reads) <= 3, "tokens, drift, and event intensities"
+        assert count == STEPS and len(device.reads) == 2
+        there.since(0), there.event(3)
+        assert len(device.reads) == 2
+    for name, column in here.since(0)[0].items():
+        np.testing.assert_allclose(columns[name], column, rtol=1e-5, atol=1e-7)
+
+
+def test_a_record_is_not_read_before_the_device_has_delivered_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, policy = make_model(), SCHEDULED["late"]
+    here = record(Sampler(model, policy, steps=STEPS, noise="counter"))
+    under_way: list[tuple[Tensor, Tensor]] = []
+
+    def send(x: Tensor) -> Tensor:
+        under_way.append((torch.full(x.shape, torch.nan, dtype=x.dtype), x))
+        return under_way[-1][0]
+
+    def deliver() -> None:
+        for place, x in under_way:
+            place.copy_(x)
+        under_way.clear()
+
+    monkeypatch.setattr("e2crf_core.sampling.observing.to_host", send)
+    monkeypatch.setattr("e2crf_core.sampling.observing.mark", lambda device: deliver)
+    with PretendDevice(), torch.inference_mode():
+        columns, _ = record(Sampler(moved(model), policy, steps=STEPS, noise="counter")).since(0)
     for name, column in here.since(0)[0].items():
         np.testing.assert_allclose(columns[name], column, rtol=1e-5, atol=1e-7)
 

@@ -6,7 +6,7 @@ recompute. Series, spectra, drift, and costs follow from these, for many steps a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +15,16 @@ from torch import Tensor
 
 from e2crf_core.caching.events import StepEvent
 from e2crf_core.caching.state import Problem, SamplerState, StepInfo
+from e2crf_core.cuda import mark, to_host
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.network.flops import network_flops, update_flops
 from e2crf_core.network.host import own_settings
 
 
 class StepRecord(NamedTuple):
-    """The raw blocks of one step at the watched sample, on the model's device, and what it says of the batch.
+    """The raw blocks of one step at the watched sample, and what it says of the batch, all on the host.
 
+    Blocks that come from a device are complete when `arrived` returns.
     `z`, `denoised`, and `last` (the network input at each token's last recompute; None before the first) have
     shape (1, n, 2M), `at` (1, n) is the step of that recompute, and `score` (1, n) the trigger's. `reasons` (b,
     n), b = 1 if all samples agree, and event intensities `r` (B,), None before the first recompute, are the
@@ -45,6 +47,7 @@ class StepRecord(NamedTuple):
     last: Tensor | None
     at: Tensor | None
     r: Tensor | None
+    arrived: Callable[[], None]
 
     @property
     def event(self) -> StepEvent:
@@ -57,13 +60,14 @@ class Observer:
     """Makes the records of one run.
 
     Rows of the watched sample are copied: views would keep a whole batch. What only a recompute changes is copied
-    after a recompute.
+    after a recompute. A device is not waited for.
     """
 
     def __init__(self) -> None:
         self._source: tuple[Tensor, int] | None = None
         self._last: Tensor | None = None
         self._at: Tensor | None = None
+        self._intensity: tuple[Tensor, Tensor] | None = None
 
     def record(
         self,
@@ -97,16 +101,25 @@ class Observer:
             denoised=row_of(info.denoised, watch),
             last=self._last,
             at=self._at,
-            r=None if later is None else later.r,
+            r=None if later is None else self._on_host(later.r),
+            arrived=mark(before.z.device),
         )
+
+    def _on_host(self, r: Tensor) -> Tensor:
+        if self._intensity is None or self._intensity[0] is not r:
+            self._intensity = r, r if r.device.type == "cpu" else to_host(r)
+        return self._intensity[1]
 
     def _copied(self, u: Tensor, watch: int) -> bool:
         return self._source is not None and self._source[0] is u and self._source[1] == watch
 
 
 def row_of(x: Tensor, sample: int) -> Tensor:
-    """Return a copy of the row of a sample of x (B, ...), or x itself if it has one row."""
-    return x if x.shape[0] == 1 else x.narrow_copy(0, sample, 1)
+    """Return a copy on the host of the row of a sample of x (B, ...), or x itself if it is there and has one row."""
+    one = x.shape[0] == 1
+    if x.device.type == "cpu":
+        return x if one else x.narrow_copy(0, sample, 1)
+    return to_host(x if one else x.narrow(0, sample, 1))
 
 
 @own_settings()
@@ -115,6 +128,7 @@ def derive(records: Sequence[StepRecord]) -> dict[str, np.ndarray]:
     problem, batch = records[0].problem, records[0].batch
     model, steps = problem.model, np.array([record.step for record in records], np.int32)
     rows = np.array([record.rows for record in records], np.int64)
+    records[-1].arrived()
     with torch.inference_mode():
         z, denoised = (torch.cat([getattr(record, name) for record in records]) for name in ("z", "denoised"))
         drift, age = _since_recompute(problem, records, steps, z)
@@ -123,7 +137,7 @@ def derive(records: Sequence[StepRecord]) -> dict[str, np.ndarray]:
         reasons = _decisions(records, batch)
         r = _intensities(records)
     watched = np.arange(len(records)), [record.watch for record in records]
-    tokens = torch.stack([denoised, z]).float().cpu().numpy()
+    tokens = torch.stack([denoised, z]).float().numpy()
     x0, series = model.series(tokens)
     samples = np.array([record.samples for record in records], np.int64)
     each, prepared, update = problem.once("operations", lambda: _operations(model, batch))
@@ -158,21 +172,22 @@ def _since_recompute(
     drift, age = np.zeros(z.shape[:2], np.float32), np.zeros(z.shape[:2], np.int32)
     known = [i for i, record in enumerate(records) if record.last is not None]
     if known:
-        index, row = (torch.as_tensor(x, dtype=torch.long).to(z.device) for x in (steps[known], known))
-        u = torch.addcmul(problem.u0[index], problem.c_in[index], z[row])
+        u0, c_in = problem.once("inputs", lambda: (problem.u0.cpu(), problem.c_in.cpu()))
+        index = torch.as_tensor(steps[known], dtype=torch.long)
+        u = torch.addcmul(u0[index], c_in[index], z[torch.as_tensor(known)])
         last = torch.cat([records[i].last for i in known])  # type: ignore[misc]
-        drift[known] = (u - last).square().sum(-1).float().cpu().numpy()
+        drift[known] = (u - last).square().sum(-1).float().numpy()
         at = torch.cat([records[i].at for i in known])  # type: ignore[misc]
         age[known] = steps[known, None] - at.numpy()
     return drift, age
 
 
 def _intensities(records: Sequence[StepRecord]) -> Tensor:
-    """Return intensities (k, B) on the host, NaN before the first recompute; the device is read once."""
+    """Return intensities (k, B), NaN before the first recompute."""
     known = [i for i, record in enumerate(records) if record.r is not None]
     rows = torch.full((len(records), records[0].batch), torch.nan)
     if known:
-        stacked = torch.stack([records[i].r for i in known]).cpu()  # type: ignore[misc]
+        stacked = torch.stack([records[i].r for i in known])  # type: ignore[misc]
         rows = rows.to(stacked.dtype)
         rows[known] = stacked
     return rows
