@@ -16,8 +16,8 @@ from e2crf_core.caching.policy import CachePolicy
 from e2crf_core.sampling.observing import StepRecord, derive
 
 BATCH_BYTES = 64 * 2**20
-PENDING = 128
-"""Steps that may wait to be derived; then the writer derives them, so that memory stays bounded."""
+PENDING_BYTES, MOST_PENDING = 16 * 2**20, 1024
+"""Blocks that may wait to be derived, in bytes and in steps; then the writer derives them: memory stays bounded."""
 
 
 class Recorder:
@@ -60,6 +60,8 @@ class Recorder:
         self.policies: list[tuple[int, int, CachePolicy]] = []
         self.count = 0
         self._derived = 0
+        step_bytes = n * (batch + 4 * 3 * 2 * channels + 8)  # decisions; z, D and last input; scores
+        self._most = min(MOST_PENDING, 1 + PENDING_BYTES // step_bytes)
         self._pending: list[StepRecord] = []
         self._lock = threading.Lock()
 
@@ -73,7 +75,7 @@ class Recorder:
         if isinstance(step, StepRecord):
             self._pending.append(step)
             self.count += 1
-            if len(self._pending) >= PENDING:
+            if len(self._pending) >= self._most:
                 self._derive()
         else:
             self.extend({name: np.asarray(getattr(step, name))[None] for name in self.names})
