@@ -6,8 +6,8 @@
 operations of the uncached run over those of the cached one; the bars are 80% of it for `balanced` at batch 1 and 70%
 for `fast`. Tables that are made once for a plan are no part of a run. The seconds of a reused step are those of the
 segments without their calls (bar: 25 µs at batch 1).
-*watching*: a run that is recorded, beside the same run of single steps that nobody watches (bars: 5% at batch 16 and
-64, 15% at batch 1).
+*watching*: a run that is recorded, beside the same run of single steps that nobody watches; the two take turns every
+50 steps (bars: 5% at batch 16 and 64, 15% at batch 1).
 *imports*: a program that imports torch before the package, beside one that imports it after, while four processes spin
 (bar: 5%).
 
@@ -23,9 +23,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.origin import provenance_of
@@ -45,6 +47,7 @@ PARTS = ("speed", "watching", "imports")
 CACHED = ("balanced", "fast")
 BARS = {"balanced": 0.8, "fast": 0.7}
 SPINNERS = 4
+BLOCK = 50
 FIRST = {"torch first": "import torch, e2crf_core", "package first": "import e2crf_core, torch"}
 PROGRAM = """
 {first}
@@ -107,30 +110,36 @@ def reused_step(sampler: Sampler, batch: int, seed: int) -> float:
 
 
 def measure_watching(model: ScoreModel, steps: int, batch: int, rounds: int) -> dict[str, Any]:
-    """Measure what recording a run costs, beside the same single steps that nobody watches."""
+    """Measure what recording a run costs, beside the same single steps that nobody watches.
+
+    The two runs of a round take turns every BLOCK steps: the machine's speed changes from second to second.
+    """
     sampler = Sampler(model, PRESETS["balanced"], steps=steps, batch=batch)
     warm_up(sampler, batch, 0)
 
-    def plain(seed: int) -> float:
-        return clocked(lambda: [step.seconds for step in sampler.steps(batch, seed, timed=True)])
-
-    def recorded(seed: int) -> float:
+    def round_of(seed: int) -> tuple[float, float]:
+        plain, watched = (sampler.steps(batch, seed, timed=True) for _ in range(2))
         recorder = Recorder(steps, model.n, model.length, len(model.channels), batch)
         observer = Observer()
 
-        def run() -> None:
-            for step in sampler.steps(batch, seed, timed=True):
+        def watch() -> None:
+            for step in islice(watched, BLOCK):
                 recorder.append(
                     observer.record(step.problem, step.before, step.info, step.seconds, 0, 0, step.after)
                 )
-            recorder.column("series")
 
-        return clocked(run)
+        runs = {
+            "plain": lambda turn: clocked(lambda: sum(step.seconds for step in islice(plain, BLOCK))),
+            "recorded": lambda turn: clocked(watch),
+        }
+        seconds = in_turns(runs, -(-steps // BLOCK))
+        looked = clocked(lambda: recorder.column("series"))
+        return seconds["plain"].sum(), seconds["recorded"].sum() + looked
 
-    seconds = in_turns({"plain": plain, "recorded": recorded}, rounds)
+    plain, recorded = np.array([round_of(seed) for seed in range(rounds)]).T
     return {
-        "seconds": interval(seconds["plain"]),
-        "recorded_over_plain": interval(seconds["recorded"] / seconds["plain"]),
+        "seconds": interval(plain),
+        "recorded_over_plain": interval(recorded / plain),
         "bar": 1.15 if batch == 1 else 1.05,
     }
 
