@@ -6,7 +6,8 @@ Calls of all backends take turns in one process; ratios are taken within a round
 are reported. Errors are those of whole runs (40 steps of DPM-Solver++ 2M on the profile grid) to the uncached
 float32 twin on the same noise, by the protocol: without a cache, which shows the precision alone, and with the
 preset `multistep`, and nested bands on a causal network, which shows the precision and the cache together. These
-runs take turns too; their speedup is that over the twin. Backends that cannot run here are listed with the reason.
+runs take turns too; their speedup is that over the twin. On a causal network, runs with nested bands take turns on all
+backends. Backends that cannot run here are listed with the reason.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from e2crf_core.sampling.backend_choice import BackendChoice, choose_backend, in
 RESULTS = Path(__file__).resolve().parent / "results" / "backends_cpu.json"
 PLAN: dict[str, Any] = {"steps": 40, "solver": "dpmpp_2m", "grid": "profile"}
 NO_CACHE = "no cache"
+NESTED_ROUNDS = 40
 QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -74,7 +76,7 @@ def combinations(
         (choice.name, label): Sampler(model, policy, **PLAN, backend=choice.name, batch=num)
         for choice in choices
         for label, policy in policies(model).items()
-        # Compiling takes a minute for each length of a prefix.
+        # Compiling takes a while for each length of a prefix; times of that are taken by `nested_times`.
         if not (label == "nested bands" and choice.name.startswith("compiled"))
     }
     made = {key: sampler.sample(num, seed) for key, sampler in samplers.items()}
@@ -97,6 +99,33 @@ def combinations(
     return rows
 
 
+def nested_times(
+    model: ScoreModel, choices: list[BackendChoice], batch: int, rounds: int
+) -> list[dict[str, Any]]:
+    """Return, for each backend, the seconds of a run with nested bands, and how many times it is as fast as eager."""
+    nested = CachePolicy.of("nested")
+    samplers = {
+        choice.name: Sampler(model, nested, **PLAN, backend=choice.name, batch=batch) for choice in choices
+    }
+    for sampler in samplers.values():
+        sampler.draw(batch, 0)
+    runs = {
+        name: lambda turn, sampler=sampler: sampler.draw(batch, turn).seconds
+        for name, sampler in samplers.items()
+    }
+    seconds = in_turns(runs, rounds)
+    return [
+        {
+            "backend": name,
+            "batch": batch,
+            "rounds": rounds,
+            "seconds": interval(own),
+            "over_eager": interval(seconds["eager"] / own),
+        }
+        for name, own in seconds.items()
+    ]
+
+
 def table(stored: dict[str, Any]) -> str:
     """Return the measurements of one checkpoint as text."""
     lines = [
@@ -109,6 +138,11 @@ def table(stored: dict[str, Any]) -> str:
         f" relative L2 {row['relative_l2']['value']:.2g}"
         f" ({row['relative_l2']['low']:.2g} to {row['relative_l2']['high']:.2g}) {row.get('verdict', '')}"
         for row in stored["errors"]
+    ]
+    lines += [
+        f"{row['backend']:<18} batch {row['batch']:<4} nested bands: {row['over_eager']['value']:.2f} times as fast as"
+        f" eager ({row['over_eager']['low']:.2f} to {row['over_eager']['high']:.2f})"
+        for row in stored["nested"]
     ]
     lines += [f"{name:<18} {reason}" for name, reason in stored["missing"].items()]
     return "\n".join(lines)
@@ -131,9 +165,11 @@ def main() -> None:
     for name in arguments.checkpoints:
         model = load_checkpoint(name, "cpu")
         choices, missing = available(model, arguments.backends)
-        study = stored["data"][name] = {"missing": missing, "times": [], "errors": []}
+        study = stored["data"][name] = {"missing": missing, "times": [], "errors": [], "nested": []}
         for batch in arguments.batches:
             study["times"] += times(model, choices, batch, arguments.seconds)
+            if band_edges_of(model.network):
+                study["nested"] += nested_times(model, choices, batch, NESTED_ROUNDS)
         study["errors"] = combinations(model, choices, arguments.num, arguments.seed, arguments.rounds)
         write_json(arguments.out, stored)
         print(f"{name}\n{table(study)}")
