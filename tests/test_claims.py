@@ -204,6 +204,14 @@ def test_precision_and_cache_are_quoted_right() -> None:
         assert errors[backend, policy]["verdict"] == verdict
 
 
+def test_half_precision_with_nested_bands_is_quoted_right() -> None:
+    text = words(DOC)
+    for row in stored("backends_xeon_cpu")["data"]["wind-causal"]["nested"]:
+        if row["backend"] == "compiled-bf16":
+            over = row["over_eager"]
+            assert f"{over['value']:.2f} ({over['low']:.2f} to {over['high']:.2f})" in text
+
+
 def test_the_gpu_is_quoted_right() -> None:
     study, text = stored("gpu"), words(DOC)
     batches = {part["batch"]: part["rows"] for part in study["speed"]["ecg"]}

@@ -122,10 +122,13 @@ def test_a_visitor_sees_what_precision_and_the_cache_change_alone_and_together(r
         {"backend": "eager-bf16", "policy": "no cache", "relative_l2": near(0.001)},
         {"backend": "eager-bf16", "policy": "multistep", "relative_l2": near(0.051)},
     ]
-    stored = {"machine": {}, "data": {"ecg": {"errors": errors, "missing": {"compiled": "there is no g++"}}}}
+    nested = [{"backend": "eager-bf16", "batch": 64, "over_eager": near(1.2)}]
+    part = {"errors": errors, "nested": nested, "missing": {"compiled": "there is no g++"}}
+    stored = {"machine": {}, "data": {"ecg": part}}
     (results / "backends_cpu.json").write_text(json.dumps(stored))
     shown = text(opened("evidence", view="speed"))
     assert "alone changes samples by 0.05" in shown and "both together by 0.051" in shown
+    assert "as fast as eager: 1.2 (1.08 to 1.32) with 64 samples" in shown
     assert "compiled was left out: there is no g++" in shown
 
 

@@ -61,10 +61,19 @@ class Combination(Stored):
     verdict: str | None = None
 
 
+class NestedTime(Stored):
+    """A backend's run with nested bands: how many times as fast as eager's it is."""
+
+    backend: str
+    batch: int
+    over_eager: Finite
+
+
 class DataCombinations(Stored):
-    """The combinations of one checkpoint, and why backends are missing."""
+    """The combinations of one checkpoint, its runs with nested bands, and why backends are missing."""
 
     errors: tuple[Combination, ...] = Field(min_length=1)
+    nested: tuple[NestedTime, ...] = ()
     missing: dict[str, str] = Field(default_factory=dict)
 
 
@@ -150,6 +159,18 @@ def together_sentence(rows: tuple[Combination, ...], backend: str) -> str | None
                 f"{precision}, both together by {both}."
             )
     return None
+
+
+def nested_sentence(rows: tuple[NestedTime, ...], backend: str) -> str | None:
+    """Say how fast nested bands are on a backend beside eager; None if that was not measured."""
+    times = [
+        f"{spread(row.over_eager, 3)} with {row.batch} samples" for row in rows if row.backend == backend
+    ]
+    return (
+        f"{backend}: nested bands run this many times as fast as eager: {', '.join(times)}."
+        if times
+        else None
+    )
 
 
 def spread(interval: Interval, digits: int = 2) -> str:

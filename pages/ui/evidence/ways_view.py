@@ -12,6 +12,7 @@ from pages.ui.evidence.ways import (
     EAGER,
     OUTSIDE_COMMAND,
     combinations_frame,
+    nested_sentence,
     outside_frame,
     outside_sentence,
     read_combinations,
@@ -32,7 +33,9 @@ def precision_section() -> None:
     name = choice("Checkpoint", {name: name for name in measured.data}, "precision_data")
     data = measured.data[name]
     backends = dict.fromkeys(row.backend for row in data.errors if row.backend != EAGER)
-    sentences = filter(None, (together_sentence(data.errors, backend) for backend in backends))
+    told = (together_sentence(data.errors, backend) for backend in backends)
+    faster = (nested_sentence(data.nested, backend) for backend in backends)
+    sentences = filter(None, (*told, *faster))
     st.markdown("\n".join(f"- {plain_text(sentence)}" for sentence in sentences))
     for missing, reason in data.missing.items():
         st.caption(plain_text(f"{missing} was left out: {reason}"))
