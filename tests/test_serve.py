@@ -264,6 +264,7 @@ def test_a_cancelled_job_leaves_its_batch_and_the_others_do_not_notice(trigger: 
     sampler = Sampler(MODEL, policy, steps=20, solver="sde_dpmpp_2m")
     with SampleQueue(MODEL, batch=16) as queue:
         seen: list[int] = []
+        whole: list[int] = []
 
         def leave(event: Any) -> None:
             seen.append(event.step)
@@ -273,12 +274,13 @@ def test_a_cancelled_job_leaves_its_batch_and_the_others_do_not_notice(trigger: 
         with held(queue):
             stays = Asked(queue, config, 2, 1)
             leaving = Asked(queue, config, 3, 2, on_event=leave)
-            also = Asked(queue, config, 1, 3)
+            also = Asked(queue, config, 1, 3, on_event=lambda event: whole.append(event.flops_full))
         np.testing.assert_allclose(stays.series(), sampler.sample(2, 1).series, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(also.series(), sampler.sample(1, 3).series, rtol=1e-5, atol=1e-6)
         assert seen == list(range(7)) and leaving.job.answer is None
         steps = queue.metrics.registry.get_sample_value("e2crf_sample_steps_total")
         assert steps == 12 + 7 * 6 + 13 * 3
+        assert whole == [sampler.full_flops(num, 1) for num in 7 * [6] + 13 * [3]]
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:

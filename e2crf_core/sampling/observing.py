@@ -140,7 +140,8 @@ def derive(records: Sequence[StepRecord]) -> dict[str, np.ndarray]:
     tokens = torch.stack([denoised, z]).float().numpy()
     x0, series = model.series(tokens)
     samples = np.array([record.samples for record in records], np.int64)
-    each, prepared, update = problem.once("operations", lambda: _operations(model, batch))
+    each, prepared = problem.once("operations", lambda: _operations(model))
+    update = update_flops(batch, model.n, 2 * len(model.channels))
     return {
         "step": steps,
         "t": np.array([problem.plan.rows[i].t for i in steps]),
@@ -201,11 +202,9 @@ def _decisions(records: Sequence[StepRecord], batch: int) -> np.ndarray:
     return torch.stack([row.expand(batch, -1) for row in rows]).numpy()
 
 
-def _operations(model: ScoreModel, batch: int) -> tuple[int, int, int]:
-    """Count the operations of a recomputed token, of preparing a sample, and of a step's update of the batch."""
-    network, n = model.network, model.n
-    update = update_flops(batch, n, 2 * len(model.channels))
-    return network_flops(network, 1, n, 0), network_flops(network, 0, n, 1), update
+def _operations(model: ScoreModel) -> tuple[int, int]:
+    """Count the operations of a recomputed token, and of preparing a sample (E6)."""
+    return network_flops(model.network, 1, model.n, 0), network_flops(model.network, 0, model.n, 1)
 
 
 def run_flops(model: ScoreModel, rows: int, prepared: int, num: int, steps: int) -> int:
