@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.origin import provenance_of
-from benchmarks.timing import in_turns, interval
+from benchmarks.timing import draws_in_turns, interval
 from e2crf_core import CachePolicy, LabError, Sampler, load_checkpoint
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.json_files import write_json
@@ -80,11 +80,7 @@ def combinations(
         if not (label == "nested bands" and choice.name.startswith("compiled"))
     }
     made = {key: sampler.sample(num, seed) for key, sampler in samplers.items()}
-    runs = {
-        str(key): lambda turn, sampler=sampler: sampler.draw(num, turn).seconds
-        for key, sampler in samplers.items()
-    }
-    seconds = in_turns(runs, rounds)
+    seconds = draws_in_turns({str(key): sampler for key, sampler in samplers.items()}, num, rounds)
     plain = ("eager", NO_CACHE)
     twin, rows = made.pop(plain), []
     for key, run in made.items():
@@ -109,11 +105,7 @@ def nested_times(
     }
     for sampler in samplers.values():
         sampler.draw(batch, 0)
-    runs = {
-        name: lambda turn, sampler=sampler: sampler.draw(batch, turn).seconds
-        for name, sampler in samplers.items()
-    }
-    seconds = in_turns(runs, rounds)
+    seconds = draws_in_turns(samplers, batch, rounds)
     return [
         {
             "backend": name,

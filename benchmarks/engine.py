@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from benchmarks.origin import provenance_of
-from benchmarks.timing import clocked, in_turns, interval
+from benchmarks.timing import clocked, draws_in_turns, in_turns, interval
 from e2crf_core.caching.policy import PRESETS
 from e2crf_core.diffusion.score_model import ScoreModel
 from e2crf_core.io.files import replace_file
@@ -69,11 +69,7 @@ def measure_speed(model: ScoreModel, steps: int, batch: int, rounds: int) -> dic
     samplers |= {name: Sampler(model, PRESETS[name], steps=steps, batch=batch) for name in CACHED}
     for sampler in samplers.values():
         warm_up(sampler, batch, 0)
-    runs = {
-        name: lambda turn, sampler=sampler: sampler.draw(batch, turn).seconds
-        for name, sampler in samplers.items()
-    }
-    seconds = in_turns(runs, rounds)
+    seconds = draws_in_turns(samplers, batch, rounds)
     result: dict[str, Any] = {"uncached": {"seconds": interval(seconds["uncached"])}}
     for name in CACHED:
         part = samplers[name].draw(batch, 0)

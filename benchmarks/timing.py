@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from e2crf_core.cuda import synchronize
 from e2crf_core.quality.protocol import log_interval
+from e2crf_core.sampling.sampler import Sampler
 
 
 def interval(values: Sequence[float] | np.ndarray) -> dict[str, float]:
@@ -30,6 +31,15 @@ def in_turns(runs: Mapping[str, Callable[[int], float]], rounds: int) -> dict[st
         for name in list(runs)[:: 1 if turn % 2 == 0 else -1]:
             seconds[name].append(runs[name](turn))
     return {name: np.array(values) for name, values in seconds.items()}
+
+
+def draws_in_turns(samplers: Mapping[str, Sampler], batch: int, rounds: int) -> dict[str, np.ndarray]:
+    """Return the seconds (rounds,) that each sampler takes to draw a batch, in turns."""
+    runs = {
+        name: lambda turn, sampler=sampler: sampler.draw(batch, turn).seconds
+        for name, sampler in samplers.items()
+    }
+    return in_turns(runs, rounds)
 
 
 def clocked(work: Callable[[], object]) -> float:
